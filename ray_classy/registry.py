@@ -1,0 +1,239 @@
+"""Named components: how they are registered, found by name, described and built from a config."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import enum
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
+
+T = TypeVar("T")
+
+
+class _Required(enum.Enum):
+    """The default of a key that has none (an enum, so that it survives pickling and copying as itself)."""
+
+    REQUIRED = "required"
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED = _Required.REQUIRED
+
+
+class Key(NamedTuple):
+    """One key of a component's config.
+
+    Attributes:
+        annotation: the type a value must have. A component base class (`ClassyLoss`, say) stands for the *config* of
+            such a component; it may appear inside `list[...]`, `dict[str, ...]` and `... | None`.
+        default: the value when the key is absent, or `REQUIRED`.
+    """
+
+    annotation: Any = Any
+    default: Any = REQUIRED
+
+
+Keys = dict[str, Key]
+"""The keys of a config section by name. As an annotation it stands for a mapping with exactly these keys."""
+
+
+class ByName(NamedTuple):
+    """An annotation: a mapping from a component's name to its arguments (`meters: {accuracy: {topk: [1]}}`)."""
+
+    base: type
+
+
+def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) -> Keys:
+    """The config keys that a constructor's signature describes: names, annotations and defaults.
+
+    `*args` and `**kwargs` are passed over; an annotation that cannot be resolved is `Any`.
+    """
+    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(target)
+    except Exception:
+        hints = {}
+    keys: Keys = {}
+    for name, parameter in list(inspect.signature(target).parameters.items()):
+        if name == "self" or name in skip:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            continue
+        default = REQUIRED if parameter.default is parameter.empty else parameter.default
+        annotation = hints.get(name, Any)
+        if default is None and annotation is not Any:
+            annotation = annotation | None
+        keys[name] = Key(annotation, default)
+    return keys
+
+
+def config_keys(cls: type) -> Keys | None:
+    """The keys that `cls.from_config` reads (besides `name`), or None if the class does not tell.
+
+    A class whose config differs from its constructor defines a classmethod `config_keys()`. A class that writes a
+    `from_config` of its own without one reads keys that nobody can know: for it the answer is None, and its config is
+    not checked by name.
+    """
+    for base in cls.__mro__:
+        if "config_keys" in vars(base):
+            return cls.config_keys()  # type: ignore[attr-defined]
+        if "from_config" in vars(base) and not getattr(vars(base)["from_config"], "reads_signature", False):
+            return None
+    return signature_keys(cls)
+
+
+def former_keys(cls: type) -> frozenset[str]:
+    """Keys that configs written for the predecessor carry though nothing reads them; accepted, without effect."""
+    return frozenset(getattr(cls, "FORMER_KEYS", ()))
+
+
+def constructor_arguments(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of `config` without `name` and without the class's former keys."""
+    dropped = former_keys(cls) | {"name"}
+    return {key: copy.deepcopy(value) for key, value in config.items() if key not in dropped}
+
+
+def reads_signature(method: T) -> T:
+    """Marks a `from_config` that passes the config's keys to the constructor as they are."""
+    target = getattr(method, "__func__", method)
+    target.reads_signature = True
+    return method
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """The components of one kind by name; a read-only mapping from name to class.
+
+    Args:
+        kind: what is registered here, as users call it ("loss", "model", ...).
+        fallback: called with a name that is not registered; returns a class (from torch or torchvision) or None.
+        fallback_names: the names that `fallback` answers to, for listings and near misses.
+        unique_class_names: refuse two classes with the same `__name__`.
+
+    `base` is the class that registered ones must derive from; it is set by the module that defines it.
+    """
+
+    all: typing.ClassVar[dict[str, Registry[Any]]] = {}
+
+    def __init__(
+        self,
+        kind: str,
+        fallback: Callable[[str], type | None] | None = None,
+        fallback_names: Callable[[], list[str]] | None = None,
+        unique_class_names: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.base: type[T] | None = None
+        self._classes: dict[str, type[T]] = {}
+        self._fallback = fallback
+        self._fallback_names = fallback_names
+        self._unique_class_names = unique_class_names
+        Registry.all[kind] = self
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def register(self, name: str, bypass_checks: bool = False) -> Callable[[type], type]:
+        """A class decorator that registers the class under `name`.
+
+        Args:
+            name: the value of `name` in a config that chooses the class.
+            bypass_checks: replace what is registered under the name, and take a class of any base.
+
+        Raises:
+            RegistrationError: the name is taken by another class, or the class has the wrong base.
+        """
+
+        def decorate(cls: type) -> type:
+            if not bypass_checks:
+                self._check(name, cls)
+            self._classes[name] = cls
+            return cls
+
+        return decorate
+
+    def _check(self, name: str, cls: type) -> None:
+        taken = self._classes.get(name)
+        # The same class again is no conflict: a module run as a script and then imported defines it twice.
+        if taken is not None and (taken.__qualname__ != cls.__qualname__ or taken.__module__ == cls.__module__):
+            raise RegistrationError(
+                f"cannot register {cls.__qualname__} as {self.kind} {name!r}: "
+                f"{taken.__module__}.{taken.__qualname__} has that name; choose another name"
+            )
+        if self.base is not None and not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise RegistrationError(
+                f"cannot register {cls.__qualname__} as {self.kind} {name!r}: it must derive from {self.base.__name__}"
+            )
+        if self._unique_class_names and taken is None:
+            for other_name, other in self._classes.items():
+                if other.__name__ == cls.__name__:
+                    raise RegistrationError(
+                        f"cannot register {cls.__qualname__} as {self.kind} {name!r}: a class of that name is "
+                        f"registered as {other_name!r} ({other.__module__}); rename the class"
+                    )
+
+    def names(self) -> list[str]:
+        """All names that `find` answers to: the registered ones, then those of the fallback."""
+        return sorted(self._classes) + (sorted(self._fallback_names()) if self._fallback_names else [])
+
+    def find(self, name: str) -> type[T]:
+        """The class of that name.
+
+        Raises:
+            UnknownComponentError: there is none; the message names the nearest ones.
+        """
+        if name in self._classes:
+            return self._classes[name]
+        found = self._fallback(name) if self._fallback and isinstance(name, str) else None
+        if found is None:
+            raise UnknownComponentError(self.unknown(name))
+        return found
+
+    def unknown(self, name: Any) -> str:
+        """What to tell someone who asked for `name`, which is not there."""
+        near = nearest(str(name), self.names())
+        known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(self._classes))}"
+        return (
+            f"unknown {self.kind} {name!r}: {known} "
+            f"(a class of your own: decorate it with @register_{self.kind} and name its module under `imports:`)"
+        )
+
+    def named_class(self, config: Mapping[str, Any]) -> type[T]:
+        """The class that `config["name"]` chooses.
+
+        Raises:
+            ConfigError: the config is no mapping or has no name.
+            UnknownComponentError: no class has that name.
+        """
+        if not isinstance(config, Mapping):
+            raise ConfigError(f"the config of a {self.kind} must be a mapping with a `name`, not {config!r}")
+        if "name" not in config:
+            raise UnknownComponentError(f"the config of a {self.kind} needs a `name`: {dict(config)!r} has none")
+        return self.find(config["name"])
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The known words closest to `word`, quoted and joined for a message; empty if none is close."""
+    lowered = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), list(lowered), n=3, cutoff=0.6)
+    return " or ".join(repr(lowered[name]) for name in found)
+
+
+def registry_of(annotation: Any) -> Registry | None:
+    """The registry whose components derive from `annotation`, if that is a component base class."""
+    for registry in Registry.all.values():
+        if registry.base is not None and annotation is registry.base:
+            return registry
+    return None
