@@ -91,7 +91,13 @@ def config_keys(cls: type) -> Keys | None:
 
 def former_keys(cls: type) -> frozenset[str]:
     """Keys that configs written for the predecessor carry though nothing reads them; accepted, without effect."""
-    return frozenset(getattr(cls, "FORMER_KEYS", ()))
+    names = frozenset(getattr(cls, "FORMER_KEYS", ()))
+    if not names:
+        return names
+    try:
+        return names - signature_keys(cls).keys()  # a subclass may have an argument of that name
+    except (TypeError, ValueError):
+        return names
 
 
 def constructor_arguments(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,276 @@
+"""Checks a whole config against its schema and tells every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_classy.config.document import Path, dotted, mark_of
+from ray_classy.config.schema import element_of, is_list, is_mapping, is_structured, union_members
+from ray_classy.config.values import mismatch
+from ray_classy.config.wording import article, expectation, shown
+from ray_classy.errors import ConfigError, UnknownComponentError
+from ray_classy.registry import (
+    REQUIRED,
+    ByName,
+    Key,
+    Keys,
+    Registry,
+    config_keys,
+    former_keys,
+    nearest,
+    registry_of,
+)
+
+_MOST_LISTED = 16  # names in one message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config.
+
+    Attributes:
+        path: where, from the top of the config.
+        message: what is wrong, what was expected, and what to write.
+    """
+
+    path: Path
+    message: str
+
+
+def check_config(config: Mapping[str, Any], schema: Keys | Registry, *, sections: Keys | None = None) -> None:
+    """Raises one error that lists every problem of the config; returns if there is none.
+
+    Args:
+        config: a `Config` from `load_config` (its lines are told), or any mapping.
+        schema: the keys of the config; or a registry, when the config is that of one of its components.
+        sections: further keys that may stand at the top beside those of the schema.
+
+    Raises:
+        ConfigError: one line for each problem: file and line, dotted path, what is wrong and how to mend it.
+    """
+    raise_problems(problems_in(config, schema, sections=sections), config)
+
+
+def problems_in(
+    config: Any, schema: Keys | Registry, path: Path = (), *, sections: Keys | None = None
+) -> list[Problem]:
+    """The problems of the config, none for a good one; arguments as for `check_config`, `path` is where it stands."""
+    return _walked(config, schema, path, sections).problems()
+
+
+def check_component(registry: Registry, config: Any, path: Path = ()) -> list[Problem]:
+    """The problems of one component's config, `{name: ..., ...}`, that stands at `path`."""
+    return problems_in(config, registry, path)
+
+
+def former_keys_used(config: Any, schema: Keys | Registry, *, sections: Keys | None = None) -> list[tuple[Path, str]]:
+    """Path of each key that has no effect any more, and the name of the class that accepts it."""
+    return _walked(config, schema, (), sections).former
+
+
+def raise_problems(problems: list[Problem], config: Any) -> None:
+    """Raises a ConfigError that lists the problems in the order of the lines in `config`, unless there are none."""
+    if not problems:
+        return
+    marked = [(mark_of(config, problem.path), problem) for problem in problems]
+    marked.sort(key=lambda pair: (pair[0].line is None, pair[0].line or 0))
+    raise ConfigError(
+        "\n".join(": ".join(filter(None, (str(mark), dotted(one.path), one.message))) for mark, one in marked)
+    )
+
+
+def component_keys(cls: type) -> Keys | None:
+    """The keys that a config of the class may have besides `name`; None if nobody can know."""
+    try:
+        keys = config_keys(cls)
+    except (TypeError, ValueError):  # a constructor written in C, without a signature
+        return None
+    # torchvision annotates `value` as a float, documents and accepts more.
+    if keys is not None and cls.__module__.startswith("torchvision.") and cls.__name__ == "RandomErasing":
+        keys = {**keys, "value": Key(float | list[float] | str, 0.0)}
+    return None if keys is None else {name: key for name, key in keys.items() if name != "name"}
+
+
+def _takes_any_key(cls: type) -> bool:
+    """Whether the config goes to a constructor with `**kwargs` (torch's own only refuse what lands there)."""
+    if any("config_keys" in vars(base) for base in cls.__mro__):
+        return False
+    constructor: Any = cls.__init__  # type: ignore[misc]
+    code = getattr(constructor, "__code__", None)
+    has_kwargs = bool(code and code.co_flags & 0x08)
+    return has_kwargs and not str(constructor.__module__).startswith(("torch.", "torchvision."))
+
+
+@dataclass(frozen=True)
+class _UnknownKey:
+    """A key to be reported once all sections, among which it may belong, are known."""
+
+    path: Path
+    known: list[str]
+    owner: str
+
+
+def _walked(config: Any, schema: Keys | Registry, path: Path, sections: Keys | None) -> _Walk:
+    walk = _Walk()
+    if isinstance(schema, Registry):
+        walk.component(schema, config, path, sections or {})
+    else:
+        walk.value(config, {**schema, **(sections or {})}, path)
+    return walk
+
+
+class _Walk:
+    """One pass over a config beside its schema."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem | _UnknownKey] = []
+        self.former: list[tuple[Path, str]] = []
+        self.sections: list[tuple[Path, list[str]]] = []
+
+    def problems(self) -> list[Problem]:
+        return [self._unknown(one) if isinstance(one, _UnknownKey) else one for one in self.found]
+
+    def add(self, path: Path, message: str) -> None:
+        self.found.append(Problem(path, message))
+
+    def value(self, value: Any, annotation: Any, path: Path) -> None:
+        """Any value against any annotation."""
+        registry = registry_of(annotation)
+        if not is_structured(annotation):
+            wrong = mismatch(value, annotation)
+            if wrong:
+                self.add(path, wrong)
+        elif len(union_members(annotation)) > 1:
+            self._union(value, annotation, path)
+        elif registry is not None:
+            self.component(registry, value, path)
+        elif not _has_shape(value, annotation):
+            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}")
+        elif isinstance(annotation, dict):
+            self._section(value, annotation, path, dotted(path) or "the config")
+        elif isinstance(annotation, ByName):
+            self._by_name(value, annotation, path)
+        else:
+            items = enumerate(value) if is_list(annotation) else value.items()
+            for step, item in items:
+                self.value(item, element_of(annotation), (*path, step))
+
+    def component(self, registry: Registry, config: Any, path: Path, sections: Keys | None = None) -> None:
+        """`{name: ..., arguments ...}`; `sections` are keys that may stand there whatever the component."""
+        kind = registry.kind
+        if not isinstance(config, Mapping):
+            hint = f"; write {{name: {config}}}" if isinstance(config, str) and config in registry.names() else ""
+            self.add(path, f"expected {article(kind)} config, a mapping with a `name`, not {shown(config)}{hint}")
+        elif "name" not in config:
+            self.add((*path, "name"), f"missing; it chooses the {kind} ({_listed(sorted(registry))})")
+        elif not isinstance(config["name"], str):
+            self.add((*path, "name"), f"expected the name of {article(kind)}, not {shown(config['name'])}")
+        else:
+            arguments = {key: value for key, value in config.items() if key != "name"}
+            self._named(registry, config["name"], arguments, path, (*path, "name"), sections or {})
+
+    def _by_name(self, value: Mapping[str, Any], annotation: ByName, path: Path) -> None:
+        registry = registry_of(annotation.base)
+        assert registry is not None, f"ByName({annotation.base!r}) is of no component base class"
+        for name, arguments in value.items():
+            here = (*path, name)
+            if isinstance(arguments, Mapping):
+                self._named(registry, name, dict(arguments), here, here, {})
+            else:
+                self.add(here, f"expected a mapping of arguments, not {shown(arguments)}; write {name}: {{}} for none")
+
+    def _named(
+        self, registry: Registry, name: Any, arguments: dict, path: Path, name_path: Path, sections: Keys
+    ) -> None:
+        try:
+            cls = registry.find(name)
+        except UnknownComponentError as error:
+            self.add(name_path, str(error))
+            return
+        keys = component_keys(cls)
+        if keys is None:  # the class reads what it likes; of the rest only the shared sections are known
+            given = {key: value for key, value in arguments.items() if key in sections}
+            self._section(given, sections, path, name)
+        else:
+            self._section(arguments, {**keys, **sections}, path, name, cls)
+
+    def _section(self, values: Mapping, keys: Keys, path: Path, owner: str, cls: type | None = None) -> None:
+        former = former_keys(cls) if cls else frozenset()
+        self.sections.append((path, list(keys)))
+        for name, value in values.items():
+            here = (*path, name)
+            key = keys.get(name)
+            if key is not None:
+                if not _is_default(value, key.default):
+                    self.value(value, key.annotation, here)
+            elif name in former and cls is not None:
+                self.former.append((here, cls.__name__))
+            elif cls is None or not _takes_any_key(cls):
+                self.found.append(_UnknownKey(here, list(keys), owner))
+        for name, key in keys.items():
+            if name in values:
+                continue
+            if key.default is REQUIRED:
+                self.add((*path, name), f"missing; {owner} requires it: {expectation(key.annotation)}")
+            elif isinstance(key.annotation, dict):  # an absent section is still one where a stray key may belong
+                self.sections.append(((*path, name), list(key.annotation)))
+
+    def _union(self, value: Any, annotation: Any, path: Path) -> None:
+        members = union_members(annotation)
+        if any(not is_structured(member) and mismatch(value, member) is None for member in members):
+            return
+        # Of the alternatives that have the value's shape, the one that fits best was meant.
+        tries: list[_Walk] = []
+        for member in members:
+            if is_structured(member) and _has_shape(value, member):
+                tries.append(_Walk())
+                tries[-1].value(value, member, path)
+        if not tries:
+            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}")
+            return
+        best = min(tries, key=lambda one: len(one.found))
+        self.found += best.found
+        self.former += best.former
+        self.sections += best.sections
+
+    def _unknown(self, one: _UnknownKey) -> Problem:
+        key, section = str(one.path[-1]), one.path[:-1]
+        near = nearest(key, one.known) or _abbreviated(key, one.known)
+        elsewhere = [path for path, names in self.sections if one.path[-1] in names and path != section]
+        advice = f"; did you mean {near}?" if near else ""
+        if elsewhere:
+            places = [f"under `{dotted(path)}`" if path else "at the top level" for path in elsewhere]
+            advice += f"; it belongs {' or '.join(list(dict.fromkeys(places))[:2])}"
+        takes = f"{one.owner} takes {_listed(one.known)}" if one.known else f"{one.owner} takes no keys"
+        return Problem(one.path, f"unknown key{advice} ({takes})")
+
+
+def _has_shape(value: Any, annotation: Any) -> bool:
+    """Whether the value is a mapping where one is due, or a list where one is due."""
+    if isinstance(annotation, dict | ByName) or registry_of(annotation) is not None or is_mapping(annotation):
+        return isinstance(value, Mapping)
+    return isinstance(value, list | tuple)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """A default is right by definition, whatever the annotation says (`None` for a section, above all)."""
+    try:
+        return value is default or (type(value) is type(default) and bool(value == default))
+    except Exception:  # tensors and the like have no single answer
+        return False
+
+
+def _abbreviated(key: str, known: list[str]) -> str:
+    """The known keys of which `key` is short, or which are short for it: lr and learning_rate, end and end_value."""
+    pairs = [(name, {_initials(name), *(name[:at] for at in range(len(name)) if name[at] == "_")}) for name in known]
+    return " or ".join(repr(name) for name, short in pairs if key in short or name == _initials(key))
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else ""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_LISTED]) + (", ..." if len(names) > _MOST_LISTED else "")

@@ -1,0 +1,58 @@
+"""The config document: a dict that remembers the file and line of everything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+Path = tuple[str | int, ...]
+"""Where a value stands in a config: keys and list positions from the top."""
+
+
+class Mark(NamedTuple):
+    """Where a value was written; prints as `file:line`.
+
+    Attributes:
+        file: path of the file, or what else gave the value (an override); None if unknown.
+        line: counted from 1; None where lines mean nothing.
+    """
+
+    file: str | None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        name = self.file or "config"
+        return name if self.line is None else f"{name}:{self.line}"
+
+
+class Config(dict[str, Any]):
+    """A plain dict of plain values, with its origin.
+
+    Attributes:
+        file: the file it was read from, or None.
+        marks: the origin of each value by its path; `()` stands for the whole document.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        file: str | None = None,
+        marks: dict[Path, Mark] | None = None,
+    ) -> None:
+        super().__init__(values)
+        self.file = file
+        self.marks: dict[Path, Mark] = {} if marks is None else marks
+
+
+def mark_of(config: Any, path: Path) -> Mark:
+    """The origin of the value at `path`, or of the nearest section around it that has one."""
+    marks = getattr(config, "marks", {})
+    for length in range(len(path), -1, -1):
+        if path[:length] in marks:
+            return marks[path[:length]]
+    return Mark(getattr(config, "file", None))
+
+
+def dotted(path: Path) -> str:
+    """The path as users write it: `dataset.train.transforms.0.name`."""
+    return ".".join(str(part) for part in path)

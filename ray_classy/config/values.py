@@ -1,0 +1,172 @@
+"""Whether a plain value fits a type annotation.
+
+Nothing is coerced: "1" is no integer, 1 is no boolean, true is no number; an integer is a number and a list is a
+tuple. What a config cannot spell (a function, an object of some class) is accepted, for only the constructor can judge.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+import numbers
+import os
+import pathlib
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from ray_classy.config.schema import element_of, is_list, is_mapping, union_members
+from ray_classy.config.wording import expectation, shown
+
+_AS_THEY_ARE = (int, float, bool, str, type(None))
+_NUMBERS = {numbers.Number: float, numbers.Real: float, numbers.Integral: int}
+
+
+def mismatch(value: Any, annotation: Any) -> str | None:
+    """What is wrong with `value`, or None if it fits `annotation`."""
+    if _fits(value, annotation):
+        return None
+    return f"expected {expectation(annotation)}, not {shown(value)}{_hint(value, annotation)}"
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    from pydantic import ValidationError  # here, so that importing the package does not wait for it
+
+    try:
+        adapter = _adapter(annotation)
+    except TypeError:  # an annotation that cannot be hashed
+        adapter = _adapter.__wrapped__(annotation)
+    if adapter is None:
+        return True
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return _fits_as_object(value, annotation)
+    try:
+        adapter.validate_json(text, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _fits_as_object(value: Any, annotation: Any) -> bool:
+    """A config made in Python may hold objects; those are judged by their class, generously."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+@functools.cache
+def _adapter(annotation: Any) -> Any:
+    """pydantic's validator for the annotation; None where it has none to offer."""
+    from pydantic import TypeAdapter
+
+    try:
+        return TypeAdapter(_json_type(annotation))
+    except Exception:
+        return None
+
+
+def _json_type(annotation: Any) -> Any:
+    """The annotation with everything that JSON cannot carry replaced by what stands for it there."""
+    if annotation is None or annotation in _AS_THEY_ARE:
+        return annotation
+    members = union_members(annotation)
+    if len(members) > 1:
+        return typing.Union[tuple(_json_type(member) for member in members)]  # noqa: UP007
+    if annotation in _NUMBERS:
+        return _NUMBERS[annotation]
+    if typing.get_origin(annotation) is typing.Literal:
+        return _checked(functools.partial(_is_one_of, typing.get_args(annotation)))
+    if is_list(annotation):
+        return _list_type(annotation)
+    if is_mapping(annotation):
+        return dict[str, _json_type(element_of(annotation))]  # type: ignore[misc]
+    return _class_type(annotation) if isinstance(annotation, type) else Any
+
+
+def _list_type(annotation: Any) -> Any:
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and arguments and Ellipsis not in arguments:
+        return tuple[tuple(_json_type(argument) for argument in arguments)]  # type: ignore[misc]
+    return list[_json_type(element_of(annotation))]  # type: ignore[misc]
+
+
+def _class_type(cls: type) -> Any:
+    if issubclass(cls, enum.Enum):
+        members = [*(member.value for member in cls), *(name for name in cls.__members__)]
+        # In configs for the predecessor the names of an enum are written in small letters.
+        return _checked(functools.partial(_is_one_of, (*members, *(name.lower() for name in cls.__members__))))
+    if issubclass(cls, pathlib.PurePath) or cls is os.PathLike:
+        return str
+    if cls.__module__ == "torch" and cls.__name__ == "Tensor":
+        return _checked(_is_tensor)
+    if cls.__module__ == "torch" and cls.__name__ == "dtype":
+        return _checked(_is_dtype)
+    if cls.__module__ == "torch" and cls.__name__ == "device":
+        return str | int
+    return Any
+
+
+def _checked(test: Callable[[Any], bool]) -> Any:
+    from pydantic import AfterValidator
+
+    def validate(value: Any) -> Any:
+        if not test(value):
+            raise ValueError
+        return value
+
+    return typing.Annotated[Any, AfterValidator(validate)]
+
+
+def _is_one_of(allowed: tuple[Any, ...], value: Any) -> bool:
+    return any(value == candidate and _may_stand_for(type(value), candidate) for candidate in allowed)
+
+
+def _may_stand_for(kind: type, candidate: Any) -> bool:
+    """True equals 1 and 1.0 equals 1, but only an integer for a float is no slip."""
+    if bool in (kind, type(candidate)):
+        return kind is type(candidate)
+    return isinstance(candidate, kind) or (kind is int and isinstance(candidate, float))
+
+
+def _is_tensor(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_tensor(item) for item in value)
+    return isinstance(value, int | float)
+
+
+def _is_dtype(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, str) and isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
+
+
+def _hint(value: Any, annotation: Any) -> str:
+    """How to write what was probably meant."""
+    members = union_members(annotation)
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if bool in members and word in ("true", "yes", "on", "false", "no", "off"):
+            right = "true" if word in ("true", "yes", "on") else "false"
+            return f"; write {right}{' without quotes' if word == right else ''}"
+        if any(member in (int, float) for member in members):
+            return _number_hint(word)
+    if isinstance(value, float) and value.is_integer() and int in members and abs(value) < 1e18:
+        return f"; write {int(value)}"
+    return ""
+
+
+def _number_hint(word: str) -> str:
+    try:
+        number = int(word) if word.replace("_", "").lstrip("+-").isdigit() else float(word)
+    except ValueError:
+        return ""
+    return f"; write {shown(number)} without quotes" if number == number and abs(number) != float("inf") else ""

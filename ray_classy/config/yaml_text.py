@@ -1,0 +1,224 @@
+"""YAML text to values and line marks, and values to YAML text.
+
+The dialect is the one in which JSON's numbers and words mean the same as in JSON: `1e-4` is a number; `010`, `0x10`,
+`1_000`, `1:30`, `.5`, `yes`, `on` and dates are strings. (YAML 1.1, PyYAML's own dialect, has it the other way round.)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from ray_classy.config.document import Mark, Path, dotted
+from ray_classy.config.json_text import duplicate
+from ray_classy.errors import ConfigError
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)\Z")
+_INFINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z")
+_NAN = re.compile(r"\.(?:nan|NaN|NAN)\Z")
+_WORDS = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+}
+_PLAIN = "plain"  # the tag that the loader below gives to every scalar without quotes and without a tag
+_CORE = "tag:yaml.org,2002:"
+_MOST_VALUES = 100_000  # aliases of aliases can make a few lines expand to billions
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _ConfigLoader(_Loader):
+    yaml_implicit_resolvers = {None: [(_PLAIN, re.compile(""))]}
+
+
+def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
+    """The value of `text` (one document) and the line of everything in it.
+
+    Raises:
+        ConfigError: the text is no YAML, or says something that this dialect does not have: a key twice, a key that is
+            no string, a tag, a second document, an alias to something around itself.
+    """
+    try:
+        loader = _ConfigLoader(text)
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+        construct = _Construct(file)
+        return (None if node is None else construct.value(node, ())), construct.marks
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_not_yaml(error, text, file)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not YAML: {error} (save it as UTF-8 text)") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: nested too deeply; a config is a few levels deep") from None
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> str:
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    if mark is None:
+        return f"{file}: not YAML: {error}"
+    message = f"{file}:{mark.line + 1}:{mark.column + 1}: not YAML: {error.problem or error.context}"
+    if error.context and begun and begun.line != mark.line:
+        message += f" {error.context} that began on line {begun.line + 1}"
+    lines = text.splitlines()
+    return f"{message} ({_remedy(message, lines[mark.line] if mark.line < len(lines) else '')})"
+
+
+def _remedy(message: str, line: str) -> str:
+    if line.lstrip(" ").startswith("\t"):
+        return "indent with spaces, not tabs"
+    if "mapping values" in message:
+        return "put text that contains ': ' in quotes, and indent the keys of one section alike"
+    if "another document" in message:
+        return "one file holds one config: remove the second '---'"
+    if "alias" in message:
+        return "an alias needs its anchor above it; put text that begins with '*' in quotes"
+    if "cannot start any token" in message:
+        return "put text that begins with a special character in quotes"
+    return "check indentation, quotes and brackets here and on the line above"
+
+
+class _Construct:
+    """Values from YAML nodes; every alias gives a copy of its own."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.marks: dict[Path, Mark] = {}
+        self._open: set[int] = set()
+        self._count = 0
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        self.marks.setdefault(path, self._mark(node))
+        self._count += 1
+        if id(node) in self._open:
+            raise ConfigError(f"{self._at(node, path)}: the alias stands inside what it repeats; write the value out")
+        if self._count > _MOST_VALUES:
+            raise ConfigError(f"{self._at(node, path)}: more than {_MOST_VALUES} values; use fewer aliases")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
+            self._expect_tag(node, path, "seq")
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        self._expect_tag(node, path, "map")
+        values: dict[str, Any] = {}
+        for key, (key_node, value_node) in self._entries(node, path).items():
+            inner = (*path, key)
+            self.marks[inner] = self._mark(key_node)
+            values[key] = self.value(value_node, inner)
+        return values
+
+    def _entries(self, node: yaml.MappingNode, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """Key text to (key, value), with `<<` resolved: own keys win over merged ones, earlier merged over later."""
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _PLAIN and key_node.value == "<<":
+                for inherited, entry in self._merged(value_node, path).items():
+                    merged.setdefault(inherited, entry)
+                continue
+            key: Any = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                text = key_node.value if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
+                quoted = f'; put it in quotes: "{text}"' if isinstance(key_node, yaml.ScalarNode) else ""
+                raise ConfigError(f"{self._at(key_node, path)}: the key {text or 'that is empty'} is no string{quoted}")
+            if key in own:
+                raise ConfigError(duplicate(self._mark(key_node), (*path, key), self._mark(own[key][0])))
+            own[key] = (key_node, value_node)
+        return {**merged, **own}
+
+    def _merged(self, node: yaml.Node, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                raise ConfigError(f"{self._at(source, path)}: `<<` merges a mapping or a list of them: `<<: *anchor`")
+            if id(source) in self._open:
+                raise ConfigError(f"{self._at(source, path)}: a section cannot be merged into itself")
+            self._open.add(id(source))
+            for key, entry in self._entries(source, path).items():
+                merged.setdefault(key, entry)
+            self._open.discard(id(source))
+        return merged
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        text = node.value
+        if node.tag in (_CORE + "str", "!"):
+            return text
+        if node.tag == _PLAIN:
+            return plain_value(text)
+        value = plain_value(text)
+        if node.tag == _CORE + "float" and type(value) in (int, float):
+            return float(value)
+        for name, kind in (("int", int), ("bool", bool), ("null", type(None))):
+            if node.tag == _CORE + name and type(value) is kind:
+                return value
+        raise ConfigError(f"{self._at(node, path)}: {_tag(node)} cannot stand before {text!r}; write the plain value")
+
+    def _expect_tag(self, node: yaml.Node, path: Path, core: str) -> None:
+        if node.tag not in (_CORE + core, "!"):
+            raise ConfigError(f"{self._at(node, path)}: unknown tag {_tag(node)}; write plain values without tags")
+
+    def _mark(self, node: yaml.Node) -> Mark:
+        return Mark(self.file, node.start_mark.line + 1)
+
+    def _at(self, node: yaml.Node, path: Path) -> str:
+        return f"{self._mark(node)}: {dotted(path)}" if path else str(self._mark(node))
+
+
+def _tag(node: yaml.Node) -> str:
+    return node.tag.replace(_CORE, "!!")
+
+
+def plain_value(text: str) -> Any:
+    """The value of a scalar without quotes: null, true, false, a number, or else the text itself."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.match(text):
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text)
+    if _INFINITE.match(text) or _NAN.match(text):
+        return float(text.replace(".", ""))
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block mappings, lists of scalars on one line, and quotes round whatever either dialect takes for a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_list(self, data: Any) -> yaml.SequenceNode:
+        flow = not any(isinstance(item, dict | list | tuple) for item in data)
+        return self.represent_sequence(_CORE + "seq", data, flow_style=flow)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(tuple, _Dumper.represent_list)
+_Dumper.add_multi_representer(dict, _Dumper.represent_dict)
+_Dumper.add_implicit_resolver(_CORE + "float", _FLOAT, list("-0123456789"))
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML text that `load_config` reads back as exactly these values (tuples as lists).
+
+    Raises:
+        ConfigError: one of them is no plain value.
+    """
+    try:
+        return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    except yaml.representer.RepresenterError as error:
+        plain = "numbers, strings, true, false, null, lists and mappings"
+        raise ConfigError(f"a config file holds {plain}; it cannot hold {error.args[-1]!r}") from None

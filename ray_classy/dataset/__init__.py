@@ -1,0 +1,18 @@
+"""Datasets: what is trained and tested on."""
+
+from ray_classy.dataset.classy_dataset import DATASET_REGISTRY, ClassyDataset, build_dataset, register_dataset
+from ray_classy.dataset.digits import DigitsDataset
+from ray_classy.dataset.image_path import ImagePathDataset
+from ray_classy.dataset.parquet import ParquetDataset
+from ray_classy.dataset.synthetic_image import SyntheticImageDataset
+
+__all__ = [
+    "DATASET_REGISTRY",
+    "ClassyDataset",
+    "DigitsDataset",
+    "ImagePathDataset",
+    "ParquetDataset",
+    "SyntheticImageDataset",
+    "build_dataset",
+    "register_dataset",
+]

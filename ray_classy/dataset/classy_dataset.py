@@ -1,0 +1,234 @@
+"""The dataset of a phase: rows, their transform, and how they are cut into batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch.utils.data
+
+from ray_classy.dataset.loader import PhaseLoader
+from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.transforms import ClassyTransform, build_transforms
+from ray_classy.distributed import get_rank, get_world_size
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+
+DATASET_REGISTRY: Registry[ClassyDataset] = Registry("dataset", unique_class_names=True)
+register_dataset = DATASET_REGISTRY.register
+
+DEFAULT_NUM_WORKERS = 0
+
+
+class ClassyDataset:
+    """A map-style dataset with a transform, read in batches by every rank of a run.
+
+    Args:
+        dataset: any map-style dataset; its rows are passed through `transform`.
+        batchsize_per_replica: rows per step and rank, at least 1.
+        shuffle: another order of the rows in every epoch, drawn from the run's seed.
+        transform: makes a sample of a row; the task wants `{"input": ..., "target": ...}`.
+        num_samples: use the first `num_samples` rows only.
+
+    Attributes:
+        num_workers: processes that read and transform rows ahead; 0 reads in the training process. On a Ray Data
+            shard it is the number of threads that decode ahead.
+        drop_last: leave out the last global batch of a train phase if it is short.
+        phases_per_epoch: cut each epoch into this many train phases.
+        classes: class names in the order of their targets, where the dataset knows them.
+
+    Raises:
+        ComponentError: an argument is impossible.
+    """
+
+    classes: list[str] | None = None
+
+    def __init__(
+        self,
+        dataset: Sequence[Any] | torch.utils.data.Dataset,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+    ) -> None:
+        if type(batchsize_per_replica) is not int or batchsize_per_replica < 1:
+            raise ComponentError(f"batchsize_per_replica must be an integer of at least 1, not {batchsize_per_replica!r}")
+        if type(shuffle) is not bool:
+            raise ComponentError(f"shuffle must be true or false, not {shuffle!r}")
+        if num_samples is not None and (type(num_samples) is not int or num_samples < 1):
+            raise ComponentError(f"num_samples must be an integer of at least 1 or null, not {num_samples!r}")
+        self.dataset = dataset
+        self.batchsize_per_replica = batchsize_per_replica
+        self.shuffle = shuffle
+        self.transform = transform
+        self.num_samples = num_samples
+        self.num_workers = DEFAULT_NUM_WORKERS
+        self.drop_last = False
+        self.phases_per_epoch = 1
+
+    @classmethod
+    @reads_signature
+    def from_config(cls, config: Mapping[str, Any]) -> ClassyDataset:
+        """Builds the dataset from a config whose keys are those of `config_keys`."""
+        arguments = constructor_arguments(cls, config)
+        transforms, batchsize, shuffle, num_samples = cls.parse_config(config)
+        for key in ("transforms", "batchsize_per_replica", "use_shuffle", "num_samples", *_LOADING_KEYS):
+            arguments.pop(key, None)
+        return cls(
+            batchsize_per_replica=batchsize,
+            shuffle=shuffle,
+            transform=build_transforms(transforms) if transforms is not None else None,
+            num_samples=num_samples,
+            **arguments,
+        )
+
+    @classmethod
+    def parse_config(cls, config: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """The keys common to all datasets: transforms, batchsize_per_replica, use_shuffle, num_samples."""
+        return (
+            copy.deepcopy(config.get("transforms")),
+            config.get("batchsize_per_replica"),
+            config.get("use_shuffle"),
+            config.get("num_samples"),
+        )
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The keys of the config: the common ones, then the constructor's own."""
+        own = signature_keys(cls, skip=frozenset(signature_keys(ClassyDataset)))
+        return {
+            "batchsize_per_replica": Key(int),
+            "use_shuffle": Key(bool),
+            "num_samples": Key(int | None, None),
+            "transforms": Key(list[ClassyTransform] | None, None),
+            **_LOADING_KEYS,
+            **own,
+        }
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self.dataset):  # type: ignore[arg-type]
+            raise IndexError(f"row {index} of a dataset of {len(self.dataset)} rows")  # type: ignore[arg-type]
+        sample = self.dataset[index]
+        return sample if self.transform is None else self.transform(sample)
+
+    def __len__(self) -> int:
+        rows = len(self.dataset)  # type: ignore[arg-type]
+        if self.num_samples is None:
+            return rows
+        if self.num_samples > rows:
+            raise DataError(f"num_samples is {self.num_samples}, but the dataset has {rows} rows; lower it")
+        return self.num_samples
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, where the dataset knows them."""
+        return len(self.classes) if self.classes is not None else None
+
+    def labels(self) -> np.ndarray | None:
+        """The targets of all rows, shape (rows,), where they can be had without decoding; else None."""
+        return None
+
+    def set_num_workers(self, num_workers: int) -> ClassyDataset:
+        """Sets how many processes read ahead."""
+        self.num_workers = num_workers
+        return self
+
+    def get_batchsize_per_replica(self) -> int:
+        """Rows per step and rank."""
+        return self.batchsize_per_replica
+
+    def get_global_batchsize(self) -> int:
+        """Rows per step over all ranks."""
+        return self.batchsize_per_replica * get_world_size()
+
+    def plan(
+        self, phase_type: str = "test", phase_id: int = 0, seed: int = 0, start: int = 0, shuffle_seed: int = 0
+    ) -> PhasePlan:
+        """Which rows this rank reads in a phase.
+
+        Args:
+            phase_type: "train" or "test".
+            phase_id: the train phase, counted from 0; test phases always use 0.
+            seed: the run's seed.
+            start: rows of the phase that are consumed already.
+            shuffle_seed: added to the epoch's number.
+
+        Raises:
+            DataError: the dataset is empty, or `drop_last` leaves nothing of it.
+        """
+        train = phase_type == "train"
+        parts = self.phases_per_epoch if train else 1
+        plan = PhasePlan(
+            num_rows=len(self),
+            batch_size=self.get_batchsize_per_replica(),
+            world_size=get_world_size(),
+            rank=get_rank(),
+            train=train,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            seed=seed,
+            epoch=shuffle_seed + phase_id // parts,
+            part=(phase_id % parts, parts),
+            start=start,
+        )
+        if plan.num_rows == 0:
+            raise DataError(f"the {phase_type} dataset has no rows")
+        if train and plan.num_steps == 0 and start == 0:
+            raise DataError(
+                f"a {phase_type} phase of {plan.rows_left} rows has no full global batch of {plan.global_batch_size} "
+                f"({plan.batch_size} x {plan.world_size} ranks) and drop_last is set: lower batchsize_per_replica, "
+                f"use fewer ranks or set drop_last to false"
+            )
+        return plan
+
+    def iterator(
+        self,
+        *,
+        shuffle_seed: int = 0,
+        current_phase_id: int = 0,
+        phase_type: str = "test",
+        seed: int = 0,
+        start: int = 0,
+        num_workers: int | None = None,
+        pin_memory: bool = False,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: str | None = None,
+        **_: Any,
+    ) -> torch.utils.data.DataLoader:
+        """A DataLoader over this rank's rows of a phase; the arguments not named in `plan` are the DataLoader's."""
+        workers = self.num_workers if num_workers is None else num_workers
+        return PhaseLoader(
+            self,
+            self.plan(phase_type, current_phase_id, seed, start, shuffle_seed),
+            num_workers=workers,
+            pin_memory=pin_memory,
+            worker_init_fn=worker_init_fn,
+            multiprocessing_context=multiprocessing_context if workers else None,
+        )
+
+
+_LOADING_KEYS: Keys = {
+    "num_workers": Key(int | None, None),
+    "drop_last": Key(bool, False),
+    "phases_per_epoch": Key(int, 1),
+}
+
+DATASET_REGISTRY.base = ClassyDataset
+
+
+def build_dataset(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> ClassyDataset:
+    """Builds a dataset from its config; `name` chooses the class.
+
+    Raises:
+        UnknownComponentError: no dataset has that name.
+    """
+    cls = DATASET_REGISTRY.named_class(config)
+    dataset = cls.from_config(copy.deepcopy(dict(config)), *args, **kwargs)
+    if config.get("num_workers") is not None:
+        dataset.set_num_workers(config["num_workers"])
+    for key in ("drop_last", "phases_per_epoch"):
+        if key in config:
+            setattr(dataset, key, config[key])
+    return dataset

@@ -1,0 +1,124 @@
+"""From the bytes or the array of an image to a PIL image in a given mode."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ray_classy.errors import DataError
+
+IMAGE_MODES = ("RGB", "L")
+
+
+def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Image.Image:
+    """Decodes one image, upright, in the given mode.
+
+    The EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped: the colours below
+    it show, as in Classy Vision and torchvision. CMYK and palettes become RGB; 16-bit values keep their upper 8 bits.
+
+    Args:
+        data: an encoded image as bytes, the path or URL of one, or its pixels as an array (or nested lists) of
+            integers in [0, 255] with shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        mode: a PIL mode of 8-bit channels: "RGB" or "L" (grey).
+        source: what to call the image in an error: a path or a row.
+
+    Raises:
+        DataError: it is missing, empty, damaged, too large or no image; the message names it.
+    """
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return _decode(bytes(data), mode, source or "the image")
+    if isinstance(data, (str, os.PathLike)):
+        path = os.fspath(data)
+        return _decode(_read(path), mode, source or path)
+    return _from_array(data, mode, source or "the image")
+
+
+def _read(path: str) -> bytes:
+    """The content of a local file, or of an URL that pyarrow or fsspec can open."""
+    try:
+        if "://" not in path:
+            with open(path, "rb") as file:
+                return file.read()
+        return _read_url(path)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path!r}") from error
+    except Exception as error:
+        raise DataError(f"cannot read {path!r}: {error}") from error
+
+
+def _read_url(url: str) -> bytes:
+    import fsspec  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.fs
+
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
+    except pa.ArrowInvalid:  # a scheme that pyarrow does not know
+        with fsspec.open(url, "rb") as file:
+            return file.read()
+    with filesystem.open_input_stream(path) as stream:
+        return stream.read()
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """All formats that PIL reads by itself: not EPS, for which it runs Ghostscript on what the file says."""
+    Image.init()
+    return [name for name in Image.OPEN if name != "EPS"]
+
+
+def _decode(data: bytes, mode: str, source: str) -> Image.Image:
+    if not data:
+        raise DataError(f"{source}: empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            image.load()
+            return _converted(ImageOps.exif_transpose(image), mode)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise DataError(f"{source}: not an image in a known format ({len(data)} bytes)") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{source}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+    except Exception as error:  # damaged files make decoders raise almost anything
+        raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).clip(0, 65535) >> 8
+        image = Image.fromarray(values.astype(np.uint8))
+    elif image.mode == "F":
+        raise DataError("floating-point pixels have no agreed range: store the image with 8 or 16 bits")
+    elif image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")  # PIL warns when it goes to RGB at once
+    return image.convert(mode)
+
+
+def _from_array(data: Any, mode: str, source: str) -> Image.Image:
+    if data is None:
+        raise DataError(f"{source}: there is no image (null)")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise DataError(f"{source}: the rows of the array differ in length") from error
+    if array.dtype == object and array.ndim == 1 and len(array):  # an array of arrays, as some readers give it
+        return _from_array([np.asarray(row).tolist() for row in array], mode, source)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
+        raise DataError(
+            f"{source}: an array of shape {array.shape} is no image: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+    if array.dtype != np.uint8:
+        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
+            raise DataError(f"{source}: expected integers in [0, 255], not {array.dtype} values outside of them")
+        array = array.astype(np.uint8)
+    return _converted(Image.fromarray(np.ascontiguousarray(array)), mode)

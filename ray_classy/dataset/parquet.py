@@ -1,0 +1,110 @@
+"""Images and labels in Parquet files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from ray_classy.dataset.classy_dataset import ClassyDataset, register_dataset
+from ray_classy.dataset.decode import IMAGE_MODES, decode_image
+from ray_classy.dataset.parquet_columns import check_columns, read_labels
+from ray_classy.dataset.rows import ParquetRows, RowDataset, find_files
+from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
+from ray_classy.errors import ComponentError
+from ray_classy.registry import reads_signature
+
+
+@register_dataset("parquet")
+class ParquetDataset(ClassyDataset):
+    """Rows of Parquet files with an image and a label column: samples `{"input": image, "target": class}`.
+
+    Images are encoded bytes, structs `{bytes, path}` as Hugging Face writes them, or arrays of uint8 (lists of lists
+    or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings. Built from a config
+    without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
+
+    Args:
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
+        num_samples: see `ClassyDataset`.
+        files: a path, a glob, a folder, or a list of those; read in name order.
+        image_column: name of the column of images.
+        label_column: name of the column of labels; None for samples without a target.
+        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
+            labels are the targets.
+        image_mode: "RGB" or "L" (grey).
+        max_bad_rows: images that may fail to decode before it is an error.
+
+    Raises:
+        ComponentError: an argument is impossible.
+        DataError: no file, no such column, a column of the wrong type, no rows, or a label that is no class.
+    """
+
+    def __init__(
+        self,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *,
+        files: str | list[str],
+        image_column: str = "image",
+        label_column: str | None = "label",
+        classes: list[str] | None = None,
+        image_mode: Literal["RGB", "L"] = "RGB",
+        max_bad_rows: int = 0,
+    ) -> None:
+        if image_mode not in IMAGE_MODES:
+            raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {image_mode!r}")
+        found = find_files(files, (".parquet",))
+        check_columns(found, image_column, label_column)
+        self.image_mode = image_mode
+        self.classes = classes
+        self._labels: np.ndarray | None = None
+        columns = [image_column]
+        if label_column is not None:
+            columns.append(label_column)
+            self._labels, self.classes = read_labels(found, label_column, classes)
+        decode = functools.partial(
+            _sample,
+            image_column=image_column,
+            label_column=label_column,
+            targets={name: target for target, name in enumerate(self.classes or [])},
+            mode=image_mode,
+        )
+        dataset = RowDataset(ParquetRows(found, columns), decode, max_bad_rows)
+        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+
+    @classmethod
+    @reads_signature
+    def from_config(cls, config: Mapping[str, Any]) -> ClassyDataset:
+        """Builds the dataset from a config whose keys are those of `config_keys`."""
+        dataset = super().from_config(config)
+        if config.get("transforms") is None:
+            assert isinstance(dataset, ParquetDataset)
+            dataset.transform = ApplyTransformToKey(dataset.default_transform())
+        return dataset
+
+    def default_transform(self) -> Callable[[Any], Any]:
+        """What is applied to the image when a config names no transforms."""
+        return ImagenetNoAugmentTransform() if self.image_mode == "RGB" else build_transform({"name": "ToTensor"})
+
+    def labels(self) -> np.ndarray | None:
+        return self._labels
+
+
+def _sample(
+    row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str
+) -> dict[str, Any]:
+    data, source = row[image_column], f"row {row['row']}" if "row" in row else None
+    if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
+        source = data.get("path") or source
+        data = data["bytes"] if data.get("bytes") is not None else data.get("path")
+    sample: dict[str, Any] = {"input": decode_image(data, mode, source)}
+    if label_column is not None:
+        label = row[label_column]
+        sample["target"] = targets[label] if isinstance(label, str) else int(label)
+    return sample

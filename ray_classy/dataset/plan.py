@@ -1,0 +1,123 @@
+"""Which rows a rank reads in a phase, in which batches: a pure function, the same on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one step means to one rank.
+
+    Attributes:
+        rows: rows of this rank in the step; 0 if it only holds a borrowed one, of weight zero.
+        global_rows: rows of all ranks together.
+    """
+
+    rows: int
+    global_rows: int
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """The rows of one phase, cut into steps and spread over the ranks.
+
+    In a train phase every rank makes the same number of steps, and step k covers the next global batch of the epoch's
+    order; the rows of the last, short one are spread over the ranks. In a test phase the order is cut into one
+    contiguous piece per rank, and ranks may differ in steps. Either way each row belongs to exactly one rank and step.
+
+    Attributes:
+        num_rows: rows in the dataset.
+        batch_size: rows per rank and step.
+        world_size: number of ranks.
+        rank: the rank whose batches `batches` yields.
+        train: whether this is a train phase.
+        shuffle: whether the order is a permutation drawn from (seed, epoch).
+        drop_last: leave out the last global batch of a train phase if it is short.
+        seed: the run's seed.
+        epoch: pass over the dataset; another order each.
+        part: (p, n): the p-th of n equal parts of the epoch.
+        start: rows of this phase that are consumed already (train phases).
+    """
+
+    num_rows: int
+    batch_size: int
+    world_size: int = 1
+    rank: int = 0
+    train: bool = False
+    shuffle: bool = False
+    drop_last: bool = False
+    seed: int = 0
+    epoch: int = 0
+    part: tuple[int, int] = (0, 1)
+    start: int = 0
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Row numbers of this phase in the order of consumption, shape (phase rows,), int64."""
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
+        else:
+            order = np.arange(self.num_rows)
+        index, parts = self.part
+        begin, end = self.num_rows * index // parts, self.num_rows * (index + 1) // parts
+        return order[begin:end][self.start :]
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows of all ranks in a full step."""
+        return self.batch_size * self.world_size
+
+    @cached_property
+    def rows_left(self) -> int:
+        """Rows still to be consumed in this phase."""
+        index, parts = self.part
+        size = self.num_rows * (index + 1) // parts - self.num_rows * index // parts
+        return max(0, size - self.start)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that this rank makes."""
+        if not self.train:
+            begin, end = self._piece()
+            return -(-(end - begin) // self.batch_size)
+        if self.drop_last:
+            return self.rows_left // self.global_batch_size
+        return -(-self.rows_left // self.global_batch_size)
+
+    def _piece(self) -> tuple[int, int]:
+        """Where this rank's piece of a test phase lies in the order."""
+        return (
+            self.rows_left * self.rank // self.world_size,
+            self.rows_left * (self.rank + 1) // self.world_size,
+        )
+
+    def _bounds(self, step: int, rank: int) -> tuple[int, int]:
+        begin = step * self.global_batch_size
+        rows = min(self.global_batch_size, self.rows_left - begin)
+        return begin + rows * rank // self.world_size, begin + rows * (rank + 1) // self.world_size
+
+    def share(self, step: int) -> Share:
+        """What step `step` (from 0) means to this rank."""
+        if not self.train:
+            begin, end = self._piece()
+            rows = min(self.batch_size, end - begin - step * self.batch_size)
+            return Share(rows, rows)
+        begin, end = self._bounds(step, self.rank)
+        return Share(end - begin, min(self.global_batch_size, self.rows_left - step * self.global_batch_size))
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """This rank's row numbers, step by step; a rank without a row in a step borrows the step's first."""
+        if not self.train:
+            begin, end = self._piece()
+            for at in range(begin, end, self.batch_size):
+                yield self.order[at : min(at + self.batch_size, end)]
+            return
+        for step in range(self.num_steps):
+            begin, end = self._bounds(step, self.rank)
+            first = step * self.global_batch_size
+            yield self.order[begin:end] if end > begin else self.order[first : first + 1]

@@ -1,0 +1,213 @@
+"""Raw rows by number, and a base dataset that decodes them.
+
+A dataset made of raw rows can be read by somebody else: Ray Data swaps `RowDataset.rows` on each worker.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
+from typing import Any, Protocol
+
+import numpy as np
+import torch.utils.data
+
+from ray_classy.errors import DataError
+
+
+class Rows(Protocol):
+    """Rows of raw column values, read by number."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The raw values of the given rows, a dict of columns each."""
+
+    def column(self, name: str) -> Any:
+        """All values of one (cheap) column, as an array or a list."""
+
+
+class ItemRows:
+    """Rows given as columns in memory: `ItemRows(path=[...], label=[...])`."""
+
+    def __init__(self, **columns: Sequence[Any]) -> None:
+        lengths = {name: len(values) for name, values in columns.items()}
+        assert len(set(lengths.values())) == 1, lengths
+        self.columns = columns
+        self._length = next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return [{name: values[i] for name, values in self.columns.items()} for i in indices]
+
+    def column(self, name: str) -> Any:
+        return self.columns[name]
+
+
+class BlockRows:
+    """Rows that lie in Arrow tables, one after the other.
+
+    Args:
+        sizes: rows per table.
+        load: called with a table's number when a row of it is first needed.
+    """
+
+    def __init__(self, sizes: Sequence[int], load: Callable[[int], Any]) -> None:
+        self._ends = list(accumulate(sizes))
+        self._load = load
+        self._columns: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def _block(self, number: int) -> dict[str, Any]:
+        if number not in self._columns:
+            table = self._load(number)
+            self._columns[number] = {name: table.column(name).combine_chunks() for name in table.column_names}
+        return self._columns[number]
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        taken = []
+        for index in indices:
+            number = bisect_right(self._ends, index)
+            at = int(index) - (self._ends[number - 1] if number else 0)
+            taken.append({name: _value(column[at]) for name, column in self._block(number).items()})
+        return taken
+
+    def column(self, name: str) -> Any:
+        values: list[Any] = []
+        for number in range(len(self._ends)):
+            values.extend(self._block(number)[name].to_pylist())
+        return values
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_columns": {}}
+
+
+def _value(scalar: Any) -> Any:
+    """A cell as bytes, a number, a string, or (for lists of numbers) an array."""
+    import pyarrow as pa
+
+    if isinstance(scalar, pa.ListScalar) and scalar.values is not None and pa.types.is_primitive(scalar.values.type):
+        return scalar.values.to_numpy(zero_copy_only=False)
+    if isinstance(scalar, pa.ExtensionScalar) and hasattr(scalar, "to_numpy"):
+        return scalar.to_numpy()
+    return scalar.as_py()
+
+
+class ParquetRows:
+    """The rows of Parquet files: the files in name order, each in its own order.
+
+    Files are opened when first needed, and a pickled copy carries only their names.
+
+    Args:
+        files: paths.
+        columns: the columns to read.
+    """
+
+    def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
+        self.files = list(files)
+        self.columns = list(columns)
+        self._rows: BlockRows | None = None
+
+    def sizes(self) -> list[int]:
+        """Rows per file, from the files' footers."""
+        import pyarrow.parquet as pq
+
+        return [pq.read_metadata(file).num_rows for file in self.files]
+
+    def _opened(self) -> BlockRows:
+        if self._rows is None:
+            import pyarrow.parquet as pq
+
+            self._rows = BlockRows(
+                self.sizes(), lambda number: pq.read_table(self.files[number], columns=self.columns, memory_map=True)
+            )
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self._opened())
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        return self._opened().take(indices)
+
+    def column(self, name: str) -> Any:
+        import pyarrow.parquet as pq
+
+        return np.concatenate(
+            [np.asarray(pq.read_table(file, columns=[name]).column(name).to_pylist()) for file in self.files]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}
+
+
+def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    """The files that a path, a glob, a folder or a list of those stands for, sorted by name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not isinstance(pattern, str):
+        return [file for entry in pattern for file in find_files(entry, suffixes)]
+    if os.path.isdir(pattern):
+        found = sorted(
+            os.path.join(folder, file)
+            for folder, _, files in os.walk(pattern)
+            for file in files
+            if file.lower().endswith(suffixes) and not file.startswith((".", "_"))
+        )
+    else:
+        found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"no {' or '.join(suffixes)} file at {pattern!r} (looked in {os.getcwd()})")
+    return found
+
+
+class RowDataset(torch.utils.data.Dataset):
+    """A base dataset that decodes raw rows into samples.
+
+    Args:
+        rows: where the raw rows come from.
+        decode: makes a sample of one raw row; it draws no random number. A row it cannot use raises `DataError`.
+        max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
+    """
+
+    def __init__(self, rows: Rows, decode: Callable[[dict[str, Any]], Any], max_bad_rows: int = 0) -> None:
+        self.rows = rows
+        self.decode = decode
+        self.max_bad_rows = max_bad_rows
+        self.threads = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._fetched: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        fetched = self._fetched.pop(index, None)
+        if isinstance(fetched, Future):
+            return fetched.result()
+        return self.decode(fetched if fetched is not None else self.rows.take([index])[0])
+
+    def fetch(self, indices: Sequence[int]) -> None:
+        """Reads the raw rows of a batch at once, and begins to decode them where `threads` says so."""
+        wanted = [int(i) for i in indices if int(i) not in self._fetched]
+        raw = self.rows.take(wanted)
+        if self.threads and self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        for index, row in zip(wanted, raw, strict=True):
+            self._fetched[index] = self._pool.submit(self.decode, row) if self._pool else row
+
+    def forget(self) -> None:
+        """Drops what was fetched and not used."""
+        self._fetched.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_fetched": {}}

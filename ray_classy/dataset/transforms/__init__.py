@@ -1,0 +1,26 @@
+"""Transforms: what happens to a sample between the dataset and the batch."""
+
+from ray_classy.dataset.transforms.classy_transform import (
+    TRANSFORM_REGISTRY,
+    ClassyTransform,
+    build_transform,
+    build_transforms,
+    register_transform,
+)
+from ray_classy.dataset.transforms.imagenet import ImagenetAugmentTransform, ImagenetNoAugmentTransform
+from ray_classy.dataset.transforms.lighting_transform import LightingTransform
+from ray_classy.dataset.transforms.sample import ApplyTransformToKey, GenericImageTransform, TupleToMapTransform
+
+__all__ = [
+    "TRANSFORM_REGISTRY",
+    "ApplyTransformToKey",
+    "ClassyTransform",
+    "GenericImageTransform",
+    "ImagenetAugmentTransform",
+    "ImagenetNoAugmentTransform",
+    "LightingTransform",
+    "TupleToMapTransform",
+    "build_transform",
+    "build_transforms",
+    "register_transform",
+]

@@ -1,0 +1,235 @@
+"""Mixup and CutMix of whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from ray_classy.dataset.transforms.classy_transform import ClassyTransform
+from ray_classy.errors import ComponentError, DataError
+
+
+class _Draw(NamedTuple):
+    """What is drawn for each of k units (a batch, a pair or a row), on the CPU.
+
+    Attributes:
+        lam: share of its own target that a row keeps, shape (k,).
+        blend: share of its own pixels outside the box (1 for cutmix), shape (k,).
+        boxes: the pasted box (top, bottom, left, right), empty for mixup, shape (k, 4), int64.
+    """
+
+    lam: torch.Tensor
+    blend: torch.Tensor
+    boxes: torch.Tensor
+
+
+class MixupTransform(ClassyTransform):
+    """Mixes each row of a batch with its partner in the reversed batch, inputs and targets alike.
+
+    Mixup (arXiv:1710.09412) blends, x = lam x_i + (1 - lam) x_j with lam from Beta(alpha, alpha); CutMix
+    (arXiv:1905.04899) pastes a box of the partner's pixels, of area 1 - lam. Targets become a float matrix
+    lam y_i + (1 - lam) y_j. The middle row of an odd batch meets itself. All draws come from torch's global
+    generator on the CPU.
+
+    Args:
+        mixup_alpha: parameter of mixup's Beta distribution, at least 0; 0 switches mixup off.
+        num_classes: number of classes, needed when targets are class indices.
+        cutmix_alpha: the same for CutMix.
+        cutmix_minmax: (least, most) side of the box as a share of the image's, both in [0, 1]; the sides are then
+            drawn evenly from that range and `cutmix_alpha` only says that CutMix is on.
+        mix_prob: probability of mixing at all, in [0, 1].
+        switch_prob: probability of CutMix where both are on, in [0, 1].
+        mode: one draw per "batch", per "pair" of partners, or per row ("elem").
+        correct_lam: take lam from the box after it was clipped at the image's border.
+        label_smoothing: class indices become 1 - s + s/C and s/C, s in [0, 1].
+
+    Raises:
+        ComponentError: an argument is impossible.
+        DataError: (when called) the batch cannot be mixed.
+    """
+
+    def __init__(
+        self,
+        mixup_alpha: float,
+        num_classes: int | None = None,
+        cutmix_alpha: float = 0,
+        cutmix_minmax: tuple[float, float] | None = None,
+        mix_prob: float = 1.0,
+        switch_prob: float = 0.5,
+        mode: Literal["batch", "pair", "elem"] = "batch",
+        correct_lam: bool = True,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        for name, value in (("mix_prob", mix_prob), ("switch_prob", switch_prob), ("label_smoothing", label_smoothing)):
+            if not 0 <= value <= 1:
+                raise ComponentError(f"mixup: {name} must lie in [0, 1], not {value!r}")
+        if mixup_alpha < 0 or cutmix_alpha < 0:
+            raise ComponentError(f"mixup: the alphas must be at least 0, not {mixup_alpha!r} and {cutmix_alpha!r}")
+        if cutmix_minmax is not None:
+            if len(cutmix_minmax) != 2 or not 0 <= cutmix_minmax[0] <= cutmix_minmax[1] <= 1:
+                raise ComponentError(
+                    f"mixup: cutmix_minmax must be two shares of the side, 0 <= least <= most <= 1, "
+                    f"not {cutmix_minmax!r}"
+                )
+            cutmix_alpha = cutmix_alpha or 1.0
+        if mixup_alpha == 0 and cutmix_alpha == 0:
+            raise ComponentError("mixup: neither mixup nor cutmix is on: set alpha or cutmix_alpha above 0")
+        if mode not in ("batch", "pair", "elem"):
+            raise ComponentError(f"mixup: mode must be 'batch', 'pair' or 'elem', not {mode!r}")
+        if num_classes is not None and num_classes < 1:
+            raise ComponentError(f"mixup: num_classes must be at least 1, not {num_classes!r}")
+        self.mixup_alpha = mixup_alpha
+        self.num_classes = num_classes
+        self.cutmix_alpha = cutmix_alpha
+        self.cutmix_minmax = cutmix_minmax
+        self.mix_prob = mix_prob
+        self.switch_prob = switch_prob
+        self.mode = mode
+        self.correct_lam = correct_lam
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """A new sample with mixed `input` and `target`; the one given stays as it is.
+
+        Args:
+            sample: a batch. `input` is a tensor (N, C, H, W); anything else (video, a dict of tensors) is blended in
+                all its tensors of 3 dimensions or more, with one draw for the batch. `target` holds
+                class indices (N,) or rows of class weights (N, C).
+        """
+        inputs, target = sample["input"], sample["target"]
+        if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
+            rows, (height, width) = inputs.shape[0], inputs.shape[-2:]
+            if self.mode == "batch":
+                draw = self._draw(1, height, width)
+                mixed = _mix_alike(inputs, draw)
+            else:
+                draw = self._draw(rows if self.mode == "elem" else (rows + 1) // 2, height, width)
+                if self.mode == "pair":
+                    row = torch.arange(rows)
+                    pair = torch.minimum(row, rows - 1 - row)
+                    draw = _Draw(draw.lam[pair], draw.blend[pair], draw.boxes[pair])
+                mixed = _mix_rowwise(inputs, draw)
+        else:
+            if not any(_is_blended(tensor) for tensor in _tensors(inputs)):
+                raise DataError("mixup: `input` holds no tensor of 3 dimensions or more that could be mixed")
+            if self.mixup_alpha == 0:
+                raise DataError("mixup: cutmix needs inputs of shape (N, C, H, W); for others set mixup_alpha above 0")
+            draw = self._draw(1)
+            mixed = _blend_all(inputs, float(draw.lam[0]))
+        return {**sample, "input": mixed, "target": self._mix_target(target, draw.lam)}
+
+    def _draw(self, units: int, height: int = 0, width: int = 0) -> _Draw:
+        """Draws for each unit; without a height, plain mixup only."""
+        mixes = torch.rand(units) < self.mix_prob
+        if height == 0 or self.cutmix_alpha == 0:
+            cuts = torch.zeros(units, dtype=torch.bool)
+        elif self.mixup_alpha == 0:
+            cuts = mixes
+        else:
+            cuts = mixes & (torch.rand(units) < self.switch_prob)
+        lam = torch.ones(units, dtype=torch.float64)
+        for alpha, chosen in ((self.mixup_alpha, mixes & ~cuts), (self.cutmix_alpha, cuts)):
+            if bool(chosen.any()):
+                drawn = torch.distributions.Beta(*torch.tensor([alpha, alpha], dtype=torch.float64)).sample((units,))
+                lam = torch.where(chosen, drawn, lam)
+        boxes = torch.zeros(units, 4, dtype=torch.int64)
+        blend = torch.where(cuts, 1.0, lam)
+        if bool(cuts.any()):
+            boxes[cuts] = self._boxes(lam, height, width)[cuts]
+            if self.correct_lam or self.cutmix_minmax is not None:
+                area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+                lam = torch.where(cuts, 1 - area / (height * width), lam)
+        return _Draw(lam, blend, boxes)
+
+    def _boxes(self, lam: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """One box per unit, shape (k, 4)."""
+        edges = []
+        for side in (height, width):
+            position = torch.rand(len(lam), dtype=torch.float64)
+            if self.cutmix_minmax is not None:
+                least, most = (int(side * share) for share in self.cutmix_minmax)
+                length = torch.randint(least, most + 1, (len(lam),))
+                begin = (position * (side - length + 1)).long()
+                edges += [begin, begin + length]
+            else:
+                half = (side * (1 - lam).sqrt()).long() // 2
+                centre = (position * side).long()
+                edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=side)]
+        return torch.stack(edges, dim=1)
+
+    def _mix_target(self, target: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+        """Targets (N,) or (N, C) as mixed weights (N, C); `lam` has shape (1,) or (N,)."""
+        if target.ndim == 1:
+            if self.num_classes is None:
+                raise ComponentError("mixup: targets are class indices, so num_classes must be set")
+            off = self.label_smoothing / self.num_classes
+            weights = torch.full((len(target), self.num_classes), off, dtype=torch.float32, device=target.device)
+            # not one_hot(), which waits for the device to look for the largest index
+            weights.scatter_(1, target.long().unsqueeze(1), 1 - self.label_smoothing + off)
+        elif target.ndim == 2:
+            weights = target if target.is_floating_point() else target.float()
+        else:
+            raise DataError(f"mixup: targets must have shape (N,) or (N, C), not {tuple(target.shape)}")
+        share = _moved(lam, weights).unsqueeze(1)
+        return weights * share + weights.flip(0) * (1 - share)
+
+
+def _moved(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Values drawn on the CPU, on the device and in the type of `like`, without waiting for the device."""
+    return values.to(like.dtype).to(like.device, non_blocking=True)
+
+
+def _as_float(images: torch.Tensor) -> torch.Tensor:
+    return images if images.is_floating_point() else images.float()
+
+
+def _mix_alike(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
+    """Mixes all rows by one draw."""
+    images = _as_float(images)
+    blend, (top, bottom, left, right) = float(draw.blend[0]), draw.boxes[0].tolist()
+    if blend < 1:
+        return torch.lerp(images.flip(0), images, blend)
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right].flip(0)
+    return mixed
+
+
+def _mix_rowwise(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
+    """Mixes each row by a draw of its own."""
+    images = _as_float(images)
+    height, width = images.shape[-2:]
+    top, bottom, left, right = draw.boxes.to(images.device, non_blocking=True).unbind(1)
+    y = torch.arange(height, device=images.device)
+    x = torch.arange(width, device=images.device)
+    in_rows = (y >= top[:, None]) & (y < bottom[:, None])
+    in_columns = (x >= left[:, None]) & (x < right[:, None])
+    inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    partners = images.flip(0)
+    blend = _moved(draw.blend, images).view(-1, 1, 1, 1)
+    return torch.where(inside, partners, torch.lerp(partners, images, blend))
+
+
+def _is_blended(tensor: torch.Tensor) -> bool:
+    return tensor.ndim >= 3
+
+
+def _tensors(inputs: Any) -> Iterator[torch.Tensor]:
+    """The tensors in a nest of dicts, lists and tuples."""
+    if isinstance(inputs, torch.Tensor):
+        yield inputs
+    elif isinstance(inputs, (Mapping, list, tuple)):
+        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+            yield from _tensors(value)
+
+
+def _blend_all(inputs: Any, lam: float) -> Any:
+    """Blends every tensor of 3 or more dimensions in a nest of dicts, lists and tuples."""
+    if isinstance(inputs, torch.Tensor):
+        return torch.lerp(_as_float(inputs.flip(0)), _as_float(inputs), lam) if _is_blended(inputs) else inputs
+    if isinstance(inputs, Mapping):
+        return {key: _blend_all(value, lam) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(_blend_all(value, lam) for value in inputs)
+    return inputs

@@ -1,0 +1,161 @@
+"""The transforms of torchvision by name, with arguments as a config file can write them."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from torchvision.transforms import functional, v2
+
+from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transform
+from ray_classy.errors import ComponentError
+from ray_classy.registry import Key, Keys, nearest, signature_keys
+
+# Where torchvision takes more than its annotation says.
+_WIDER: dict[tuple[str, str], Any] = {("RandomErasing", "value"): float | Literal["random"] | list[float]}
+
+
+class ToTensor(v2.Transform):
+    """A PIL image or array (H, W, C) of uint8 as a float tensor (C, H, W) in [0, 1], as by torchvision's v1."""
+
+    _transformed_types = (PIL.Image.Image, np.ndarray)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> torch.Tensor:
+        return functional.to_tensor(inpt)
+
+
+class TorchvisionTransform:
+    """Describes a torchvision class to the config; `from_config` returns an instance of that class itself."""
+
+    wrapped: ClassVar[type]
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The constructor's keys, with types that a config can hold."""
+        return {
+            name: Key(_WIDER.get((cls.__name__, name), _writable(key.annotation)), key.default)
+            for name, key in signature_keys(cls.wrapped).items()
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Builds the transform.
+
+        Raises:
+            ComponentError: torchvision refuses the arguments.
+        """
+        keys = signature_keys(cls.wrapped)
+        for name in config:
+            if name not in keys:
+                near = nearest(name, list(keys))
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(keys) or 'none'}"
+                raise ComponentError(f"transform {cls.__name__} has no argument {name!r}: {hint}")
+        arguments = {name: _converted(keys[name].annotation, value) for name, value in config.items()}
+        try:
+            return cls.wrapped(**arguments)
+        except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise ComponentError(f"cannot build transform {cls.__name__} from {dict(config)!r}: {error}") from error
+
+
+@functools.cache
+def _classes() -> dict[str, type]:
+    found = {
+        name: cls
+        for name, cls in vars(v2).items()
+        if inspect.isclass(cls) and issubclass(cls, v2.Transform) and cls is not v2.Transform
+    }
+    found["ToTensor"] = ToTensor  # v2's own warns of its deprecation at every construction
+    return {name: type(name, (TorchvisionTransform,), {"wrapped": cls}) for name, cls in found.items()}
+
+
+def find(name: str) -> type | None:
+    """The transform of that name, as in torchvision or in snake case; None if torchvision has none."""
+    if name != name.lower():
+        return _classes().get(name)
+    by_snake_case = {known.lower(): cls for known, cls in _classes().items()}
+    return by_snake_case.get(name.replace("_", ""))
+
+
+def names() -> list[str]:
+    """The exact names that `find` knows."""
+    return sorted(_classes())
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; the annotation alone if it is none."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_enum(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, enum.Enum)
+
+
+def _is_transform_list(annotation: Any) -> bool:
+    arguments = typing.get_args(annotation)
+    return (
+        typing.get_origin(annotation) is Sequence
+        and len(arguments) == 1
+        and (arguments[0] is Callable or typing.get_origin(arguments[0]) is Callable)
+    )
+
+
+def _writable(annotation: Any) -> Any:
+    """The same type in terms of what a config can hold: no tensors, dtypes, enums, functions or modules."""
+    parts = _parts(annotation)
+    enums = [part for part in parts if _is_enum(part)]
+    members: list[Any] = []
+    for part in parts:
+        if part is torch.dtype:
+            members.append(str)
+        elif _is_transform_list(part):
+            members.append(list[ClassyTransform])
+        elif _is_enum(part):
+            members.append(Literal[tuple(member.value for member in part)])
+        elif part is numbers.Number:
+            members.append(float)
+        elif part is torch.Tensor:
+            members.append(list)
+        elif part is str and enums:
+            pass  # the enum's own values say it more precisely
+        elif typing.get_origin(part) not in (dict, Callable) and part is not torch.nn.ModuleList:
+            members.append(part)
+    return functools.reduce(lambda one, other: one | other, members) if members else Any
+
+
+def _converted(annotation: Any, value: Any) -> Any:
+    """The value as torchvision wants it."""
+    for part in _parts(annotation):
+        if part is torch.dtype and isinstance(value, str):
+            return _dtype(value)
+        if part is torch.Tensor and isinstance(value, (list, tuple)):
+            return torch.tensor(value)
+        if _is_enum(part) and isinstance(value, str):
+            return _member(part, value)
+        if _is_transform_list(part) and isinstance(value, (list, tuple)):
+            return [build_transform(entry) if isinstance(entry, Mapping) else entry for entry in value]
+    return value
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        raise ComponentError(f"{name!r} is no dtype of torch: write for example 'float32' or 'uint8'")
+    return found
+
+
+def _member(kind: type[enum.Enum], name: str) -> enum.Enum:
+    for member in kind:
+        if name.lower() in (str(member.value).lower(), member.name.lower()):
+            return member
+    raise ComponentError(f"{name!r} is no {kind.__name__}: it is one of {[member.value for member in kind]}")

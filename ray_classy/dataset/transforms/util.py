@@ -1,0 +1,71 @@
+"""Helpers around the ImageNet transforms, under the names that Classy Vision gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ray_classy.dataset.transforms.classy_transform import Compose, build_transforms
+from ray_classy.dataset.transforms.imagenet import (
+    ImagenetAugmentTransform,
+    ImagenetConstants,
+    ImagenetNoAugmentTransform,
+)
+from ray_classy.dataset.transforms.sample import ApplyTransformToKey, GenericImageTransform, TupleToMapTransform
+from ray_classy.errors import ComponentError
+
+__all__ = [
+    "ApplyTransformToKey",
+    "GenericImageTransform",
+    "ImagenetAugmentTransform",
+    "ImagenetConstants",
+    "ImagenetNoAugmentTransform",
+    "TupleToMapTransform",
+    "build_field_transform_default_imagenet",
+    "default_unnormalize",
+]
+
+_INPUT_AND_TARGET = TupleToMapTransform(["input", "target"])
+
+
+def build_field_transform_default_imagenet(
+    config: Sequence[Mapping[str, Any]] | None,
+    default_transform: Callable[[Any], Any] | None = None,
+    split: str | None = None,
+    key: str | int = "input",
+    key_map_transform: Callable[[Any], Any] | None = _INPUT_AND_TARGET,
+) -> Callable[[Any], Any]:
+    """A transform of samples that names their items and transforms one of them.
+
+    Args:
+        config: transform configs for the entry `key`; None for a default.
+        default_transform: the default.
+        split: in its place, "train" for `imagenet_augment` or "test" for `imagenet_no_augment`.
+        key: the entry to transform.
+        key_map_transform: applied to the whole sample first; None if samples are maps already.
+
+    Raises:
+        ComponentError: both defaults are given, or no config and no default.
+    """
+    if default_transform is not None and split is not None:
+        raise ComponentError("give default_transform or split, not both")
+    transform: Callable[[Any], Any]
+    if config is not None:
+        transform = build_transforms(config)
+    elif default_transform is not None:
+        transform = default_transform
+    elif split is not None:
+        transform = ImagenetAugmentTransform() if split == "train" else ImagenetNoAugmentTransform()
+    else:
+        raise ComponentError("there are no transforms: give a config, a default_transform or a split")
+    applied = ApplyTransformToKey(transform, key=key)
+    return applied if key_map_transform is None else Compose([key_map_transform, applied])
+
+
+def default_unnormalize(img: torch.Tensor) -> torch.Tensor:
+    """Undoes the ImageNet normalisation: a new tensor of shape (..., 3, H, W), channels in [0, 1]."""
+    mean = torch.tensor(ImagenetConstants.MEAN, dtype=img.dtype, device=img.device).view(3, 1, 1)
+    std = torch.tensor(ImagenetConstants.STD, dtype=img.dtype, device=img.device).view(3, 1, 1)
+    return img * std + mean

@@ -1,0 +1,256 @@
+"""Small helpers under the names that Classy Vision gave them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ray_classy.errors import ComponentError
+
+
+def is_pos_int(number: Any) -> bool:
+    """Whether `number` is exactly an int (no bool, no numpy integer) and at least 0."""
+    return type(number) is int and number >= 0
+
+
+def is_pos_float(number: Any) -> bool:
+    """Whether `number` is exactly a float and at least 0."""
+    return type(number) is float and number >= 0
+
+
+def is_pos_int_list(numbers: Any) -> bool:
+    """Whether `numbers` is a list in which `is_pos_int` holds for each."""
+    return isinstance(numbers, list) and all(is_pos_int(number) for number in numbers)
+
+
+def is_pos_int_tuple(numbers: Any) -> bool:
+    """Whether `numbers` is a tuple in which `is_pos_int` holds for each."""
+    return isinstance(numbers, tuple) and all(is_pos_int(number) for number in numbers)
+
+
+def is_not_none(value: Any) -> bool:
+    """Whether `value` is not None."""
+    return value is not None
+
+
+def is_long_tensor(tensor: torch.Tensor) -> bool:
+    """Whether the tensor holds 64-bit integers, on any device."""
+    return tensor.dtype == torch.int64
+
+
+def is_float_tensor(tensor: torch.Tensor) -> bool:
+    """Whether the tensor holds 32-bit floats, on any device."""
+    return tensor.dtype == torch.float32
+
+
+def is_double_tensor(tensor: torch.Tensor) -> bool:
+    """Whether the tensor holds 64-bit floats, on any device."""
+    return tensor.dtype == torch.float64
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether the module has no sub-modules."""
+    return next(module.children(), None) is None
+
+
+def is_on_gpu(model: nn.Module) -> bool:
+    """Whether the model has parameters, all of them on a GPU."""
+    devices = {parameter.device.type for parameter in model.parameters()}
+    return devices == {"cuda"}
+
+
+def recursive_copy_to_device(value: Any, non_blocking: bool, device: torch.device | str) -> Any:
+    """The same lists, tuples and mappings with every tensor in them on `device`; other values as they are.
+
+    Args:
+        value: a tensor, a container of such values at any depth, or anything else.
+        non_blocking: let copies from pinned memory overlap with the host's work.
+        device: where to.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, (list, tuple)):
+        parts = [recursive_copy_to_device(part, non_blocking, device) for part in value]
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*parts)
+        return tuple(parts) if isinstance(value, tuple) else parts
+    if isinstance(value, Mapping):
+        return {key: recursive_copy_to_device(part, non_blocking, device) for key, part in value.items()}
+    return value
+
+
+def recursive_copy_to_gpu(value: Any, non_blocking: bool = True) -> Any:
+    """`recursive_copy_to_device` to the current GPU."""
+    return recursive_copy_to_device(value, non_blocking, torch.device("cuda", torch.cuda.current_device()))
+
+
+@contextlib.contextmanager
+def numpy_seed(seed: int | None, *more: int) -> Iterator[None]:
+    """Seeds numpy's global generator for the block and restores its state afterwards.
+
+    Args:
+        seed: the seed; None does nothing.
+        *more: further integers that the seed depends on (an epoch, an index).
+    """
+    if seed is None:
+        yield
+        return
+    import numpy as np
+
+    if more:
+        seed = int.from_bytes(hashlib.sha256(repr((seed, *more)).encode()).digest()[:4], "big")
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+@contextlib.contextmanager
+def torch_seed(seed: int | None) -> Iterator[None]:
+    """Seeds torch's generators, the CPU's and the current GPU's, for the block and restores their states afterwards.
+
+    Args:
+        seed: the seed; None does nothing.
+    """
+    if seed is None:
+        yield
+        return
+    # Without CUDA in use, seeding its generator would only take effect later, outside the block.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+def flatten_dict(value_dict: Mapping[str, Any], prefix: str = "", sep: str = "_") -> dict[str, Any]:
+    """Nested mappings as one dict, the keys on the way to a value joined by `sep` (and `prefix` before them)."""
+    flat: dict[str, Any] = {}
+    for key, value in value_dict.items():
+        path = f"{prefix}{sep}{key}" if prefix else key
+        flat.update(flatten_dict(value, path, sep) if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def load_json(path: str) -> Any:
+    """What a JSON file holds."""
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def convert_to_one_hot(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Class indices of shape (N, 1) as int64 rows of shape (N, `classes`) with a single 1.
+
+    Raises:
+        ComponentError: the shape is another one.
+    """
+    if targets.ndim != 2 or targets.shape[1] != 1:
+        raise ComponentError(f"convert_to_one_hot takes indices of shape (N, 1), not {tuple(targets.shape)}")
+    return F.one_hot(targets.squeeze(1).long(), classes)
+
+
+def maybe_convert_to_one_hot(target: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+    """The target in the shape of the output.
+
+    Args:
+        target: class indices of shape (N,) or (N, 1), which become one-hot, or already values of shape (N, C).
+        model_output: scores of shape (N, C).
+
+    Raises:
+        ComponentError: the shapes do not belong together.
+    """
+    if target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1):
+        target = convert_to_one_hot(target.reshape(-1, 1), model_output.shape[1])
+    if target.shape != model_output.shape:
+        raise ComponentError(
+            f"target of shape {tuple(target.shape)} does not go with model output of shape {tuple(model_output.shape)}"
+        )
+    return target
+
+
+def get_batchsize_per_replica(x: Any) -> int:
+    """The length of the first tensor found in lists, tuples and mappings at any depth.
+
+    Raises:
+        ComponentError: a container on the way is empty.
+    """
+    while isinstance(x, (list, tuple, Mapping)):
+        if not x:
+            raise ComponentError("cannot tell the batch size of an empty container")
+        x = next(iter(x.values())) if isinstance(x, Mapping) else x[0]
+    return len(x)
+
+
+def split_batchnorm_params(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trainable parameters of batch-norm layers (1d, 2d, 3d and synchronised), and all other trainable ones.
+
+    A parameter that several modules share is listed once.
+    """
+    batch_norm: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
+    seen: set[nn.Parameter] = set()
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                (batch_norm if isinstance(module, _BatchNorm) else other).append(parameter)
+    return batch_norm, other
+
+
+class Timer:
+    """A context manager that measures the seconds spent in its block.
+
+    Attributes:
+        start: the clock's reading at the beginning of the block.
+        elapsed_time: seconds from there to its end; 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.elapsed_time = 0.0
+
+    def __enter__(self) -> Timer:
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.elapsed_time = time.perf_counter() - self.start
+
+
+@contextlib.contextmanager
+def _mode(model: nn.Module, train: bool) -> Iterator[nn.Module]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.train(train)
+    try:
+        yield model
+    finally:
+        # Set one by one: train() would reach into the sub-modules, whose modes may differ.
+        for module, training in modes:
+            module.training = training
+
+
+def train_model(model: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:
+    """Train mode for the block; afterwards every sub-module has its own mode again."""
+    return _mode(model, True)
+
+
+def eval_model(model: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:
+    """Evaluation mode for the block; afterwards every sub-module has its own mode again."""
+    return _mode(model, False)
+
+
+def get_torch_version() -> list[int]:
+    """Torch's major and minor version."""
+    return [int(part) for part in torch.__version__.split(".")[:2]]

@@ -1,0 +1,75 @@
+"""The usual classification head: pool, then one linear layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ray_classy.errors import ComponentError
+from ray_classy.heads.classy_head import ClassyHead, register_head
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+@register_head("fully_connected")
+class FullyConnectedHead(ClassyHead):
+    """Averages the features over all positions and maps them to class scores with one linear layer.
+
+    Args:
+        unique_id: the head's name, unique within its model.
+        num_classes: width of the output; None leaves out the linear layer, so that the output is the pooled features.
+        in_plane: number of channels of the input, at least 1.
+        conv_planes: if given, a 1x1 convolution to that many channels, batch norm and the activation come first.
+        activation: the activation after that convolution.
+        zero_init_bias: start with a zero bias in the linear layer.
+        normalize_inputs: "l2" scales the pooled features of each sample to unit Euclidean length.
+
+    The input is (N, in_plane), or (N, in_plane, ...) with any number of positions; the output is (N, num_classes).
+
+    Raises:
+        ComponentError: a width is not positive, or a choice is unknown.
+    """
+
+    def __init__(
+        self,
+        unique_id: str,
+        num_classes: int | None = None,
+        *,
+        in_plane: int,
+        conv_planes: int | None = None,
+        activation: Literal["relu", "silu"] = "relu",
+        zero_init_bias: bool = False,
+        normalize_inputs: Literal["l2"] | None = None,
+    ) -> None:
+        super().__init__(unique_id, num_classes)
+        for name, width in (("in_plane", in_plane), ("num_classes", num_classes), ("conv_planes", conv_planes)):
+            if width is not None and width < 1:
+                raise ComponentError(f"{name} of head {unique_id!r} is {width}; it must be at least 1")
+        if activation not in _ACTIVATIONS:
+            raise ComponentError(f"activation of head {unique_id!r} is {activation!r}; choose 'relu' or 'silu'")
+        if normalize_inputs not in (None, "l2"):
+            raise ComponentError(f"normalize_inputs of head {unique_id!r} is {normalize_inputs!r}; choose 'l2' or None")
+        self.normalize_inputs = normalize_inputs
+        self.conv: nn.Module | None = None
+        if conv_planes is not None:
+            self.conv = nn.Sequential(
+                nn.Conv2d(in_plane, conv_planes, kernel_size=1, bias=False),
+                nn.BatchNorm2d(conv_planes),
+                _ACTIVATIONS[activation](),
+            )
+        self.fc: nn.Linear | None = None
+        if num_classes is not None:
+            self.fc = nn.Linear(conv_planes or in_plane, num_classes)
+            if zero_init_bias:
+                nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.conv is not None:
+            x = self.conv(x)
+        if x.ndim > 2:
+            x = x.mean(dim=tuple(range(2, x.ndim)))
+        if self.normalize_inputs == "l2":
+            x = nn.functional.normalize(x, p=2.0, dim=1)
+        return x if self.fc is None else self.fc(x)

@@ -1,0 +1,27 @@
+"""Hooks: code called at five points of a run."""
+
+from ray_classy.hooks.checkpoint_hook import CheckpointHook
+from ray_classy.hooks.classy_hook import (
+    HOOK_REGISTRY,
+    ClassyHook,
+    ClassyHookFunctions,
+    ClassyHookState,
+    build_hook,
+    build_hooks,
+    register_hook,
+)
+from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
+from ray_classy.hooks.progress_bar_hook import ProgressBarHook
+
+__all__ = [
+    "HOOK_REGISTRY",
+    "CheckpointHook",
+    "ClassyHook",
+    "ClassyHookFunctions",
+    "ClassyHookState",
+    "LossLrMeterLoggingHook",
+    "ProgressBarHook",
+    "build_hook",
+    "build_hooks",
+    "register_hook",
+]

@@ -1,0 +1,69 @@
+"""How often checkpoints are written, and where a copy is published."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ray_classy.errors import ComponentError
+from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classy_task import ClassyTask
+
+
+@register_hook("checkpoint")
+class CheckpointHook(ClassyHook):
+    """Sets the cadence of checkpoints and a folder in which the latest is published as `checkpoint.torch`.
+
+    The hook writes nothing itself: every trainer writes the checkpoint of a round (a train phase and the test phase
+    after it) when this hook says that one is due, and always that of the last round. Without the hook every round is
+    written.
+
+    Args:
+        checkpoint_folder: where `checkpoint.torch` is published; made if it is not there.
+        input_args: plain values to keep in the file.
+        phase_types: the phases that count, of "train" and "test".
+        checkpoint_period: a checkpoint is due after every that many phases that count.
+
+    Raises:
+        ComponentError: an argument is impossible, or a file stands where the folder should be.
+    """
+
+    on_step = ClassyHook._noop
+    on_end = ClassyHook._noop
+    on_phase_start = ClassyHook._noop
+
+    def __init__(
+        self,
+        checkpoint_folder: str,
+        input_args: dict[str, Any] | None = None,
+        phase_types: list[str] | None = None,
+        checkpoint_period: int = 1,
+    ) -> None:
+        super().__init__()
+        if not isinstance(checkpoint_folder, str) or not checkpoint_folder:
+            raise ComponentError(f"checkpoint_folder must be a path, not {checkpoint_folder!r}")
+        if type(checkpoint_period) is not int or checkpoint_period < 1:
+            raise ComponentError(f"checkpoint_period must be an integer of at least 1, not {checkpoint_period!r}")
+        phase_types = ["train"] if phase_types is None else list(phase_types)
+        if not phase_types or set(phase_types) - {"train", "test"}:
+            raise ComponentError(f"phase_types must be a list of 'train' and 'test', not {phase_types!r}")
+        self.checkpoint_folder = checkpoint_folder
+        self.input_args = input_args
+        self.phase_types = phase_types
+        self.checkpoint_period = checkpoint_period
+        self.state.phases_counted = 0
+        self.due = False
+
+    def on_start(self, task: ClassyTask) -> None:
+        """Refuses a folder that is a file."""
+        if os.path.exists(self.checkpoint_folder) and not os.path.isdir(self.checkpoint_folder):
+            raise ComponentError(f"checkpoint_folder {self.checkpoint_folder!r} is a file; give a folder")
+
+    def on_phase_end(self, task: ClassyTask) -> None:
+        """Counts the phase."""
+        phase_type = "train" if task.train else "test"
+        if phase_type in self.phase_types:
+            self.state.phases_counted += 1
+            self.due = self.due or self.state.phases_counted % self.checkpoint_period == 0

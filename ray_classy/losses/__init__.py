@@ -1,0 +1,25 @@
+"""Losses: what a model's output is worth against a target."""
+
+from ray_classy.losses.classy_loss import (
+    LOSS_REGISTRY,
+    ClassyLoss,
+    build_loss,
+    get_loss_state,
+    has_learned_parameters,
+    register_loss,
+    set_loss_state,
+)
+from ray_classy.losses.label_smoothing_loss import LabelSmoothingCrossEntropyLoss
+from ray_classy.losses.soft_target_cross_entropy_loss import SoftTargetCrossEntropyLoss
+
+__all__ = [
+    "LOSS_REGISTRY",
+    "ClassyLoss",
+    "LabelSmoothingCrossEntropyLoss",
+    "SoftTargetCrossEntropyLoss",
+    "build_loss",
+    "get_loss_state",
+    "has_learned_parameters",
+    "register_loss",
+    "set_loss_state",
+]

@@ -1,0 +1,57 @@
+"""Cross-entropy against smoothed labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ray_classy.errors import ComponentError
+from ray_classy.losses.classy_loss import ClassyLoss, register_loss
+from ray_classy.losses.soft_target_cross_entropy_loss import check_reduction, distribution_cross_entropy
+from ray_classy.losses.target_distribution import target_distribution
+
+
+@register_loss("label_smoothing_cross_entropy")
+class LabelSmoothingCrossEntropyLoss(ClassyLoss):
+    """Cross-entropy against labels mixed with the uniform distribution.
+
+    With y the target scaled to sum 1, C classes and s the smoothing parameter, the loss aims at (y + s/C) / (1 + s).
+    That is label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, section 7) with epsilon = s / (1 + s).
+
+    Args:
+        smoothing_param: s, at least 0.
+        ignore_index: a target index, or an entry of an (N, C) target, with this value carries no mass; a sample with
+            ignored entries only is not counted.
+        reduction: "mean" over the counted samples, "sum", or "none" (one loss per sample).
+
+    Raises:
+        ComponentError: `smoothing_param` is no number of at least 0, or `reduction` is unknown.
+    """
+
+    def __init__(
+        self,
+        smoothing_param: float,
+        ignore_index: int = -100,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+    ) -> None:
+        super().__init__()
+        if not isinstance(smoothing_param, (int, float)) or isinstance(smoothing_param, bool) or smoothing_param < 0:
+            raise ComponentError(f"smoothing_param must be a number of at least 0, not {smoothing_param!r}")
+        self._smoothing_param = smoothing_param
+        self._ignore_index = ignore_index
+        self.reduction = check_reduction(reduction)
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss: a scalar, or of shape (N,) for reduction "none".
+
+        Args:
+            output: scores (logits) of shape (N, C).
+            target: class indices of shape (N,) or (N, 1), or one-hot, multi-hot or soft values of shape (N, C).
+
+        Raises:
+            ComponentError: the shapes do not belong together.
+        """
+        distribution = target_distribution(output, target, self._ignore_index).normalized()
+        smoothed = distribution._replace(mass=distribution.mass + self._smoothing_param / output.shape[1])
+        return distribution_cross_entropy(output, smoothed.normalized(), self.reduction)

@@ -1,0 +1,84 @@
+"""Cross-entropy against a distribution over the classes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from ray_classy.errors import ComponentError
+from ray_classy.losses.classy_loss import ClassyLoss, register_loss
+from ray_classy.losses.target_distribution import TargetDistribution, target_distribution
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(reduction: str) -> str:
+    """`reduction` if it is one of those known.
+
+    Raises:
+        ComponentError: it is not.
+    """
+    if reduction not in REDUCTIONS:
+        raise ComponentError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, not {reduction!r}")
+    return reduction
+
+
+def distribution_cross_entropy(output: torch.Tensor, target: TargetDistribution, reduction: str) -> torch.Tensor:
+    """The cross-entropy -sum_c target_c log softmax(output)_c, reduced over the samples that count.
+
+    Args:
+        output: scores (logits) of shape (N, C).
+        target: the distribution aimed at.
+        reduction: "mean" over the samples that count (0 if none does), "sum", or "none" for shape (N,).
+    """
+    log_probability = F.log_softmax(output.to(target.mass.dtype), dim=1)
+    losses = -(target.mass * log_probability).sum(1).masked_fill(~target.counted, 0)
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    return total / target.counted.sum().clamp(min=1) if reduction == "mean" else total
+
+
+@register_loss("soft_target_cross_entropy")
+class SoftTargetCrossEntropyLoss(ClassyLoss):
+    """Cross-entropy against soft targets, as mixup and distillation make them.
+
+    Args:
+        ignore_index: entries of the target with this value are ignored; a sample with ignored entries only is not
+            counted in the mean.
+        reduction: "mean" over the counted samples, "sum", or "none" (one loss per sample).
+        normalize_targets: scale every sample's target to sum 1 first.
+
+    Raises:
+        ComponentError: `reduction` or `normalize_targets` is none of the values above.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = -100,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        normalize_targets: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(normalize_targets, bool):
+            raise ComponentError(f"normalize_targets must be true or false, not {normalize_targets!r}")
+        self._ignore_index = ignore_index
+        self.reduction = check_reduction(reduction)
+        self._normalize_targets = normalize_targets
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss: a scalar, or of shape (N,) for reduction "none".
+
+        Args:
+            output: scores (logits) of shape (N, C).
+            target: class indices of shape (N,) or (N, 1), or mass per class of shape (N, C).
+
+        Raises:
+            ComponentError: the shapes do not belong together.
+        """
+        distribution = target_distribution(output, target, self._ignore_index)
+        if self._normalize_targets:
+            distribution = distribution.normalized()
+        return distribution_cross_entropy(output, distribution, self.reduction)

@@ -1,0 +1,52 @@
+"""Targets of either form, class indices or one value per class, as one value per class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from ray_classy.errors import ComponentError
+
+
+class TargetDistribution(NamedTuple):
+    """One value per class and sample.
+
+    Attributes:
+        mass: shape (N, C), floating point; ignored entries are 0.
+        counted: shape (N,), bool: the samples with at least one entry that is not ignored.
+    """
+
+    mass: torch.Tensor
+    counted: torch.Tensor
+
+    def normalized(self) -> TargetDistribution:
+        """The same with the mass of every sample summing to 1 (samples without any stay at 0)."""
+        total = self.mass.sum(1, keepdim=True)
+        return self._replace(mass=self.mass / total.clamp(min=torch.finfo(self.mass.dtype).eps))
+
+
+def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index: int) -> TargetDistribution:
+    """Brings targets to the shape of the output, without waiting for the device.
+
+    Args:
+        output: scores of shape (N, C).
+        target: class indices of shape (N,) or (N, 1), or values per class of shape (N, C).
+        ignore_index: an index, or a value among the (N, C), that stands for "not known".
+
+    Raises:
+        ComponentError: the shapes do not belong together.
+    """
+    indices = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
+    if output.ndim != 2 or len(output) != len(target) or not (indices or target.shape == output.shape):
+        raise ComponentError(
+            f"the loss takes output of shape (N, C) and target of shape (N,), (N, 1) or (N, C), "
+            f"not output {tuple(output.shape)} with target {tuple(target.shape)}"
+        )
+    known = target.reshape(-1, 1) != ignore_index if indices else target != ignore_index
+    dtype = torch.promote_types(output.dtype, torch.float32)
+    if not indices:
+        return TargetDistribution(target.to(dtype).masked_fill(~known, 0), known.any(1))
+    index = target.reshape(-1, 1).long().masked_fill(~known, 0)
+    mass = torch.zeros(output.shape, dtype=dtype, device=output.device).scatter_(1, index, known.to(dtype))
+    return TargetDistribution(mass, known.squeeze(1))

@@ -1,0 +1,6 @@
+"""Meters: what is measured of a phase besides the loss."""
+
+from ray_classy.meters.accuracy_meter import AccuracyMeter
+from ray_classy.meters.classy_meter import METER_REGISTRY, ClassyMeter, build_meter, build_meters, register_meter
+
+__all__ = ["METER_REGISTRY", "AccuracyMeter", "ClassyMeter", "build_meter", "build_meters", "register_meter"]

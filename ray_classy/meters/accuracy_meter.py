@@ -1,0 +1,38 @@
+"""Top-k accuracy."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ray_classy.meters.classy_meter import register_meter
+from ray_classy.meters.top_k_meter import TopKMeter
+
+
+@register_meter("accuracy")
+class AccuracyMeter(TopKMeter):
+    """The fraction of samples with a target class among the k highest scores, as `top_{k}`.
+
+    With values per class instead of indices, a sample adds the largest value that one of those k classes has: 1 if any
+    positive class of a multi-hot target is among them, a fraction for soft targets.
+
+    Args:
+        topk: the k's, each at least 1 and less than the number of classes.
+
+    Raises:
+        ComponentError: `topk` is no such list.
+    """
+
+    @property
+    def name(self) -> str:
+        """The meter's name in logs and reports."""
+        return "accuracy"
+
+    def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        classes = model_output.topk(max(self._topk), dim=1).indices
+        if target.shape == model_output.shape:
+            mass = target.gather(1, classes)
+        else:
+            mass = classes == target.reshape(-1, 1)
+        hits = [mass[:, :k].amax(1).sum(dtype=torch.float64) for k in self._topk]
+        return F.pad(torch.stack(hits), (0, 1), value=len(target))

@@ -1,0 +1,111 @@
+"""The base of meters and their registry."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ray_classy.errors import ConfigError
+from ray_classy.registry import Registry, constructor_arguments, reads_signature
+
+METER_REGISTRY: Registry[Any] = Registry("meter")
+register_meter = METER_REGISTRY.register
+
+
+class ClassyMeter(ABC):
+    """Measures the outputs of a phase.
+
+    The task resets it when a phase starts, updates it in every step, and synchronises it once when the phase ends.
+    Between, `value` may be read at any time: it covers what all processes had counted at the last synchronisation and
+    what this one has counted since.
+    """
+
+    @classmethod
+    @reads_signature
+    def from_config(cls, config: Mapping[str, Any]) -> ClassyMeter:
+        """Builds the meter from its config: the constructor's arguments by name."""
+        return cls(**constructor_arguments(cls, config))
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name under which logs and reports show the meter."""
+
+    @property
+    @abstractmethod
+    def value(self) -> Any:
+        """The measurements by name; reading it may wait for the device."""
+
+    @abstractmethod
+    def update(self, model_output: torch.Tensor, target: torch.Tensor, **kwargs: Any) -> None:
+        """Counts one batch, without waiting for the device.
+
+        Args:
+            model_output: what the model returned, detached, on whatever device it is.
+            target: the batch's target, on the same device.
+            **kwargs: the task passes `is_train`, whether this is a train phase.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forgets all counts."""
+
+    def sync_state(self) -> None:
+        """Adds up the counts of all processes; every process must call it.
+
+        The default is for meters that count on one process only: it does nothing.
+        """
+        return
+
+    def validate(self, model_output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
+        """Raises a ComponentError if the meter cannot measure outputs and targets of these shapes."""
+        return
+
+    @abstractmethod
+    def get_classy_state(self) -> dict[str, Any]:
+        """The counts and the options they depend on: plain values and tensors on the CPU."""
+
+    @abstractmethod
+    def set_classy_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_classy_state` gave.
+
+        Raises:
+            CheckpointError: the state is of another meter, or of one with other options.
+        """
+
+    def __repr__(self) -> str:
+        value = self.value
+        parts = value.items() if isinstance(value, Mapping) else [("value", value)]
+        shown = (f"{key}={part:.6f}" if isinstance(part, float) else f"{key}={part}" for key, part in parts)
+        return f"{self.name}_meter({','.join(shown)})"
+
+
+METER_REGISTRY.base = ClassyMeter
+
+
+def build_meter(config: Mapping[str, Any]) -> ClassyMeter:
+    """Builds a meter from a config with its `name` and its arguments.
+
+    Raises:
+        UnknownComponentError: there is no such meter.
+    """
+    return METER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
+
+
+def build_meters(config: Mapping[str, Mapping[str, Any] | None]) -> list[ClassyMeter]:
+    """Builds meters from a mapping of their names to their arguments, in its order.
+
+    Raises:
+        ConfigError: the config is no such mapping.
+        UnknownComponentError: there is no meter of one of the names.
+    """
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"meters must be a mapping from a meter's name to its arguments, such as {{'accuracy': {{'topk': [1]}}}}, "
+            f"not {config!r}"
+        )
+    return [build_meter({**(arguments or {}), "name": name}) for name, arguments in config.items()]

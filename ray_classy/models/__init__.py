@@ -1,0 +1,38 @@
+"""Models: trunks that heads are attached to."""
+
+from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
+from ray_classy.models.mlp import MLP
+from ray_classy.models.model_state import StateMismatch
+from ray_classy.models.residual_block import SqueezeAndExcitationLayer
+from ray_classy.models.resnet import (
+    ResNet,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    ResNeXt50,
+    ResNeXt101,
+    ResNeXt152,
+)
+from ray_classy.models.resnext import ResNeXt
+
+__all__ = [
+    "MLP",
+    "MODEL_REGISTRY",
+    "ClassyModel",
+    "ResNeXt",
+    "ResNeXt50",
+    "ResNeXt101",
+    "ResNeXt152",
+    "ResNet",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "SqueezeAndExcitationLayer",
+    "StateMismatch",
+    "build_model",
+    "register_model",
+]

@@ -1,0 +1,329 @@
+"""The base class of models, their registry, and how one is built from a config.
+
+A model is a trunk and heads. The trunk is what the subclass writes: submodules and `forward`. Heads are attached to
+named submodules ("blocks") of the trunk and read their outputs. Calling the model runs the trunk, then the heads.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, Self, cast
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.heads import ClassyHead, build_head
+from ray_classy.models.blocks import find_block, in_trunk, unambiguous_names
+from ray_classy.models.last_call import LastCall
+from ray_classy.models.model_state import StateMismatch, compare, flatten, head_entry
+from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+
+MODEL_REGISTRY: Registry[ClassyModel] = Registry("model", unique_class_names=True)
+register_model = MODEL_REGISTRY.register
+
+logger = logging.getLogger(__name__)
+
+
+class ClassyModel(nn.Module):
+    """A trunk with any number of heads.
+
+    Calling the model returns the trunk's output if it has no heads, the head's output if it has one, and a dict from
+    `unique_id` to output if it has several. A subclass calls `super().__init__()`, adds its submodules and defines
+    `forward`, the trunk.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heads = nn.ModuleList()  # the name that models.blocks.HEADS tells
+        self._fork_blocks: list[str] = []  # the block of each head, in the order of _heads
+        self._last_call = LastCall()
+        self._hooks: list[RemovableHandle] = []
+
+    # Building
+
+    @classmethod
+    @reads_signature
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds the trunk from the model's config; `heads` are left to `build_model`."""
+        arguments = constructor_arguments(cls, config)
+        arguments.pop("heads", None)
+        return cls(**arguments)
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The constructor's arguments, and the heads."""
+        return with_heads(signature_keys(cls))
+
+    @classmethod
+    def from_model(
+        cls, nn_module: nn.Module, input_shape: tuple[int, ...] | None = None, model_depth: int | None = None
+    ) -> ClassyModel:
+        """Makes a model whose trunk is `nn_module`, any module; its blocks are the module's named submodules.
+
+        Args:
+            nn_module: the trunk. Its parameters keep their names under the prefix "model.".
+            input_shape: shape of one input, without the batch dimension; (3, 224, 224) if None.
+            model_depth: the number of layers, if someone wants to know.
+        """
+        return _Adapter(nn_module, input_shape, model_depth)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> ClassyModel:
+        """Builds the model that a checkpoint was written for, and gives it the weights of the checkpoint.
+
+        Args:
+            checkpoint: a loaded checkpoint: `input_args.config.model` and `classy_state_dict.base_model` are read.
+
+        Raises:
+            CheckpointError: the checkpoint carries no model config or no model state, or they do not fit.
+        """
+        try:
+            config = checkpoint["input_args"]["config"]["model"]
+            state = checkpoint["classy_state_dict"]["base_model"]
+        except (KeyError, TypeError):
+            raise CheckpointError(
+                "the checkpoint does not say which model it is for (input_args.config.model) or has no model state "
+                "(classy_state_dict.base_model); build the model from its config and call set_classy_state"
+            ) from None
+        model = build_model(config)
+        model.set_classy_state(state)
+        return model
+
+    # Running
+
+    def extract_features(self, *args: Any, **kwargs: Any) -> Any:
+        """The trunk's output, without heads; `forward` unless a subclass knows better."""
+        return self.forward(*args, **kwargs)
+
+    def execute_heads(self) -> dict[str, Any]:
+        """Runs every head on the output of its block in the current call, or in the last one.
+
+        After a call the block outputs are detached: gradients of what this returns then reach the heads only.
+
+        Returns:
+            The heads' outputs by `unique_id`.
+
+        Raises:
+            ComponentError: a block with a head has not been run.
+        """
+        outputs: dict[str, Any] = {}
+        for block, head in self._attached():
+            if block not in self._last_call.block_outputs:
+                raise ComponentError(
+                    f"head {head.unique_id!r} reads block {block!r}, which {type(self).__name__} has not run: "
+                    "call the model first, and let its forward call that submodule"
+                )
+            outputs[head.unique_id] = head(self._last_call.block_outputs[block])
+        return outputs
+
+    def get_block_outputs(self) -> dict[str, Any]:
+        """The outputs, by name, of the blocks with heads: in the current call, or detached ones of the last."""
+        return dict(self._last_call.block_outputs)
+
+    @property
+    def head_outputs(self) -> dict[str, Any]:
+        """The heads' outputs in the last call by `unique_id`, detached."""
+        return dict(self._last_call.head_outputs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch dimension."""
+        return (3, 224, 224)
+
+    # Heads
+
+    @property
+    def attachable_block_names(self) -> list[str]:
+        """The names that `set_heads` takes besides full paths: those that a single submodule has."""
+        return unambiguous_names(self)
+
+    def set_heads(self, heads: Mapping[str, list[ClassyHead]]) -> None:
+        """Replaces the model's heads.
+
+        Args:
+            heads: the heads of each block. A block is a submodule of the trunk, named as in its parent ("block3-2"),
+                or by its full path where several bear that name ("blocks.3.block3-2").
+
+        Raises:
+            UnknownComponentError: the trunk has no such block.
+            ComponentError: several submodules bear a block's name, or two heads have the same `unique_id`.
+        """
+        blocks = {name: find_block(self, name) for name in heads}
+        unique_ids: set[str] = set()
+        for head in (head for attached in heads.values() for head in attached):
+            if head.unique_id in unique_ids:
+                raise ComponentError(f"two heads have the unique_id {head.unique_id!r}; give each one of its own")
+            unique_ids.add(head.unique_id)
+        self.clear_heads()
+        if not unique_ids:
+            return
+        for name, attached in heads.items():
+            self._heads.extend(attached)
+            self._fork_blocks += [name] * len(attached)
+            if attached:
+                self._hooks.append(blocks[name].register_forward_hook(partial(_record, self._last_call, name)))
+        self._hooks.append(self.register_forward_pre_hook(_begin_call))
+        self._hooks.append(self.register_forward_hook(_run_heads))
+
+    def get_heads(self) -> dict[str, list[ClassyHead]]:
+        """The heads of each block that has any."""
+        heads: dict[str, list[ClassyHead]] = {}
+        for block, head in self._attached():
+            heads.setdefault(block, []).append(head)
+        return heads
+
+    def clear_heads(self) -> None:
+        """Takes all heads off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._heads = nn.ModuleList()
+        self._fork_blocks = []
+        self._last_call = LastCall()
+
+    def _attached(self) -> list[tuple[str, ClassyHead]]:
+        return list(zip(self._fork_blocks, cast(Iterable[ClassyHead], self._heads), strict=True))
+
+    # State
+
+    def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
+        """The weights: `{"model": {"trunk": {...}, "heads": {block: {unique_id: {...}}}}}`.
+
+        Args:
+            deep_copy: copy the tensors; otherwise they are the model's own.
+        """
+        state = {"model": self._model_state()}
+        return copy.deepcopy(state) if deep_copy else state
+
+    def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
+        """Loads a state that `get_classy_state` gave.
+
+        Args:
+            state: the state.
+            strict: insist that trunk and heads fit; otherwise what fits is loaded and the rest is logged.
+
+        Returns:
+            What did not fit (false if everything did).
+
+        Raises:
+            CheckpointError: it is no model state, or `strict` and not everything fits; nothing is loaded then.
+        """
+        model = state.get("model") if isinstance(state, Mapping) else None
+        if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
+            raise CheckpointError(
+                f"no state of a model: expected {{'model': {{'trunk': ..., 'heads': ...}}}}, found {_outline(state)}"
+            )
+        return self._load(model["trunk"], model["heads"], strict)
+
+    def load_head_states(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
+        """Loads the heads' weights and leaves the trunk alone.
+
+        Args:
+            state: `{block: {unique_id: state_dict}}`, as under `heads` of the model's state.
+            strict: as in `set_classy_state`.
+
+        Raises:
+            CheckpointError: `strict` and not everything fits; nothing is loaded then.
+        """
+        return self._load(None, state, strict)
+
+    def _model_state(self) -> dict[str, Any]:
+        trunk = {key: value for key, value in self.state_dict().items() if in_trunk(key)}
+        heads: dict[str, dict[str, Any]] = {}
+        for block, head in self._attached():
+            heads.setdefault(block, {})[head.unique_id] = dict(head.state_dict())
+        return {"trunk": trunk, "heads": heads}
+
+    def _load(self, trunk: Mapping[str, Any] | None, heads: Mapping[str, Any], strict: bool) -> StateMismatch:
+        own = self._model_state()
+        mismatch = compare(flatten({} if trunk is None else own["trunk"], own["heads"]), flatten(trunk or {}, heads))
+        if mismatch:
+            what = f"the state does not fit this {type(self).__name__}: {mismatch}"
+            if strict:
+                raise CheckpointError(
+                    f"{what}. Build the model with the config it was trained with, or load what fits (strict=False)"
+                )
+            logger.warning("%s; the rest is loaded", what)
+        skipped = {*mismatch.unexpected, *mismatch.reshaped}
+        if trunk is not None:
+            self.load_state_dict({key: value for key, value in trunk.items() if key not in skipped}, strict=False)
+        for block, head in self._attached():
+            given = heads.get(block, {}).get(head.unique_id, {})
+            names = {key: head_entry(block, head.unique_id, key) for key in given}
+            head.load_state_dict({key: given[key] for key in given if names[key] not in skipped}, strict=False)
+        return mismatch
+
+
+MODEL_REGISTRY.base = ClassyModel
+
+
+def _record(last_call: LastCall, block: str, module: nn.Module, args: Any, output: Any) -> None:
+    last_call.record(block, output)
+
+
+def _begin_call(model: nn.Module, args: Any) -> None:
+    assert isinstance(model, ClassyModel)
+    model._last_call.begin()
+
+
+def _run_heads(model: nn.Module, args: Any, output: Any) -> Any:
+    # A hook and not an overridden __call__: wrappers that hook the model (FSDP) then see the heads as part of it.
+    assert isinstance(model, ClassyModel)
+    outputs = model.execute_heads()
+    model._last_call.end(outputs)
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+
+class _Adapter(ClassyModel):
+    """Any module as a trunk."""
+
+    def __init__(self, model: nn.Module, input_shape: tuple[int, ...] | None, model_depth: int | None) -> None:
+        super().__init__()
+        self.model = model
+        self.model_depth = model_depth
+        self._input_shape = input_shape
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return super().input_shape if self._input_shape is None else tuple(self._input_shape)
+
+
+def _outline(state: Any) -> str:
+    return f"the keys {list(state)}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
+
+
+def with_heads(keys: Keys) -> Keys:
+    """A trunk's config keys and those that every model has."""
+    return {**keys, "heads": Key(list[ClassyHead] | None, None)}
+
+
+def build_model(config: Mapping[str, Any]) -> ClassyModel:
+    """Builds the model that `config["name"]` chooses, with its heads.
+
+    Args:
+        config: `name`, the keys of that model, and `heads`: a list of head configs, each with the `fork_block` that
+            the head reads.
+
+    Raises:
+        UnknownComponentError: no model or head is registered under a name, or the trunk has no such block.
+        ComponentError: a head has no `fork_block` or `unique_id`, or an argument is impossible.
+    """
+    model = MODEL_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
+    heads: dict[str, list[ClassyHead]] = {}
+    for head in config.get("heads") or []:
+        if "fork_block" not in head:
+            raise ComponentError(
+                f"a head of model {config['name']!r} has no `fork_block`, the block that it reads: {dict(head)!r}; "
+                f"{type(model).__name__} has {', '.join(model.attachable_block_names)}"
+            )
+        heads.setdefault(head["fork_block"], []).append(build_head(head))
+    if heads:
+        model.set_heads(heads)
+    return model

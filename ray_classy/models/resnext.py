@@ -1,0 +1,142 @@
+"""The trunk of ResNeXt, and of ResNet, which is a ResNeXt with one group."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.models.classy_model import ClassyModel, register_model
+from ray_classy.models.model_state import StateMismatch
+from ray_classy.models.residual_block import residual_block, zero_last_batch_norm
+
+_STATE_VERSION = 0.2
+
+
+@register_model("resnext")
+class ResNeXt(ClassyModel):
+    """Stages of residual blocks named `block{stage}-{i}` from 0; the output is the last block's feature map.
+
+    From Xie et al. 2017 (arXiv:1611.05431), with the stride of a bottleneck on its 3x3 convolution.
+
+    Stage s has `init_planes * 2**s * reduction` output planes; every stage but the first halves height and width.
+
+    Args:
+        num_blocks: number of blocks of each stage.
+        init_planes: number of planes after the stem.
+        reduction: how many times fewer planes the middle of a bottleneck has than its output; 4 if None, or 1 with
+            `basic_layer`.
+        base_width_and_cardinality: width of a group in the first stage (doubled in each later one) and number of
+            groups of the 3x3 convolutions; None for one group as wide as `reduction` says.
+        small_input: for images of about 32 pixels: a 3x3 stem without pooling, and basic blocks.
+        basic_layer: blocks of two 3x3 convolutions instead of bottlenecks.
+        final_bn_relu: end the very last block with batch norm and ReLU.
+        zero_init_bn_residuals: start each block as the identity, with a zero weight in its last batch norm.
+        use_se: end each block's branch with squeeze and excitation.
+        se_reduction_ratio: its reduction ratio.
+
+    The input is (N, 3, H, W); the output is (N, planes, H / 32, W / 32) for four stages (small input: H / 8, W / 8).
+
+    Raises:
+        ComponentError: a number is not positive.
+    """
+
+    FORMER_KEYS: ClassVar[tuple[str, ...]] = ("num_classes",)
+
+    def __init__(
+        self,
+        num_blocks: list[int],
+        init_planes: int = 64,
+        reduction: int | None = None,
+        base_width_and_cardinality: tuple[int, int] | None = None,
+        small_input: bool = False,
+        basic_layer: bool = False,
+        final_bn_relu: bool = True,
+        zero_init_bn_residuals: bool = False,
+        use_se: bool = False,
+        se_reduction_ratio: int = 16,
+    ) -> None:
+        super().__init__()
+        if reduction is None:
+            reduction = 1 if basic_layer else 4
+        numbers = [*num_blocks, init_planes, reduction, *(base_width_and_cardinality or ())]
+        if not num_blocks or min(numbers) < 1:
+            raise ComponentError(
+                f"num_blocks {num_blocks}, init_planes {init_planes}, reduction {reduction} and "
+                f"base_width_and_cardinality {base_width_and_cardinality} must be positive, with at least one stage"
+            )
+        if base_width_and_cardinality is not None and len(base_width_and_cardinality) != 2:
+            raise ComponentError(
+                f"base_width_and_cardinality is {base_width_and_cardinality}; expected two numbers: width, groups"
+            )
+        self.small_input = small_input
+        self.initial_block = _stem(init_planes, small_input)
+        stages = []
+        in_planes = init_planes
+        for stage, depth in enumerate(num_blocks):
+            mid_planes = init_planes * 2**stage
+            out_planes = mid_planes * reduction
+            width, groups = mid_planes, 1
+            if base_width_and_cardinality is not None:
+                base_width, groups = base_width_and_cardinality
+                width = base_width * 2**stage * groups
+            blocks: OrderedDict[str, nn.Module] = OrderedDict()
+            for i in range(depth):
+                blocks[f"block{stage}-{i}"] = residual_block(
+                    in_planes if i == 0 else out_planes,
+                    out_planes,
+                    stride=2 if i == 0 and stage > 0 else 1,
+                    width=None if basic_layer or small_input else width,
+                    groups=groups,
+                    final_bn_relu=final_bn_relu or (stage, i) != (len(num_blocks) - 1, depth - 1),
+                    se_reduction_ratio=se_reduction_ratio if use_se else None,
+                )
+            stages.append(nn.Sequential(blocks))
+            in_planes = out_planes
+        self.blocks = nn.Sequential(*stages)
+        self._initialize(zero_init_bn_residuals)
+
+    def _initialize(self, zero_init_bn_residuals: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if zero_init_bn_residuals:
+            for stage in self.blocks:
+                for block in stage.children():
+                    zero_last_batch_norm(block)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.initial_block(x))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (3, 32, 32) if self.small_input else (3, 224, 224)
+
+    def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
+        """The weights as in `ClassyModel`, and under `version` the version of the trunk's layout."""
+        return {**super().get_classy_state(deep_copy), "version": _STATE_VERSION}
+
+    def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
+        """Loads a state of the same version; see `ClassyModel`."""
+        version = state.get("version") if isinstance(state, Mapping) else None
+        if version != _STATE_VERSION:
+            raise CheckpointError(
+                f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
+                "loaded; write the checkpoint anew with the release that made it, or take one of this release"
+            )
+        return super().set_classy_state(state, strict)
+
+
+def _stem(planes: int, small_input: bool) -> nn.Module:
+    if small_input:
+        convolution = nn.Conv2d(3, planes, kernel_size=3, padding=1, bias=False)
+    else:
+        convolution = nn.Conv2d(3, planes, kernel_size=7, stride=2, padding=3, bias=False)
+    layers = [convolution, nn.BatchNorm2d(planes), nn.ReLU(inplace=True)]
+    if not small_input:
+        layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+    return nn.Sequential(*layers)

@@ -1,0 +1,23 @@
+"""Optimizers: how gradients change the parameters, with options that may follow schedules."""
+
+from ray_classy.optim.adam import Adam
+from ray_classy.optim.adamw import AdamW
+from ray_classy.optim.classy_optimizer import (
+    OPTIMIZER_REGISTRY,
+    ClassyOptimizer,
+    build_optimizer,
+    build_optimizer_schedulers,
+    register_optimizer,
+)
+from ray_classy.optim.sgd import SGD
+
+__all__ = [
+    "OPTIMIZER_REGISTRY",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "ClassyOptimizer",
+    "build_optimizer",
+    "build_optimizer_schedulers",
+    "register_optimizer",
+]

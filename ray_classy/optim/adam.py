@@ -1,0 +1,51 @@
+"""Adam."""
+
+from __future__ import annotations
+
+import torch
+
+from ray_classy.optim.argument_checks import check_betas, check_bool, check_number
+from ray_classy.optim.classy_optimizer import ClassyOptimizer, register_optimizer
+from ray_classy.optim.param_groups import Group
+
+
+@register_optimizer("adam")
+class Adam(ClassyOptimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980), as `torch.optim.Adam` does it.
+
+    Args:
+        lr: the learning rate, at least 0.
+        betas: the decay rates of the two moments, each in [0, 1).
+        eps: added to the denominator, at least 0.
+        weight_decay: the L2 penalty, at least 0.
+        amsgrad: keep the largest second moment (Reddi et al. 2018, arXiv:1904.09237).
+
+    Raises:
+        ComponentError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__()
+        self._lr = check_number("lr", lr)
+        self._betas = check_betas(betas)
+        self._eps = check_number("eps", eps, example="1e-8")
+        self._weight_decay = check_number("weight_decay", weight_decay, example="0.0001")
+        self._amsgrad = check_bool("amsgrad", amsgrad)
+
+    def prepare(self, param_groups: list[Group]) -> None:
+        """Makes the torch optimizer of these groups."""
+        self.optimizer = torch.optim.Adam(
+            param_groups,
+            lr=self._lr,
+            betas=self._betas,
+            eps=self._eps,
+            weight_decay=self._weight_decay,
+            amsgrad=self._amsgrad,
+        )

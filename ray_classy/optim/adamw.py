@@ -1,0 +1,69 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ray_classy.optim.argument_checks import check_betas, check_bool, check_number
+from ray_classy.optim.classy_optimizer import ClassyOptimizer, register_optimizer
+from ray_classy.optim.param_groups import Group
+from ray_classy.registry import Keys
+
+CONFIG_LR = 0.01
+"""The learning rate of a config that gives none; Classy Vision has another default there than in the constructor."""
+
+
+@register_optimizer("adamw")
+class AdamW(ClassyOptimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as `torch.optim.AdamW` does it.
+
+    Args:
+        lr: the learning rate, at least 0; 0.01 if a config does not give it.
+        betas: the decay rates of the two moments, each in [0, 1).
+        eps: added to the denominator, at least 0.
+        weight_decay: the share of the weights, times `lr`, that an update takes away, at least 0.
+        amsgrad: keep the largest second moment (Reddi et al. 2018, arXiv:1904.09237).
+
+    Raises:
+        ComponentError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__()
+        self._lr = check_number("lr", lr)
+        self._betas = check_betas(betas)
+        self._eps = check_number("eps", eps, example="1e-8")
+        self._weight_decay = check_number("weight_decay", weight_decay, example="0.01")
+        self._amsgrad = check_bool("amsgrad", amsgrad)
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """Those of every optimizer, with a default for `lr` that is not the constructor's."""
+        keys = super().config_keys()
+        return {**keys, "lr": keys["lr"]._replace(default=CONFIG_LR)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ClassyOptimizer:
+        """Builds the optimizer from its config; `lr` is 0.01 if absent."""
+        return super().from_config({"lr": CONFIG_LR, **config})
+
+    def prepare(self, param_groups: list[Group]) -> None:
+        """Makes the torch optimizer of these groups."""
+        self.optimizer = torch.optim.AdamW(
+            param_groups,
+            lr=self._lr,
+            betas=self._betas,
+            eps=self._eps,
+            weight_decay=self._weight_decay,
+            amsgrad=self._amsgrad,
+        )

@@ -1,0 +1,44 @@
+"""Checks of optimizers' arguments that name the argument in the message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ray_classy.errors import ComponentError
+
+
+def check_number(name: str, value: Any, *, below: float = math.inf, example: str = "0.1") -> float:
+    """`value` if it is a number (int or float, no bool) in [0, `below`).
+
+    Raises:
+        ComponentError: it is not.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < below:
+        span = "of at least 0" if below == math.inf else f"in [0, {below:g})"
+        raise ComponentError(f"{name} must be a number {span}, such as {example}, not {value!r}")
+    return value
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """`value` if it is True or False.
+
+    Raises:
+        ComponentError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise ComponentError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def check_betas(betas: Any) -> tuple[float, float]:
+    """The two decay rates of Adam's moments.
+
+    Raises:
+        ComponentError: they are not two numbers in [0, 1).
+    """
+    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+        raise ComponentError(f"betas must be two numbers in [0, 1), such as [0.9, 0.999], not {betas!r}")
+    first, second = (check_number("betas", beta, below=1, example="[0.9, 0.999]") for beta in betas)
+    return first, second

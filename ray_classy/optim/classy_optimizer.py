@@ -1,0 +1,216 @@
+"""The base of optimizers and their registry."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ray_classy.errors import CheckpointError, TaskError
+from ray_classy.optim.param_groups import (
+    Group,
+    as_groups,
+    check_same_structure,
+    check_scheduled,
+    split_schedulers,
+)
+from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, build_param_scheduler
+from ray_classy.optim.param_scheduler.classy_scheduler import with_num_epochs
+from ray_classy.optim.param_scheduler.composite import LAST_WHERE
+from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
+
+OPTIMIZER_REGISTRY: Registry[Any] = Registry("optimizer", unique_class_names=True)
+register_optimizer = OPTIMIZER_REGISTRY.register
+
+
+class ClassyOptimizer(ABC):
+    """A torch optimizer whose options may follow schedules.
+
+    It is built without parameters, `set_param_groups` gives them to it, and only then has it a torch optimizer. A
+    schedule with interval "epoch" is evaluated by `on_epoch`, one with interval "step" by `step`.
+
+    Attributes:
+        optimizer: the torch optimizer, made by `prepare`; None before.
+    """
+
+    FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
+
+    def __init__(self) -> None:
+        self.optimizer: Any = None
+        self._schedulers: list[dict[str, ParamScheduler]] = []
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The constructor's arguments, and `param_schedulers` (option to scheduler), which the task builds."""
+        return {**signature_keys(cls), "param_schedulers": Key(dict[str, ParamScheduler] | None, None)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ClassyOptimizer:
+        """Builds the optimizer from its config: the constructor's arguments by name."""
+        arguments = constructor_arguments(cls, config)
+        arguments.pop("param_schedulers", None)
+        return cls(**arguments)
+
+    @abstractmethod
+    def prepare(self, param_groups: list[Group]) -> None:
+        """Sets `self.optimizer` to a torch optimizer of these parameter groups.
+
+        Args:
+            param_groups: dicts with `params`, a list of parameters, and options that override the optimizer's own.
+        """
+
+    def set_param_groups(self, param_groups: Any, **kwargs: Any) -> None:
+        """Gives the optimizer its parameters, evaluates all schedules at 0 and makes the torch optimizer.
+
+        Args:
+            param_groups: parameters, one group (a dict with `params` and options) or a list of groups. An option may
+                be a value or a `ParamScheduler`.
+            **kwargs: options for every group, likewise; they override those of the groups.
+
+        Raises:
+            ComponentError: there are no parameters, or a schedule is for an option that the optimizer does not have.
+        """
+        groups = [{**group, **kwargs} for group in as_groups(param_groups)]
+        plain, self._schedulers = split_schedulers(groups)
+        for group, schedulers in zip(plain, self._schedulers, strict=True):
+            group.update({option: scheduler(0.0) for option, scheduler in schedulers.items()})
+        self.prepare(plain)
+        check_scheduled(self._schedulers, self.optimizer)
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """The torch optimizer's parameter groups: the options as they are now."""
+        return self._prepared().param_groups
+
+    @property
+    def options_view(self) -> SimpleNamespace:
+        """The options as they are now, as attributes (`options_view.lr`).
+
+        An option is one value if all groups agree, and the list of the distinct values in the order of the groups if
+        they do not.
+        """
+        seen: dict[str, list[Any]] = {}
+        for group in self.param_groups:
+            for option, value in group.items():
+                values = seen.setdefault(option, [])
+                if option != "params" and value not in values:
+                    values.append(value)
+        del seen["params"]
+        return SimpleNamespace(**{option: vs[0] if len(vs) == 1 else vs for option, vs in seen.items()})
+
+    def step(self, *args: Any, closure: Callable[[], Any] | None = None, where: float | None = None) -> Any:
+        """Evaluates the schedules of interval "step", then updates the parameters.
+
+        Args:
+            *args: passed to the torch optimizer's `step`.
+            closure: computes the loss and the gradients anew, for optimizers that want it.
+            where: the fraction of training that is done, in [0, 1).
+
+        Raises:
+            TaskError: `where` is missing or out of range, or the optimizer has no parameters yet.
+        """
+        optimizer = self._prepared()
+        if where is None or not 0 <= where < 1:
+            raise TaskError(f"optimizer.step needs where, the fraction of training done, in [0, 1), not {where}")
+        self._evaluate(where, UpdateInterval.STEP)
+        return optimizer.step(*args) if closure is None else optimizer.step(*args, closure=closure)
+
+    def on_epoch(self, where: float) -> None:
+        """Evaluates the schedules of interval "epoch"; the task calls it after every train phase.
+
+        Args:
+            where: the fraction of training that is done. At 1 there is no phase left to evaluate them for.
+        """
+        if where < 1:
+            self._evaluate(where, UpdateInterval.EPOCH)
+
+    def set_where(self, where: float) -> None:
+        """Puts every scheduled option to its value at a position, as resuming does.
+
+        Args:
+            where: the fraction of training that is done, at least 0; from 1 on it means the last position of training.
+        """
+        if where < 0:
+            raise TaskError(f"where, the fraction of training done, must be at least 0, not {where}")
+        for interval in UpdateInterval:
+            self._evaluate(min(where, LAST_WHERE), interval)
+
+    def zero_grad(self) -> None:
+        """Drops the gradients of all parameters."""
+        self._prepared().zero_grad()
+
+    def get_classy_state(self) -> dict[str, Any]:
+        """The type's name under `name` and the torch optimizer's `state_dict` under `optim`."""
+        return {"name": type(self).__name__, "optim": self._prepared().state_dict()}
+
+    def set_classy_state(self, state: Mapping[str, Any]) -> None:
+        """Restores the buffers: momenta, moments, counters of steps.
+
+        Options (learning rate, weight decay, ...) stay as this optimizer's arguments and schedules have them: change
+        them in the config and resume. `set_where` puts the schedules to the restored position.
+
+        Raises:
+            CheckpointError: the state is of another type of optimizer, or of other parameter groups.
+            TaskError: the optimizer has no parameters yet.
+        """
+        optimizer = self._prepared()
+        theirs, ours = state.get("name", type(self).__name__), type(self).__name__
+        if theirs != ours:
+            raise CheckpointError(
+                f"the checkpoint's optimizer is {theirs}, this one is {ours}: use the same optimizer to resume, or "
+                f"load only the model of the checkpoint"
+            )
+        if not isinstance(state.get("optim"), Mapping):
+            raise CheckpointError(f"the checkpoint has no state of an optimizer: no 'optim' among {sorted(state)}")
+        saved, own = state["optim"], optimizer.state_dict()
+        check_same_structure(saved["param_groups"], own["param_groups"])
+        groups = [
+            {**group, "params": saved_group["params"]}
+            for group, saved_group in zip(own["param_groups"], saved["param_groups"], strict=True)
+        ]
+        # torch keeps tensors that need no conversion: without a copy, training would write into the caller's state.
+        optimizer.load_state_dict({**saved, "state": copy.deepcopy(saved["state"]), "param_groups": groups})
+
+    def _prepared(self) -> Any:
+        if self.optimizer is None:
+            raise TaskError(f"{type(self).__name__} has no parameters yet: call set_param_groups first")
+        return self.optimizer
+
+    def _evaluate(self, where: float, interval: UpdateInterval) -> None:
+        # Not strict: groups that someone adds to the torch optimizer later have no schedules.
+        for group, schedulers in zip(self.param_groups, self._schedulers, strict=False):
+            for option, scheduler in schedulers.items():
+                if scheduler.update_interval is interval:
+                    group[option] = scheduler(where)
+
+
+OPTIMIZER_REGISTRY.base = ClassyOptimizer
+
+
+def build_optimizer(config: Mapping[str, Any]) -> ClassyOptimizer:
+    """Builds an optimizer, still without parameters, from a config with its `name` and its arguments.
+
+    `param_schedulers` in it is for `build_optimizer_schedulers`.
+
+    Raises:
+        UnknownComponentError: there is no such optimizer.
+    """
+    return OPTIMIZER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
+
+
+def build_optimizer_schedulers(config: Mapping[str, Any], num_epochs: float | None = None) -> dict[str, ParamScheduler]:
+    """Builds the schedulers that an optimizer's config holds under `param_schedulers`, by the option they are for.
+
+    Args:
+        config: the optimizer's config.
+        num_epochs: the length of training in train phases, for schedulers that need it and whose config lacks it.
+            None: `num_epochs` of the optimizer's config, if it is there.
+
+    Raises:
+        UnknownComponentError: there is no such scheduler.
+    """
+    length = config.get("num_epochs") if num_epochs is None else num_epochs
+    schedulers = config.get("param_schedulers") or {}
+    return {option: build_param_scheduler(with_num_epochs(part, length)) for option, part in schedulers.items()}

@@ -1,0 +1,72 @@
+"""Parameter groups: bringing them to one form, and comparing those of a checkpoint with an optimizer's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.optim.param_scheduler import ParamScheduler
+from ray_classy.registry import nearest
+
+Group = dict[str, Any]
+
+
+def as_groups(param_groups: Any) -> list[Group]:
+    """Parameters, one group or several groups as a list of new groups, each with a list of parameters.
+
+    Raises:
+        ComponentError: there is nothing in them, or they are of another form.
+    """
+    given: list[Any]
+    if isinstance(param_groups, Mapping):
+        given = [param_groups]
+    elif isinstance(param_groups, Iterable) and not isinstance(param_groups, torch.Tensor):
+        given = list(param_groups)
+    else:
+        raise ComponentError(f"the optimizer takes parameters or groups of them, not {type(param_groups).__name__}")
+    if not given:
+        raise ComponentError("the optimizer got an empty list of parameters: nothing to optimize")
+    if all(isinstance(parameter, torch.Tensor) for parameter in given):
+        return [{"params": given}]
+    for group in given:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise ComponentError(f"a parameter group must be a mapping with `params`, not {type(group).__name__}")
+    return [{**group, "params": list(group["params"])} for group in given]
+
+
+def split_schedulers(groups: list[Group]) -> tuple[list[Group], list[dict[str, ParamScheduler]]]:
+    """The groups without their schedulers, and for each group its schedulers by option."""
+    schedulers = [{key: value for key, value in group.items() if isinstance(value, ParamScheduler)} for group in groups]
+    plain = [{key: value for key, value in group.items() if not isinstance(value, ParamScheduler)} for group in groups]
+    return plain, schedulers
+
+
+def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any) -> None:
+    """Refuses schedulers of options that the torch optimizer does not have: it would carry them without effect.
+
+    Raises:
+        ComponentError: there is one.
+    """
+    options = list(getattr(optimizer, "defaults", {}))
+    unknown = [name for group in schedulers for name in group if options and name not in options]
+    if unknown:
+        near = nearest(unknown[0], options)
+        hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(options))}"
+        raise ComponentError(f"param_schedulers: {type(optimizer).__name__} has no option {unknown[0]!r}: {hint}")
+
+
+def check_same_structure(saved: list[Group], own: list[Group]) -> None:
+    """Refuses a checkpoint whose groups are not as many or not as large as the optimizer's own.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    theirs, ours = ([len(group["params"]) for group in groups] for groups in (saved, own))
+    if theirs != ours:
+        raise CheckpointError(
+            f"the checkpoint's optimizer has parameter groups of {theirs} parameters, this one of {ours}: "
+            f"the model, its frozen parameters or bn_weight_decay differ"
+        )

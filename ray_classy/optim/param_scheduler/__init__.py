@@ -1,0 +1,40 @@
+"""Schedulers: an optimizer's options as functions of the progress of training."""
+
+from ray_classy.optim.param_scheduler.classy_scheduler import (
+    PARAM_SCHEDULER_REGISTRY,
+    ClassyParamScheduler,
+    ParamScheduler,
+    UpdateInterval,
+    build_param_scheduler,
+    register_param_scheduler,
+)
+from ray_classy.optim.param_scheduler.composite import CompositeParamScheduler, IntervalScaling
+from ray_classy.optim.param_scheduler.curves import (
+    ConstantParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    PolynomialDecayParamScheduler,
+)
+from ray_classy.optim.param_scheduler.steps import (
+    MultiStepParamScheduler,
+    StepParamScheduler,
+    StepWithFixedGammaParamScheduler,
+)
+
+__all__ = [
+    "PARAM_SCHEDULER_REGISTRY",
+    "ClassyParamScheduler",
+    "CompositeParamScheduler",
+    "ConstantParamScheduler",
+    "CosineParamScheduler",
+    "IntervalScaling",
+    "LinearParamScheduler",
+    "MultiStepParamScheduler",
+    "ParamScheduler",
+    "PolynomialDecayParamScheduler",
+    "StepParamScheduler",
+    "StepWithFixedGammaParamScheduler",
+    "UpdateInterval",
+    "build_param_scheduler",
+    "register_param_scheduler",
+]

@@ -1,0 +1,115 @@
+"""The base of parameter schedulers and their registry."""
+
+from __future__ import annotations
+
+import copy
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from ray_classy.errors import ComponentError
+from ray_classy.registry import Key, Keys, Registry, config_keys, constructor_arguments, signature_keys
+
+WHERE_EPSILON = 1e-6
+"""Added to `where` before it is compared with a boundary, so that rounding never delays a change by an update."""
+
+Choice = TypeVar("Choice", bound=enum.Enum)
+
+PARAM_SCHEDULER_REGISTRY: Registry[Any] = Registry("param_scheduler")
+register_param_scheduler = PARAM_SCHEDULER_REGISTRY.register
+
+
+class UpdateInterval(enum.Enum):
+    """When an optimizer evaluates a scheduler: after every train phase, or before every update."""
+
+    EPOCH = "epoch"
+    STEP = "step"
+
+
+def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
+    """The member of an enum that is `value` or has it as its value.
+
+    Raises:
+        ComponentError: there is none; the message calls it `what`.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        known = " or ".join(repr(member.value) for member in kind)
+        raise ComponentError(f"{what} must be {known}, not {value!r}") from None
+
+
+class ParamScheduler(ABC):
+    """The value of an optimizer's option as a function of the progress of training, and of nothing else.
+
+    In a config, the constructor's `num_updates` is called `num_epochs` (the task fills it in when it is absent), and
+    `update_interval` replaces the scheduler's own interval.
+    """
+
+    update_interval: UpdateInterval = UpdateInterval.STEP
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The constructor's arguments, with `num_epochs` for `num_updates`, and `update_interval`."""
+        keys = signature_keys(cls, skip=frozenset({"num_updates", "update_interval"}))
+        if "num_updates" in signature_keys(cls):
+            keys["num_epochs"] = Key(float | None, None)
+        keys["update_interval"] = Key(Literal["epoch", "step"] | None, None)
+        return keys
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ParamScheduler:
+        """Builds the scheduler from its config (see `config_keys`).
+
+        Raises:
+            ComponentError: `num_epochs` is absent though needed, or `update_interval` is unknown.
+        """
+        arguments = constructor_arguments(cls, config)
+        interval = arguments.pop("update_interval", None)
+        signature = signature_keys(cls)
+        if "num_updates" in signature:
+            num_epochs = arguments.pop("num_epochs", None)
+            if num_epochs is None and signature["num_updates"].default is not None:
+                raise ComponentError(f"param_scheduler {config.get('name', cls.__name__)!r} needs num_epochs")
+            arguments["num_updates"] = num_epochs
+        scheduler = cls(**arguments)
+        if interval is not None:
+            scheduler.update_interval = choose(UpdateInterval, interval, "update_interval")
+        return scheduler
+
+    @abstractmethod
+    def __call__(self, where: float) -> float:
+        """The value at `where`, the fraction of training that is done, in [0, 1)."""
+
+
+PARAM_SCHEDULER_REGISTRY.base = ParamScheduler
+
+
+class ClassyParamScheduler(ParamScheduler):
+    """A scheduler that says when it wants to be evaluated.
+
+    Args:
+        update_interval: after every train phase, or before every update.
+    """
+
+    def __init__(self, update_interval: UpdateInterval = UpdateInterval.STEP) -> None:
+        self.update_interval = choose(UpdateInterval, update_interval, "update_interval")
+
+
+def build_param_scheduler(config: Mapping[str, Any]) -> ParamScheduler:
+    """Builds a scheduler from a config with its `name` and its arguments.
+
+    Raises:
+        UnknownComponentError: there is no such scheduler.
+    """
+    return PARAM_SCHEDULER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
+
+
+def with_num_epochs(config: Mapping[str, Any], num_epochs: float | None) -> dict[str, Any]:
+    """The scheduler's config with `num_epochs` filled in, if its class reads that key and the config lacks it."""
+    keys = config_keys(PARAM_SCHEDULER_REGISTRY.named_class(config))
+    reads_it = keys is None or "num_epochs" in keys
+    if num_epochs is None or not reads_it or config.get("num_epochs") is not None:
+        return dict(config)
+    return {**config, "num_epochs": num_epochs}

@@ -1,0 +1,75 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ray_classy.errors import ComponentError
+from ray_classy.optim.argument_checks import check_bool, check_number
+from ray_classy.optim.classy_optimizer import ClassyOptimizer, register_optimizer
+from ray_classy.optim.param_groups import Group
+
+LARC_DEFAULTS = {"clip": True, "eps": 1e-8, "trust_coefficient": 0.02}
+
+
+def _larc() -> Any:
+    try:
+        from apex.parallel.LARC import LARC  # type: ignore[import-not-found]
+    except ImportError:
+        raise ComponentError(
+            "use_larc needs NVIDIA's apex, which is not installed: install it from https://github.com/NVIDIA/apex, "
+            "or set use_larc to false"
+        ) from None
+    return LARC
+
+
+@register_optimizer("sgd")
+class SGD(ClassyOptimizer):
+    """Stochastic gradient descent with momentum (Sutskever et al. 2013), as `torch.optim.SGD` does it.
+
+    Args:
+        lr: the learning rate, at least 0.
+        momentum: the share of the last update in the next, in [0, 1).
+        weight_decay: the L2 penalty, at least 0.
+        nesterov: Nesterov's momentum; needs `momentum` above 0.
+        use_larc: layer-wise learning rates (You et al. 2017, arXiv:1708.03888) by NVIDIA's apex.
+        larc_config: `clip`, `eps` and `trust_coefficient` of those; the absent ones are True, 1e-8 and 0.02.
+
+    Raises:
+        ComponentError: an argument is out of its range, or `use_larc` is set without apex.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        use_larc: bool = False,
+        larc_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._lr = check_number("lr", lr)
+        self._momentum = check_number("momentum", momentum, below=1, example="0.9")
+        self._weight_decay = check_number("weight_decay", weight_decay, example="0.0001")
+        self._nesterov = check_bool("nesterov", nesterov)
+        if nesterov and momentum == 0:
+            raise ComponentError("nesterov needs a momentum above 0, such as 0.9")
+        self._use_larc = check_bool("use_larc", use_larc)
+        self._larc_config = {**LARC_DEFAULTS, **(larc_config or {})}
+        if self._use_larc:
+            _larc()
+
+    def prepare(self, param_groups: list[Group]) -> None:
+        """Makes the torch optimizer of these groups."""
+        self.optimizer = torch.optim.SGD(
+            param_groups,
+            lr=self._lr,
+            momentum=self._momentum,
+            weight_decay=self._weight_decay,
+            nesterov=self._nesterov,
+        )
+        if self._use_larc:
+            self.optimizer = _larc()(optimizer=self.optimizer, **self._larc_config)

@@ -1,0 +1,129 @@
+"""Small files in a folder that is local or in object storage, written so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from ray_classy.errors import RunFolderError
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names a store by its scheme (`s3://...`) rather than a local file."""
+    return "://" in path
+
+
+class Storage:
+    """A folder of small files.
+
+    Args:
+        path: a local path, or a URL that `pyarrow.fs` opens.
+        filesystem: a `pyarrow.fs.FileSystem` in which `path` lies; None finds it from the path.
+    """
+
+    def __init__(self, path: str, filesystem: Any = None) -> None:
+        self.path = path if filesystem is not None or is_url(path) else os.path.abspath(path)
+        self.local = filesystem is None and not is_url(path)
+        self._filesystem = filesystem
+
+    def _remote(self, name: str) -> tuple[Any, str]:
+        """The file system and the path in it."""
+        from pyarrow import fs
+
+        if self._filesystem is not None:
+            return self._filesystem, f"{self.path}/{name}" if name else self.path
+        filesystem, root = fs.FileSystem.from_uri(self.path)
+        return filesystem, f"{root}/{name}" if name else root
+
+    def join(self, name: str) -> str:
+        """The path of a file in the folder, as a user may give it back."""
+        return os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}"
+
+    def make(self) -> None:
+        """Makes the folder and its parents.
+
+        Raises:
+            RunFolderError: it cannot be made; a file stands in the way, or the place is not writable.
+        """
+        try:
+            if self.local:
+                os.makedirs(self.path, exist_ok=True)
+            else:
+                filesystem, path = self._remote("")
+                filesystem.create_dir(path, recursive=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make the folder {self.path!r}: {error.strerror or error}; give another storage path"
+            ) from None
+
+    def exists(self, name: str = "") -> bool:
+        """Whether there is a file or folder of that name."""
+        if self.local:
+            return os.path.exists(os.path.join(self.path, name) if name else self.path)
+        from pyarrow import fs
+
+        filesystem, path = self._remote(name)
+        return filesystem.get_file_info(path).type != fs.FileType.NotFound
+
+    def names(self) -> list[str]:
+        """The names of the files and folders in the folder, sorted; none if there is no folder."""
+        if self.local:
+            return sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
+        from pyarrow import fs
+
+        filesystem, path = self._remote("")
+        entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return sorted(entry.base_name for entry in entries)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        if self.local:
+            with open(os.path.join(self.path, name), "rb") as file:
+                return file.read()
+        filesystem, path = self._remote(name)
+        with filesystem.open_input_stream(path) as stream:
+            return stream.read()
+
+    def write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
+        """Writes a file, in place of any there, so that a reader sees the old content or the new, never a part.
+
+        Args:
+            name: the file, in a folder of the folder if it has a slash.
+            content: the bytes, or a function that writes them to the stream it is given.
+        """
+        if not self.local:
+            filesystem, path = self._remote(name)
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            with filesystem.open_output_stream(path) as stream:
+                _fill(stream, content)
+            return
+        path = os.path.join(self.path, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        half = f"{path}.{uuid.uuid4().hex[:8]}.half"
+        try:
+            with open(half, "wb") as file:
+                _fill(file, content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(half, path)
+        finally:
+            if os.path.exists(half):
+                os.remove(half)
+
+    def append(self, name: str, text: str) -> None:
+        """Adds text at the end of a file, which object storage does by writing it anew."""
+        if self.local:
+            with open(os.path.join(self.path, name), "a", encoding="utf-8") as file:
+                file.write(text)
+            return
+        before = self.read(name) if self.exists(name) else b""
+        self.write(name, before + text.encode())
+
+
+def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
+    if callable(content):
+        content(stream)
+    else:
+        stream.write(content)

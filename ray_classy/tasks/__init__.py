@@ -1,0 +1,19 @@
+"""Tasks: everything that one training is made of."""
+
+from ray_classy.tasks.classification_task import ClassificationTask
+from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, build_task, register_task
+from ray_classy.tasks.fine_tuning_task import FineTuningTask
+from ray_classy.tasks.progress import LastBatchInfo
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
+
+__all__ = [
+    "TASK_REGISTRY",
+    "BatchNormSyncMode",
+    "BroadcastBuffersMode",
+    "ClassificationTask",
+    "ClassyTask",
+    "FineTuningTask",
+    "LastBatchInfo",
+    "build_task",
+    "register_task",
+]

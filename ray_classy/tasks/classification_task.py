@@ -1,0 +1,645 @@
+"""The task that trains and evaluates a classifier."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.loader import PhaseIterator
+from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.distributed import barrier
+from ray_classy.errors import ComponentError, TaskError
+from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
+from ray_classy.hooks import CheckpointHook, ClassyHook
+from ray_classy.losses import ClassyLoss
+from ray_classy.meters import ClassyMeter
+from ray_classy.models import ClassyModel
+from ray_classy.optim import ClassyOptimizer
+from ray_classy.optim.param_scheduler import ParamScheduler
+from ray_classy.registry import Keys
+from ray_classy.tasks import task_config, task_state
+from ray_classy.tasks.classy_task import ClassyTask, register_task
+from ray_classy.tasks.phases import build_phases, where_of
+from ray_classy.tasks.precision import Precision, autocast
+from ray_classy.tasks.progress import LastBatchInfo, LossLog
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions
+from ray_classy.tasks.update_step import UpdateStep
+
+_log = logging.getLogger(__name__)
+
+
+@register_task("classification_task")
+class ClassificationTask(ClassyTask):
+    """Trains a classifier in alternating train and test phases.
+
+    The parts are set by `from_config` or by the setters, which return the task so that they can be chained.
+
+    Attributes:
+        base_loss: the loss.
+        datasets: phase type ("train", "test") to dataset.
+        meters: what is measured in each phase.
+        num_epochs: passes over the train dataset; of a test-only run, over the test dataset.
+        test_only: whether only test phases are run.
+        base_model: the model, unwrapped.
+        optimizer: applied in train steps.
+        optimizer_schedulers: option of the optimizer ("lr", ...) to its schedule.
+        checkpoint_path: what `set_checkpoint` was given.
+        checkpoint_dict: the content of the checkpoint to start from.
+        phases: the run's phases, each `{"train": bool}`; there from `prepare` on.
+        hooks: called at five points of the run; checkpoint hooks last.
+        train: whether the current phase trains.
+        distributed_model: the model in DistributedDataParallel, on more than one process.
+        phase_idx: the current phase, from 0; -1 before the first.
+        train_phase_idx: the same, counting train phases only.
+        num_updates: samples trained on so far: the nominal global batch size per train step.
+        num_train_steps: train steps made so far.
+        dataloader: of the current phase.
+        data_iterator: gives the current phase's batches.
+        losses: the losses of the current phase's steps; averaged over the ranks at its end.
+        perf_log: training speed, `{"tag", "phase_idx", "im_per_sec"}` each.
+        last_batch: the last step's batch, on its device; None before the first and after the last.
+        clip_grad_norm: the largest gradient norm, or None.
+        simulated_global_batchsize: batch size reached by accumulating gradients, or None.
+        optimizer_period: train steps per update that follow from it.
+        device: where the model is; there from `prepare` on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base_loss: nn.Module | None = None
+        self.datasets: dict[str, ClassyDataset] = {}
+        self.meters: list[ClassyMeter] = []
+        self.num_epochs: int | float = 1
+        self.test_phase_period = 1
+        self.train_phases_per_epoch = 0
+        self.test_only = False
+        self.base_model: Any = None
+        self.optimizer: Any = None
+        self.optimizer_schedulers: dict[str, ParamScheduler] = {}
+        self.checkpoint_dict: dict[str, Any] | None = None
+        self.checkpoint_path: str | None = None
+        self.checkpoint_load_strict = True
+        self.phases: list[dict[str, bool]] = []
+        self.train = True
+        self.distributed_model: nn.Module | None = None
+        self.distributed_loss: nn.Module | None = None
+        self.distributed_options = DistributedOptions()
+        self.phase_idx = -1
+        self.train_phase_idx = -1
+        self.num_updates = 0
+        self.num_train_steps = 0
+        self.dataloader: Any = None
+        self.data_iterator: Any = None
+        self.losses = LossLog()
+        self.perf_log: list[dict[str, Any]] = []
+        self.last_batch: LastBatchInfo | None = None
+        self.clip_grad_norm: float | None = None
+        self.simulated_global_batchsize: int | None = None
+        self.optimizer_period = 1
+        self.mixup_transform: MixupTransform | None = None
+        self.amp_args: dict[str, Any] | None = None
+        self.precision: Precision | None = None
+        self.use_gpu: bool | None = None
+        self.device = torch.device("cpu")
+        self.bn_weight_decay = False
+        self.dataloader_mp_context: str | None = "spawn"
+        self.update_step = UpdateStep()
+        self._steps_in_phase = 0
+        self._phase_began = 0.0
+        self._config: Mapping[str, Any] | None = None
+
+    # -- how it is built ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The keys of the task's config."""
+        return task_config.classification_keys()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ClassificationTask:
+        """Builds the task and all its parts from a config.
+
+        Args:
+            config: the keys of `config_keys`; it is not written to.
+        """
+        return task_config.configure(cls(), config)
+
+    def set_num_epochs(self, num_epochs: int | float) -> ClassificationTask:
+        """Sets how many passes over the train dataset are made; a part of one is rounded up to whole phases."""
+        if isinstance(num_epochs, bool) or not isinstance(num_epochs, int | float) or num_epochs < 0:
+            raise ComponentError(f"num_epochs must be a number of at least 0, not {num_epochs!r}")
+        self.num_epochs = num_epochs
+        return self
+
+    def set_test_phase_period(self, test_phase_period: int) -> ClassificationTask:
+        """Sets after how many train phases a test phase follows, at least 1."""
+        if type(test_phase_period) is not int or test_phase_period < 1:
+            raise ComponentError(f"test_phase_period must be an integer of at least 1, not {test_phase_period!r}")
+        self.test_phase_period = test_phase_period
+        return self
+
+    def set_dataset(self, dataset: ClassyDataset, phase_type: str) -> ClassificationTask:
+        """Sets the dataset of the "train" or the "test" phases; without a test dataset there are no test phases."""
+        if phase_type not in ("train", "test"):
+            raise ComponentError(f"phase_type must be 'train' or 'test', not {phase_type!r}")
+        self.datasets[phase_type] = dataset
+        if phase_type == "train":
+            self.train_phases_per_epoch = getattr(dataset, "phases_per_epoch", 1)
+        return self
+
+    def set_dataloader_mp_context(self, dataloader_mp_context: str | None) -> ClassificationTask:
+        """Sets how loading processes are started: "spawn", "fork", "forkserver", or None for the platform's way."""
+        if dataloader_mp_context not in ("spawn", "fork", "forkserver", None):
+            raise ComponentError(
+                f"dataloader_mp_context must be 'spawn', 'fork', 'forkserver' or None, not {dataloader_mp_context!r}"
+            )
+        self.dataloader_mp_context = dataloader_mp_context
+        return self
+
+    def set_optimizer(self, optimizer: ClassyOptimizer) -> ClassificationTask:
+        """Sets the optimizer."""
+        self.optimizer = optimizer
+        return self
+
+    def set_optimizer_schedulers(self, schedulers: dict[str, ParamScheduler]) -> ClassificationTask:
+        """Sets the schedules of the optimizer's options, by option."""
+        self.optimizer_schedulers = schedulers
+        return self
+
+    def set_loss(self, loss: ClassyLoss) -> ClassificationTask:
+        """Sets the loss: a `ClassyLoss` or any `torch.nn` loss."""
+        self.base_loss = loss
+        return self
+
+    def set_meters(self, meters: list[ClassyMeter]) -> ClassificationTask:
+        """Sets what is measured in each phase."""
+        self.meters = meters
+        return self
+
+    def set_model(self, model: ClassyModel) -> ClassificationTask:
+        """Sets the model; a plain `torch.nn.Module` is wrapped by `ClassyModel.from_model`."""
+        self.base_model = model if isinstance(model, ClassyModel) else ClassyModel.from_model(model)
+        return self
+
+    def set_hooks(self, hooks: list[ClassyHook]) -> ClassificationTask:
+        """Sets the hooks; checkpoint hooks go last, so that they see what the others changed.
+
+        Raises:
+            ComponentError: something in the list is no hook, or two hooks have one name.
+        """
+        if not isinstance(hooks, list) or not all(isinstance(hook, ClassyHook) for hook in hooks):
+            raise ComponentError(f"hooks must be a list of ClassyHook objects, not {hooks!r}")
+        names = [hook.name() for hook in hooks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ComponentError(f"two hooks are called {name!r}; a task has one of each, so leave one out")
+        self.hooks = sorted(hooks, key=lambda hook: isinstance(hook, CheckpointHook))
+        return self
+
+    def set_test_only(self, test_only: bool) -> ClassificationTask:
+        """Sets whether only test phases are run."""
+        self.test_only = test_only
+        return self
+
+    def set_bn_weight_decay(self, bn_weight_decay: bool) -> ClassificationTask:
+        """Sets whether batch-norm parameters have weight decay."""
+        if type(bn_weight_decay) is not bool:
+            raise ComponentError(f"bn_weight_decay must be true or false, not {bn_weight_decay!r}")
+        self.bn_weight_decay = bn_weight_decay
+        return self
+
+    def set_amp_args(self, amp_args: dict[str, Any] | None) -> ClassificationTask:
+        """Sets mixed precision: the arguments of `Precision`, or None for none.
+
+        Raises:
+            TaskError: apex is asked for.
+        """
+        self.precision = Precision.from_args(amp_args)
+        self.amp_args = amp_args
+        return self
+
+    def set_mixup_transform(self, mixup_transform: MixupTransform | None) -> ClassificationTask:
+        """Sets the transform that mixes the rows of each training batch, or None."""
+        self.mixup_transform = mixup_transform
+        return self
+
+    def set_clip_grad_norm(self, clip_grad_norm: float | None) -> ClassificationTask:
+        """Sets the largest L2 norm of all gradients together, or None not to clip."""
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ComponentError(f"clip_grad_norm must be a number above 0 or None, not {clip_grad_norm!r}")
+        self.clip_grad_norm = clip_grad_norm
+        return self
+
+    def set_simulated_global_batchsize(self, simulated_global_batchsize: int | None) -> ClassificationTask:
+        """Sets the batch size that is reached by accumulating gradients, a multiple of the global one; None for no."""
+        self.simulated_global_batchsize = simulated_global_batchsize
+        return self
+
+    def set_checkpoint(self, checkpoint_path: str) -> ClassificationTask:
+        """Sets the checkpoint to start from: a file, or a folder with `checkpoint.torch`; read in `prepare`."""
+        self.checkpoint_path = checkpoint_path
+        return self
+
+    def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> ClassificationTask:
+        """Sets the content of a checkpoint to start from."""
+        self.checkpoint_dict = checkpoint_dict
+        return self
+
+    def set_checkpoint_load_strict(self, checkpoint_load_strict: bool) -> ClassificationTask:
+        """Sets whether a checkpoint must have exactly the model's weights."""
+        self.checkpoint_load_strict = checkpoint_load_strict
+        return self
+
+    def set_distributed_options(
+        self,
+        broadcast_buffers_mode: BroadcastBuffersMode = BroadcastBuffersMode.BEFORE_EVAL,
+        batch_norm_sync_mode: BatchNormSyncMode = BatchNormSyncMode.DISABLED,
+        batch_norm_sync_group_size: int = 0,
+        find_unused_parameters: bool = False,
+        bucket_cap_mb: int = 25,
+        fp16_grad_compress: bool = False,
+    ) -> ClassificationTask:
+        """Sets how the replicas of a run on several processes agree.
+
+        Args:
+            broadcast_buffers_mode: when buffers are copied from rank 0 to all.
+            batch_norm_sync_mode: whether batch-norm statistics are taken over all replicas (needs GPUs).
+            batch_norm_sync_group_size: must be 0; groups were apex's.
+            find_unused_parameters: see `torch.nn.parallel.DistributedDataParallel`.
+            bucket_cap_mb: the same, in MiB.
+            fp16_grad_compress: exchange gradients as float16.
+
+        Raises:
+            TaskError: apex is asked for.
+        """
+        self.distributed_options = DistributedOptions(
+            broadcast_buffers_mode,
+            batch_norm_sync_mode,
+            batch_norm_sync_group_size,
+            find_unused_parameters,
+            bucket_cap_mb,
+            fp16_grad_compress,
+        )
+        return self
+
+    def set_use_gpu(self, use_gpu: bool | None) -> ClassificationTask:
+        """Sets whether to train on a GPU; None takes one if the process has one."""
+        self.use_gpu = use_gpu
+        return self
+
+    def set_seed(self, seed: int) -> ClassificationTask:
+        """Sets the seed of the order of rows, of their transforms and of draws on the device, at least 0."""
+        if type(seed) is not int or seed < 0:
+            raise ComponentError(f"seed must be an integer of at least 0, not {seed!r}")
+        self.seed = seed
+        return self
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The content of the checkpoint to start from, if one is set."""
+        return self.checkpoint_dict
+
+    @property
+    def model(self) -> Any:
+        """The model of the current phase: in train phases on several processes the wrapped one."""
+        return self.distributed_model if self.distributed_model is not None and self.train else self.base_model
+
+    @property
+    def loss(self) -> Any:
+        """The loss of the current phase, wrapped like the model if it has parameters of its own."""
+        return self.distributed_loss if self.distributed_loss is not None and self.train else self.base_loss
+
+    @property
+    def phase_type(self) -> str:
+        """The current phase's type, "train" or "test"."""
+        return "train" if self.train else "test"
+
+    @property
+    def eval_phase_idx(self) -> int:
+        """The current test phase, counted from 0; -1 before the first."""
+        return self.phase_idx - self.train_phase_idx - 1
+
+    @property
+    def num_batches_per_phase(self) -> int:
+        """Steps of this rank in the current phase."""
+        return len(self.data_iterator)
+
+    @property
+    def where(self) -> float:
+        """How far the run is: finished train phases and the part of the current one, over all train phases.
+
+        It is below 1 in every train step and keeps its value in test phases; in a test-only run it is the part of the
+        evaluation that is done.
+
+        Raises:
+            TaskError: the current phase has no batches.
+        """
+        counts = self.train != self.test_only
+        total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
+        index = self.phase_idx if self.test_only else self.train_phase_idx
+        if not counts or self.data_iterator is None:
+            return where_of(index + 1, total)
+        if self.num_batches_per_phase == 0:
+            raise TaskError(f"the {self.phase_type} phase has no batches")
+        return where_of(index, total, self._steps_in_phase, self.num_batches_per_phase)
+
+    def get_total_training_phases(self) -> int:
+        """Train phases of the run."""
+        return sum(phase["train"] for phase in self.phases)
+
+    def get_total_test_phases(self) -> int:
+        """Test phases of the run."""
+        return sum(not phase["train"] for phase in self.phases)
+
+    def get_batchsize_per_replica(self) -> int:
+        """Rows per step and rank in the current phase."""
+        return self.datasets[self.phase_type].get_batchsize_per_replica()
+
+    def get_global_batchsize(self) -> int:
+        """Rows per step over all ranks in the current phase."""
+        return self.datasets[self.phase_type].get_global_batchsize()
+
+    def done_training(self) -> bool:
+        """Whether the last phase is over."""
+        return self.phase_idx + 1 >= len(self.phases)
+
+    def __repr__(self) -> str:
+        if self._config is None:
+            return f"<{type(self).__name__}, built by setters>"
+        return json.dumps(self._config, indent=4, default=str)
+
+    # -- making ready -------------------------------------------------------------------------------------------------
+
+    def _build_phases(self) -> list[dict[str, bool]]:
+        return build_phases(
+            self.num_epochs,
+            self.train_phases_per_epoch or 1,
+            self.test_phase_period,
+            "train" in self.datasets,
+            "test" in self.datasets,
+            self.test_only,
+        )
+
+    def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
+        """Derives everything from the parts, loads the checkpoint and wraps the model for the replicas.
+
+        Raises:
+            TaskError: a part is missing, or the options do not go together.
+            CheckpointError: the checkpoint is missing, damaged or does not fit.
+        """
+        task_state.check_parts(self)
+        self.phases = self._build_phases()
+        self.train = not self.test_only
+        self.device = task_state.choose_device(self.use_gpu)
+        self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
+        self.base_loss = self.base_loss.to(self.device) if self.base_loss is not None else None
+        if not self.test_only:
+            self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
+            self.optimizer_period = task_state.accumulation_period(self)
+            scaler = self.precision.scaler(self.device) if self.precision is not None else None
+            self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
+        self._load_weights()
+        self.init_distributed_data_parallel_model()
+
+    def prepare_optimizer(self, optimizer: ClassyOptimizer, model: nn.Module, loss: nn.Module | None = None) -> None:
+        """Gives the optimizer its parameters in two groups: batch-norm ones last, without weight decay by default."""
+        task_state.set_param_groups(optimizer, model, loss, self.optimizer_schedulers, self.bn_weight_decay)
+
+    def _load_weights(self) -> None:
+        """Takes up the checkpoint, if one is set."""
+        content = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+        if content is not None:
+            self.checkpoint_dict = content
+            self.set_classy_state(content["classy_state_dict"])
+
+    def init_distributed_data_parallel_model(self) -> None:
+        """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process."""
+        if not self.test_only:
+            self.distributed_model = self.distributed_options.wrap(self.base_model, self.device)
+            if self.base_loss is not None and any(p.requires_grad for p in self.base_loss.parameters()):
+                self.distributed_loss = self.distributed_options.wrap(self.base_loss, self.device)
+
+    # -- phases -------------------------------------------------------------------------------------------------------
+
+    def advance_phase(self) -> None:
+        """Goes on to the next phase: counters, meters and losses, its data, and the model's mode."""
+        for meter in self.meters:
+            meter.reset()
+        self.losses = LossLog()
+        self.phase_idx += 1
+        self.train = self.phases[self.phase_idx]["train"]
+        self.train_phase_idx += self.train
+        self._steps_in_phase = 0
+        self.build_dataloaders_for_current_phase()
+        self.create_data_iterators()
+        self._set_model_train_mode()
+        if not self.train:
+            self.distributed_options.share_buffers(self.base_model)
+
+    def build_dataloader_from_dataset(self, dataset: ClassyDataset, **kwargs: Any) -> Any:
+        """A dataloader over a dataset for the current phase.
+
+        Args:
+            dataset: asked for its `iterator`.
+            kwargs: passed on to it.
+        """
+        return dataset.iterator(
+            phase_type=self.phase_type,
+            current_phase_id=self.train_phase_idx if self.train else 0,
+            seed=self.seed,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context=self.dataloader_mp_context,
+            **kwargs,
+        )
+
+    def build_dataloaders_for_current_phase(self) -> None:
+        """Builds the dataloader of the current phase."""
+        self.dataloader = self.build_dataloader_from_dataset(self.datasets[self.phase_type])
+
+    def create_data_iterators(self) -> None:
+        """Begins to iterate over the current phase's dataloader."""
+        self.data_iterator = iter(self.dataloader)
+
+    def _set_model_train_mode(self) -> None:
+        self.base_model.train(self.train)
+        if self.base_loss is not None:
+            self.base_loss.train(self.train)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _next_sample(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The next batch on the device, and how long it took to come."""
+        began = time.perf_counter()
+        sample = next(self.data_iterator)
+        waited = time.perf_counter() - began
+        if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
+            raise TaskError(
+                f"a sample must be a dict with `input` and `target`, not "
+                f"{sorted(sample) if isinstance(sample, dict) else type(sample).__name__}; "
+                f"change the dataset's transform (tuple_to_map makes such a dict of a tuple)"
+            )
+        return recursive_copy_to_device(sample, True, self.device), {"sample_fetch_time": waited}
+
+    def _record(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> None:
+        """Logs a step's loss and updates the meters; a borrowed row counts in neither."""
+        if isinstance(self.data_iterator, PhaseIterator):
+            rows = self.data_iterator.share.rows
+        else:
+            rows = get_batchsize_per_replica(sample["target"])
+        self.losses.append(loss, rows)
+        if rows:
+            self.update_meters(output, sample)
+
+    def compute_model(self, sample: dict[str, Any]) -> Any:
+        """The model's output for a sample."""
+        return self.model(sample["input"])
+
+    def compute_loss(self, model_output: Any, sample: dict[str, Any]) -> torch.Tensor:
+        """The loss of an output: a scalar, the mean over the sample's rows."""
+        return self.loss(model_output, sample["target"])
+
+    def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
+        """Counts a step's output in every meter, on the device."""
+        output, target = recursive_detach(model_output), recursive_detach(sample["target"])
+        for meter in self.meters:
+            meter.update(output, target, is_train=self.train)
+
+    def train_step(self) -> None:
+        """Trains on the next batch; raises StopIteration when the phase has no more."""
+        self.last_batch = None
+        sample, step_data = self._next_sample()
+        target = sample["target"]
+        if self.mixup_transform is not None:
+            sample = self.mixup_transform(sample)
+        steps = self.num_batches_per_phase
+        with torch.enable_grad(), self.update_step.gradient_sync(self.model, self._steps_in_phase, steps):
+            with autocast(self.precision, self.device):
+                output = self.compute_model(sample)
+                loss = self.compute_loss(output, sample)
+            self._record(loss, output, sample)
+            self.run_optimizer(loss)
+        self._steps_in_phase += 1
+        self.num_train_steps += 1
+        self.num_updates += self.get_global_batchsize()
+        self.last_batch = LastBatchInfo(loss.detach(), recursive_detach(output), target, sample, step_data)
+
+    def run_optimizer(self, loss: torch.Tensor) -> None:
+        """Backward pass of a train step, and the optimizer's step where a group of accumulated steps ends."""
+        step, steps = self._steps_in_phase, self.num_batches_per_phase
+        reduction = getattr(self.base_loss, "reduction", "mean")
+        factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
+        self.update_step.run(loss, self.optimizer, self.where, step, steps, factor)
+
+    def eval_step(self) -> None:
+        """Evaluates the next batch; raises StopIteration when the phase has no more."""
+        self.last_batch = None
+        sample, step_data = self._next_sample()
+        with torch.no_grad(), autocast(self.precision, self.device):
+            output = self.compute_model(sample)
+            loss = self.compute_loss(output, sample)
+            self._record(loss, output, sample)
+        self._steps_in_phase += 1
+        self.last_batch = LastBatchInfo(loss, output, sample["target"], sample, step_data)
+
+    def synchronize_losses(self) -> None:
+        """Averages each step's loss over the rows of all ranks."""
+        self.losses.synchronize()
+
+    def check_inf_nan(self) -> None:
+        """Looks through the losses of the current phase, which fetches them from the device.
+
+        Raises:
+            FloatingPointError: a loss is infinite or not a number; the message names the step.
+        """
+        step = self.losses.first_not_finite()
+        if step is not None:
+            raise FloatingPointError(
+                f"the loss is {self.losses[step]} in step {step} of {self.phase_type} phase "
+                f"{self.train_phase_idx if self.train else self.eval_phase_idx} (all counted from 0): lower the "
+                f"learning rate, clip gradients (clip_grad_norm), or look for bad values in the data"
+            )
+
+    # -- what the trainer calls ---------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Calls the hooks before the first phase."""
+        for hook in self.hooks:
+            hook.on_start(self)
+
+    def on_phase_start(self) -> None:
+        """Begins the next phase, then calls the hooks."""
+        self._phase_began = time.perf_counter()
+        self.advance_phase()
+        for hook in self.hooks:
+            hook.on_phase_start(self)
+
+    def on_phase_end(self) -> None:
+        """Ends the phase: schedules, losses and meters of all ranks, then the hooks."""
+        self.log_phase_end(self.phase_type)
+        if self.train:
+            self.optimizer.on_epoch(where=self.where)
+        self.synchronize_losses()
+        self.check_inf_nan()
+        for meter in self.meters:
+            meter.sync_state()
+        barrier()
+        for hook in self.hooks:
+            hook.on_phase_end(self)
+        self.perf_log = []
+        self.log_phase_end(f"{self.phase_type}_total")
+        dataset = self.datasets[self.phase_type]
+        if hasattr(dataset, "on_phase_end"):
+            dataset.on_phase_end()
+
+    def on_end(self) -> None:
+        """Calls the hooks after the last phase."""
+        for hook in self.hooks:
+            hook.on_end(self)
+
+    def log_phase_end(self, tag: str) -> None:
+        """Notes the current phase's speed in `perf_log`, over all ranks."""
+        seconds = time.perf_counter() - self._phase_began
+        rows = self._steps_in_phase * self.get_global_batchsize()
+        entry = {"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": rows / seconds if seconds > 0 else 0.0}
+        self.perf_log.append(entry)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
+        """Everything a checkpoint keeps of the task.
+
+        Args:
+            deep_copy: copy the tensors instead of sharing them with the live objects.
+        """
+        state = task_state.get_state(self)
+        return copy.deepcopy(state) if deep_copy else state
+
+    def set_classy_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state: weights, counters and buffers; never options such as the learning rate, which the
+        task's own schedules give at the restored `where`. A test-only task takes up the weights alone.
+
+        Raises:
+            CheckpointError: the model or the optimizer is of another structure.
+        """
+        task_state.set_state(self, state)
+
+
+def recursive_detach(value: Any) -> Any:
+    """The same value with its tensors out of the graph."""
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: recursive_detach(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [recursive_detach(item) for item in value]
+    return value

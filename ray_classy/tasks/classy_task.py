@@ -1,0 +1,122 @@
+"""What a task is to a trainer, and how tasks are found by name."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from ray_classy.hooks import ClassyHook
+from ray_classy.registry import Registry
+
+TASK_REGISTRY: Registry[ClassyTask] = Registry("task", unique_class_names=True)
+register_task = TASK_REGISTRY.register
+
+
+class ClassyTask(ABC):
+    """All parts and steps of a training, as `ClassyTrainer` drives them.
+
+    Attributes:
+        hooks: called at the five points of a run.
+        train: whether the current phase trains.
+        seed: the run's seed, at least 0.
+    """
+
+    hooks: list[ClassyHook]
+    train: bool = True
+    seed: int = 0
+
+    def __init__(self) -> None:
+        self.hooks = []
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: dict[str, Any]) -> ClassyTask:
+        """Builds the task from its config."""
+
+    @property
+    @abstractmethod
+    def where(self) -> float:
+        """How far training is, in [0, 1); 1.0 when it is over."""
+
+    @abstractmethod
+    def done_training(self) -> bool:
+        """Whether no phase is left."""
+
+    @abstractmethod
+    def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
+        """The task's whole state, of tensors and plain values.
+
+        Args:
+            deep_copy: copy the tensors instead of sharing them with the live objects.
+        """
+
+    @abstractmethod
+    def set_classy_state(self, state: dict[str, Any]) -> None:
+        """Takes up what `get_classy_state` returned."""
+
+    @abstractmethod
+    def prepare(self, num_dataloader_workers: int = 0, dataloader_mp_context: str | None = None) -> None:
+        """Makes the task ready to train; called by the trainer before `on_start`."""
+
+    @abstractmethod
+    def train_step(self) -> None:
+        """Trains on one batch; raises StopIteration when the phase has no more."""
+
+    @abstractmethod
+    def eval_step(self) -> None:
+        """Evaluates one batch; raises StopIteration when the phase has no more."""
+
+    @abstractmethod
+    def on_start(self) -> None:
+        """Called by the trainer before the first phase."""
+
+    @abstractmethod
+    def on_phase_start(self) -> None:
+        """Called by the trainer before each phase."""
+
+    @abstractmethod
+    def on_phase_end(self) -> None:
+        """Called by the trainer after each phase."""
+
+    @abstractmethod
+    def on_end(self) -> None:
+        """Called by the trainer after the last phase."""
+
+    def step(self) -> None:
+        """Trains or evaluates one batch, then calls the hooks."""
+        if self.train:
+            self.train_step()
+        else:
+            self.eval_step()
+        for hook in self.hooks:
+            hook.on_step(self)
+
+    def run_hooks(self, local_variables: dict[str, Any], hook_function: str) -> None:
+        """Calls one method of every hook with the task and `local_variables`.
+
+        Args:
+            local_variables: passed as the second argument.
+            hook_function: the method's name, one of `ClassyHookFunctions`.
+        """
+        for hook in self.hooks:
+            getattr(hook, hook_function)(self, local_variables)
+
+
+TASK_REGISTRY.base = ClassyTask
+
+
+def build_task(config: Mapping[str, Any]) -> ClassyTask:
+    """Builds a task from its config; `name` chooses the class that `register_task` knows under it.
+
+    The config is checked first, as a whole; it is never written to. Modules named under `imports` are imported.
+
+    Raises:
+        ConfigError: the config has mistakes; the message lists them all.
+        UnknownComponentError: no task has that name.
+    """
+    from ray_classy.tasks.task_config import checked
+
+    config = checked(config)
+    return TASK_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))

@@ -1,0 +1,59 @@
+"""Which phases a run has, and how far it is."""
+
+from __future__ import annotations
+
+import math
+
+from ray_classy.errors import TaskError
+
+
+def build_phases(
+    num_epochs: int | float,
+    phases_per_epoch: int = 1,
+    test_phase_period: int = 1,
+    has_train: bool = True,
+    has_test: bool = True,
+    test_only: bool = False,
+) -> list[dict[str, bool]]:
+    """The phases of a run in order, each `{"train": bool}`.
+
+    There are `ceil(phases_per_epoch * num_epochs)` train phases. With a test dataset a test phase follows every
+    `test_phase_period`-th of them, and the last phase is always a test phase. A test-only run has `num_epochs` test
+    phases and no other.
+
+    Raises:
+        TaskError: there is no dataset for the phases, or a test-only run is asked for a part of an epoch.
+    """
+    if test_only:
+        if not has_test:
+            raise TaskError("test_only is set, but there is no test dataset; give dataset.test")
+        if int(num_epochs) != num_epochs:
+            raise TaskError(f"a test-only run evaluates whole epochs: num_epochs must be an integer, not {num_epochs}")
+        return [{"train": False} for _ in range(int(num_epochs))]
+    if not has_train:
+        raise TaskError("there is no train dataset; give dataset.train, or set test_only to evaluate")
+    phases: list[dict[str, bool]] = []
+    total = math.ceil(phases_per_epoch * num_epochs)
+    for index in range(total):
+        phases.append({"train": True})
+        if has_test and ((index + 1) % test_phase_period == 0 or index + 1 == total):
+            phases.append({"train": False})
+    return phases
+
+
+def ends_round(phases: list[dict[str, bool]], phase_idx: int) -> bool:
+    """Whether a phase ends a round: a train phase and the test phase after it, if there is one."""
+    following = phase_idx + 1
+    return following >= len(phases) or phases[following]["train"] or not phases[phase_idx]["train"]
+
+
+def where_of(finished: int, total: int, steps_done: float = 0, steps: int = 1) -> float:
+    """The part of a run that is done.
+
+    Args:
+        finished: phases that are over.
+        total: phases of the run, of the kind that counts.
+        steps_done: steps made in the current phase.
+        steps: steps of the current phase, at least 1.
+    """
+    return (finished + steps_done / steps) / total if total else 0.0

@@ -1,0 +1,100 @@
+"""What a phase leaves behind while it runs: its losses, its last batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
+
+import torch
+
+from ray_classy.distributed import all_reduce_max, all_reduce_sum, is_distributed_training_run
+
+
+class LastBatchInfo(NamedTuple):
+    """The batch of the last step; its tensors are on the device of the step.
+
+    Attributes:
+        loss: the loss, a scalar tensor.
+        output: what the model returned.
+        target: the target as the dataset gave it, before mixup.
+        sample: the sample as the model saw it.
+        step_data: `{"sample_fetch_time": seconds}`.
+    """
+
+    loss: torch.Tensor
+    output: Any
+    target: Any
+    sample: dict[str, Any]
+    step_data: dict[str, Any]
+
+
+class LossLog(Sequence[float]):
+    """The losses of a phase's steps: a sequence whose floats are fetched from the device when they are read."""
+
+    def __init__(self, values: Sequence[float] = (), rows: Sequence[float] = ()) -> None:
+        self._values: list[float] = [float(value) for value in values]
+        self._rows: list[float] = list(rows) or [1.0] * len(self._values)
+        self._pending: list[torch.Tensor] = []
+
+    def append(self, loss: torch.Tensor | float, rows: float = 1.0) -> None:
+        """Adds a step's loss, the mean over `rows` rows; a tensor stays on its device until the log is read."""
+        if isinstance(loss, torch.Tensor):
+            self._pending.append(loss.detach())
+        else:
+            self._fetch()
+            self._values.append(float(loss))
+        self._rows.append(rows)
+
+    def _fetch(self) -> None:
+        if self._pending:
+            self._values.extend(torch.stack([loss.double().mean() for loss in self._pending]).tolist())
+            self._pending.clear()
+
+    def __len__(self) -> int:
+        return len(self._values) + len(self._pending)
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[float]: ...
+    def __getitem__(self, index: int | slice) -> float | list[float]:
+        self._fetch()
+        return self._values[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"LossLog({list(self)})"
+
+    def mean(self, last: int | None = None) -> float:
+        """The mean over all rows, or over those of the `last` steps; NaN if there are none."""
+        self._fetch()
+        values, rows = (self._values, self._rows) if last is None else (self._values[-last:], self._rows[-last:])
+        weight = math.fsum(rows)
+        return math.fsum(v * r for v, r in zip(values, rows, strict=True) if r) / weight if weight else math.nan
+
+    def first_not_finite(self) -> int | None:
+        """The number of the first step whose loss is infinite or not a number, if there is one."""
+        self._fetch()
+        for step, (value, rows) in enumerate(zip(self._values, self._rows, strict=True)):
+            if rows and not math.isfinite(value):
+                return step
+        return None
+
+    def synchronize(self) -> None:
+        """Replaces each step's loss by its mean over the rows of all ranks that made the step."""
+        self._fetch()
+        if not is_distributed_training_run():
+            return
+        steps = int(all_reduce_max(torch.tensor(len(self), dtype=torch.int64)))
+        table = torch.zeros(2, steps, dtype=torch.float64)
+        for step, (value, rows) in enumerate(zip(self._values, self._rows, strict=True)):
+            table[0, step] = value * rows if rows else 0.0
+            table[1, step] = rows
+        all_reduce_sum(table)
+        self._rows = table[1].tolist()
+        self._values = [total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), self._rows, strict=True)]

@@ -1,0 +1,90 @@
+"""How the replicas of a model agree: gradients, buffers, batch-norm statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import torch
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+from ray_classy.distributed import broadcast, is_distributed_training_run
+from ray_classy.errors import ComponentError, TaskError
+
+
+class BroadcastBuffersMode(Enum):
+    """When a model's buffers (batch-norm statistics) are copied from rank 0 to all."""
+
+    DISABLED = auto()
+    FORWARD_PASS = auto()
+    BEFORE_EVAL = auto()
+
+
+class BatchNormSyncMode(Enum):
+    """Whether batch-norm statistics are taken over the replicas together."""
+
+    DISABLED = auto()
+    PYTORCH = auto()
+    APEX = auto()
+
+
+@dataclass
+class DistributedOptions:
+    """Options of a run on several processes; see `ClassificationTask.set_distributed_options`."""
+
+    broadcast_buffers_mode: BroadcastBuffersMode = BroadcastBuffersMode.BEFORE_EVAL
+    batch_norm_sync_mode: BatchNormSyncMode = BatchNormSyncMode.DISABLED
+    batch_norm_sync_group_size: int = 0
+    find_unused_parameters: bool = False
+    bucket_cap_mb: int = 25
+    fp16_grad_compress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_norm_sync_mode is BatchNormSyncMode.APEX:
+            raise TaskError(
+                "batch_norm_sync_mode 'apex' needs apex, which is not installed and no longer maintained: use 'pytorch'"
+            )
+        if self.batch_norm_sync_group_size:
+            raise ComponentError(
+                f"batch_norm_sync_group_size {self.batch_norm_sync_group_size} needs batch_norm_sync_mode 'apex', "
+                f"which is not available: set it to 0 (statistics over all replicas)"
+            )
+        if self.bucket_cap_mb < 1:
+            raise ComponentError(f"bucket_cap_mb must be at least 1, not {self.bucket_cap_mb}")
+
+    def convert_batch_norm(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model with its batch-norm layers synchronised, if so asked.
+
+        Raises:
+            TaskError: synchronised batch norm is asked for without a GPU.
+        """
+        if self.batch_norm_sync_mode is not BatchNormSyncMode.PYTORCH:
+            return model
+        if device.type != "cuda":
+            raise TaskError(
+                "distributed.batch_norm_sync_mode 'pytorch' needs a GPU per worker, and this one trains on the CPU: "
+                "set it to 'disabled', or run on GPUs (use_gpu)"
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module | None:
+        """The model in DistributedDataParallel; None where one process trains, or nothing has a gradient."""
+        if not is_distributed_training_run() or not any(p.requires_grad for p in model.parameters()):
+            return None
+        wrapped = nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=self.broadcast_buffers_mode is BroadcastBuffersMode.FORWARD_PASS,
+            find_unused_parameters=self.find_unused_parameters,
+            bucket_cap_mb=self.bucket_cap_mb,
+        )
+        if self.fp16_grad_compress:
+            wrapped.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        return wrapped
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Copies the model's buffers from rank 0 to all before an evaluation, unless that is disabled."""
+        if self.broadcast_buffers_mode is not BroadcastBuffersMode.DISABLED and is_distributed_training_run():
+            for buffer in model.buffers():
+                broadcast(buffer)

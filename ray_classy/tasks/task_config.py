@@ -1,0 +1,211 @@
+"""The config of a classification task: its keys, what must go together, and how the parts are built from it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
+from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.hooks import ClassyHook, build_hook
+from ray_classy.losses import ClassyLoss, build_loss
+from ray_classy.meters import ClassyMeter, build_meters
+from ray_classy.models import ClassyModel, build_model
+from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
+from ray_classy.registry import ByName, Key, Keys, signature_keys
+from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.tasks.classy_task import TASK_REGISTRY
+from ray_classy.tasks.precision import Precision
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
+
+T = TypeVar("T")
+
+RESERVED: Keys = {
+    "imports": Key(list[str], []),
+    "seed": Key(int, 0),
+    "ray": Key(dict[str, Any], {}),
+    "tune": Key(dict[str, Any], {}),
+}
+"""Keys that every task's config may have; `ray` and `tune` are checked by those who read them."""
+
+
+def classification_keys() -> Keys:
+    """The keys of a classification task."""
+    modes = {
+        "broadcast_buffers": Key(Literal["disabled", "forward_pass", "before_eval"], "before_eval"),
+        "batch_norm_sync_mode": Key(Literal["disabled", "pytorch", "apex"], "disabled"),
+        "batch_norm_sync_group_size": Key(int, 0),
+        "find_unused_parameters": Key(bool, False),
+        "bucket_cap_mb": Key(int, 25),
+        "fp16_grad_compress": Key(bool, False),
+    }
+    mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
+    return {
+        "num_epochs": Key(int | float),
+        "test_only": Key(bool, False),
+        "test_phase_period": Key(int, 1),
+        "dataset": Key({"train": Key(ClassyDataset | None, None), "test": Key(ClassyDataset | None, None)}),
+        "loss": Key(ClassyLoss),
+        "model": Key(ClassyModel),
+        "meters": Key(ByName(ClassyMeter), {}),
+        "optimizer": Key(ClassyOptimizer | None, None),
+        "hooks": Key(list[ClassyHook] | None, None),
+        "mixup": Key({"alpha": Key(float), **mixup}, None),
+        "amp_args": Key(signature_keys(Precision), None),
+        "bn_weight_decay": Key(bool, False),
+        "clip_grad_norm": Key(float | None, None),
+        "simulated_global_batchsize": Key(int | None, None),
+        "use_gpu": Key(bool | None, None),
+        "use_sharded_ddp": Key(Literal[False], False),
+        "dataloader_mp_context": Key(Literal["spawn", "fork", "forkserver"] | None, "spawn"),
+        "distributed": Key(modes, {}),
+        "checkpoint": Key(str | None, None),
+        "checkpoint_load_strict": Key(bool, True),
+    }
+
+
+def import_modules(config: Mapping[str, Any]) -> None:
+    """Imports the modules named under `imports`; the config file's folder is searched as well.
+
+    Raises:
+        ConfigError: a module cannot be imported; the message says why.
+    """
+    names = config.get("imports") or []
+    file = getattr(config, "file", None)
+    folder = os.path.dirname(os.path.abspath(file)) if file else None
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+    problems = []
+    for index, name in enumerate(names if isinstance(names, list) else []):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            looked = f" (looked on sys.path and in {folder})" if folder else ""
+            problems.append(
+                Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
+            )
+    raise_problems(problems, config)
+
+
+def checked(config: Mapping[str, Any], sections: Keys | None = None) -> Mapping[str, Any]:
+    """The config itself, if it has no mistakes.
+
+    Args:
+        config: a task's config.
+        sections: what is known of the reserved keys, beyond `RESERVED`.
+
+    Raises:
+        ConfigError: it has; the message lists them all.
+    """
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"a task's config must be a mapping with a `name`, not {config!r}")
+    import_modules(config)
+    problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **(sections or {})})
+    cls = TASK_REGISTRY.get(config.get("name", ""))
+    if not problems and cls is not None and hasattr(cls, "config_keys"):
+        problems = list(_contradictions(config))
+    raise_problems(problems, config)
+    return config
+
+
+def _contradictions(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What each key allows and all together do not."""
+    dataset = config.get("dataset") or {}
+    if config.get("test_only"):
+        if not dataset.get("test"):
+            yield Problem(("dataset", "test"), "missing; a test_only run evaluates it")
+        if int(config["num_epochs"]) != config["num_epochs"]:
+            yield Problem(("num_epochs",), f"a test_only run evaluates whole epochs, not {config['num_epochs']}")
+    else:
+        if not dataset.get("train"):
+            yield Problem(("dataset", "train"), "missing; training needs it (or set test_only: true to evaluate)")
+        if not config.get("optimizer"):
+            yield Problem(("optimizer",), "missing; training needs it (or set test_only: true to evaluate)")
+    if config.get("num_epochs", 1) < 0:
+        yield Problem(("num_epochs",), f"must be at least 0, not {config['num_epochs']}")
+    if config.get("seed", 0) < 0:
+        yield Problem(("seed",), f"must be at least 0, not {config['seed']}")
+
+
+@contextmanager
+def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
+    """Names the place in the config from which a part could not be built."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (RayClassyError, TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
+        reason = str(error) if isinstance(error, RayClassyError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{mark_of(config, path)}: {dotted(path)}: {reason}") from error
+
+
+def seeded(seed: int, build: Callable[[], T]) -> T:
+    """What `build` returns with the generators seeded; they are put back afterwards."""
+    with host_rng_kept():
+        seed_host(derive_seed(seed))
+        return build()
+
+
+def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
+    """Sets every part of a task from its config, and returns the task."""
+    task._config = config
+    seed = config.get("seed", 0)
+    test_only = config.get("test_only", False)
+    with located(config):
+        task.set_seed(seed).set_test_only(test_only).set_num_epochs(config["num_epochs"])
+        task.set_test_phase_period(config.get("test_phase_period", 1))
+        task.set_use_gpu(config.get("use_gpu")).set_clip_grad_norm(config.get("clip_grad_norm"))
+        task.set_simulated_global_batchsize(config.get("simulated_global_batchsize"))
+        task.set_bn_weight_decay(config.get("bn_weight_decay", False))
+        task.set_dataloader_mp_context(config.get("dataloader_mp_context", "spawn"))
+        task.set_checkpoint_load_strict(config.get("checkpoint_load_strict", True))
+        if config.get("checkpoint") is not None:
+            task.set_checkpoint(config["checkpoint"])
+    with located(config, "amp_args"):
+        task.set_amp_args(config.get("amp_args"))
+    with located(config, "distributed"):
+        task.set_distributed_options(**_distributed_options(config.get("distributed") or {}))
+    for phase_type in ("test",) if test_only else ("train", "test"):
+        if (config.get("dataset") or {}).get(phase_type):
+            with located(config, "dataset", phase_type):
+                task.set_dataset(build_dataset(config["dataset"][phase_type]), phase_type)
+    with located(config, "loss"):
+        task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
+    with located(config, "model"):
+        task.set_model(seeded(seed, lambda: build_model(config["model"])))
+    with located(config, "meters"):
+        task.set_meters(build_meters(config.get("meters") or {}))
+    if config.get("mixup"):
+        with located(config, "mixup"):
+            arguments = dict(config["mixup"])
+            task.set_mixup_transform(MixupTransform(arguments.pop("alpha"), **arguments))
+    if not test_only:
+        epochs = config["num_epochs"] * config["dataset"]["train"].get("phases_per_epoch", 1)
+        with located(config, "optimizer"):
+            task.set_optimizer(build_optimizer(config["optimizer"]))
+            task.set_optimizer_schedulers(build_optimizer_schedulers(config["optimizer"], epochs))
+    hooks = []
+    for index, hook in enumerate(config.get("hooks") or []):
+        with located(config, "hooks", index):
+            hooks.append(build_hook(hook))
+    with located(config, "hooks"):
+        return task.set_hooks(hooks)
+
+
+def _distributed_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `set_distributed_options`."""
+    options = dict(config)
+    return {
+        "broadcast_buffers_mode": BroadcastBuffersMode[options.pop("broadcast_buffers", "before_eval").upper()],
+        "batch_norm_sync_mode": BatchNormSyncMode[options.pop("batch_norm_sync_mode", "disabled").upper()],
+        **options,
+    }

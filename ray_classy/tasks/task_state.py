@@ -1,0 +1,199 @@
+"""What a classification task is made ready with, and what of it a checkpoint keeps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.distributed import broadcast_object, is_primary
+from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, TaskError
+from ray_classy.generic.util import split_batchnorm_params
+from ray_classy.losses import get_loss_state, set_loss_state
+from ray_classy.optim import ClassyOptimizer
+from ray_classy.tasks.progress import LossLog
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
+
+_log = logging.getLogger(__name__)
+
+
+def check_parts(task: ClassificationTask) -> None:
+    """Refuses a task that lacks a part.
+
+    Raises:
+        TaskError: the message names the part and its setter.
+    """
+    if task.base_model is None:
+        raise TaskError("the task has no model; call set_model")
+    if task.base_loss is None:
+        raise TaskError("the task has no loss; call set_loss")
+    if task.optimizer is None and not task.test_only:
+        raise TaskError("the task has no optimizer; call set_optimizer, or set_test_only to evaluate")
+
+
+def choose_device(use_gpu: bool | None) -> torch.device:
+    """The device of this process.
+
+    Raises:
+        TaskError: a GPU is asked for and this process has none.
+    """
+    available = torch.cuda.is_available()
+    if use_gpu and not available:
+        raise TaskError("use_gpu is true, but this process sees no GPU: set use_gpu to false, or give the worker one")
+    if use_gpu is False or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def accumulation_period(task: ClassificationTask) -> int:
+    """Train steps per update.
+
+    Raises:
+        ComponentError: the simulated batch size is no multiple of the global one.
+    """
+    simulated, actual = task.simulated_global_batchsize, task.get_global_batchsize()
+    if simulated is None:
+        return 1
+    if simulated < actual or simulated % actual:
+        raise ComponentError(
+            f"simulated_global_batchsize {simulated} is no multiple of the global batch size {actual} "
+            f"({task.get_batchsize_per_replica()} x {actual // task.get_batchsize_per_replica()} ranks)"
+        )
+    return simulated // actual
+
+
+def set_param_groups(
+    optimizer: ClassyOptimizer,
+    model: nn.Module,
+    loss: nn.Module | None,
+    schedulers: Mapping[str, Any],
+    bn_weight_decay: bool,
+) -> None:
+    """Gives the optimizer two groups: all other parameters, then those of batch-norm layers."""
+    batch_norm, other = split_batchnorm_params(model)
+    if loss is not None:
+        loss_batch_norm, loss_other = split_batchnorm_params(loss)
+        batch_norm, other = batch_norm + loss_batch_norm, other + loss_other
+    batch_norm = [parameter for parameter in batch_norm if parameter.requires_grad]
+    other = [parameter for parameter in other if parameter.requires_grad]
+    groups = [{"params": other, **schedulers}]
+    if batch_norm:
+        exempt = {} if bn_weight_decay else {"weight_decay": 0.0}
+        groups.append({"params": batch_norm, **schedulers, **exempt})
+    optimizer.set_param_groups([group for group in groups if group["params"]])
+
+
+def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:
+    """The checkpoint to start from, on every rank: `content`, or what the primary rank reads at `path`.
+
+    Raises:
+        CheckpointError: it cannot be read; every rank raises it.
+    """
+    if content is not None or path is None:
+        return content
+    answer: Any = None
+    if is_primary():
+        try:
+            answer = load_checkpoint(path)
+        except RayClassyError as error:
+            answer = error
+    answer = broadcast_object(answer)
+    if isinstance(answer, RayClassyError):
+        raise answer
+    return answer
+
+
+def get_state(task: ClassificationTask) -> dict[str, Any]:
+    """The state of all parts; its tensors are shared with the live objects."""
+    loss = task.base_loss
+    state: dict[str, Any] = {
+        "train": task.train,
+        "base_model": task.base_model.get_classy_state(),
+        "meters": [meter.get_classy_state() for meter in task.meters],
+        "optimizer": task.optimizer.get_classy_state() if task.optimizer is not None else {},
+        "phase_idx": task.phase_idx,
+        "train_phase_idx": task.train_phase_idx,
+        "num_updates": task.num_updates,
+        "num_train_steps": task.num_train_steps,
+        "losses": list(task.losses),
+        "hooks": {hook.name(): hook.get_classy_state() for hook in task.hooks},
+        "loss": get_loss_state(loss) if loss is not None else {},
+    }
+    train_dataset = task.datasets.get("train")
+    if train_dataset is not None and _has_state(train_dataset):
+        state["train_dataset_iterator"] = train_dataset.get_classy_state()  # type: ignore[attr-defined]
+    if task.update_step.scaler is not None:
+        state["amp"] = task.update_step.scaler.state_dict()
+    return state
+
+
+def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
+    """Takes up what `get_state` returned, here or in Classy Vision."""
+    if "base_model" not in state:
+        raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
+    task.base_model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
+    if task.test_only:
+        return
+    task.phases = task.phases or task._build_phases()
+    task.train = state["train"]
+    task.phase_idx = state["phase_idx"]
+    task.train_phase_idx = state["train_phase_idx"]
+    task.num_updates = state["num_updates"]
+    task.num_train_steps = state.get("num_train_steps", 0)
+    task.losses = LossLog(state["losses"])
+    task.data_iterator = None
+    if task.base_loss is not None:
+        set_loss_state(task.base_loss, state["loss"])
+    _set_meter_states(task, state["meters"])
+    _set_hook_states(task, state["hooks"])
+    if task.optimizer is not None and state["optimizer"]:
+        if task.optimizer.optimizer is None:
+            task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
+        task.optimizer.set_classy_state(state["optimizer"])
+        task.optimizer.set_where(task.where)
+    if "amp" in state and task.update_step.scaler is not None:
+        task.update_step.scaler.load_state_dict(state["amp"])
+    train_dataset = task.datasets.get("train")
+    if "train_dataset_iterator" in state and train_dataset is not None and _has_state(train_dataset):
+        train_dataset.set_classy_state(state["train_dataset_iterator"])  # type: ignore[attr-defined]
+
+
+def _has_state(dataset: Any) -> bool:
+    return hasattr(dataset, "get_classy_state") and hasattr(dataset, "set_classy_state")
+
+
+def _set_meter_states(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
+    """By name: a meter that the checkpoint lacks starts at zero, as it does in every phase."""
+    by_name = {state.get("name"): state for state in states}
+    for meter in task.meters:
+        if meter.name in by_name:
+            meter.set_classy_state(by_name[meter.name])
+        else:
+            _log.warning("the checkpoint has no state of meter %r; it starts at zero", meter.name)
+
+
+def _set_hook_states(task: ClassificationTask, states: dict[str, Any]) -> None:
+    for hook in task.hooks:
+        if hook.name() in states:
+            hook.set_classy_state(states[hook.name()])
+        else:
+            _log.warning("the checkpoint has no state of hook %r; it starts anew", hook.name())
+
+
+def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, strict: bool) -> None:
+    """Gives a model the weights in a checkpoint; with `reset_heads` all but those of its heads.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    state = content["classy_state_dict"]["base_model"]
+    if reset_heads:
+        own = model.get_classy_state()
+        state = {**state, "model": {"trunk": state["model"]["trunk"], "heads": own["model"]["heads"]}}
+    model.set_classy_state(state, strict=strict)

@@ -1,0 +1,58 @@
+"""The training loop, the same wherever it runs."""
+
+from __future__ import annotations
+
+from ray_classy.distributed import barrier, get_rank
+from ray_classy.errors import TaskError
+from ray_classy.seeding import derive_seed, seed_all
+from ray_classy.tasks import ClassyTask
+from ray_classy.trainer.session import Session
+
+
+class ClassyTrainer:
+    """Drives a task through its phases:
+
+        prepare, on_start
+        until done_training:
+            on_phase_start
+            step, until it raises StopIteration
+            on_phase_end
+        on_end
+
+    Before each step all generators are seeded from (seed, phase, step, rank), so that a run that was interrupted draws
+    what it would have drawn.
+    """
+
+    def train(self, task: ClassyTask) -> object:
+        """Trains a prepared or unprepared task to its end in this process."""
+        run_loop(task, Session())
+        return None
+
+
+def run_loop(task: ClassyTask, session: Session) -> None:
+    """Drives `task` to its end; `session` gives it its earlier state and takes its results.
+
+    Raises:
+        TaskError: `task` is no ClassyTask.
+    """
+    if not isinstance(task, ClassyTask):
+        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
+    session.start(task)
+    task.prepare()
+    barrier()
+    task.on_start()
+    phase = getattr(task, "phase_idx", -1)
+    while not task.done_training():
+        phase += 1
+        task.on_phase_start()
+        step = 0
+        while True:
+            seed_all(derive_seed(task.seed, phase, step, get_rank()))
+            try:
+                task.step()
+            except StopIteration:
+                break
+            step += 1
+        task.on_phase_end()
+        session.phase_ended(task)
+    task.on_end()

@@ -1,0 +1,109 @@
+"""Training in this process, without Ray."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ray_classy.config import dump_yaml, resolve
+from ray_classy.distributed import broadcast_object, is_primary
+from ray_classy.errors import RayClassyError
+from ray_classy.tasks import TASK_REGISTRY, ClassyTask
+from ray_classy.tasks.task_config import RESERVED
+from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
+from ray_classy.trainer.logs import logged_to, shown
+from ray_classy.trainer.metrics import latest_by_phase_type
+from ray_classy.trainer.preflight import preflight
+from ray_classy.trainer.result import Result
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.session import FolderSession
+
+
+class LocalTrainer(ClassyTrainer):
+    """Trains in this process, on its GPU if it has one.
+
+    Args:
+        storage_path: the folder of runs; None is `runs` in the working directory.
+        name: the run's name; None makes one from the time.
+        resume: the folder of an earlier run to go on with, in place of the other two.
+    """
+
+    def __init__(
+        self, storage_path: str | None = None, name: str | None = None, resume: str | None = None
+    ) -> None:
+        self.storage_path = storage_path
+        self.name = name
+        self.resume = resume
+
+    def train(self, task: ClassyTask) -> Result:
+        """Trains the task to its end; it holds the final state afterwards.
+
+        Raises:
+            RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
+            FloatingPointError: the loss became infinite or not a number.
+        """
+        preflight(task)
+        with opened_run(self.storage_path, self.name, self.resume, task) as run:
+            with shown(), logged_to(run):
+                run_loop(task, FolderSession(run))
+            return result_of(run)
+
+
+@contextlib.contextmanager
+def opened_run(
+    storage_path: str | None, name: str | None, resume: str | None, task: ClassyTask, filesystem: Any = None
+) -> Iterator[RunFolder]:
+    """The folder of a run, held for the block; how the block ended is written down in it."""
+    run = RunFolder.resume(resume, filesystem) if resume else RunFolder.create(storage_path, name, filesystem)
+    try:
+        run.describe(config_text(task), seed=task.seed, task=type(task).__name__)
+        try:
+            yield run
+        except BaseException as error:
+            run.finish("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        run.finish("finished")
+    finally:
+        run.release()
+
+
+def config_text(task: ClassyTask) -> str | None:
+    """The resolved config of a task that was built from one."""
+    config = getattr(task, "_config", None)
+    if config is None:
+        return None
+    return dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED))
+
+
+def result_of(run: RunFolder) -> Result:
+    """What a finished run left in its folder."""
+    lines = run.metrics()
+    return Result(latest_by_phase_type(lines), lines, run.latest_checkpoint(), run.path)
+
+
+def agree_on_run(
+    storage_path: str | None, name: str | None, resume: str | None, task: ClassyTask
+) -> contextlib.AbstractContextManager[RunFolder]:
+    """`opened_run` on the primary rank, and the same folder without its lease on the others."""
+
+    @contextlib.contextmanager
+    def agreed() -> Iterator[RunFolder]:
+        if not is_primary():
+            answer = broadcast_object(None)
+            if isinstance(answer, RayClassyError):
+                raise answer
+            yield RunFolder(*answer)
+            return
+        opening = opened_run(storage_path, name, resume, task)
+        try:
+            run = opening.__enter__()
+        except RayClassyError as error:
+            broadcast_object(error)
+            raise
+        broadcast_object((run.path, None, run.token))
+        with contextlib.ExitStack() as stack:
+            stack.push(opening.__exit__)
+            yield run
+
+    return agreed()

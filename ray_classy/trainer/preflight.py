@@ -1,0 +1,181 @@
+"""What can be found wrong with a task in seconds, before anything is started for it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import default_collate
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.dataset import ClassyDataset
+from ray_classy.errors import CheckpointError, DataError, RayClassyError, TaskError
+from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.tasks import ClassificationTask, ClassyTask
+from ray_classy.tasks.replicas import BatchNormSyncMode
+from ray_classy.tasks.task_state import check_parts
+
+
+def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None) -> None:
+    """Tries the parts of a task on one row each, and reads the checkpoint it is to start from.
+
+    Args:
+        task: not changed, but for the checkpoint's content, which it holds afterwards.
+        world_size: ranks of the run.
+        on_gpu: whether the workers have GPUs; None if that is for each to find out.
+
+    Raises:
+        TaskError, DataError, CheckpointError: what would have stopped the run.
+    """
+    if not isinstance(task, ClassyTask):
+        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
+    if not isinstance(task, ClassificationTask):
+        return
+    check_parts(task)
+    phases = task._build_phases()
+    _check_devices(task, on_gpu)
+    used = {"train" if phase["train"] else "test" for phase in phases}
+    for phase_type in sorted(used, reverse=True):
+        _check_dataset(task, phase_type, task.datasets[phase_type], world_size)
+    _check_classes(task)
+    _check_checkpoint(task)
+
+
+def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
+    if on_gpu is False or (on_gpu is None and not torch.cuda.is_available()):
+        device = torch.device("cpu")
+        if task.use_gpu:
+            raise TaskError("use_gpu is true, but there is no GPU for this run: set use_gpu to false or null")
+        if task.precision is not None:
+            task.precision.scaler(device)
+        if task.distributed_options.batch_norm_sync_mode is not BatchNormSyncMode.DISABLED:
+            task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
+
+
+def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int) -> None:
+    rows = len(dataset)
+    if rows == 0:
+        raise DataError(f"the {phase_type} dataset has no rows")
+    batch = dataset.get_batchsize_per_replica() * world_size
+    if phase_type == "train" and getattr(dataset, "drop_last", False) and rows < batch:
+        raise DataError(
+            f"the train dataset's {rows} rows do not fill one global batch of {batch} ({batch // world_size} x "
+            f"{world_size} workers) and drop_last is set: lower batchsize_per_replica, or set drop_last to false"
+        )
+    sample = _first_sample(phase_type, dataset, task.seed)
+    with host_rng_kept(), torch.no_grad():
+        seed_host(derive_seed(task.seed))
+        outputs = _try_model(task, phase_type, sample)
+    _check_labels(phase_type, dataset, outputs)
+
+
+def _first_sample(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str, Any]:
+    with host_rng_kept():
+        seed_host(derive_seed(seed, 0, 0))
+        sample: Any = None
+        for index in range(min(len(dataset), 1 + getattr(dataset.dataset, "max_bad_rows", 0))):
+            try:
+                sample = dataset[index]
+                break
+            except DataError:
+                if index == getattr(dataset.dataset, "max_bad_rows", 0):
+                    raise
+    if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
+        raise TaskError(
+            f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "
+            f"{sorted(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__}: "
+            f"change its transforms (tuple_to_map makes such a dict of a tuple)"
+        )
+    try:
+        return default_collate([sample])
+    except TypeError as error:
+        raise TaskError(
+            f"samples of the {phase_type} dataset cannot be put together into a batch: {str(error).splitlines()[0]}. "
+            f"The transforms must end in a tensor (add ToTensor, or ToImage and ToDtype)"
+        ) from None
+
+
+def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]) -> Any:
+    """The model's output for a batch of one row; the loss and the meters are tried on it."""
+    model, training = task.base_model, task.base_model.training
+    shape = tuple(sample["input"].shape) if isinstance(sample["input"], torch.Tensor) else type(sample["input"])
+    step, was_train = "model", task.train
+    task.train = False
+    try:
+        model.eval()
+        output = task.compute_model(sample)
+        step = "loss"
+        loss = task.compute_loss(output, sample)
+        if loss.numel() != 1:
+            raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
+        step = "meters"
+        for meter in task.meters:
+            meter.validate(output.shape, sample["target"].shape)
+    except RayClassyError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
+            f"{_shown_target(sample['target'])}): {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        model.train(training)
+        task.train = was_train
+    return output
+
+
+def _shown_target(target: Any) -> str:
+    return str(target.tolist() if isinstance(target, torch.Tensor) and target.numel() < 8 else type(target).__name__)
+
+
+def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
+    """Class indices must be below the number of outputs."""
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        return
+    classes = outputs.shape[1]
+    known = dataset.num_classes if isinstance(dataset, ClassyDataset) else None
+    if known is not None and known > classes:
+        raise DataError(
+            f"the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
+            f"set the head's num_classes (or the model's last layer) to {known}"
+        )
+    labels = dataset.labels() if isinstance(dataset, ClassyDataset) else None
+    if labels is None or not len(labels) or not np.issubdtype(np.asarray(labels).dtype, np.integer):
+        return
+    labels = np.asarray(labels)
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(bad):
+        raise DataError(
+            f"row {bad[0]} of the {phase_type} dataset has label {labels[bad[0]]}, but the model has {classes} outputs, "
+            f"so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
+            f"({len(bad)} of {len(labels)} rows are out of range)"
+        )
+
+
+def _check_classes(task: ClassificationTask) -> None:
+    names = {kind: getattr(dataset, "classes", None) for kind, dataset in task.datasets.items()}
+    train, test = names.get("train"), names.get("test")
+    if train and test and list(train) != list(test):
+        missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
+        raise DataError(
+            f"the train and the test dataset do not have the same classes, so their labels mean different things: "
+            f"only in train: {missing[:5]}, only in test: {extra[:5]}. "
+            f"Give both the same list (dataset.test.classes), or correct the folders"
+        )
+
+
+def _check_checkpoint(task: ClassificationTask) -> None:
+    """Reads the checkpoints that are set, and tries the weights on a copy of the model."""
+    if task.checkpoint_dict is None and task.checkpoint_path is not None:
+        task.checkpoint_dict = load_checkpoint(task.checkpoint_path)
+    if task.checkpoint_dict is not None:
+        state = task.checkpoint_dict["classy_state_dict"]
+        if "base_model" not in state:
+            raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
+        copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
+        return
+    path = getattr(task, "pretrained_checkpoint_path", None)
+    if path is not None and getattr(task, "pretrained_checkpoint_dict", None) is None:
+        task._set_pretrained_checkpoint_dict(load_checkpoint(path))  # type: ignore[attr-defined]

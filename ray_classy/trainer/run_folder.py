@@ -1,0 +1,211 @@
+"""The folder of a run.
+
+    config.yaml            the resolved config, if the task was built from one
+    run.json               command, seed, versions, and how the run ended
+    metrics.jsonl          one line per phase, as it happens
+    log.txt                what rank 0 logged
+    lease.json             who holds the folder
+    epoch_0003-step_000690/checkpoint.torch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import sys
+import time
+from typing import Any
+
+from ray_classy import __version__
+from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ray_classy.errors import RunFolderError
+from ray_classy.storage import Storage, is_url
+from ray_classy.trainer.lease import Lease, check_token
+
+DEFAULT_STORAGE_PATH = "runs"
+METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
+_CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
+
+
+class RunFolder:
+    """A run's folder, as its driver and its rank 0 see it.
+
+    Args:
+        path: the folder, local or a URL.
+        filesystem: a `pyarrow.fs.FileSystem` in which it lies; None finds it from the path.
+        token: of the lease under which this process writes.
+    """
+
+    def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
+        self.storage = Storage(path, filesystem)
+        self.token = token
+        self._lease: Lease | None = None
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self.storage.path
+
+    @property
+    def name(self) -> str:
+        """The run's name: the folder's."""
+        return os.path.basename(self.path.rstrip("/"))
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+        """Makes the folder of a new run and holds it.
+
+        Args:
+            storage_path: the folder of runs; None is `runs` in the working directory.
+            name: the run's name; None makes one from the time.
+            filesystem: see the class.
+
+        Raises:
+            RunFolderError: a run of that name exists, or the folder cannot be made.
+        """
+        storage_path = storage_path or DEFAULT_STORAGE_PATH
+        if name is not None and (not name or "/" in name or name in (".", "..")):
+            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
+        parent = Storage(storage_path, filesystem)
+        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
+            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
+        name = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        run = cls(parent.join(name), filesystem)
+        parent.make()
+        try:
+            if run.storage.local:
+                os.mkdir(run.path)
+            elif run.storage.exists(RUN_FILE):
+                raise FileExistsError
+        except FileExistsError:
+            raise RunFolderError(
+                f"there is a run {name!r} in {parent.path!r} already. To go on with it: --resume {run.path}; "
+                f"to start a new one, give another name"
+            ) from None
+        except OSError as error:
+            raise RunFolderError(f"cannot make the run folder {run.path!r}: {error.strerror or error}") from None
+        run._hold()
+        return run
+
+    @classmethod
+    def resume(cls, path: str, filesystem: Any = None) -> RunFolder:
+        """Opens the folder of an earlier run and holds it.
+
+        Raises:
+            RunFolderError: it is no run folder, or another process holds it.
+        """
+        run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
+        if not run.storage.exists(RUN_FILE):
+            near = [name for name in Storage(os.path.dirname(run.path), filesystem).names()][-5:]
+            raise RunFolderError(
+                f"{path!r} is no run folder: it has no {RUN_FILE}"
+                + (f"; beside it there are {', '.join(near)}" if near else "")
+            )
+        run._hold()
+        return run
+
+    def _hold(self) -> None:
+        self._lease = Lease(self.storage)
+        self.token = self._lease.token
+
+    def release(self) -> None:
+        """Lets go of the folder."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    # -- what the driver writes ---------------------------------------------------------------------------------------
+
+    def describe(self, config_text: str | None, **facts: Any) -> None:
+        """Writes down what is run: the resolved config, and the facts beside command and versions."""
+        import numpy
+        import torch
+        import torchvision
+
+        if config_text is not None:
+            self.storage.write(CONFIG_FILE, config_text.encode())
+        before = self.facts() if self.storage.exists(RUN_FILE) else {}
+        starts = [*before.get("starts", []), {"command": sys.argv, "at": _now(), "cwd": os.getcwd()}]
+        versions = {
+            "ray_classy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": numpy.__version__,
+        }
+        run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
+        self._write_facts(run)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of `run.json`."""
+        return json.loads(self.storage.read(RUN_FILE))
+
+    def finish(self, status: str, **facts: Any) -> None:
+        """Writes down how the run ended: "finished" or "failed"."""
+        self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
+
+    def _write_facts(self, run: dict[str, Any]) -> None:
+        self.storage.write(RUN_FILE, (json.dumps(run, indent=2, default=str) + "\n").encode())
+
+    # -- what rank 0 writes -------------------------------------------------------------------------------------------
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""
+        if not self.storage.exists(METRICS_FILE):
+            return []
+        lines = []
+        for line in self.storage.read(METRICS_FILE).decode().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def add_metrics(self, line: dict[str, Any]) -> None:
+        """Adds a line to `metrics.jsonl`."""
+        check_token(self.storage, self.token)
+        self.storage.append(METRICS_FILE, json.dumps(line) + "\n")
+
+    def keep_metrics_until(self, phase_idx: int) -> None:
+        """Drops the lines of phases after `phase_idx`, which are about to be run again."""
+        lines = self.metrics()
+        kept = [line for line in lines if line["phase_idx"] <= phase_idx]
+        if lines or self.storage.exists(METRICS_FILE):
+            self.storage.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def log(self, text: str) -> None:
+        """Adds a line to `log.txt`."""
+        self.storage.append(LOG_FILE, text + "\n")
+
+    def write_checkpoint(self, name: str, content: dict[str, Any]) -> str:
+        """Writes a checkpoint folder of that name and returns its path."""
+        check_token(self.storage, self.token)
+        save_checkpoint(name, content, storage=self.storage)
+        return self.storage.join(name)
+
+    def checkpoints(self) -> list[str]:
+        """The names of the run's complete checkpoints, oldest first."""
+        names = [name for name in self.storage.names() if _CHECKPOINT_NAME.fullmatch(name)]
+        return sorted((n for n in names if self.storage.exists(f"{n}/{CHECKPOINT_FILE}")), key=_position)
+
+    def latest_checkpoint(self) -> str | None:
+        """The path of the newest complete checkpoint."""
+        names = self.checkpoints()
+        return self.storage.join(names[-1]) if names else None
+
+    def load_checkpoint(self, name: str) -> dict[str, Any]:
+        """The content of one of the run's checkpoints."""
+        return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
+
+
+def _position(name: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", name))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,105 @@
+import copy
+
+import pytest
+
+from ray_classy.config import Config, Mark, apply_overrides, mark_of
+from ray_classy.errors import ConfigError
+
+
+def base():
+    marks = {("optimizer",): Mark("f.yaml", 3), ("optimizer", "lr"): Mark("f.yaml", 4), ("list", 0): Mark("f.yaml", 6)}
+    return Config({"optimizer": {"name": "sgd", "lr": 0.1}, "list": [{"size": 1}, 2], "none": None}, "f.yaml", marks)
+
+
+def refusal(*overrides):
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides(base(), overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-3", 1e-3),
+        ("[1, 2]", [1, 2]),
+        ("{name: sgd, lr: 1}", {"name": "sgd", "lr": 1}),
+        ("word", "word"),
+        ("yes", "yes"),
+        ("true", True),
+        ("", None),
+        ("'1'", "1"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_the_value_is_yaml(text, value):
+    assert apply_overrides(base(), [f"optimizer.lr={text}"])["optimizer"]["lr"] == value
+
+
+def test_a_list_element_is_named_by_its_number():
+    assert apply_overrides(base(), ["list.0.size=5", "list.1=7"])["list"] == [{"size": 5}, 7]
+
+
+def test_missing_and_empty_sections_are_created():
+    config = apply_overrides(base(), ["mixup.alpha=0.2", "none.deep.er=1"])
+    assert config["mixup"] == {"alpha": 0.2}
+    assert config["none"] == {"deep": {"er": 1}}
+
+
+def test_later_overrides_see_earlier_ones():
+    assert apply_overrides(base(), ["a=[{b: 1}]", "a.0.b=2"])["a"] == [{"b": 2}]
+
+
+def test_the_given_config_stays_as_it_is():
+    config = base()
+    before = copy.deepcopy(config)
+    apply_overrides(config, ["optimizer.lr=1", "list.0.size=2", "new.x=1"])
+    assert config == before
+    assert config.marks == before.marks
+
+
+def test_the_origin_is_the_override():
+    config = apply_overrides(base(), ["optimizer={name: adam}"])
+    assert str(mark_of(config, ("optimizer", "name"))) == "override 'optimizer={name: adam}'"
+    assert ("optimizer", "lr") not in config.marks
+    assert config.marks["list", 0] == Mark("f.yaml", 6)
+
+
+def test_a_section_made_on_the_way_has_that_origin_too():
+    config = apply_overrides(base(), ["mixup.mode=elem"])
+    assert str(mark_of(config, ("mixup", "alpha"))) == "override 'mixup.mode=elem'"
+    assert mark_of(config, ("optimizer", "momentum")) == Mark("f.yaml", 3)
+
+
+def test_a_plain_dict_can_be_overridden_too():
+    config = apply_overrides({"a": 1}, ["a=2"])
+    assert (config, config.file) == ({"a": 2}, None)
+
+
+def test_a_position_behind_the_end_is_refused():
+    assert refusal("list.2=1") == "override 'list.2=1': list is a list with positions 0 to 1; '2' is none of them"
+
+
+def test_a_word_is_no_position():
+    assert "'size' is none of them" in refusal("list.size=1")
+
+
+def test_a_scalar_cannot_be_entered():
+    assert refusal("optimizer.lr.x=1") == (
+        "override 'optimizer.lr.x=1': optimizer.lr is 0.1, not a section, so it has no 'x'; "
+        "set the whole: optimizer.lr={x: ...}"
+    )
+
+
+@pytest.mark.parametrize("text", ["optimizer.lr", "=3", ""])
+def test_an_override_without_key_or_value_shows_an_example(text):
+    assert refusal(text).endswith("must read key.path=value, for example optimizer.lr=0.01")
+
+
+def test_an_empty_part_of_the_path_is_refused():
+    assert "empty part" in refusal("optimizer..lr=1")
+
+
+def test_a_value_that_is_no_yaml_is_refused_with_a_remedy():
+    message = refusal("optimizer.lr=[1")
+    assert message.startswith("override 'optimizer.lr=[1'")
+    assert message.endswith("""in quotes: 'optimizer.lr="..."'""")

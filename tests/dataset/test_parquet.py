@@ -1,0 +1,200 @@
+import io
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ray_classy.dataset import ParquetDataset, build_dataset
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.registry import config_keys
+
+COMMON = {"name": "parquet", "batchsize_per_replica": 2, "use_shuffle": False}
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+BYTES = pa.array([png(pixels) for pixels in PIXELS])
+
+
+def dataset(path, image=BYTES, label=(0, 1, 2, 1), names=("image", "label"), **arguments):
+    label = label if isinstance(label, (pa.Array, pa.DictionaryArray)) else pa.array(label)
+    pq.write_table(pa.table([image, label], list(names)), path)
+    return ParquetDataset(2, False, files=str(path), **arguments)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "a.parquet"
+
+
+IMAGES = {
+    "bytes": BYTES,
+    "large_bytes": BYTES.cast(pa.large_binary()),
+    "struct": pa.array([{"bytes": value.as_py(), "path": "a.png"} for value in BYTES]),
+    "nested_lists": pa.array(PIXELS.tolist(), pa.list_(pa.list_(pa.list_(pa.uint8())))),
+    "fixed_size_lists": pa.array(PIXELS.tolist(), pa.list_(pa.list_(pa.list_(pa.uint8(), 3), 5), 6)),
+    "tensor": pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_every_kind_of_image(file, kind):
+    data = dataset(file, IMAGES[kind])
+    assert all(np.array_equal(np.asarray(data[i]["input"]), PIXELS[i]) for i in range(4))
+
+
+def test_grey_arrays(file):
+    images = pa.array(PIXELS[:, :, :, 0].tolist(), pa.list_(pa.list_(pa.uint8())))
+    assert np.array_equal(np.asarray(dataset(file, images, image_mode="L")[1]["input"]), PIXELS[1, :, :, 0])
+
+
+def test_struct_with_a_path_only(file, tmp_path):
+    Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
+    images = pa.array(
+        [{"bytes": None, "path": str(tmp_path / "x.png")}], pa.struct({"bytes": "binary", "path": "string"})
+    )
+    assert np.array_equal(np.asarray(dataset(file, images, [0])[0]["input"]), PIXELS[0])
+
+
+def test_integer_labels(file):
+    data = dataset(file)
+    assert [data[i]["target"] for i in range(4)] == [0, 1, 2, 1] == data.labels().tolist()
+    assert data.classes is None
+
+
+@pytest.mark.parametrize("encode", [lambda array: array, lambda array: array.dictionary_encode()])
+def test_string_labels_are_sorted(file, encode):
+    data = dataset(file, label=encode(pa.array(["dog", "cat", "dog", "ant"])))
+    assert data.classes == ["ant", "cat", "dog"] and data.labels().tolist() == [2, 1, 2, 0]
+    assert data[0]["target"] == 2
+
+
+def test_string_labels_in_the_order_given(file):
+    data = dataset(file, label=["b", "a", "b", "a"], classes=["b", "c", "a"])
+    assert data.labels().tolist() == [0, 2, 0, 2] and data.num_classes == 3
+
+
+def test_no_labels(file):
+    data = dataset(file, label_column=None)
+    assert set(data[0]) == {"input"} and data.labels() is None
+
+
+def test_other_column_names(file):
+    data = dataset(file, names=("img", "class"), image_column="img", label_column="class")
+    assert data[1]["target"] == 1
+
+
+@pytest.mark.parametrize("form", ["folder", "glob", "list"])
+def test_several_files_in_name_order(tmp_path, form):
+    for name, labels in (("b", [2, 3]), ("a", [0, 1])):
+        pq.write_table(pa.table({"image": BYTES[:2], "label": labels}), tmp_path / f"{name}.parquet")
+    a, b = str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")
+    data = ParquetDataset(
+        2, False, files={"folder": str(tmp_path), "glob": f"{tmp_path}/*.parquet", "list": [a, b]}[form]
+    )
+    assert [data[i]["target"] for i in range(4)] == [0, 1, 2, 3]
+
+
+def test_config_defaults_to_the_imagenet_transform(file):
+    dataset(file)
+    batch = next(iter(build_dataset({**COMMON, "files": str(file)}).iterator()))
+    assert batch["input"].shape == (2, 3, 224, 224) and batch["target"].tolist() == [0, 1]
+
+
+def test_config_leaves_the_size_of_grey_images(file):
+    dataset(file)
+    data = build_dataset({**COMMON, "files": str(file), "image_mode": "L"})
+    assert data[0]["input"].shape == (1, 6, 5)
+
+
+def test_batches_from_worker_processes(file):
+    dataset(file)
+    data = build_dataset({**COMMON, "files": str(file), "num_workers": 1})
+    assert torch.cat([batch["target"] for batch in data.iterator()]).tolist() == [0, 1, 2, 1]
+
+
+def test_picklable(file):
+    assert pickle.loads(pickle.dumps(dataset(file)))[2]["target"] == 2
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        ParquetDataset(2, False, files=str(tmp_path / "nowhere.parquet"))
+
+
+def test_file_of_another_kind(file):
+    file.write_text("no parquet")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        ParquetDataset(2, False, files=str(file))
+
+
+def test_missing_column_names_those_there_are(file):
+    with pytest.raises(DataError, match=r"it has images, label; did you mean 'images'"):
+        dataset(file, names=("images", "label"))
+
+
+def test_missing_column_in_a_later_file(tmp_path, file):
+    dataset(file)
+    with pytest.raises(DataError, match=r"b\.parquet has no column 'label'"):
+        dataset(tmp_path / "b.parquet", names=("image", "other"))
+        ParquetDataset(2, False, files=str(tmp_path))
+
+
+@pytest.mark.parametrize("image", [pa.array([1, 2, 3, 4]), pa.array([[1], [2], [3], [4]]), pa.array(["a"] * 4)])
+def test_column_without_images(file, image):
+    with pytest.raises(DataError, match="holds no images"):
+        dataset(file, image)
+
+
+def test_floating_point_labels(file):
+    with pytest.raises(DataError, match="double"):
+        dataset(file, label=[0.0, 1.0, 2.0, 3.0])
+
+
+def test_no_rows(file):
+    with pytest.raises(DataError, match="no rows"):
+        dataset(file, BYTES[:0], pa.array([], pa.int64()))
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "message"),
+    [
+        ([0, 1, 2, 1], ["a", "b"], "row 2: label 2"),
+        ([0, -1, 2, 1], None, "row 1: label -1"),
+        (["cat", "dog", "cta", "dog"], ["cat", "dog"], "row 2: label 'cta'.*'cat'"),
+        ([0, 1, None, 1], None, "row 2: no label"),
+    ],
+)
+def test_label_that_is_no_class(file, label, classes, message):
+    with pytest.raises(DataError, match=message):
+        dataset(file, label=label, classes=classes)
+
+
+def test_damaged_image(file):
+    data = dataset(file, pa.array([{"bytes": b"oops", "path": "a.png"}] * 4))
+    with pytest.raises(DataError, match=r"a\.png: not an image"):
+        data[0]
+
+
+def test_null_image(file):
+    with pytest.raises(DataError, match="null"):
+        dataset(file, pa.array([None, None, None, None], pa.binary()))[0]
+
+
+def test_unknown_mode(file):
+    with pytest.raises(ComponentError, match="image_mode"):
+        dataset(file, image_mode="CMYK")
+
+
+def test_keys_of_the_config():
+    keys = config_keys(ParquetDataset)
+    assert {"files", "image_column", "label_column", "classes", "image_mode", "max_bad_rows"} <= set(keys)

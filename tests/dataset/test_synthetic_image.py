@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ray_classy.dataset import SyntheticImageDataset, build_dataset
+from ray_classy.dataset.core import ListDataset, RandomImageBinaryClassDataset, RandomImageDataset, SampleType
+from ray_classy.errors import ComponentError
+from ray_classy.registry import REQUIRED, config_keys
+
+CONFIG = {
+    "name": "synthetic_image",
+    "batchsize_per_replica": 4,
+    "use_shuffle": False,
+    "num_samples": 20,
+    "crop_size": 16,
+    "class_ratio": 0.5,
+    "seed": 0,
+}
+
+
+def test_samples_carry_input_target_and_id():
+    sample = RandomImageBinaryClassDataset(16, 0.5, 20, 0)[3]
+    assert sample["input"].size == (16, 16) and sample["target"] in (0, 1) and sample["id"] == 3
+
+
+def test_target_shows_in_its_channel():
+    for sample in (RandomImageBinaryClassDataset(16, 0.5, 20, 0)[i] for i in range(20)):
+        strongest = np.asarray(sample["input"]).max((0, 1))
+        assert strongest[1 - sample["target"]] == 0 and strongest[sample["target"]] > 0 and strongest[2] > 0
+
+
+def test_images_are_the_same_at_every_reading_and_leave_numpy_alone():
+    before = np.random.get_state()[1].copy()
+    one, two = (np.asarray(RandomImageBinaryClassDataset(16, 0.5, 20, 1)[5]["input"]) for _ in range(2))
+    assert np.array_equal(one, two) and np.array_equal(np.random.get_state()[1], before)
+
+
+def test_neighbouring_seeds_share_no_image():
+    one, two = RandomImageBinaryClassDataset(16, 0.5, 20, 0), RandomImageBinaryClassDataset(16, 0.5, 20, 1)
+    assert not np.array_equal(np.asarray(one[1]["input"]), np.asarray(two[0]["input"]))
+
+
+def test_class_ratio():
+    assert abs(RandomImageBinaryClassDataset(1, 0.2, 10000, 0).targets.mean() - 0.2) < 0.02
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(SampleType.TUPLE, tuple), (SampleType.LIST, list)])
+def test_sample_types(kind, expected):
+    sample = RandomImageBinaryClassDataset(16, 0.5, 20, 0, kind)[0]
+    assert type(sample) is expected and len(sample) == 2
+
+
+def test_end_of_the_dataset():
+    assert len(list(RandomImageBinaryClassDataset(2, 0.5, 3, 0))) == 3
+
+
+def test_random_images_are_tensors():
+    sample = RandomImageDataset(8, 5, 7, 20, 0)[0]
+    assert sample["input"].shape == (5, 8, 8) and 0 <= sample["target"] < 7
+
+
+def test_config_gives_batches():
+    batch = next(iter(build_dataset(CONFIG).iterator()))
+    assert batch["input"].shape == (4, 3, 16, 16) and batch["id"].tolist() == [0, 1, 2, 3]
+
+
+def test_labels_are_the_targets():
+    data = build_dataset(CONFIG)
+    assert data.labels().tolist() == [data[i]["target"] for i in range(20)] and data.num_classes == 2
+
+
+def test_constructor_takes_the_arguments_of_the_predecessor_in_order():
+    assert isinstance(SyntheticImageDataset(4, False, None, 20, 16, 0.5, 0)[0]["input"], Image.Image)
+
+
+def test_num_samples_is_required():
+    assert config_keys(SyntheticImageDataset)["num_samples"].default is REQUIRED
+
+
+@pytest.mark.parametrize("wrong", [{"class_ratio": 1.5}, {"crop_size": 0}, {"seed": -1}])
+def test_impossible_arguments(wrong):
+    with pytest.raises(ComponentError):
+        build_dataset({**CONFIG, **wrong})
+
+
+def test_list_dataset_adds_metadata(tmp_path):
+    Image.new("L", (2, 3)).save(tmp_path / "a.png")
+    sample = ListDataset([str(tmp_path / "a.png")], [{"target": 4}])[0]
+    assert sample["input"].mode == "RGB" and sample["target"] == 4
+
+
+@pytest.mark.parametrize("metadata", [[], [{"input": 1}]])
+def test_list_dataset_refuses_metadata(metadata):
+    with pytest.raises(ComponentError, match="metadata"):
+        ListDataset(["a.png"], metadata)
+
+
+def test_torch_sees_a_map_style_dataset():
+    assert isinstance(RandomImageDataset(8, 5, 7, 20, 0), torch.utils.data.Dataset)
