@@ -84,7 +84,8 @@ def config_keys(cls: type) -> Keys | None:
     for base in cls.__mro__:
         if "config_keys" in vars(base):
             return cls.config_keys()  # type: ignore[attr-defined]
-        if "from_config" in vars(base) and not getattr(vars(base)["from_config"], "reads_signature", False):
+        method = vars(base).get("from_config")
+        if method is not None and not getattr(getattr(method, "__func__", method), "reads_signature", False):
             return None
     return signature_keys(cls)
 

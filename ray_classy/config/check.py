@@ -265,7 +265,7 @@ def _is_default(value: Any, default: Any) -> bool:
 def _abbreviated(key: str, known: list[str]) -> str:
     """The known keys of which `key` is short, or which are short for it: lr and learning_rate, end and end_value."""
     pairs = [(name, {_initials(name), *(name[:at] for at in range(len(name)) if name[at] == "_")}) for name in known]
-    return " or ".join(repr(name) for name, short in pairs if key in short or name == _initials(key))
+    return " or ".join(repr(name) for name, short in pairs if key and (key in short or name == _initials(key)))
 
 
 def _initials(name: str) -> str:

@@ -175,7 +175,8 @@ class RowDataset(torch.utils.data.Dataset):
 
     Args:
         rows: where the raw rows come from.
-        decode: makes a sample of one raw row; it draws no random number. A row it cannot use raises `DataError`.
+        decode: makes a sample of one raw row, which also has its number under "row"; it draws no random number. A row
+            that it cannot use raises `DataError`.
         max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
     """
 
@@ -194,7 +195,7 @@ class RowDataset(torch.utils.data.Dataset):
         fetched = self._fetched.pop(index, None)
         if isinstance(fetched, Future):
             return fetched.result()
-        return self.decode(fetched if fetched is not None else self.rows.take([index])[0])
+        return self.decode(fetched if fetched is not None else {**self.rows.take([index])[0], "row": index})
 
     def fetch(self, indices: Sequence[int]) -> None:
         """Reads the raw rows of a batch at once, and begins to decode them where `threads` says so."""
@@ -203,6 +204,7 @@ class RowDataset(torch.utils.data.Dataset):
         if self.threads and self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         for index, row in zip(wanted, raw, strict=True):
+            row["row"] = index
             self._fetched[index] = self._pool.submit(self.decode, row) if self._pool else row
 
     def forget(self) -> None:

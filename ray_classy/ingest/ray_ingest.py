@@ -1,0 +1,128 @@
+"""Datasets as Ray Data blocks in the cluster's shared memory, from which every rank takes its rows.
+
+Ray Data reads a dataset once per run into blocks; `PlannedShards` gives each rank of a worker group a shard that names
+the blocks, and the rank reads from it the rows that the phase's plan deals to it. Ray Data's own splits were no choice:
+`streaming_split(equal=True)` drops rows, splits differ between runs, and every epoch costs the start of an execution.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import ray.data
+import ray.train
+
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
+from ray_classy.errors import DataError
+
+_READ_ON_DRIVER_BYTES = 64 << 20
+"""Parquet files up to this size altogether are read by the driver: starting Ray Data's readers takes seconds."""
+
+
+class ShardRows(BlockRows):
+    """The rows of a Ray Data dataset, read from its blocks by number."""
+
+    def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
+        super().__init__(sizes, lambda number: ray.get(blocks[number]))
+
+
+class Shard:
+    """What one rank gets of a dataset: the blocks, of which it reads the rows that the plan deals to it.
+
+    Args:
+        blocks: references to Arrow tables.
+        sizes: rows in each.
+    """
+
+    def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
+        self.blocks = list(blocks)
+        self.sizes = list(sizes)
+
+    def rows(self) -> ShardRows:
+        """The rows by number."""
+        return ShardRows(self.blocks, self.sizes)
+
+
+class PlannedShards(ray.train.DataConfig):
+    """Gives every rank of a worker group, of whatever size, a shard of each dataset."""
+
+    def configure(
+        self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
+    ) -> list[dict[str, Any]]:
+        """Called by Ray Train at each start of a worker group."""
+        shards = {name: _shard(dataset) for name, dataset in datasets.items()}
+        return [shards] * world_size
+
+
+def _shard(dataset: Any) -> Shard:
+    blocks, sizes = [], []
+    for bundle in dataset.iter_internal_ref_bundles():
+        for block, metadata in bundle.blocks:
+            blocks.append(block)
+            sizes.append(metadata.num_rows)
+    return Shard(blocks, sizes)
+
+
+class AwayRows:
+    """Stands for rows that are in Ray Data's hands while the dataset travels to the workers."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        raise AssertionError("rows are taken before the shard is attached")
+
+    def column(self, name: str) -> Any:
+        raise AssertionError("a column is read before the shard is attached")
+
+
+def ray_dataset(dataset: ClassyDataset) -> Any | None:
+    """The Ray Data dataset with a task dataset's raw rows, read into blocks; None if it cannot describe itself.
+
+    Raises:
+        DataError: Ray Data read another number of rows than the files said they have.
+    """
+    base = getattr(dataset, "dataset", None)
+    if not isinstance(base, RowDataset):
+        return None
+    if isinstance(base.rows, ItemRows):
+        import pyarrow as pa
+
+        return ray.data.from_arrow(pa.table({name: list(values) for name, values in base.rows.columns.items()}))
+    if isinstance(base.rows, ParquetRows):
+        return _parquet(base.rows)
+    return None
+
+
+def _parquet(rows: ParquetRows) -> Any:
+    import pyarrow.parquet as pq
+
+    expected = len(rows)
+    if all(os.path.exists(file) for file in rows.files):
+        if sum(os.path.getsize(file) for file in rows.files) <= _READ_ON_DRIVER_BYTES:
+            return ray.data.from_arrow([pq.read_table(file, columns=rows.columns) for file in rows.files])
+    context = ray.data.DataContext.get_current()
+    kept = context.use_datasource_v2, context.execution_options.preserve_order
+    # The first reader makes one task of all files; the order of blocks is the order of rows, and must stay.
+    context.use_datasource_v2, context.execution_options.preserve_order = False, True
+    try:
+        read = ray.data.read_parquet(rows.files, columns=rows.columns, shuffle=None).materialize()
+    finally:
+        context.use_datasource_v2, context.execution_options.preserve_order = kept
+    if read.count() != expected:
+        raise DataError(f"Ray Data read {read.count()} rows of {rows.files[0]} ..., the files say {expected}")
+    return read
+
+
+def attach(dataset: ClassyDataset, shard: Shard) -> None:
+    """Makes a task's dataset read its raw rows from a shard; `num_workers` becomes the number of decoding threads."""
+    base: RowDataset = dataset.dataset  # type: ignore[assignment]
+    base.rows = shard.rows()
+    base.threads, dataset.num_workers = dataset.num_workers, 0

@@ -1,0 +1,68 @@
+"""The `ray` section of a config: the fields of Ray Train's own config classes, in one flat mapping."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+
+from ray_classy.registry import Key, Keys
+
+# Fields that hold objects, which a config file cannot give; RayTrainer takes Ray's own config objects for these.
+_OBJECTS = {
+    "callbacks",
+    "checkpoint_config",
+    "failure_config",
+    "logging_config",
+    "storage_filesystem",
+    "worker_runtime_env",
+}
+_SEARCH = typing.Dict[str, typing.List]  # noqa: UP006  # as Ray writes it
+_CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig)
+
+
+def _fields(cls: type) -> Keys:
+    keys: Keys = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        # What Ray no longer takes has a text that says so for a default, or (trainer_resources) raises when given.
+        if parameter.default == "DEPRECATED" or name in _OBJECTS or name == "trainer_resources":
+            continue
+        keys[name] = Key(_as_written(parameter.annotation) | None, parameter.default)
+    return keys
+
+
+def _as_written(annotation: Any) -> Any:
+    """The annotation of a field without the alternatives that a config file cannot give (Tune's search domains)."""
+    members = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else (annotation,)
+    kept = [m for m in members if not isinstance(m, typing.ForwardRef) and m != dict[str, list] and m != _SEARCH]
+    return functools.reduce(operator.or_, kept)
+
+
+def ray_keys() -> Keys:
+    """The keys of the `ray` section, and what they may hold."""
+    keys: Keys = {"address": Key(str | None, None)}
+    for cls in _CLASSES:
+        keys.update(_fields(cls))
+    return keys
+
+
+def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Ray's config objects from a `ray` section: `{"scaling_config": ..., "run_config": ...}`.
+
+    Args:
+        section: the keys of `ray_keys`, `address` aside.
+    """
+    given = {key: value for key, value in section.items() if value is not None}
+    if isinstance(given.get("num_workers"), list):
+        given["num_workers"] = tuple(given["num_workers"])
+
+    def build(cls: type, **more: Any) -> Any:
+        return cls(**{name: given[name] for name in _fields(cls) if name in given}, **more)
+
+    run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
+    return {"scaling_config": build(ScalingConfig), "run_config": run_config}
