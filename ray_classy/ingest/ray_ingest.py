@@ -61,9 +61,8 @@ class PlannedShards(ray.train.DataConfig):
 def _shard(dataset: Any) -> Shard:
     blocks, sizes = [], []
     for bundle in dataset.iter_internal_ref_bundles():
-        for block, metadata in bundle.blocks:
-            blocks.append(block)
-            sizes.append(metadata.num_rows)
+        blocks.extend(bundle.block_refs)
+        sizes.extend(metadata.num_rows for metadata in bundle.metadata)
     return Shard(blocks, sizes)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.registry import Key, Keys
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
 # Fields that hold objects, which a config file cannot give; RayTrainer takes Ray's own config objects for these.
 _OBJECTS = {
@@ -64,5 +65,6 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
     def build(cls: type, **more: Any) -> Any:
         return cls(**{name: given[name] for name in _fields(cls) if name in given}, **more)
 
+    given.setdefault("storage_path", DEFAULT_STORAGE_PATH)
     run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
     return {"scaling_config": build(ScalingConfig), "run_config": run_config}

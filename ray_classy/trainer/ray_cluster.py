@@ -1,0 +1,202 @@
+"""Reaching a Ray cluster, and knowing beforehand whether it has what a run needs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ray_classy.errors import ResourceError
+from ray_classy.storage import is_url
+from ray_classy.trainer.shipping import staged_code
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5.0
+_PROBE_SECONDS = 60.0
+_SETTINGS = {
+    # One report is taken per poll, and the end of a run is seen at a poll; the default is two seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Workers keep the driver's working directory, in which the config's relative paths make sense.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_LOCAL_SETTINGS = {
+    # Nobody preempts the nodes of a cluster that lives in this process.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@contextlib.contextmanager
+def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
+    """A connection to a cluster for the block; Ray is left as it was found.
+
+    Args:
+        address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
+        verbose: let Ray and the workers print.
+
+    Raises:
+        ResourceError: nothing answers at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment(_SETTINGS))
+        if not ray.is_initialized():
+            quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
+            if address is None:
+                stack.enter_context(_environment(_LOCAL_SETTINGS))
+                ray.init("local", include_dashboard=False, **quiet)
+            else:
+                _check_address(address)
+                code = stack.enter_context(staged_code())
+                ray.init(address, runtime_env={"working_dir": code}, **quiet)
+            stack.callback(ray.shutdown)
+        if not verbose:
+            stack.enter_context(_quiet_loggers())
+        yield
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Sets the variables that are not set, for the block."""
+    added = [name for name in settings if name not in os.environ]
+    os.environ.update({name: settings[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _quiet_loggers() -> Iterator[None]:
+    """Lets Ray's libraries log errors only."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.train", "ray.tune")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _check_address(address: str) -> None:
+    """Refuses an address at which nothing listens, which Ray itself would try for a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and the like: for Ray to resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {address!r} ({error.strerror or error}): correct --address or RAY_ADDRESS, "
+            f"or leave both out to start a local Ray"
+        ) from None
+
+
+def check_resources(scaling_config: Any, wait_seconds: float) -> None:
+    """Waits until the cluster has room for the workers, and says what it waits for.
+
+    Args:
+        scaling_config: Ray's `ScalingConfig`; of an elastic one, the least number of workers counts.
+        wait_seconds: how long resources that others hold are waited for.
+
+    Raises:
+        ResourceError: the cluster is too small, or was not free in time; the message shows the arithmetic.
+    """
+    workers = scaling_config.num_workers
+    workers = workers[0] if isinstance(workers, tuple) else workers
+    each = {name: float(amount) for name, amount in scaling_config._resources_per_worker_not_none.items() if amount}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needed = f"{workers} workers x {_shown(each)} = {_shown({name: workers * n for name, n in each.items()})}"
+    possible = sum(_fitting(node, each) for node in nodes)
+    if possible < workers:
+        raise ResourceError(
+            f"the run needs {needed}, but the cluster has {_shown(_total(nodes, each))} on {len(nodes)} "
+            f"{'node' if len(nodes) == 1 else 'nodes'}, room for {possible} such workers: lower num_workers to "
+            f"{possible}, or give each worker less (ray.resources_per_worker, fractions work)"
+        )
+    began = time.monotonic()
+    told = -math.inf
+    while True:
+        free = ray.available_resources()
+        if all(free.get(name, 0.0) >= workers * amount - 1e-6 for name, amount in each.items()):
+            return
+        waited = time.monotonic() - began
+        if waited > wait_seconds:
+            raise ResourceError(
+                f"the run needs {needed}, but only {_shown({name: free.get(name, 0.0) for name in each})} became free "
+                f"within {wait_seconds:.0f} s; others hold the rest. Try again later, lower num_workers, or wait longer"
+            )
+        if waited - told >= 10:
+            told = waited
+            _log.info("waiting for %s; free: %s", needed, _shown({name: free.get(name, 0.0) for name in each}))
+        time.sleep(0.2)
+
+
+def _fitting(node: dict[str, float], each: dict[str, float]) -> int:
+    return min((int((node.get(name, 0.0) + 1e-6) // amount) for name, amount in each.items()), default=0)
+
+
+def _total(nodes: list[dict[str, float]], each: dict[str, float]) -> dict[str, float]:
+    return {name: sum(node.get(name, 0.0) for node in nodes) for name in each}
+
+
+def _shown(resources: dict[str, float]) -> str:
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+
+
+def check_visible(storage_path: str, files: Sequence[str]) -> None:
+    """Refuses local paths that other nodes of the cluster do not have.
+
+    Args:
+        storage_path: the run folder; it exists on this node.
+        files: paths of data.
+
+    Raises:
+        ResourceError: a node does not see one of them.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")]
+    paths = [path for path in (storage_path, *files) if not is_url(path)]
+    if not others or not paths:
+        return
+
+    def missing(paths: list[str]) -> list[str]:
+        return [path for path in paths if not os.path.exists(path)]
+
+    probe = ray.remote(num_cpus=0, max_retries=0)(missing)
+    answers = {
+        node["NodeManagerAddress"]: probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(paths)
+        for node in others
+    }
+    for address, answer in answers.items():
+        try:
+            lacking = ray.get(answer, timeout=_PROBE_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            raise ResourceError(
+                f"the node {address} did not answer within {_PROBE_SECONDS:.0f} s whether it sees {paths[0]!r}; "
+                f"look at the node with `ray status`"
+            ) from None
+        if storage_path in lacking:
+            raise ResourceError(
+                f"the node {address} does not see the storage path {storage_path!r}: on several nodes, runs must be "
+                f"stored where all see them. Give a shared folder or a URL such as s3://... (storage_path)"
+            )
+        if lacking:
+            raise ResourceError(f"the node {address} does not see {lacking[0]!r}: put the data where all nodes see it")

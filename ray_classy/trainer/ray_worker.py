@@ -1,0 +1,65 @@
+"""What each Ray Train worker runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from ray_classy.distributed import is_primary
+from ray_classy.ingest.ray_ingest import attach
+from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.logs import logged_to
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.session import FolderSession
+
+
+class RaySession(FolderSession):
+    """A run on Ray Train workers: each round is also reported to Ray, with its checkpoint."""
+
+    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
+        """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
+        kept = None
+        if checkpoint is not None and is_primary():
+            # The checkpoint lies in the run folder already, which is where Ray would put it.
+            filesystem, path = ray.train.get_context().get_storage().storage_filesystem, self.run.storage.join(checkpoint)
+            kept = ray.train.Checkpoint(path, None if self.run.storage.local else filesystem)
+        ray.train.report(
+            dotted(metrics),
+            checkpoint=kept,
+            checkpoint_dir_name=checkpoint,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+        )
+
+
+def train_on_worker(job: dict[str, Any]) -> None:
+    """Trains a task on this worker.
+
+    Args:
+        job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
+            `shards` (the phase types whose rows Ray Data has), `cwd` and `path` (of the driver).
+    """
+    if os.path.isdir(job["cwd"]):
+        os.chdir(job["cwd"])  # so that a relative path means what it means to the driver
+    sys.path.extend(folder for folder in job["path"] if folder not in sys.path)
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    task = pickle.loads(ray.get(job["task"]))
+    for phase_type in job["shards"]:
+        attach(task.datasets[phase_type], ray.train.get_dataset_shard(phase_type))  # type: ignore[arg-type]
+    run = RunFolder(*job["run"])
+    with contextlib.ExitStack() as stack:
+        if is_primary():
+            stack.enter_context(logged_to(run))
+        run_loop(task, RaySession(run))
