@@ -55,7 +55,7 @@ def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) ->
 
     `*args` and `**kwargs` are passed over; an annotation that cannot be resolved is `Any`.
     """
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     try:
         hints = typing.get_type_hints(target)
     except Exception:
@@ -84,8 +84,10 @@ def config_keys(cls: type) -> Keys | None:
     for base in cls.__mro__:
         if "config_keys" in vars(base):
             return cls.config_keys()  # type: ignore[attr-defined]
-        method = vars(base).get("from_config")
-        if method is not None and not getattr(getattr(method, "__func__", method), "reads_signature", False):
+        if "from_config" in vars(base):
+            method: Any = vars(base)["from_config"]
+            if getattr(getattr(method, "__func__", method), "reads_signature", False):
+                continue
             return None
     return signature_keys(cls)
 

@@ -41,7 +41,7 @@ def save_checkpoint(folder: str, content: dict[str, Any], file: str = CHECKPOINT
     buffer = io.BytesIO()
     torch.save(content, buffer)
     _check_loadable(buffer)
-    target.write(name, buffer.getbuffer())
+    target.write(name, buffer.getvalue())
     return target.join(name)
 
 

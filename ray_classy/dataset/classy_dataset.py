@@ -175,6 +175,8 @@ class ClassyDataset:
         )
         if plan.num_rows == 0:
             raise DataError(f"the {phase_type} dataset has no rows")
+        if plan.num_rows < parts:
+            raise DataError(f"phases_per_epoch is {parts}, but the dataset has {plan.num_rows} rows; lower it")
         if train and plan.num_steps == 0 and start == 0:
             raise DataError(
                 f"a {phase_type} phase of {plan.rows_left} rows has no full global batch of {plan.global_batch_size} "
@@ -223,9 +225,13 @@ def build_dataset(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Class
 
     Raises:
         UnknownComponentError: no dataset has that name.
+        ComponentError: an argument is impossible.
     """
     cls = DATASET_REGISTRY.named_class(config)
     dataset = cls.from_config(copy.deepcopy(dict(config)), *args, **kwargs)
+    for key, least in (("num_workers", 0), ("phases_per_epoch", 1)):
+        if config.get(key) is not None and (type(config[key]) is not int or config[key] < least):
+            raise ComponentError(f"{key} must be an integer of at least {least}, not {config[key]!r}")
     if config.get("num_workers") is not None:
         dataset.set_num_workers(config["num_workers"])
     for key in ("drop_last", "phases_per_epoch"):

@@ -120,7 +120,8 @@ class PhaseIterator:
             batch = next(self._batches)
             planned = self.plan.share(self._step)
             self._step += 1
-            self._count_bad(batch.bad)
+            if planned.rows:  # a borrowed row counts where it belongs
+                self._count_bad(batch.bad)
             if batch.sample is not None:
                 rows = min(planned.rows, batch.rows)
                 self.share = Share(rows, planned.global_rows if self.plan.train else rows)

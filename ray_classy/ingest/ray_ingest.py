@@ -59,7 +59,8 @@ class PlannedShards(ray.train.DataConfig):
 
 
 def _shard(dataset: Any) -> Shard:
-    blocks, sizes = [], []
+    blocks: list[Any] = []
+    sizes: list[int] = []
     for bundle in dataset.iter_internal_ref_bundles():
         blocks.extend(bundle.block_refs)
         sizes.extend(metadata.num_rows for metadata in bundle.metadata)
@@ -104,9 +105,9 @@ def _parquet(rows: ParquetRows) -> Any:
     import pyarrow.parquet as pq
 
     expected = len(rows)
-    if all(os.path.exists(file) for file in rows.files):
-        if sum(os.path.getsize(file) for file in rows.files) <= _READ_ON_DRIVER_BYTES:
-            return ray.data.from_arrow([pq.read_table(file, columns=rows.columns) for file in rows.files])
+    here = all(os.path.exists(file) for file in rows.files)
+    if here and sum(os.path.getsize(file) for file in rows.files) <= _READ_ON_DRIVER_BYTES:
+        return ray.data.from_arrow([pq.read_table(file, columns=rows.columns) for file in rows.files])
     context = ray.data.DataContext.get_current()
     kept = context.use_datasource_v2, context.execution_options.preserve_order
     # The first reader makes one task of all files; the order of blocks is the order of rows, and must stay.

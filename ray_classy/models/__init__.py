@@ -1,6 +1,6 @@
 """Models: trunks that heads are attached to."""
 
-from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
+from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, models_built_on, register_model
 from ray_classy.models.mlp import MLP
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.models.residual_block import SqueezeAndExcitationLayer
@@ -34,5 +34,6 @@ __all__ = [
     "SqueezeAndExcitationLayer",
     "StateMismatch",
     "build_model",
+    "models_built_on",
     "register_model",
 ]

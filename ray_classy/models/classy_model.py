@@ -6,12 +6,15 @@ named submodules ("blocks") of the trunk and read their outputs. Calling the mod
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Self, cast
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -304,6 +307,23 @@ def with_heads(keys: Keys) -> Keys:
     return {**keys, "heads": Key(list[ClassyHead] | None, None)}
 
 
+_built_on: ContextVar[str | None] = ContextVar("device on which models are built", default=None)
+
+
+@contextlib.contextmanager
+def models_built_on(device: str) -> Iterator[None]:
+    """Makes `build_model` build on that device during the block.
+
+    Args:
+        device: "meta" gives models with shapes and without weights, for which no memory is taken.
+    """
+    token = _built_on.set(device)
+    try:
+        yield
+    finally:
+        _built_on.reset(token)
+
+
 def build_model(config: Mapping[str, Any]) -> ClassyModel:
     """Builds the model that `config["name"]` chooses, with its heads.
 
@@ -315,6 +335,12 @@ def build_model(config: Mapping[str, Any]) -> ClassyModel:
         UnknownComponentError: no model or head is registered under a name, or the trunk has no such block.
         ComponentError: a head has no `fork_block` or `unique_id`, or an argument is impossible.
     """
+    device = _built_on.get()
+    with torch.device(device) if device is not None else contextlib.nullcontext():
+        return _build_model(config)
+
+
+def _build_model(config: Mapping[str, Any]) -> ClassyModel:
     model = MODEL_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
     heads: dict[str, list[ClassyHead]] = {}
     for head in config.get("heads") or []:

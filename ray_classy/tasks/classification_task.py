@@ -15,7 +15,7 @@ from torch import nn
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.dataset.transforms.mixup import MixupTransform
-from ray_classy.distributed import barrier
+from ray_classy.distributed import barrier, get_world_size
 from ray_classy.errors import ComponentError, TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
 from ray_classy.hooks import CheckpointHook, ClassyHook
@@ -112,7 +112,8 @@ class ClassificationTask(ClassyTask):
         self.bn_weight_decay = False
         self.dataloader_mp_context: str | None = "spawn"
         self.update_step = UpdateStep()
-        self._steps_in_phase = 0
+        self._updates_before_phase = 0
+        self._eval_steps = 0
         self._phase_began = 0.0
         self._config: Mapping[str, Any] | None = None
 
@@ -174,7 +175,7 @@ class ClassificationTask(ClassyTask):
         self.optimizer_schedulers = schedulers
         return self
 
-    def set_loss(self, loss: ClassyLoss) -> ClassificationTask:
+    def set_loss(self, loss: ClassyLoss | nn.Module) -> ClassificationTask:
         """Sets the loss: a `ClassyLoss` or any `torch.nn` loss."""
         self.base_loss = loss
         return self
@@ -350,8 +351,17 @@ class ClassificationTask(ClassyTask):
         if not counts or self.data_iterator is None:
             return where_of(index + 1, total)
         if self.num_batches_per_phase == 0:
-            raise TaskError(f"the {self.phase_type} phase has no batches")
+            if not self.train:  # more ranks than rows: this one has none to evaluate
+                return where_of(index + 1, total)
+            raise TaskError("the train phase has no batches")
         return where_of(index, total, self._steps_in_phase, self.num_batches_per_phase)
+
+    @property
+    def _steps_in_phase(self) -> int:
+        """Steps made in the current phase; those that train are told by `num_updates`, which any train step adds to."""
+        if not self.train:
+            return self._eval_steps
+        return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
 
     def get_total_training_phases(self) -> int:
         """Train phases of the run."""
@@ -367,7 +377,7 @@ class ClassificationTask(ClassyTask):
 
     def get_global_batchsize(self) -> int:
         """Rows per step over all ranks in the current phase."""
-        return self.datasets[self.phase_type].get_global_batchsize()
+        return self.get_batchsize_per_replica() * get_world_size()
 
     def done_training(self) -> bool:
         """Whether the last phase is over."""
@@ -439,7 +449,7 @@ class ClassificationTask(ClassyTask):
         self.phase_idx += 1
         self.train = self.phases[self.phase_idx]["train"]
         self.train_phase_idx += self.train
-        self._steps_in_phase = 0
+        self._updates_before_phase, self._eval_steps = self.num_updates, 0
         self.build_dataloaders_for_current_phase()
         self.create_data_iterators()
         self._set_model_train_mode()
@@ -528,7 +538,6 @@ class ClassificationTask(ClassyTask):
                 loss = self.compute_loss(output, sample)
             self._record(loss, output, sample)
             self.run_optimizer(loss)
-        self._steps_in_phase += 1
         self.num_train_steps += 1
         self.num_updates += self.get_global_batchsize()
         self.last_batch = LastBatchInfo(loss.detach(), recursive_detach(output), target, sample, step_data)
@@ -548,7 +557,7 @@ class ClassificationTask(ClassyTask):
             output = self.compute_model(sample)
             loss = self.compute_loss(output, sample)
             self._record(loss, output, sample)
-        self._steps_in_phase += 1
+        self._eval_steps += 1
         self.last_batch = LastBatchInfo(loss, output, sample["target"], sample, step_data)
 
     def synchronize_losses(self) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
 
@@ -21,11 +23,24 @@ class ClassyTask(ABC):
         hooks: called at the five points of a run.
         train: whether the current phase trains.
         seed: the run's seed, at least 0.
+
+    The other attributes are what trainers and hooks look at; a task that has no such thing leaves them as they are.
     """
 
     hooks: list[ClassyHook]
     train: bool = True
     seed: int = 0
+    test_only: bool = False
+    phases: Sequence[Mapping[str, bool]] = ()
+    phase_idx: int = -1
+    train_phase_idx: int = -1
+    num_updates: int = 0
+    num_train_steps: int = 0
+    datasets: Mapping[str, Any] = MappingProxyType({})
+    data_iterator: Any = None
+    losses: Any = ()
+    meters: Sequence[Any] = ()
+    perf_log: Sequence[Mapping[str, Any]] = ()
 
     def __init__(self) -> None:
         self.hooks = []
@@ -84,6 +99,15 @@ class ClassyTask(ABC):
     def on_end(self) -> None:
         """Called by the trainer after the last phase."""
 
+    @property
+    def phase_type(self) -> str:
+        """The current phase's type, "train" or "test"."""
+        return "train" if self.train else "test"
+
+    def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> Any:
+        """Sets the content of a checkpoint to start from."""
+        raise TaskError(f"{type(self).__name__} cannot go on from a checkpoint: it has no _set_checkpoint_dict")
+
     def step(self) -> None:
         """Trains or evaluates one batch, then calls the hooks."""
         if self.train:
@@ -119,4 +143,6 @@ def build_task(config: Mapping[str, Any]) -> ClassyTask:
     from ray_classy.tasks.task_config import checked
 
     config = checked(config)
-    return TASK_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
+    # A Config is copied as one, so that what only a constructor finds is reported at its line as well.
+    copied = copy.deepcopy(config if isinstance(config, dict) else dict(config))
+    return TASK_REGISTRY.named_class(config).from_config(copied)

@@ -84,17 +84,20 @@ class FineTuningTask(ClassificationTask):
     def _load_weights(self) -> None:
         super()._load_weights()
         if self.checkpoint_dict is None:
-            content = task_state.read_checkpoint(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
-            if content is None:
-                raise TaskError(
-                    "a fine-tuning task needs weights to start from: set pretrained_checkpoint "
-                    "(set_pretrained_checkpoint) to a checkpoint file or a run's checkpoint folder"
-                )
             task_state.take_pretrained(
-                self.base_model, content, self.reset_heads, self.pretrained_checkpoint_load_strict
+                self.base_model, self._read_pretrained(), self.reset_heads, self.pretrained_checkpoint_load_strict
             )
         if self.freeze_trunk:
             self._set_trunk_frozen()
+
+    def _read_pretrained(self) -> dict[str, Any]:
+        content = task_state.read_checkpoint(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
+        if content is None:
+            raise TaskError(
+                "a fine-tuning task needs weights to start from: set pretrained_checkpoint "
+                "(set_pretrained_checkpoint) to a checkpoint file or a run's checkpoint folder"
+            )
+        return content
 
     def _set_trunk_frozen(self) -> None:
         for parameter in self.base_model.parameters():

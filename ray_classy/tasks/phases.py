@@ -33,7 +33,7 @@ def build_phases(
     if not has_train:
         raise TaskError("there is no train dataset; give dataset.train, or set test_only to evaluate")
     phases: list[dict[str, bool]] = []
-    total = math.ceil(phases_per_epoch * num_epochs)
+    total = math.ceil(round(phases_per_epoch * num_epochs, 6))  # 100 * 1.1 is a little more than 110
     for index in range(total):
         phases.append({"train": True})
         if has_test and ((index + 1) % test_phase_period == 0 or index + 1 == total):

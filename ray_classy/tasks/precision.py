@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ray_classy.errors import ComponentError, TaskError
+from ray_classy.registry import signature_keys
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -48,7 +49,12 @@ class Precision:
     @classmethod
     def from_args(cls, amp_args: Mapping[str, Any] | None) -> Precision | None:
         """What `amp_args` asks for; None for no mixed precision."""
-        return None if amp_args is None else cls(**amp_args)
+        if amp_args is None:
+            return None
+        unknown = sorted(set(amp_args) - signature_keys(cls).keys())
+        if unknown and amp_args.get("amp_type") == "pytorch":
+            raise ComponentError(f"amp_args has no key {unknown[0]!r}: it takes {', '.join(signature_keys(cls))}")
+        return cls(**{key: value for key, value in amp_args.items() if key not in unknown})
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
         """A loss scaler for the dtypes that need one (Micikevicius et al., "Mixed precision training", 2018).

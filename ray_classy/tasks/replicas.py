@@ -75,7 +75,7 @@ class DistributedOptions:
         wrapped = nn.parallel.DistributedDataParallel(
             model,
             device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=self.broadcast_buffers_mode is BroadcastBuffersMode.FORWARD_PASS,
+            forward_sync_buffers=self.broadcast_buffers_mode is BroadcastBuffersMode.FORWARD_PASS,
             find_unused_parameters=self.find_unused_parameters,
             bucket_cap_mb=self.bucket_cap_mb,
         )

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.heads import HEAD_REGISTRY
 from ray_classy.hooks import ClassyHook, build_hook
 from ray_classy.losses import ClassyLoss, build_loss
 from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import ClassyModel, build_model
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
-from ray_classy.registry import ByName, Key, Keys, signature_keys
+from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.precision import Precision
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 RESERVED: Keys = {
     "imports": Key(list[str], []),
@@ -145,7 +152,8 @@ def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
         raise
     except (RayClassyError, TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
         reason = str(error) if isinstance(error, RayClassyError) else f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{mark_of(config, path)}: {dotted(path)}: {reason}") from error
+        place = ": ".join(filter(None, (str(mark_of(config, path)), dotted(path))))
+        raise ConfigError(f"{place}: {reason}") from error
 
 
 def seeded(seed: int, build: Callable[[], T]) -> T:
@@ -178,6 +186,7 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
         if (config.get("dataset") or {}).get(phase_type):
             with located(config, "dataset", phase_type):
                 task.set_dataset(build_dataset(config["dataset"][phase_type]), phase_type)
+    config = task._config = _with_num_classes(config, task.datasets)
     with located(config, "loss"):
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
     with located(config, "model"):
@@ -199,6 +208,38 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
             hooks.append(build_hook(hook))
     with located(config, "hooks"):
         return task.set_hooks(hooks)
+
+
+def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:
+    """The config with the train dataset's number of classes (or else the test dataset's) in heads that give none."""
+    heads = (config.get("model") or {}).get("heads") or []
+    lacking = [index for index, head in enumerate(heads) if _lacks_num_classes(head)]
+    known = {kind: count for kind, dataset in datasets.items() if (count := _num_classes(dataset))}
+    if not lacking or not known:
+        return config
+    source = "train" if "train" in known else "test"
+    filled = copy.deepcopy(config)
+    for index in lacking:
+        filled["model"]["heads"][index]["num_classes"] = known[source]
+        _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, known[source], source)
+    return filled
+
+
+def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
+    """Whether the config of a head could have `num_classes` and has none."""
+    if head.get("num_classes") is not None or head.get("name") not in HEAD_REGISTRY:
+        return False
+    return "num_classes" in (config_keys(HEAD_REGISTRY[head["name"]]) or {})
+
+
+def _num_classes(dataset: ClassyDataset) -> int | None:
+    """The dataset's number of classes; where classes have no names, one more than the largest label."""
+    if not isinstance(dataset, ClassyDataset) or dataset.num_classes is not None:
+        return getattr(dataset, "num_classes", None)
+    labels = dataset.labels()
+    if labels is None or not len(labels) or not np.issubdtype(np.asarray(labels).dtype, np.integer):
+        return None
+    return int(np.asarray(labels).max()) + 1
 
 
 def _distributed_options(config: Mapping[str, Any]) -> dict[str, Any]:

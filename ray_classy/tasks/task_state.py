@@ -51,15 +51,20 @@ def choose_device(use_gpu: bool | None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def accumulation_period(task: ClassificationTask) -> int:
+def accumulation_period(task: ClassificationTask, world_size: int | None = None) -> int:
     """Train steps per update.
+
+    Args:
+        task: its simulated batch size counts.
+        world_size: ranks of the run; None for those of this process's group.
 
     Raises:
         ComponentError: the simulated batch size is no multiple of the global one.
     """
-    simulated, actual = task.simulated_global_batchsize, task.get_global_batchsize()
+    simulated = task.simulated_global_batchsize
     if simulated is None:
         return 1
+    actual = task.get_batchsize_per_replica() * world_size if world_size else task.get_global_batchsize()
     if simulated < actual or simulated % actual:
         raise ComponentError(
             f"simulated_global_batchsize {simulated} is no multiple of the global batch size {actual} "
@@ -111,12 +116,12 @@ def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[st
 
 def get_state(task: ClassificationTask) -> dict[str, Any]:
     """The state of all parts; its tensors are shared with the live objects."""
-    loss = task.base_loss
+    loss, optimizer = task.base_loss, task.optimizer
     state: dict[str, Any] = {
         "train": task.train,
         "base_model": task.base_model.get_classy_state(),
         "meters": [meter.get_classy_state() for meter in task.meters],
-        "optimizer": task.optimizer.get_classy_state() if task.optimizer is not None else {},
+        "optimizer": optimizer.get_classy_state() if optimizer is not None and optimizer.optimizer is not None else {},
         "phase_idx": task.phase_idx,
         "train_phase_idx": task.train_phase_idx,
         "num_updates": task.num_updates,

@@ -19,8 +19,8 @@ class ClassyTrainer:
             on_phase_end
         on_end
 
-    Before each step all generators are seeded from (seed, phase, step, rank), so that a run that was interrupted draws
-    what it would have drawn.
+    Before each phase and each step all generators are seeded from (seed, phase, step, rank), so that a run that was
+    interrupted draws what it would have drawn.
     """
 
     def train(self, task: ClassyTask) -> object:
@@ -44,6 +44,7 @@ def run_loop(task: ClassyTask, session: Session) -> None:
     phase = getattr(task, "phase_idx", -1)
     while not task.done_training():
         phase += 1
+        seed_all(derive_seed(task.seed, phase, get_rank()))
         task.on_phase_start()
         step = 0
         while True:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from ray_classy.distributed import get_world_size, is_initialized, is_primary, local_rank
+from ray_classy.distributed import barrier, get_world_size, is_initialized, is_primary, local_rank
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.local_trainer import LocalTrainer, agree_on_run, result_of
@@ -33,7 +34,7 @@ class DistributedTrainer(LocalTrainer):
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
         """
-        with _process_group():
+        with _process_group(getattr(task, "use_gpu", None) is not False):
             preflight(task, get_world_size())
             with agree_on_run(self.storage_path, self.name, self.resume, task) as run:
                 with contextlib.ExitStack() as stack:
@@ -41,18 +42,19 @@ class DistributedTrainer(LocalTrainer):
                         stack.enter_context(shown())
                         stack.enter_context(logged_to(run))
                     run_loop(task, FolderSession(run))
+                barrier()  # the primary rank may still be writing
                 return result_of(run)
 
 
 @contextlib.contextmanager
-def _process_group():
+def _process_group(use_gpu: bool) -> Iterator[None]:
     """The group of torchrun's processes, for the block; one that exists already is left as it is."""
     if is_initialized():
         yield
         return
     for name, default in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500")):
         os.environ.setdefault(name, default)
-    on_gpu = torch.cuda.is_available()
+    on_gpu = use_gpu and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank())
     dist.init_process_group(

@@ -55,6 +55,9 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             try:
+                holder = _read(self._storage)
+                if holder is not None and holder["token"] != self.token:
+                    return  # taken over while this process was stopped or cut off
                 self._write()
             except OSError:
                 continue  # a store that fails for a moment; the lease lasts for several beats

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from ray_classy.config import dump_yaml, resolve
 from ray_classy.distributed import broadcast_object, is_primary
-from ray_classy.errors import RayClassyError
+from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
@@ -57,7 +58,10 @@ def opened_run(
     """The folder of a run, held for the block; how the block ended is written down in it."""
     run = RunFolder.resume(resume, filesystem) if resume else RunFolder.create(storage_path, name, filesystem)
     try:
-        run.describe(config_text(task), seed=task.seed, task=type(task).__name__)
+        # Modules that the config imports are looked for beside the file it came from, also when the run is resumed.
+        file = getattr(getattr(task, "_config", None), "file", None)
+        facts = {"config_file": os.path.abspath(file)} if file else {}
+        run.describe(config_text(task), seed=task.seed, task=type(task).__name__, **facts)
         try:
             yield run
         except BaseException as error:
@@ -98,8 +102,9 @@ def agree_on_run(
         opening = opened_run(storage_path, name, resume, task)
         try:
             run = opening.__enter__()
-        except RayClassyError as error:
-            broadcast_object(error)
+        except Exception as error:
+            known = isinstance(error, RayClassyError)
+            broadcast_object(error if known else RunFolderError(f"{type(error).__name__}: {error}"))
             raise
         broadcast_object((run.path, None, run.token))
         with contextlib.ExitStack() as stack:

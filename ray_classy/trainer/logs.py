@@ -21,7 +21,10 @@ class _FolderHandler(logging.Handler):
         self.setFormatter(_FORMAT)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._run.log(self.format(record))
+        try:
+            self._run.log(self.format(record))
+        except Exception:
+            self.handleError(record)
 
 
 @contextmanager

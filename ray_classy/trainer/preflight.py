@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,31 @@ from torch.utils.data import default_collate
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.errors import CheckpointError, DataError, RayClassyError, TaskError
+from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks import ClassificationTask, ClassyTask
+from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask
 from ray_classy.tasks.replicas import BatchNormSyncMode
-from ray_classy.tasks.task_state import check_parts
+from ray_classy.tasks.task_state import accumulation_period, check_parts, take_pretrained
 
 
-def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """What the first row of a dataset showed.
+
+    Attributes:
+        rows: in the dataset.
+        input_shape: of one sample's input; None if that is no tensor.
+        outputs: the model's outputs per sample; None if they are no vector.
+        classes: the dataset's; None if it does not know them.
+    """
+
+    rows: int
+    input_shape: tuple[int, ...] | None
+    outputs: int | None
+    classes: int | None
+
+
+def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, Trial]:
     """Tries the parts of a task on one row each, and reads the checkpoint it is to start from.
 
     Args:
@@ -26,21 +46,28 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
         world_size: ranks of the run.
         on_gpu: whether the workers have GPUs; None if that is for each to find out.
 
+    Returns:
+        What was seen, by the types of the run's phases; nothing of a task that is no `ClassificationTask`.
+
     Raises:
         TaskError, DataError, CheckpointError: what would have stopped the run.
     """
     if not isinstance(task, ClassyTask):
         raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
     if not isinstance(task, ClassificationTask):
-        return
+        return {}
     check_parts(task)
     phases = task._build_phases()
     _check_devices(task, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
-    for phase_type in sorted(used, reverse=True):
-        _check_dataset(task, phase_type, task.datasets[phase_type], world_size)
+    trials = {
+        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size)
+        for phase_type in sorted(used, reverse=True)
+    }
     _check_classes(task)
+    _check_optimizer(task, world_size)
     _check_checkpoint(task)
+    return trials
 
 
 def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
@@ -54,21 +81,33 @@ def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
             task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
 
 
-def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int) -> None:
+def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int) -> Trial:
     rows = len(dataset)
     if rows == 0:
         raise DataError(f"the {phase_type} dataset has no rows")
     batch = dataset.get_batchsize_per_replica() * world_size
-    if phase_type == "train" and getattr(dataset, "drop_last", False) and rows < batch:
+    parts = getattr(dataset, "phases_per_epoch", 1) if phase_type == "train" else 1
+    if rows < parts:
+        raise DataError(f"phases_per_epoch is {parts}, but the train dataset has {rows} rows; lower it")
+    if phase_type == "train" and getattr(dataset, "drop_last", False) and rows // parts < batch:
         raise DataError(
-            f"the train dataset's {rows} rows do not fill one global batch of {batch} ({batch // world_size} x "
+            f"the {rows // parts} rows of a train phase do not fill one global batch of {batch} ({batch // world_size} x "
             f"{world_size} workers) and drop_last is set: lower batchsize_per_replica, or set drop_last to false"
         )
     sample = _first_sample(phase_type, dataset, task.seed)
     with host_rng_kept(), torch.no_grad():
         seed_host(derive_seed(task.seed))
+        if phase_type == "train" and task.mixup_transform is not None:
+            sample = task.mixup_transform(sample)
         outputs = _try_model(task, phase_type, sample)
     _check_labels(phase_type, dataset, outputs)
+    inputs = sample["input"]
+    return Trial(
+        rows,
+        tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else None,
+        outputs.shape[1] if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None,
+        getattr(dataset, "num_classes", None),
+    )
 
 
 def _first_sample(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str, Any]:
@@ -99,10 +138,13 @@ def _first_sample(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[st
 
 def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]) -> Any:
     """The model's output for a batch of one row; the loss and the meters are tried on it."""
-    model, training = task.base_model, task.base_model.training
+    model, training, target = task.base_model, task.base_model.training, sample["target"]
     shape = tuple(sample["input"].shape) if isinstance(sample["input"], torch.Tensor) else type(sample["input"])
     step, was_train = "model", task.train
     task.train = False
+    parameter = next(model.parameters(), None)
+    if parameter is not None:  # on the meta device, or where an earlier training left it
+        sample = recursive_copy_to_device(sample, False, parameter.device)
     try:
         model.eval()
         output = task.compute_model(sample)
@@ -118,7 +160,7 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
     except Exception as error:
         raise TaskError(
             f"the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
-            f"{_shown_target(sample['target'])}): {type(error).__name__}: {error}"
+            f"{_shown_target(target)}): {type(error).__name__}: {error}"
         ) from error
     finally:
         model.train(training)
@@ -166,8 +208,22 @@ def _check_classes(task: ClassificationTask) -> None:
         )
 
 
+def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
+    """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
+    if not task.test_only:
+        task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
+        accumulation_period(task, world_size)
+
+
 def _check_checkpoint(task: ClassificationTask) -> None:
     """Reads the checkpoints that are set, and tries the weights on a copy of the model."""
+    with warnings.catch_warnings():
+        # A model on the meta device has shapes to compare with and no weights to overwrite, which torch remarks on.
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter", UserWarning)
+        _try_checkpoint(task)
+
+
+def _try_checkpoint(task: ClassificationTask) -> None:
     if task.checkpoint_dict is None and task.checkpoint_path is not None:
         task.checkpoint_dict = load_checkpoint(task.checkpoint_path)
     if task.checkpoint_dict is not None:
@@ -176,6 +232,8 @@ def _check_checkpoint(task: ClassificationTask) -> None:
             raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
         copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
         return
-    path = getattr(task, "pretrained_checkpoint_path", None)
-    if path is not None and getattr(task, "pretrained_checkpoint_dict", None) is None:
-        task._set_pretrained_checkpoint_dict(load_checkpoint(path))  # type: ignore[attr-defined]
+    if isinstance(task, FineTuningTask):
+        content = task._read_pretrained()
+        task._set_pretrained_checkpoint_dict(content)
+        strict = task.pretrained_checkpoint_load_strict
+        take_pretrained(copy.deepcopy(task.base_model), content, task.reset_heads, strict)

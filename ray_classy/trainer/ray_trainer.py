@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
@@ -23,17 +23,20 @@ from ray_classy.trainer.local_trainer import opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
+from ray_classy.trainer.ray_config import ray_configs
 from ray_classy.trainer.ray_worker import train_on_worker
 from ray_classy.trainer.result import Result
-from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
+from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
 
 
 class RayTrainer(ClassyTrainer):
     """Trains on the workers of one `ray.train.torch.TorchTrainer`, whose rows come from Ray Data.
 
+    What is None is taken from the `ray` section of the config that the task was built from, if it was.
+
     Args:
-        scaling_config: how many workers, and what each gets; None is one worker with one CPU.
+        scaling_config: how many workers, and what each gets; at last, one worker with one CPU.
         run_config: Ray's; its name and storage path are those of the run folder.
         torch_config: Ray's settings of the process group.
         storage_path: the folder of runs, in place of the one in `run_config`; None is `runs` in the working directory.
@@ -58,46 +61,54 @@ class RayTrainer(ClassyTrainer):
         verbose: bool = False,
         wait_for_resources_s: float = 60.0,
     ) -> None:
-        self.scaling_config = scaling_config or ScalingConfig()
-        self.run_config = run_config or RunConfig(storage_path=storage_path or DEFAULT_STORAGE_PATH)
+        self.scaling_config = scaling_config
+        self.run_config = run_config
         self.torch_config = torch_config
-        self.storage_path = storage_path or self.run_config.storage_path
-        # Ray names a run after the second it was made in, which two runs at once would share.
-        named = self.run_config.name if not str(self.run_config.name).startswith("ray_train_run-") else None
-        self.name = name or named
+        self.storage_path = storage_path
+        self.name = name
         self.resume = resume
         self.address = address
         self.verbose = verbose
         self.wait_for_resources_s = wait_for_resources_s
-        if self.scaling_config.num_workers == 0:
-            raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
 
     def train(self, task: ClassyTask) -> Result:
         """Trains the task to its end on the cluster; the caller's task holds the final state afterwards.
 
         Raises:
-            RayClassyError: the task, its data, the run folder or the cluster cannot be used; before anything is trained.
+            RayClassyError: the task, its data, the run folder or the cluster cannot be used; nothing was trained.
             FloatingPointError: the loss became infinite or not a number.
             RunError: training failed on a worker; the message has the worker's traceback.
         """
-        workers = self.scaling_config.num_workers
-        world_size = workers[-1] if isinstance(workers, tuple) else workers
-        preflight(task, world_size, bool(self.scaling_config.use_gpu))
-        filesystem = self.run_config.storage_filesystem
-        with opened_run(self.storage_path, self.name, self.resume, task, filesystem) as run:
-            with shown(), connected(self.address, self.verbose):
-                check_resources(self.scaling_config, self.wait_for_resources_s)
+        scaling, run_config, address = self._settings(task)
+        workers = scaling.num_workers
+        preflight(task, workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
+        # Ray names a run after the second it was made in, which two runs at once would share.
+        named = None if str(run_config.name).startswith("ray_train_run-") else run_config.name
+        place = (self.storage_path or run_config.storage_path, self.name or named, self.resume)
+        with opened_run(*place, task, run_config.storage_filesystem) as run:
+            with shown(), connected(address, self.verbose):
+                check_resources(scaling, self.wait_for_resources_s)
                 check_visible(run.path, _data_files(task))
                 with followed(run), _interrupt_handler_kept():
-                    self._fit(task, run)
+                    self._fit(task, run, scaling, run_config)
             _take_final_state(task, run)
             return result_of(run)
 
-    def _fit(self, task: ClassyTask, run: RunFolder) -> None:
+    def _settings(self, task: ClassyTask) -> tuple[ScalingConfig, RunConfig, str | None]:
+        """What was given, filled up from the task's config."""
+        section = dict((getattr(task, "_config", None) or {}).get("ray") or {})
+        address = section.pop("address", None)
+        configured = ray_configs(section)
+        scaling = self.scaling_config or configured["scaling_config"]
+        if scaling.num_workers == 0:
+            raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
+        return scaling, self.run_config or configured["run_config"], self.address or address
+
+    def _fit(self, task: ClassyTask, run: RunFolder, scaling: ScalingConfig, run_config: RunConfig) -> None:
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
-            "run": (run.path, self.run_config.storage_filesystem, run.token),
+            "run": (run.path, run_config.storage_filesystem, run.token),
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
@@ -106,8 +117,8 @@ class RayTrainer(ClassyTrainer):
             train_on_worker,
             train_loop_config=job,
             torch_config=self.torch_config,
-            scaling_config=self.scaling_config,
-            run_config=self._run_config(run),
+            scaling_config=scaling,
+            run_config=_in_folder(run_config, run),
             datasets=shards,
             dataset_config=PlannedShards(),
         )
@@ -118,13 +129,11 @@ class RayTrainer(ClassyTrainer):
         except ray.exceptions.RayActorError as error:
             raise RunError(f"Ray Train's controller died: {error}. Go on with --resume {run.path}") from None
 
-    def _run_config(self, run: RunFolder) -> RunConfig:
-        """Ray's settings for this run: its folder is where Ray keeps what it keeps."""
-        config = dataclasses.replace(
-            self.run_config, name=run.name, storage_path=os.path.dirname(run.path.rstrip("/")) or run.path
-        )
-        config.checkpoint_config = config.checkpoint_config or CheckpointConfig()
-        return config
+
+def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
+    """Ray's settings for this run: its folder is where Ray keeps what it keeps."""
+    parent = os.path.dirname(run.path.rstrip("/"))
+    return dataclasses.replace(config, name=run.name, storage_path=parent)
 
 
 def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
@@ -174,19 +183,11 @@ def _cause(error: Any) -> Exception:
     failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
     if not failures:
         return RunError(f"Ray Train failed: {error}")
-    unwrapped = {rank: _unwrapped(failure) for rank, failure in failures.items()}
-    rank, (cause, trace) = min(unwrapped.items(), key=lambda item: (_is_consequence(item[1][0]), item[0]))
+    rank, cause = min(failures.items(), key=lambda item: (_is_consequence(item[1]), item[0]))
     if isinstance(cause, RayClassyError | FloatingPointError):
         return cause
-    return RunError(f"training failed on rank {rank} of the workers:\n{trace.rstrip()}")
-
-
-def _unwrapped(failure: Any) -> tuple[BaseException, str]:
-    """A worker's exception and its traceback, out of what Ray wrapped it in."""
-    cause = getattr(failure, "_base_exc", failure)
-    trace = getattr(failure, "_traceback_str", None) or str(failure)
-    inner = getattr(cause, "cause", None)
-    return (inner if isinstance(inner, BaseException) else cause), trace
+    trace = "\n".join(getattr(cause, "__notes__", [])) or f"{type(cause).__name__}: {cause}"
+    return RunError(f"training failed on rank {rank}:\n{trace.rstrip()}")
 
 
 def _is_consequence(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
+import traceback
 from typing import Any
 
 import ray
@@ -30,7 +31,10 @@ class RaySession(FolderSession):
         kept = None
         if checkpoint is not None and is_primary():
             # The checkpoint lies in the run folder already, which is where Ray would put it.
-            filesystem, path = ray.train.get_context().get_storage().storage_filesystem, self.run.storage.join(checkpoint)
+            filesystem, path = (
+                ray.train.get_context().get_storage().storage_filesystem,
+                self.run.storage.join(checkpoint),
+            )
             kept = ray.train.Checkpoint(path, None if self.run.storage.local else filesystem)
         ray.train.report(
             dotted(metrics),
@@ -57,9 +61,13 @@ def train_on_worker(job: dict[str, Any]) -> None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     task = pickle.loads(ray.get(job["task"]))
     for phase_type in job["shards"]:
-        attach(task.datasets[phase_type], ray.train.get_dataset_shard(phase_type))  # type: ignore[arg-type]
+        attach(task.datasets[phase_type], ray.train.get_dataset_shard(phase_type))
     run = RunFolder(*job["run"])
     with contextlib.ExitStack() as stack:
         if is_primary():
             stack.enter_context(logged_to(run))
-        run_loop(task, RaySession(run))
+        try:
+            run_loop(task, RaySession(run))
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
+            raise

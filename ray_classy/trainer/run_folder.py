@@ -57,6 +57,24 @@ class RunFolder:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     @classmethod
+    def planned(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+        """The folder that `create` would make with the same arguments; nothing is made.
+
+        Raises:
+            RunFolderError: a run of that name exists, or there can be no such folder.
+        """
+        storage_path = storage_path or DEFAULT_STORAGE_PATH
+        if name is not None and (not name or "/" in name or name in (".", "..")):
+            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
+        parent = Storage(storage_path, filesystem)
+        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
+            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
+        run = cls(parent.join(name or new_name()), filesystem)
+        if run.storage.exists("" if run.storage.local else RUN_FILE):
+            raise _taken(run)
+        return run
+
+    @classmethod
     def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
         """Makes the folder of a new run and holds it.
 
@@ -68,28 +86,32 @@ class RunFolder:
         Raises:
             RunFolderError: a run of that name exists, or the folder cannot be made.
         """
-        storage_path = storage_path or DEFAULT_STORAGE_PATH
-        if name is not None and (not name or "/" in name or name in (".", "..")):
-            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
-        parent = Storage(storage_path, filesystem)
-        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
-            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
-        name = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        run = cls(parent.join(name), filesystem)
-        parent.make()
+        run = cls.planned(storage_path, name, filesystem)
+        Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem).make()
         try:
             if run.storage.local:
                 os.mkdir(run.path)
-            elif run.storage.exists(RUN_FILE):
-                raise FileExistsError
         except FileExistsError:
-            raise RunFolderError(
-                f"there is a run {name!r} in {parent.path!r} already. To go on with it: --resume {run.path}; "
-                f"to start a new one, give another name"
-            ) from None
+            raise _taken(run) from None
         except OSError as error:
             raise RunFolderError(f"cannot make the run folder {run.path!r}: {error.strerror or error}") from None
         run._hold()
+        return run
+
+    @classmethod
+    def existing(cls, path: str, filesystem: Any = None) -> RunFolder:
+        """The folder of an earlier run, to look into; it is not held.
+
+        Raises:
+            RunFolderError: it is no run folder.
+        """
+        run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
+        if not run.storage.exists(RUN_FILE):
+            near = [name for name in Storage(os.path.dirname(run.path), filesystem).names()][-5:]
+            raise RunFolderError(
+                f"{path!r} is no run folder: it has no {RUN_FILE}"
+                + (f"; beside it there are {', '.join(near)}" if near else "")
+            )
         return run
 
     @classmethod
@@ -99,13 +121,7 @@ class RunFolder:
         Raises:
             RunFolderError: it is no run folder, or another process holds it.
         """
-        run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
-        if not run.storage.exists(RUN_FILE):
-            near = [name for name in Storage(os.path.dirname(run.path), filesystem).names()][-5:]
-            raise RunFolderError(
-                f"{path!r} is no run folder: it has no {RUN_FILE}"
-                + (f"; beside it there are {', '.join(near)}" if near else "")
-            )
+        run = cls.existing(path, filesystem)
         run._hold()
         return run
 
@@ -201,6 +217,18 @@ class RunFolder:
     def load_checkpoint(self, name: str) -> dict[str, Any]:
         """The content of one of the run's checkpoints."""
         return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
+
+
+def new_name() -> str:
+    """A name for a run, made from the time and a random part."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _taken(run: RunFolder) -> RunFolderError:
+    return RunFolderError(
+        f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To go on with it: --resume {run.path}; "
+        f"to start a new one, give another name"
+    )
 
 
 def _position(name: str) -> tuple[int, ...]:

@@ -55,15 +55,17 @@ class FolderSession(Session):
             _log.info("going on from %s", self.run.storage.join(names[-1]))
         if is_primary():
             self.run.keep_metrics_until(phase_idx)
+            ranks = get_world_size()
+            _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
         self._phase_began = time.time()
 
     def phase_ended(self, task: Any) -> None:
-        """Adds the phase's line to the metrics; at the end of a round, writes the checkpoint that is due and reports."""
+        """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports."""
         line = self._line(task)
         self._round.append(line)
         if is_primary():
             self.run.add_metrics(line)
-        if ends_round(task.phases, task.phase_idx):
+        if not task.phases or ends_round(task.phases, task.phase_idx):
             name = self._checkpoint(task)
             metrics = latest_by_phase_type(self._round)
             self._round = []

@@ -1,0 +1,1 @@
+"""The program `ray-classy`: train, check and list."""

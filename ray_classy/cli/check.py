@@ -1,0 +1,160 @@
+"""`ray-classy check`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ray_classy.cli.output import Answer, short
+from ray_classy.cli.settings import Settings, ray_sections, settings_of
+from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
+from ray_classy.dataset.plan import PhasePlan
+from ray_classy.generic.profiler import compute_flops, count_params
+from ray_classy.models import models_built_on
+from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, build_task
+from ray_classy.tasks.task_config import RESERVED
+from ray_classy.trainer.preflight import Trial, preflight
+
+
+def check(arguments: argparse.Namespace) -> Answer:
+    """Everything that `train` looks at before it starts, and what would be started.
+
+    The text is the resolved config, with the rest in comments: it is a config file itself.
+
+    Raises:
+        RayClassyError: there is a mistake; the message says where.
+    """
+    settings = settings_of(arguments)
+    try:
+        with models_built_on("meta"):
+            data, lines = _examined(settings)
+    except Exception:
+        # Some models exist with real weights only. If the mistake is the user's, this says so again.
+        data, lines = _examined(settings)
+    return Answer("".join([data["resolved"], *(f"# {line}\n" for line in lines)]).rstrip(), data)
+
+
+def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """What there is to tell, for programs and for people."""
+    sections = {**RESERVED, **ray_sections()}
+    former = former_keys_used(settings.config, TASK_REGISTRY, sections=sections)
+    task = build_task(settings.config)
+    trials = preflight(task, settings.world_size, settings.on_gpu)
+    data: dict[str, Any] = {
+        "config": settings.file,
+        "resolved": dump_yaml(_resolved(settings)),
+        "former_keys": [dotted(path) for path, _ in former],
+    }
+    lines = [
+        f"{mark_of(settings.config, path)}: {dotted(path)} has no effect: {owner} accepts it from older configs"
+        for path, owner in former
+    ]
+    if isinstance(task, ClassificationTask):
+        data["phases"], data["model"] = _phases(task), _model(task, trials)
+        lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
+    data["run_dir"], data["cluster"] = settings.run.path, _cluster(settings)
+    return data, [*lines, f"run folder: {short(settings.run.path)}", f"cluster: {_cluster_line(data['cluster'])}"]
+
+
+def _resolved(settings: Settings) -> dict[str, Any]:
+    """The config with the defaults of all keys; of Ray's, those that say something."""
+    keys = {name: key for name, key in ray_sections()["ray"].annotation.items() if key.default is not None}
+    ray = {**RESERVED, "ray": RESERVED["ray"]._replace(annotation=keys)}
+    return resolve(settings.config, TASK_REGISTRY, sections=ray)
+
+
+def _phases(task: ClassificationTask) -> dict[str, int]:
+    phases = task._build_phases()
+    return {"train": sum(phase["train"] for phase in phases), "test": sum(not phase["train"] for phase in phases)}
+
+
+def _phase_lines(task: ClassificationTask, trials: dict[str, Trial], settings: Settings) -> Iterator[str]:
+    counts = _phases(task)
+    yield "phases: " + " + ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "train")
+    for phase_type, trial in trials.items():
+        yield f"{phase_type}: {_plan(task, phase_type, trial.rows, settings.world_size)}"
+    if task.simulated_global_batchsize is not None:
+        yield f"updates: of {task.simulated_global_batchsize} rows, by accumulated gradients"
+
+
+def _plan(task: ClassificationTask, phase_type: str, rows: int, world_size: int) -> str:
+    """The steps of one phase, the first, in words."""
+    dataset, train = task.datasets[phase_type], phase_type == "train"
+    parts = getattr(dataset, "phases_per_epoch", 1) if train else 1
+    plan = PhasePlan(
+        num_rows=rows,
+        batch_size=dataset.get_batchsize_per_replica(),
+        world_size=world_size,
+        train=train,
+        drop_last=getattr(dataset, "drop_last", False),
+        part=(0, parts),
+    )
+    each = f"{plan.batch_size}" if world_size == 1 else f"{plan.batch_size} x {world_size} workers"
+    text = f"{rows} rows" + (f" in {parts} phases per epoch" if parts > 1 else "")
+    text += f", {plan.num_steps} {'step' if plan.num_steps == 1 else 'steps'} of {each} per phase"
+    last = plan.rows_left % plan.global_batch_size
+    if train and last:
+        text += f" ({last} rows left out)" if plan.drop_last else f" (the last: {last} rows)"
+    return text
+
+
+def _model(task: ClassificationTask, trials: dict[str, Trial]) -> dict[str, Any]:
+    trial = next(iter(trials.values()), None)
+    shape = trial.input_shape if trial else None
+    return {
+        "parameters": count_params(task.base_model),
+        "flops": _flops(task, shape),
+        "input_shape": list(shape) if shape else None,
+        "outputs": trial.outputs if trial else None,
+        "classes": trial.classes if trial else None,
+    }
+
+
+def _flops(task: ClassificationTask, shape: tuple[int, ...] | None) -> int | None:
+    """Multiply-adds per sample; None where the model takes something else than one tensor."""
+    if shape is None:
+        return None
+    try:
+        return compute_flops(task.base_model, shape)
+    except Exception:  # preflight ran the model; it was called in a way of the task's own
+        return None
+
+
+def _model_lines(model: dict[str, Any], trials: dict[str, Trial]) -> Iterator[str]:
+    flops = "not counted" if model["flops"] is None else f"{model['flops']:,}"
+    shape = f" of shape {tuple(model['input_shape'])}" if model["input_shape"] else ""
+    yield f"model: {model['parameters']:,} parameters, {flops} FLOPs (multiply-adds) per sample{shape}"
+    if model["outputs"] is not None:
+        classes = f"{model['classes']} classes" if model["classes"] else "a dataset that does not name its classes"
+        yield f"outputs: {model['outputs']} for {classes}"
+
+
+def _cluster(settings: Settings) -> dict[str, Any] | None:
+    if settings.local:
+        return None
+    scaling = settings.scaling_config
+    each = {name: amount for name, amount in scaling._resources_per_worker_not_none.items() if amount}
+    workers = scaling.num_workers
+    return {
+        "workers": list(workers) if isinstance(workers, tuple) else workers,
+        "resources_per_worker": each,
+        "total": {name: settings.world_size * amount for name, amount in each.items()},
+        "address": settings.address or os.environ.get("RAY_ADDRESS") or None,
+    }
+
+
+def _cluster_line(cluster: dict[str, Any] | None) -> str:
+    if cluster is None:
+        return "none; trains in one process"
+    workers = cluster["workers"]
+    several = " to ".join(map(str, workers)) if isinstance(workers, list) else workers
+    each, total = _amounts(cluster["resources_per_worker"]), _amounts(cluster["total"])
+    where = cluster["address"] or "a local Ray that is started for the run"
+    most = "at most " if isinstance(workers, list) else ""
+    return f"{several} {'worker' if workers == 1 else 'workers'} x {each} = {most}{total}, at {where}"
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"

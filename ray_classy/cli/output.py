@@ -1,0 +1,66 @@
+"""What the commands hand to `main` to be printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found out.
+
+    Attributes:
+        text: for people.
+        data: for programs (--json).
+    """
+
+    text: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """One line of JSON; numbers that JSON does not have (NaN, infinity) become null."""
+    return json.dumps(_finite(data), allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Sends what the block prints to standard error, that of its child processes too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def command_line(*words: str) -> str:
+    """A command as it can be pasted into a shell."""
+    return shlex.join(["ray-classy", *words])
+
+
+def short(path: str) -> str:
+    """A path relative to the working directory, if it lies in it."""
+    inside = os.path.isabs(path) and os.path.commonpath([path, os.getcwd()]) == os.getcwd()
+    return os.path.relpath(path) if inside else path

@@ -1,0 +1,98 @@
+"""`ray-classy train`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.settings import Settings, settings_of
+from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.trainer.local_trainer import result_of
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.result import Result
+from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE
+
+
+def train(arguments: argparse.Namespace) -> Answer:
+    """Trains, resumes or evaluates, and tells the results and how to go on.
+
+    Raises:
+        RayClassyError, FloatingPointError: it cannot be done; the message says why.
+        KeyboardInterrupt: the user stopped it; the message is the command that goes on with it.
+    """
+    settings = settings_of(arguments)
+    task = build_task(settings.config)
+    finished = settings.resume and _finished(settings, task)
+    if finished:
+        result = result_of(settings.run)
+    else:
+        result = _trained(settings, task)
+    data = {
+        "status": "finished",
+        "trained": not finished,
+        "name": settings.run.name,
+        "run_dir": settings.run.path,
+        "metrics_file": settings.run.storage.join(METRICS_FILE),
+        "checkpoint": result.checkpoint,
+        "config": settings.file,
+        "metrics": result.metrics,
+    }
+    return Answer(_summary(settings, task, result, finished), data)
+
+
+def _trained(settings: Settings, task: ClassyTask) -> Result:
+    latest = settings.run.latest_checkpoint() if settings.resume else None
+    if latest is not None and isinstance(task, ClassificationTask):
+        # So that the trainer tries it on the task before it writes anything into the run's folder.
+        task.set_checkpoint(latest)
+    try:
+        return settings.trainer().train(task)
+    except KeyboardInterrupt:
+        begun = settings.run.storage.exists(RUN_FILE)
+        raise KeyboardInterrupt(_resume_command(settings) if begun else "") from None
+
+
+def _finished(settings: Settings, task: ClassyTask) -> bool:
+    """Whether the run has ended and the config asks for no more phases than it has made."""
+    if settings.run.facts().get("status") != "finished" or not isinstance(task, ClassificationTask):
+        return False
+    return len(task._build_phases()) <= len(settings.run.metrics())
+
+
+def _resume_command(settings: Settings, *overrides: str) -> str:
+    return command_line("train", "--resume", short(settings.run.path), *_local(settings), *overrides)
+
+
+def _local(settings: Settings) -> list[str]:
+    return ["--local"] if settings.local else []
+
+
+def _summary(settings: Settings, task: Any, result: Result, finished: bool) -> str:
+    run = settings.run
+    lines = [f"the run {run.name} is finished already; nothing was trained"] if finished else []
+    lines += [f"{name:<28} {_number(value)}" for name, value in dotted(result.metrics).items()]
+    places = {"run": run.path, "metrics": run.storage.join(METRICS_FILE), "checkpoint": result.checkpoint}
+    lines += ["", *(f"{what + ':':<12} {short(place)}" for what, place in places.items() if place)]
+    commands = {}
+    if result.checkpoint is not None and isinstance(task, ClassificationTask):
+        epochs = math.ceil(2 * task.num_epochs) or 1
+        evaluation = [short(run.storage.join(CONFIG_FILE)), "test_only=true", "--checkpoint", short(run.path)]
+        commands["go on with it"] = _resume_command(settings, f"num_epochs={epochs}")
+        if "test" in task.datasets:
+            commands["evaluate it"] = command_line("train", *evaluation, *_local(settings))
+        commands["train on your own images, in one folder per class"] = command_line(
+            "train",
+            "configs/image_folder.yaml",
+            "dataset.train.image_folder=DIR",
+            "dataset.test.image_folder=DIR2",
+            *_local(settings),
+        )
+    for what, command in commands.items():
+        lines += ["", f"{what}:", f"  {command}"]
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

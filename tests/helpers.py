@@ -1,0 +1,173 @@
+"""Small tasks for tests, and functions run on several ranks."""
+
+import os
+import socket
+import traceback
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from ray_classy.dataset import ClassyDataset
+from ray_classy.hooks import ClassyHook
+from ray_classy.meters import AccuracyMeter
+from ray_classy.models import ClassyModel
+from ray_classy.optim import build_optimizer, build_optimizer_schedulers
+from ray_classy.tasks import ClassificationTask
+from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.session import Session
+
+
+class Vectors(torch.utils.data.Dataset):
+    """Rows of `features` numbers of 4 classes; row i is a function of i alone."""
+
+    def __init__(self, rows, features=6, classes=4, dtype=torch.float32):
+        generator = torch.Generator().manual_seed(7)
+        self.inputs = torch.randn(rows, features, generator=generator, dtype=torch.float64).to(dtype)
+        self.targets = (self.inputs[:, :classes].argmax(1)).tolist()
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return {"input": self.inputs[index], "target": self.targets[index], "row": index}
+
+
+def vectors(rows, batch=4, shuffle=False, transform=None, dtype=torch.float32, **attributes):
+    dataset = ClassyDataset(Vectors(rows, dtype=dtype), batch, shuffle, transform)
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def linear_model(dtype=torch.float32, seed=0, batch_norm=False, dropout=0.0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [nn.Linear(6, 8)]
+        layers += [nn.BatchNorm1d(8)] if batch_norm else []
+        layers += [nn.Dropout(dropout)] if dropout else []
+        layers += [nn.ReLU(), nn.Linear(8, 4)]
+        return ClassyModel.from_model(nn.Sequential(*layers).to(dtype), input_shape=(6,))
+
+
+def sgd(lr=0.1, schedule=None, num_epochs=1, **options):
+    config = {"name": "sgd", "lr": lr, **options}
+    if schedule is not None:
+        config["param_schedulers"] = {"lr": schedule}
+    return build_optimizer(config), build_optimizer_schedulers(config, num_epochs)
+
+
+def make_task(
+    train=24,
+    test=10,
+    batch=4,
+    epochs=1,
+    cls=ClassificationTask,
+    dtype=torch.float32,
+    shuffle=False,
+    lr=0.1,
+    batch_norm=False,
+    dropout=0.0,
+    transform=None,
+    hooks=(),
+    schedule=None,
+    **options,
+):
+    """A task of `train` and `test` rows of vectors; None leaves a dataset out."""
+    optimizer, schedulers = sgd(lr, schedule, epochs, **options)
+    task = cls()
+    if train is not None:
+        task.set_dataset(vectors(train, batch, shuffle, transform, dtype), "train")
+    if test is not None:
+        task.set_dataset(vectors(test, batch, False, None, dtype), "test")
+    task.set_model(linear_model(dtype, batch_norm=batch_norm, dropout=dropout)).set_loss(nn.CrossEntropyLoss())
+    task.set_optimizer(optimizer).set_optimizer_schedulers(schedulers).set_meters([AccuracyMeter([1, 2])])
+    return task.set_num_epochs(epochs).set_hooks(list(hooks)).set_use_gpu(False)
+
+
+def train(task):
+    """Trains without a run folder, and returns the task."""
+    run_loop(task, Session())
+    return task
+
+
+def weights(task):
+    return {name: value.detach().clone() for name, value in task.base_model.state_dict().items()}
+
+
+def equal_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class RecordingHook(ClassyHook):
+    """Notes each call: (point, whatever `look` sees in the task)."""
+
+    def __init__(self, look=lambda task: None):
+        super().__init__()
+        self.look, self.calls = look, []
+
+    def _note(self, point, task):
+        self.calls.append((point, self.look(task)))
+
+    def on_start(self, task):
+        self._note("on_start", task)
+
+    def on_phase_start(self, task):
+        self._note("on_phase_start", task)
+
+    def on_step(self, task):
+        self._note("on_step", task)
+
+    def on_phase_end(self, task):
+        self._note("on_phase_end", task)
+
+    def on_end(self, task):
+        self._note("on_end", task)
+
+    def seen(self, point):
+        return [value for name, value in self.calls if name == point]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _rank(rank, world_size, port, function, arguments, queue):
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    try:
+        dist.init_process_group("gloo", rank=rank, world_size=world_size)
+        queue.put((rank, True, function(*arguments)))
+        dist.barrier()
+        dist.destroy_process_group()
+    except BaseException:
+        queue.put((rank, False, traceback.format_exc()))
+        raise
+
+
+def run_ranks(world_size, function, *arguments):
+    """What `function(*arguments)`, a module-level function, returned on each rank of a gloo group, by rank.
+
+    What it returns must be plain values: tensors would travel through memory of a process that is gone.
+    """
+    context = mp.get_context("spawn")
+    queue = context.SimpleQueue()
+    port = free_port()
+    started = mp.spawn(_rank, (world_size, port, function, arguments, queue), nprocs=world_size, join=False)
+    answers = {}
+    while len(answers) < world_size:
+        while queue.empty():
+            if not any(process.is_alive() for process in started.processes) and queue.empty():
+                raise RuntimeError("a rank died without a word")
+            started.processes[0].join(0.02)
+        rank, fine, answer = queue.get()
+        if not fine:
+            for process in started.processes:
+                process.kill()
+            raise RuntimeError(f"rank {rank} failed:\n{answer}")
+        answers[rank] = answer
+    started.join(timeout=30)
+    return [answers[rank] for rank in range(world_size)]

@@ -1,0 +1,179 @@
+"""Tasks and parts for tests on Ray workers, importable there."""
+
+import json
+import os
+import time
+
+import torch
+from torch import nn
+
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.hooks import ClassyHook
+from ray_classy.models import ClassyModel
+from ray_classy.tasks import ClassificationTask, build_task
+
+
+def digits_config(**changes):
+    """A small, fast task on the digits: random augmentation, dropout, mixup, momentum."""
+    augment = [{"name": "RandomAffine", "degrees": 10, "translate": [0.1, 0.1]}, {"name": "ToTensor"}]
+    config = {
+        "name": "classification_task",
+        "num_epochs": 3,
+        "seed": 3,
+        "dataset": {
+            "train": {
+                "name": "digits",
+                "split": "train",
+                "batchsize_per_replica": 50,
+                "use_shuffle": True,
+                "transforms": [{"name": "apply_transform_to_key", "key": "input", "transforms": augment}],
+            },
+            "test": {"name": "digits", "split": "test", "batchsize_per_replica": 100, "use_shuffle": False},
+        },
+        "model": {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [32], "dropout": 0.1},
+        "loss": {"name": "soft_target_cross_entropy"},
+        "mixup": {"alpha": 0.2, "num_classes": 10},
+        "meters": {"accuracy": {"topk": [1]}},
+        "optimizer": {
+            "name": "sgd",
+            "momentum": 0.9,
+            "param_schedulers": {"lr": {"name": "cosine", "start_value": 0.1, "end_value": 0.0}},
+        },
+    }
+    return {**config, **changes}
+
+
+def digits_task(**changes):
+    return build_task(digits_config(**changes))
+
+
+def id_rows(count):
+    """`count` rows whose input is their own number."""
+    return ItemRows(id=list(range(count)), label=[number % 2 for number in range(count)])
+
+
+def decode_id(row):
+    return {"input": torch.tensor([float(row["id"])]), "target": row["label"], "id": row["id"]}
+
+
+class IdDataset(ClassyDataset):
+    """Rows that Ray Data can hold, whose samples say which row they are."""
+
+    def __init__(self, count, batchsize_per_replica, shuffle=False):
+        super().__init__(RowDataset(id_rows(count), decode_id), batchsize_per_replica, shuffle)
+
+
+class Linear(ClassyModel):
+    """One weight, so that gradients are easily followed."""
+
+    def __init__(self, outputs=2):
+        super().__init__()
+        self.layer = nn.Linear(1, outputs)
+
+    def forward(self, x):
+        return self.layer(x / 100)
+
+
+class RecordIds(ClassyHook):
+    """Writes down which rows each rank was given with a weight, phase by phase."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_step(self, task):
+        rows = task.data_iterator.share.rows
+        line = {"phase": task.phase_idx, "train": task.train, "ids": task.last_batch.sample["id"][:rows].tolist()}
+        with open(os.path.join(self.folder, f"{os.getpid()}.jsonl"), "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def recorded(folder):
+    """Phase number to the sorted row numbers of all ranks."""
+    phases = {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name)) as file:
+            for line in map(json.loads, file):
+                phases.setdefault(line["phase"], []).extend(line["ids"])
+    return {phase: sorted(ids) for phase, ids in phases.items()}
+
+
+class At(ClassyHook):
+    """Does something to the process of one rank at one step of a phase, once."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, phase, step, action, marker, rank=0):
+        super().__init__()
+        self.phase, self.step, self.action, self.marker, self.rank = phase, step, action, marker, rank
+
+    def on_step(self, task):
+        from ray_classy.distributed import get_rank
+
+        if (task.phase_idx, task._steps_in_phase, get_rank()) != (self.phase, self.step, self.rank):
+            return
+        if os.path.exists(self.marker):
+            return
+        open(self.marker, "w").close()
+        if self.action == "kill":
+            os.kill(os.getpid(), 9)
+        elif self.action == "raise":
+            raise ValueError("the hook had enough")
+        elif self.action == "nan":
+            with torch.no_grad():
+                for parameter in task.base_model.parameters():
+                    parameter.fill_(float("nan"))
+        elif self.action == "wait":
+            time.sleep(600)
+
+
+OVERRIDDEN = (
+    "train_step",
+    "eval_step",
+    "compute_model",
+    "compute_loss",
+    "run_optimizer",
+    "update_meters",
+    "build_dataloaders_for_current_phase",
+    "build_dataloader_from_dataset",
+    "create_data_iterators",
+    "advance_phase",
+    "prepare",
+    "prepare_optimizer",
+    "init_distributed_data_parallel_model",
+    "synchronize_losses",
+    "done_training",
+    "on_start",
+    "on_phase_start",
+    "on_phase_end",
+    "on_end",
+    "get_classy_state",
+    "set_classy_state",
+    "get_batchsize_per_replica",
+    "get_global_batchsize",
+    "check_inf_nan",
+    "log_phase_end",
+    "step",
+)
+
+
+class CountingTask(ClassificationTask):
+    """Counts the calls of each documented method in a file per process."""
+
+    folder = ""
+
+
+def _counting(name):
+    def method(self, *args, **kwargs):
+        with open(os.path.join(self.folder, f"{name}-{os.getpid()}"), "a") as file:
+            file.write("x")
+        return getattr(super(CountingTask, self), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in OVERRIDDEN:
+    setattr(CountingTask, _name, _counting(_name))

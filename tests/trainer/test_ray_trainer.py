@@ -1,0 +1,286 @@
+"""RayTrainer on the shared cluster."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.errors import ComponentError, ResourceError, RunError, RunFolderError, ShippingError
+from ray_classy.losses import build_loss
+from ray_classy.models import build_model
+from ray_classy.optim import build_optimizer
+from ray_classy.tasks import ClassificationTask
+from ray_classy.trainer import LocalTrainer, RayTrainer
+from tests.trainer.ray_parts import (
+    OVERRIDDEN,
+    At,
+    CountingTask,
+    IdDataset,
+    Linear,
+    RecordIds,
+    digits_task,
+    recorded,
+)
+
+pytestmark = pytest.mark.ray
+
+
+def scaling(workers, cpus=1.0):
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus})
+
+
+def on_ray(tmp_path, workers=2, **options):
+    return RayTrainer(scaling(workers), storage_path=str(tmp_path / "runs"), **options)
+
+
+def id_task(folder, train_rows=101, test_rows=37, batch=8, epochs=2, cls=ClassificationTask):
+    task = cls().set_num_epochs(epochs).set_model(Linear()).set_loss(build_loss({"name": "CrossEntropyLoss"}))
+    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1}))
+    task.set_dataset(IdDataset(train_rows, batch, shuffle=True), "train")
+    return task.set_dataset(IdDataset(test_rows, batch), "test").set_hooks([RecordIds(str(folder))])
+
+
+def weights(state):
+    return {
+        name: value for name, value in state["classy_state_dict"]["base_model"]["model"]["trunk"].items()
+    }
+
+
+def same_weights(first, second):
+    first, second = weights(load_checkpoint(first)), weights(load_checkpoint(second))
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def timeless(lines):
+    return [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second", "at")} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def digits_run(ray_cluster, tmp_path_factory):
+    """An undisturbed run on two workers, and the caller's task after it."""
+    task = digits_task()
+    return RayTrainer(scaling(2), storage_path=str(tmp_path_factory.mktemp("runs"))).train(task), task
+
+
+def test_result_holds_metrics_history_checkpoint_and_path(digits_run):
+    result, _ = digits_run
+    assert set(result.metrics) == {"train", "test"}
+    assert [line["phase_type"] for line in result.metrics_history] == ["train", "test"] * 3
+    assert os.path.isfile(os.path.join(result.checkpoint, "checkpoint.torch"))
+    assert result.checkpoint.startswith(result.path)
+
+
+def test_the_callers_task_holds_the_final_state(digits_run):
+    result, task = digits_run
+    final = weights(load_checkpoint(result.checkpoint))
+    assert all(torch.equal(final[name], value) for name, value in task.base_model.state_dict().items())
+    assert task.where == 1.0 and task.done_training()
+
+
+def test_the_run_folder_is_complete(digits_run):
+    result, _ = digits_run
+    assert {"config.yaml", "run.json", "metrics.jsonl", "log.txt"} <= set(os.listdir(result.path))
+    with open(os.path.join(result.path, "run.json")) as file:
+        run = json.load(file)
+    assert run["status"] == "finished" and run["seed"] == 3 and "torch" in run["versions"]
+
+
+def test_ray_keeps_the_metrics_of_both_phases_under_dotted_names(digits_run):
+    result, _ = digits_run
+    with open(os.path.join(result.path, "checkpoint_manager_snapshot.json")) as file:
+        text = file.read()
+    assert "train.loss" in text and "test.accuracy.top_1" in text
+
+
+def test_the_checkpoint_has_the_random_state_of_every_rank_and_the_class_names(digits_run):
+    result, _ = digits_run
+    extra = load_checkpoint(result.checkpoint)["ray_classy"]
+    assert len(extra["rng"]) == 2 and extra["classes"]["train"] == [str(digit) for digit in range(10)]
+
+
+def test_two_runs_with_one_seed_are_equal(digits_run, tmp_path):
+    result, _ = digits_run
+    again = on_ray(tmp_path).train(digits_task())
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+def test_evaluation_counts_the_same_on_any_number_of_workers(digits_run, tmp_path):
+    result, _ = digits_run
+    runs = [LocalTrainer(str(tmp_path / "local")).train(digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint))]
+    runs += [on_ray(tmp_path, 3).train(digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint))]
+    metrics = [run.metrics["test"] for run in runs] + [result.metrics["test"]]
+    assert len({round(each["accuracy"]["top_1"] * 359, 6) for each in metrics}) == 1
+    assert metrics[1]["loss"] == pytest.approx(metrics[0]["loss"], rel=1e-6)
+
+
+def test_every_row_is_trained_once_per_epoch_and_evaluated_once(ray_cluster, tmp_path):
+    folder = tmp_path / "ids"
+    folder.mkdir()
+    on_ray(tmp_path, 3).train(id_task(folder))
+    phases = recorded(folder)
+    assert phases[0] == phases[2] == list(range(101))
+    assert phases[1] == phases[3] == list(range(37))
+
+
+def test_more_workers_than_rows(ray_cluster, tmp_path):
+    folder = tmp_path / "ids"
+    folder.mkdir()
+    on_ray(tmp_path, 3).train(id_task(folder, train_rows=2, test_rows=1, epochs=1))
+    assert recorded(folder) == {0: [0, 1], 1: [0]}
+
+
+def test_a_task_changed_after_from_config_is_trained_as_it_is(ray_cluster, tmp_path):
+    other = build_model({"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [7]})
+    task = digits_task().set_num_epochs(1).set_model(other)
+    result = on_ray(tmp_path).train(task)
+    shapes = {tuple(value.shape) for value in weights(load_checkpoint(result.checkpoint)).values()}
+    assert (7, 64) in shapes and len(result.metrics_history) == 2
+
+
+def test_every_documented_method_of_a_subclass_is_obeyed_on_the_workers(ray_cluster, tmp_path):
+    ids, calls = tmp_path / "ids", tmp_path / "calls"
+    ids.mkdir(), calls.mkdir()
+    task = id_task(ids, epochs=1, cls=CountingTask)
+    task.folder = str(calls)
+    on_ray(tmp_path).train(task)
+    by_method = {}
+    for name in os.listdir(calls):
+        method, _, pid = name.rpartition("-")
+        if int(pid) != os.getpid():
+            by_method.setdefault(method, []).append(pid)
+    once_only = {"get_classy_state"}  # the primary rank writes the checkpoint
+    never = {"set_classy_state"}  # nothing to restore
+    assert {m for m in OVERRIDDEN if m not in by_method} == never
+    assert all(len(pids) == 2 for method, pids in by_method.items() if method not in once_only)
+
+
+def test_a_part_that_does_not_pickle_is_named_by_its_path(ray_cluster, tmp_path):
+    task = digits_task()
+    task.meters[0].lock = threading.Lock()
+    with pytest.raises(ShippingError, match=r"task\.meters\[0\]\.lock"):
+        on_ray(tmp_path).train(task)
+
+
+def test_an_error_in_user_code_comes_back_with_its_traceback(ray_cluster, tmp_path):
+    task = digits_task().set_hooks([At(0, 2, "raise", str(tmp_path / "marker"), rank=1)])
+    with pytest.raises(RunError, match="rank 1") as caught:
+        on_ray(tmp_path).train(task)
+    assert "the hook had enough" in str(caught.value) and "on_step" in str(caught.value)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_before_a_checkpoint(ray_cluster, tmp_path):
+    task = digits_task().set_hooks([At(2, 3, "nan", str(tmp_path / "marker"))])
+    with pytest.raises(FloatingPointError, match="step 3 of train phase 1"):
+        on_ray(tmp_path, name="nan").train(task)
+    assert [name for name in os.listdir(tmp_path / "runs" / "nan") if name.startswith("epoch")] == [
+        "epoch_0001-step_000015"
+    ]
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(digits_run, tmp_path):
+    from ray.train import FailureConfig, RunConfig
+
+    result, _ = digits_run
+    task = digits_task().set_hooks([At(2, 4, "kill", str(tmp_path / "marker"), rank=1)])
+    config = RunConfig(storage_path=str(tmp_path / "runs"), failure_config=FailureConfig(max_failures=1))
+    again = RayTrainer(scaling(2), config).train(task)
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+DRIVER = """
+import sys
+from tests.trainer.ray_parts import At, digits_task
+from ray.train import ScalingConfig
+from ray_classy.trainer import RayTrainer
+storage, resume = sys.argv[1], sys.argv[2:]
+task = digits_task().set_hooks([At({phase}, 4, "wait", storage + "/marker")])
+options = dict(resume=resume[0]) if resume else dict(storage_path=storage, name="run")
+RayTrainer(ScalingConfig(num_workers=2), **options).train(task)
+"""
+
+
+def kill_driver_in_phase(phase, tmp_path):
+    """SIGKILLs a driver while its workers stand still in a phase; returns the run folder."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", DRIVER.format(phase=phase), str(tmp_path)]
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for _ in range(1200):
+        if (tmp_path / "marker").exists():
+            break
+        assert driver.poll() is None, driver.stderr.read().decode()
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "phase", [2, pytest.param(0, marks=pytest.mark.full), pytest.param(4, marks=pytest.mark.full)]
+)
+def test_a_run_whose_driver_was_killed_is_resumed_to_equal_weights(digits_run, tmp_path, phase):
+    result, _ = digits_run
+    run = kill_driver_in_phase(phase, tmp_path)
+    again = RayTrainer(scaling(2), resume=str(run)).train(digits_task())
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+def test_a_name_that_exists_is_refused_and_nothing_is_touched(digits_run):
+    result, _ = digits_run
+    before = sorted(os.listdir(result.path))
+    storage, name = os.path.split(result.path)
+    with pytest.raises(RunFolderError, match="--resume"):
+        RayTrainer(scaling(2), storage_path=storage, name=name).train(digits_task())
+    assert sorted(os.listdir(result.path)) == before
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused_with_the_arithmetic(ray_cluster, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match=r"64 workers x 1 CPU = 64 CPU, but the cluster has 4 CPU"):
+        on_ray(tmp_path, 64).train(digits_task())
+    assert time.monotonic() - began < 10
+
+
+def test_resources_that_others_hold_are_waited_for_and_then_given_up(ray_cluster, tmp_path):
+    @ray_cluster.remote(num_cpus=3)
+    class Holder:
+        def ready(self):
+            return True
+
+    holder = Holder.remote()
+    ray_cluster.get(holder.ready.remote())
+    try:
+        with pytest.raises(ResourceError, match=r"only 1 CPU became free within 1 s"):
+            on_ray(tmp_path, wait_for_resources_s=1).train(digits_task())
+    finally:
+        ray_cluster.kill(holder)
+        time.sleep(1)
+
+
+def test_fractions_of_a_cpu_per_worker(ray_cluster, tmp_path):
+    folder = tmp_path / "ids"
+    folder.mkdir()
+    RayTrainer(scaling(2, 0.5), storage_path=str(tmp_path / "runs")).train(id_task(folder, epochs=1))
+    assert recorded(folder)[0] == list(range(101))
+
+
+def test_zero_workers_points_to_the_local_trainer(tmp_path):
+    with pytest.raises(ComponentError, match="LocalTrainer"):
+        on_ray(tmp_path, 0).train(digits_task())
+
+
+def test_ray_is_left_connected_and_the_interrupt_handler_as_it_was(digits_run, ray_cluster):
+    import signal
+
+    assert ray_cluster.is_initialized()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
