@@ -111,7 +111,7 @@ def constructor_arguments(cls: type, config: Mapping[str, Any]) -> dict[str, Any
 
 def reads_signature(method: T) -> T:
     """Marks a `from_config` that passes the config's keys to the constructor as they are."""
-    target = getattr(method, "__func__", method)
+    target: Any = getattr(method, "__func__", method)
     target.reads_signature = True
     return method
 

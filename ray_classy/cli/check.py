@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from typing import Any
 
+from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.cli.settings import Settings, ray_sections, settings_of
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
@@ -18,7 +18,7 @@ from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.preflight import Trial, preflight
 
 
-def check(arguments: argparse.Namespace) -> Answer:
+def check(given: Given) -> Answer:
     """Everything that `train` looks at before it starts, and what would be started.
 
     The text is the resolved config, with the rest in comments: it is a config file itself.
@@ -26,7 +26,7 @@ def check(arguments: argparse.Namespace) -> Answer:
     Raises:
         RayClassyError: there is a mistake; the message says where.
     """
-    settings = settings_of(arguments)
+    settings = settings_of(given)
     try:
         with models_built_on("meta"):
             data, lines = _examined(settings)

@@ -42,17 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> Answer:
+    if arguments.command == "list":
+        from ray_classy.cli.listing import listing
+
+        return listing(arguments)
+    from ray_classy.cli.given import read_given
+
+    given = read_given(arguments)  # the commands import torch and Ray, which takes seconds
     if arguments.command == "train":
         from ray_classy.cli.train import train
 
-        return train(arguments)
-    if arguments.command == "check":
-        from ray_classy.cli.check import check
+        return train(given)
+    from ray_classy.cli.check import check
 
-        return check(arguments)
-    from ray_classy.cli.listing import listing
-
-    return listing(arguments)
+    return check(given)
 
 
 def _is_ours(error: Exception) -> bool:

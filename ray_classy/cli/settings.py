@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.cli.arguments import FLAG_KEYS, UsageError
-from ray_classy.config import Config, Mark, apply_overrides, load_config, mark_of
+from ray_classy.cli.given import Given
+from ray_classy.config import Config, mark_of
 from ray_classy.config.check import component_keys
-from ray_classy.config.yaml_text import parse_yaml
-from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
+from ray_classy.errors import CheckpointNotFoundError, ConfigError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
 from ray_classy.registry import Key, Keys
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.local_trainer import LocalTrainer
-from ray_classy.trainer.run_folder import CONFIG_FILE, DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder, new_name
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder, new_name
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -90,111 +86,35 @@ def ray_sections() -> Keys:
     return {"ray": Key({**ray_keys(), "resources_per_worker": resources}, {})}
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Reads the config, lays the command line over it and checks the whole.
+def settings_of(given: Given) -> Settings:
+    """Checks the whole config and finds out where it is to be run.
 
     Raises:
-        UsageError: the command line says something it must not.
         ConfigError: the config has mistakes; the message lists them all.
         RunFolderError: the run cannot be resumed, or its name is taken.
         CheckpointNotFoundError: the run that is to be started from has no checkpoint.
     """
-    _check_usage(arguments)
-    given, overrides = _given(arguments)
-    config = apply_overrides(given, overrides)
-    on_command_line = {override.partition("=")[0].strip() for override in overrides}
-    if "test_only" in on_command_line and config.get("test_only") is True:
-        if arguments.resume:
-            raise UsageError(
-                f"--resume goes on training; to evaluate, give test_only=true --checkpoint {arguments.resume}"
-            )
-        if "num_epochs" not in on_command_line:  # the file's is that of training
-            config = apply_overrides(config, ["num_epochs=1"])
-    config = _with_flags(config, arguments)
+    config, resume = given.config, given.flags.resume
     checked(config, sections=ray_sections())
     _set_checkpoints(config)
     _set_logging(config)
     section = config.get("ray") or {}
     configs = _ray_configs(config, section)
     name, storage_path = section.pop("name", None), section.get("storage_path")
-    if arguments.resume:
-        run = RunFolder.existing(arguments.resume)
+    if resume:
+        run = RunFolder.existing(resume)
     else:
         run = RunFolder.planned(storage_path or DEFAULT_STORAGE_PATH, name or new_name())
     return Settings(
         config=config,
-        file=_file(arguments),
+        file=given.file,
         run=run,
-        resume=bool(arguments.resume),
-        local=arguments.local,
+        resume=bool(resume),
+        local=given.flags.local,
         ray_configs=configs,
         address=section.get("address"),
-        verbose=arguments.verbose,
+        verbose=given.flags.verbose,
     )
-
-
-def _check_usage(arguments: argparse.Namespace) -> None:
-    if arguments.local:
-        for flag, why in (
-            ("num_workers", "--local trains in this one process"),
-            ("address", "--local trains without Ray"),
-            ("use_gpu", "--local trains on the GPU if there is one"),
-        ):
-            if getattr(arguments, flag) is not None:
-                raise UsageError(f"{why}: leave out --{flag.replace('_', '-')}, or leave out --local")
-    if arguments.resume is not None:
-        for flag in ("name", "storage_path", "checkpoint"):
-            if getattr(arguments, flag) is not None:
-                raise UsageError(f"--resume goes on in the run's own folder: leave out --{flag.replace('_', '-')}")
-
-
-def _is_override(word: str) -> bool:
-    return "=" in word and not os.path.exists(word)
-
-
-def _given(arguments: argparse.Namespace) -> tuple[Config, list[str]]:
-    """The config as it was written, and the overrides."""
-    words: list[str] = arguments.words
-    if words and not _is_override(words[0]):
-        config = load_config(words[0])
-        return _at_home(config, RunFolder(os.path.dirname(os.path.abspath(words[0])))), words[1:]
-    if arguments.resume is None:
-        raise UsageError(
-            f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...], "
-            f"or --resume RUN to go on with a run"
-        )
-    run = RunFolder.existing(arguments.resume)
-    file = run.storage.join(CONFIG_FILE)
-    if not run.storage.exists(CONFIG_FILE):
-        raise RunFolderError(
-            f"the run {run.path!r} has no {CONFIG_FILE}, because its task was built in Python: resume it from there, "
-            f"with a trainer's `resume`, or give a config before --resume"
-        )
-    values, marks = parse_yaml(run.storage.read(CONFIG_FILE).decode(), file)
-    return _at_home(Config(values, file, marks), run), words
-
-
-def _at_home(config: Config, run: RunFolder) -> Config:
-    """The config of a run with the file it was once read from, beside which `imports` looks for modules."""
-    if run.storage.exists(RUN_FILE):
-        config.file = run.facts().get("config_file") or config.file
-    return config
-
-
-def _file(arguments: argparse.Namespace) -> str:
-    words = arguments.words
-    return words[0] if words and not _is_override(words[0]) else Storage(arguments.resume).join(CONFIG_FILE)
-
-
-def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
-    """The config with the keys that flags are short for."""
-    for flag, path in FLAG_KEYS.items():
-        value = getattr(arguments, flag)
-        if value is not None:
-            text = json.dumps(value, ensure_ascii=False)
-            config = apply_overrides(config, [f"{'.'.join(path)}={text}"])
-            config.marks[path] = Mark(f"--{flag.replace('_', '-')}")
-    return config
 
 
 def _set_checkpoints(config: Config) -> None:

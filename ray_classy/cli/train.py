@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from typing import Any
 
+from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.settings import Settings, settings_of
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
@@ -15,14 +15,14 @@ from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE
 
 
-def train(arguments: argparse.Namespace) -> Answer:
+def train(given: Given) -> Answer:
     """Trains, resumes or evaluates, and tells the results and how to go on.
 
     Raises:
         RayClassyError, FloatingPointError: it cannot be done; the message says why.
         KeyboardInterrupt: the user stopped it; the message is the command that goes on with it.
     """
-    settings = settings_of(arguments)
+    settings = settings_of(given)
     task = build_task(settings.config)
     finished = settings.resume and _finished(settings, task)
     if finished:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.utils.data
@@ -42,6 +42,8 @@ class ClassyDataset:
     Raises:
         ComponentError: an argument is impossible.
     """
+
+    FORMER_KEYS: ClassVar[tuple[str, ...]] = ("use_augmentation",)
 
     classes: list[str] | None = None
 

@@ -34,7 +34,7 @@ class SyntheticImageDataset(ClassyDataset):
         ComponentError: an argument is impossible.
     """
 
-    FORMER_KEYS = ("split", "num_classes")
+    FORMER_KEYS = (*ClassyDataset.FORMER_KEYS, "split", "num_classes")
 
     def __init__(
         self,

@@ -58,6 +58,6 @@ def test_where_goes_on_after_a_restart():
 
 
 def test_number_of_batches():
-    hook = RecordingHook(lambda task: task.num_batches_per_phase)
+    hook = RecordingHook(lambda task: task.data_iterator and task.num_batches_per_phase)
     train(make_task(train=10, test=5, batch=4, hooks=[hook]))
     assert hook.seen("on_phase_start") == [3, 2]

@@ -1,0 +1,117 @@
+"""The config that the command line gives: read from its file or run, with overrides and flags laid over it.
+
+Nothing heavy is imported here, so that a file that is missing is told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import NamedTuple
+
+from ray_classy.cli.arguments import FLAG_KEYS, UsageError
+from ray_classy.config import Config, Mark, apply_overrides, load_config
+from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.errors import RunFolderError
+from ray_classy.storage import is_url
+
+
+class Given(NamedTuple):
+    """What the command line gives.
+
+    Attributes:
+        config: not checked yet; overrides and flags are laid over it.
+        file: where it was read.
+        flags: the command line.
+    """
+
+    config: Config
+    file: str
+    flags: argparse.Namespace
+
+
+def read_given(arguments: argparse.Namespace) -> Given:
+    """Reads the config and lays the command line over it.
+
+    Raises:
+        UsageError: the command line says something it must not.
+        ConfigError: the config or an override cannot be read.
+        RunFolderError: the run to be resumed is none, or has no config.
+    """
+    _check_usage(arguments)
+    given, file, overrides = _read(arguments)
+    config = apply_overrides(given, overrides)
+    on_command_line = {override.partition("=")[0].strip() for override in overrides}
+    if "test_only" in on_command_line and config.get("test_only") is True:
+        if arguments.resume:
+            raise UsageError(
+                f"--resume goes on training; to evaluate, give test_only=true --checkpoint {arguments.resume}"
+            )
+        if "num_epochs" not in on_command_line:  # the file's is that of training
+            config = apply_overrides(config, ["num_epochs=1"])
+    return Given(_with_flags(config, arguments), file, arguments)
+
+
+def _check_usage(arguments: argparse.Namespace) -> None:
+    if arguments.local:
+        for flag, why in (
+            ("num_workers", "--local trains in this one process"),
+            ("address", "--local trains without Ray"),
+            ("use_gpu", "--local trains on the GPU if there is one"),
+        ):
+            if getattr(arguments, flag) is not None:
+                raise UsageError(f"{why}: leave out --{flag.replace('_', '-')}, or leave out --local")
+    if arguments.resume is not None:
+        for flag in ("name", "storage_path", "checkpoint"):
+            if getattr(arguments, flag) is not None:
+                raise UsageError(f"--resume goes on in the run's own folder: leave out --{flag.replace('_', '-')}")
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
+    """The config as it was written, its file, and the overrides."""
+    words: list[str] = arguments.words
+    if words and not _is_override(words[0]):
+        config = load_config(words[0])
+        folder = os.path.dirname(os.path.abspath(words[0]))
+        return _at_home(config, folder), words[0], words[1:]
+    if arguments.resume is None:
+        raise UsageError(
+            f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...], "
+            f"or --resume RUN to go on with a run"
+        )
+    from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
+
+    run = RunFolder.existing(arguments.resume)
+    file = run.storage.join(CONFIG_FILE)
+    if not run.storage.exists(CONFIG_FILE):
+        raise RunFolderError(
+            f"the run {run.path!r} has no {CONFIG_FILE}, because its task was built in Python: resume it from there, "
+            f"with a trainer's `resume`, or give a config before --resume"
+        )
+    values, marks = parse_yaml(run.storage.read(CONFIG_FILE).decode(), file)
+    return _at_home(Config(values, file, marks), run.path), file, words
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not os.path.exists(word)
+
+
+def _at_home(config: Config, folder: str) -> Config:
+    """The config of a run with the file it was once read from, beside which `imports` looks for modules."""
+    if os.path.exists(os.path.join(folder, "run.json")) or is_url(folder):
+        from ray_classy.trainer.run_folder import RunFolder
+
+        config.file = RunFolder(folder).facts().get("config_file") or config.file
+    return config
+
+
+def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
+    """The config with the keys that flags are short for."""
+    for flag, path in FLAG_KEYS.items():
+        value = getattr(arguments, flag)
+        if value is not None:
+            text = json.dumps(value, ensure_ascii=False)
+            config = apply_overrides(config, [f"{'.'.join(path)}={text}"])
+            config.marks[path] = Mark(f"--{flag.replace('_', '-')}")
+    return config

@@ -1,0 +1,113 @@
+"""`ray-classy check`: what would be trained, without training it."""
+
+import os
+
+import pytest
+import torch
+
+from ray_classy.config import load_config
+from ray_classy.models import ClassyModel, register_model
+from ray_classy.registry import Registry
+
+
+@pytest.fixture
+def check(ray_classy, config):
+    return lambda *words: ray_classy("check", config, *words)
+
+
+def test_it_shows_phases_steps_model_and_cluster(check):
+    out = check("num_epochs=3", "test_phase_period=2").out
+    assert "# phases: 3 train + 2 test" in out
+    assert "# train: 96 rows, 2 steps of 32 x 2 workers per phase (the last: 32 rows)" in out
+    assert "# test: 70 rows, 1 step of 64 x 2 workers per phase" in out
+    assert "# model: 610 parameters, 592 FLOPs (multiply-adds) per sample of shape (1, 8, 8)" in out
+    assert "# outputs: 10 for 10 classes" in out
+    assert "# cluster: 2 workers x 1 CPU = 2 CPU, at a local Ray" in out
+
+
+def test_rows_that_drop_last_leaves_out(check):
+    out = check("dataset.train.drop_last=true", "--local", "dataset.train.num_samples=70").out
+    assert "# train: 70 rows, 2 steps of 32 per phase (6 rows left out)" in out
+
+
+def test_parts_of_an_epoch(check):
+    out = check("dataset.train.phases_per_epoch=2", "--local").out
+    assert "# phases: 2 train + 2 test" in out
+    assert "# train: 96 rows in 2 phases per epoch, 2 steps of 32 per phase (the last: 16 rows)" in out
+
+
+def test_its_output_is_a_config_that_checks(check, ray_classy, config, tmp_path):
+    (tmp_path / "resolved.yaml").write_text(check().out)
+    assert load_config("resolved.yaml")["optimizer"]["momentum"] == 0.0
+    assert ray_classy("check", "resolved.yaml").code == 0
+
+
+def test_it_makes_no_folder_and_starts_no_ray(check):
+    import ray
+
+    assert check().code == 0
+    assert not os.path.exists("runs")
+    assert not ray.is_initialized() or os.environ.get("PYTEST_XDIST_WORKER")
+
+
+def test_former_keys_have_one_line_each(check):
+    outcome = check("optimizer.num_epochs=3", "dataset.train.use_augmentation=true")
+    assert "override 'optimizer.num_epochs=3': optimizer.num_epochs has no effect" in outcome.out
+
+
+def test_json_has_the_same_facts(check):
+    data = check("--json").json
+    assert data["phases"] == {"train": 1, "test": 1}
+    assert data["model"]["parameters"] == 610
+    assert data["cluster"]["total"] == {"CPU": 2}
+
+
+def test_gpus_are_asked_for(check):
+    assert check("--use-gpu", "--num-workers", "3", "--json").json["cluster"]["total"] == {"GPU": 3}
+
+
+def test_a_model_is_built_without_memory_for_its_weights(check):
+    out = check("model={name: mlp, input_dim: 64, output_dim: 10, hidden_dims: [1000000, 1000000]}").out
+    assert "1,000,076,000,010 parameters" in out
+
+
+def test_a_model_that_needs_real_weights_is_built_on_the_cpu(check, monkeypatch):
+    @register_model("weighing", bypass_checks=True)
+    class Weighing(ClassyModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(64, 10)
+            self.total = float(self.layer.weight.detach().sum())
+
+        def forward(self, x):
+            return self.layer(x.flatten(1))
+
+    monkeypatch.delitem(Registry.all["model"]._classes, "weighing")
+    monkeypatch.setitem(Registry.all["model"]._classes, "weighing", Weighing)
+    assert "650 parameters, 640 FLOPs" in check("model={name: weighing}").out
+
+
+def test_the_checkpoint_is_tried(check, local):
+    local("--name", "one", "model.hidden_dims=[5]")
+    outcome = check("--checkpoint", "runs/one")
+    assert outcome.code == 1
+    assert "does not fit this MLP" in outcome.err
+    assert check("--checkpoint", "runs/one", "model.hidden_dims=[5]").code == 0
+
+
+def test_a_run_of_that_name_is_told(check, local):
+    local("--name", "one")
+    assert "there is a run 'one'" in check("--name", "one").err
+
+
+def test_a_mistake_has_the_exit_code_of_train(check):
+    outcome = check("dataset.train.use_shufle=true")
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "did you mean 'use_shuffle'?" in outcome.err
+
+
+def test_a_batch_of_all_workers_that_drop_last_leaves_empty(check):
+    outcome = check("dataset.train.drop_last=true", "--num-workers", "4")
+    assert outcome.code == 1
+    assert "128 (32 x 4 workers)" in outcome.err

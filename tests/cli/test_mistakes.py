@@ -1,0 +1,192 @@
+"""What users get wrong: one clear message, an exit code, and nothing left behind or destroyed."""
+
+import os
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+TYPOS = [
+    ("num_epoch=1", "num_epoch: unknown key; did you mean 'num_epochs'?"),
+    ("dataset.trian.name=digits", "dataset.trian: unknown key; did you mean 'train'?"),
+    ("dataset.train.use_shufle=true", "dataset.train.use_shufle: unknown key; did you mean 'use_shuffle'?"),
+    ("dataset.train.transforms=[{name: RandomCropp, size: 4}]", "unknown transform 'RandomCropp': did you mean"),
+    ("dataset.test.name=digit", "unknown dataset 'digit': did you mean 'digits'?"),
+    ("model.hidden_dim=[3]", "model.hidden_dim: unknown key; did you mean 'hidden_dims'"),
+    ("model.hidden_dims=[a]", "model.hidden_dims"),
+    ("model.heads=[{name: fully_conected}]", "did you mean 'fully_connected'?"),
+    ("loss.name=CrossEntropy", "did you mean 'CrossEntropyLoss'"),
+    ("meters.acuracy={}", "unknown meter 'acuracy': did you mean 'accuracy'?"),
+    ("meters.accuracy.topkk=[1]", "meters.accuracy.topkk: unknown key; did you mean 'topk'?"),
+    ("optimizer.momentun=0.9", "optimizer.momentun: unknown key; did you mean 'momentum'?"),
+    ("optimizer.param_schedulers.lr.name=cosin", "unknown param_scheduler 'cosin': did you mean 'cosine'?"),
+    ("optimizer.param_schedulers.lr.end=0", "did you mean 'end_value'?"),
+    ("hooks=[{name: checkpoints}]", "unknown hook 'checkpoints': did you mean 'checkpoint'?"),
+    ("mixup={alfa: 1}", "mixup.alfa: unknown key; did you mean 'alpha'?"),
+    ("amp_args={amp_typ: pytorch}", "did you mean 'amp_type'?"),
+    ("distributed.bucket_cap=25", "did you mean 'bucket_cap_mb'?"),
+    ("ray.num_worker=2", "ray.num_worker: unknown key; did you mean 'num_workers'"),
+    ("ray.num_workers=two", "ray.num_workers"),
+    ("ray.max_failure=2", "did you mean 'max_failures'"),
+    ("ray.resources_per_worker={CPU: one}", "ray.resources_per_worker"),
+    ("import=[x]", "did you mean 'imports'?"),
+    ("imports=[no_such_module_here]", "cannot import 'no_such_module_here'"),
+    ("name=clasification_task", "did you mean 'classification_task'?"),
+]
+
+
+def refused(outcome, code, *told):
+    assert outcome.code == code
+    assert outcome.err.startswith("ray-classy: error: ")
+    assert "Traceback" not in outcome.err
+    for text in told:
+        assert text in outcome.err
+    return outcome
+
+
+@pytest.mark.parametrize(("override", "told"), TYPOS)
+def test_a_typo_in_any_section_is_a_config_error(local, override, told):
+    refused(local(override), 2, told, "override")
+    assert not os.path.exists("runs")
+
+
+def test_all_mistakes_of_a_file_are_told_at_once_with_their_lines(local, config):
+    text = Path(config).read_text().replace("hidden_dims", "hidden").replace("num_workers", "workers")
+    Path(config).write_text(text)
+    refused(local(), 2, "tiny.yaml:10: model.hidden: unknown key", "tiny.yaml:18: ray.workers: unknown key")
+
+
+def test_json_carries_the_error(local):
+    outcome = local("num_epoch=1", "--json")
+    assert outcome.json["error"]["type"] == "ConfigError"
+    assert "did you mean 'num_epochs'?" in outcome.json["error"]["message"]
+
+
+def test_a_missing_file_names_the_nearest(ray_classy, config):
+    refused(ray_classy("train", "tiny.yml"), 2, "tiny.yml: there is no such file; did you mean 'tiny.yaml'?")
+
+
+def test_a_word_that_is_no_override(local):
+    refused(local("num_epochs"), 2, "must read key.path=value")
+
+
+def test_an_override_below_a_plain_value(local):
+    refused(local("num_epochs.x=1"), 2, "num_epochs is 1, not a section")
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers(ray_classy, config, workers):
+    refused(ray_classy("train", config, "--num-workers", workers), 2, "ray")
+
+
+def test_a_name_that_is_taken(local):
+    local("--name", "one")
+    before = Path("runs/one/run.json").read_text()
+    refused(local("--name", "one"), 1, "there is a run 'one'", "--resume")
+    assert Path("runs/one/run.json").read_text() == before
+
+
+def test_a_storage_path_that_is_a_file(local, config):
+    refused(local("--storage-path", config), 1, "is a file; give a folder")
+
+
+def test_resuming_nothing(ray_classy, config):
+    refused(ray_classy("train", "--resume", "runs/none"), 1, "'runs/none' is no run folder: it has no run.json")
+
+
+def test_resuming_with_the_config_of_another_model_changes_nothing(local):
+    local("--name", "one")
+    before = Path("runs/one/config.yaml").read_text()
+    outcome = local("--resume", "runs/one", "model.hidden_dims=[9]", "num_epochs=2")
+    refused(outcome, 1, "does not fit this MLP")
+    assert Path("runs/one/config.yaml").read_text() == before
+
+
+def test_a_checkpoint_that_is_not_there(local):
+    refused(local("--checkpoint", "nowhere"), 1, "there is no checkpoint at")
+    assert not os.path.exists("runs")
+
+
+def test_a_checkpoint_cut_in_half(local):
+    path = local("--name", "one", "--json").json["checkpoint"] + "/checkpoint.torch"
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2])
+    refused(local("--checkpoint", path), 1, path, "is damaged or no checkpoint")
+    refused(local("--resume", "runs/one", "num_epochs=2"), 1, "is damaged or no checkpoint")
+
+
+def test_a_checkpoint_of_another_model(local):
+    local("--name", "one", "model.hidden_dims=[5]")
+    refused(local("--checkpoint", "runs/one", "test_only=true"), 1, "does not fit this MLP")
+
+
+def test_a_run_without_a_checkpoint_to_start_from(local):
+    local("--name", "one", "test_only=true")
+    refused(local("--checkpoint", "runs/one"), 1, "--checkpoint: the run 'runs/one' has no checkpoint yet")
+
+
+def images(folder, classes, per_class=2):
+    for index in range(classes):
+        (folder / f"class_{index:02}").mkdir(parents=True)
+        for number in range(per_class):
+            Image.new("RGB", (8, 8), (index, number, 0)).save(folder / f"class_{index:02}" / f"{number}.png")
+
+
+FOLDER = (
+    "dataset={{train: {{name: image_path, image_folder: {0}, batchsize_per_replica: 4, use_shuffle: true, transforms: "
+    "[{{name: apply_transform_to_key, transforms: [{{name: ToTensor}}]}}]}}}}"
+)
+
+
+def test_more_classes_than_outputs(local, tmp_path):
+    images(tmp_path / "images", 12)
+    outcome = local(FOLDER.format("images"), "model.input_dim=192")
+    refused(outcome, 1, "the train dataset has 12 classes, but the model has 10 outputs", "to 12")
+
+
+def test_an_empty_image_folder_is_told_with_its_line(local, tmp_path):
+    (tmp_path / "images").mkdir()
+    refused(local(FOLDER.format("images"), "model.input_dim=192"), 2, "dataset.train: no images in 'images'")
+
+
+def test_what_a_constructor_refuses_has_the_line_of_the_file(local, config):
+    text = Path(config).read_text().replace("batchsize_per_replica: 32", "batchsize_per_replica: 0")
+    Path(config).write_text(text)
+    refused(local(), 2, "tiny.yaml:4: dataset.train: batchsize_per_replica must be an integer of at least 1, not 0")
+
+
+def test_an_input_that_the_model_cannot_take(local):
+    refused(local("model.input_dim=63"), 1, "the model cannot take a row of the train dataset (input (1, 1, 8, 8)")
+
+
+def test_a_label_out_of_range(local, tmp_path):
+    rows = {"image": [[[0] * 8] * 8] * 4, "label": [0, 3, 10, 2]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    keys = "name: parquet, files: rows.parquet, batchsize_per_replica: 2, use_shuffle: false, image_mode: L"
+    outcome = local("dataset={train: {" + keys + "}}")
+    refused(outcome, 1, "row 2 of the train dataset has label 10", "[0, 10)")
+
+
+def test_a_batch_larger_than_the_dataset_with_drop_last(local):
+    outcome = local("dataset.train.drop_last=true", "dataset.train.batchsize_per_replica=97")
+    refused(outcome, 1, "96 rows", "97", "drop_last")
+
+
+def test_a_batch_larger_than_the_dataset_without_drop_last_trains(local):
+    assert local("dataset.train.batchsize_per_replica=97").code == 0
+
+
+def test_a_schedule_for_an_option_that_the_optimizer_lacks(local):
+    schedule = "optimizer.param_schedulers.momentums={name: constant, value: 1}"
+    refused(local(schedule), 1, "momentums")
+
+
+def test_a_simulated_batch_that_is_no_multiple(local):
+    refused(local("simulated_global_batchsize=33"), 1, "simulated_global_batchsize 33 is no multiple")
+
+
+def test_a_file_that_may_not_be_written(local, tmp_path):
+    (tmp_path / "taken").write_text("")
+    refused(local("--storage-path", "taken/runs"), 1, "taken/runs", "Not a directory")

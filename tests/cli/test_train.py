@@ -1,0 +1,161 @@
+"""`ray-classy train --local`: results, resuming, evaluating."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ray_classy.cli.output import json_text
+from ray_classy.hooks import ClassyHook
+from ray_classy.registry import Registry
+
+
+def test_the_summary_shows_metrics_places_and_commands(local, tmp_path):
+    outcome = local("--name", "one")
+    assert outcome.code == 0
+    for line in (
+        "test.accuracy.top_1",
+        "runs/one/metrics.jsonl",
+        "runs/one/epoch_0001-step_000003",
+        "ray-classy train --resume runs/one --local num_epochs=2",
+        "ray-classy train runs/one/config.yaml test_only=true --checkpoint runs/one --local",
+        "ray-classy train configs/image_folder.yaml dataset.train.image_folder=DIR dataset.test.image_folder=DIR2",
+    ):
+        assert line in outcome.out
+    assert (tmp_path / "runs/one/metrics.jsonl").exists()
+
+
+def test_json_is_one_object_with_the_last_metrics(local, tmp_path):
+    outcome = local("--name", "one", "--json")
+    result = outcome.json
+    assert set(result["metrics"]) == {"train", "test"}
+    assert set(result["metrics"]["test"]["accuracy"]) == {"top_1", "top_3"}
+    assert result["run_dir"] == str(tmp_path / "runs/one")
+    assert result["checkpoint"] == str(tmp_path / "runs/one/epoch_0001-step_000003")
+    assert (result["name"], result["status"], result["config"]) == ("one", "finished", "tiny.yaml")
+
+
+def test_json_keeps_what_others_print_off_standard_output(config, tmp_path):
+    (tmp_path / "loud.py").write_text("import os\nprint('hello')\nos.system('echo hello')\n")
+    words = ["train", config, "--local", "--json", "imports=[loud]"]
+    finished = subprocess.run([sys.executable, "-m", "ray_classy", *words], capture_output=True, text=True)
+    assert json.loads(finished.stdout)["status"] == "finished"
+    assert finished.stderr.count("hello") == 2
+    assert "test 1" in finished.stderr
+
+
+def test_json_has_null_for_what_is_no_number():
+    assert json_text({"loss": float("nan"), "more": [float("inf"), 1.5]}) == '{"loss": null, "more": [null, 1.5]}'
+
+
+def test_overrides_and_flags_win_over_the_file(local, tmp_path):
+    local("model.hidden_dims=[5]", "--name", "one", "--storage-path", "elsewhere")
+    kept = yaml.safe_load((tmp_path / "elsewhere/one/config.yaml").read_text())
+    assert kept["model"]["hidden_dims"] == [5]
+
+
+def test_a_name_that_looks_like_a_number_stays_text(local, tmp_path):
+    assert local("--name", "007").code == 0
+    assert (tmp_path / "runs/007/run.json").exists()
+
+
+def test_a_hook_that_logs_is_added_when_there_is_none(local, tmp_path):
+    local("--name", "one", "hooks=[{name: progress_bar}]")
+    hooks = yaml.safe_load((tmp_path / "runs/one/config.yaml").read_text())["hooks"]
+    assert [hook["name"] for hook in hooks] == ["progress_bar", "loss_lr_meter_logging"]
+
+
+def test_a_hook_that_logs_is_not_added_twice(local, tmp_path):
+    local("--name", "one", "hooks=[{name: loss_lr_meter_logging, log_freq: 2}]")
+    hooks = yaml.safe_load((tmp_path / "runs/one/config.yaml").read_text())["hooks"]
+    assert hooks == [{"name": "loss_lr_meter_logging", "log_freq": 2}]
+
+
+def test_resuming_goes_on_with_the_runs_own_config(local, ray_classy):
+    local("--name", "one", "model.hidden_dims=[5]")
+    outcome = ray_classy("train", "--resume", "runs/one", "--local", "--json", "num_epochs=3")
+    assert outcome.json["checkpoint"].endswith("epoch_0003-step_000009")
+    assert len(Path("runs/one/metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_resuming_a_finished_run_trains_nothing(local, ray_classy):
+    local("--name", "one")
+    before = Path("runs/one/run.json").read_text()
+    outcome = ray_classy("train", "--resume", "runs/one", "--local")
+    assert outcome.code == 0
+    assert "the run one is finished already; nothing was trained" in outcome.out
+    assert "runs/one/epoch_0001-step_000003" in outcome.out
+    assert Path("runs/one/run.json").read_text() == before
+
+
+def test_resuming_finds_the_modules_beside_the_first_config(local, ray_classy, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "own_module_of_a_project.py").write_text("")
+    (folder / "c.yaml").write_text((tmp_path / "tiny.yaml").read_text() + "imports: [own_module_of_a_project]\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert ray_classy("train", "project/c.yaml", "--local", "--name", "one").code == 0
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(folder)])
+    monkeypatch.delitem(sys.modules, "own_module_of_a_project")
+    assert ray_classy("train", "--resume", "runs/one", "--local", "num_epochs=2").code == 0
+
+
+@pytest.mark.parametrize("checkpoint", ["runs/one", "runs/one/epoch_0001-step_000003"])
+def test_test_only_evaluates_the_checkpoint_once(local, checkpoint):
+    trained = local("--name", "one", "--json").json
+    evaluated = local("test_only=true", "--checkpoint", checkpoint, "num_epochs=1", "--json").json
+    assert evaluated["metrics"] == {"test": trained["metrics"]["test"]}
+
+
+def test_test_only_on_the_command_line_makes_one_pass(local, ray_classy):
+    local("--name", "one", "num_epochs=2")
+    outcome = ray_classy(
+        "train", "runs/one/config.yaml", "--local", "test_only=true", "--checkpoint", "runs/one", "--name", "two"
+    )
+    assert outcome.code == 0
+    assert len(Path("runs/two/metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_evaluating_in_a_runs_own_folder_is_refused(local, ray_classy):
+    local("--name", "one")
+    before = Path("runs/one/config.yaml").read_text()
+    outcome = ray_classy("train", "--resume", "runs/one", "--local", "test_only=true")
+    assert outcome.code == 2
+    assert "test_only=true --checkpoint runs/one" in outcome.err
+    assert Path("runs/one/config.yaml").read_text() == before
+
+
+class _Interrupting(ClassyHook):
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def on_step(self, task):
+        if task.train_phase_idx == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupting(monkeypatch):
+    hooks = Registry.all["hook"]
+    monkeypatch.setitem(hooks._classes, "interrupting", _Interrupting)
+
+
+def test_an_interrupted_run_says_how_to_go_on(local, interrupting, ray_classy):
+    outcome = local("--name", "one", "num_epochs=2", "hooks=[{name: interrupting}]")
+    assert outcome.code == 130
+    command = "ray-classy train --resume runs/one --local"
+    assert outcome.err.endswith(f"ray-classy: interrupted; go on with: {command}\n")
+    assert ray_classy(*command.split()[1:], "hooks=[]").code == 0
+
+
+def test_json_of_an_interrupted_run_is_an_error(local, interrupting):
+    outcome = local("--name", "one", "num_epochs=2", "hooks=[{name: interrupting}]", "--json")
+    assert outcome.json["error"]["type"] == "KeyboardInterrupt"
+
+
+def test_a_loss_that_is_no_number_is_told_without_a_traceback(local):
+    outcome = local("optimizer.param_schedulers=null", "optimizer.lr=1e38", "num_epochs=3")
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1].startswith("ray-classy: error: the loss is nan in step")

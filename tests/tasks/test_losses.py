@@ -1,0 +1,146 @@
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.hooks import LossLrMeterLoggingHook
+from ray_classy.tasks import ClassificationTask
+from ray_classy.tasks.progress import LossLog
+from ray_classy.trainer import LocalTrainer
+from tests.helpers import RecordingHook, make_task, train
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that bring a number from the device to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        names = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero")
+        self.count += function._schema.name in names
+        return function(*args, **(kwargs or {}))
+
+
+class Exploding(ClassificationTask):
+    """Its loss is NaN in one step of one phase."""
+
+    where_it_explodes = (0, 2)
+
+    def compute_loss(self, model_output, sample):
+        loss = super().compute_loss(model_output, sample)
+        here = (self.phase_idx, self._eval_steps if not self.train else self._steps_in_phase)
+        return loss * math.nan if here == self.where_it_explodes else loss
+
+
+@pytest.mark.parametrize("train_phase", [True, False])
+def test_steps_do_not_wait_for_the_device(train_phase):
+    task = make_task(train=40, test=40, momentum=0.9, schedule={"name": "cosine", "start_value": 0.1, "end_value": 0})
+    task.set_clip_grad_norm(1.0).set_simulated_global_batchsize(8).set_test_only(not train_phase)
+    task.prepare()
+    task.on_start()
+    task.on_phase_start()
+    task.step()
+    with Waits() as waits:
+        for _ in range(5):
+            task.step()
+    assert waits.count == 0 and len(task.losses) == 6
+
+
+def test_a_wait_would_be_noticed():
+    with Waits() as waits:
+        float(torch.ones(1))
+    assert waits.count == 1
+
+
+def test_mixup_waits_for_nothing_on_the_device():
+    # Its draws are on the host; those of the batch's tensors must not come back from the device.
+    task = make_task(train=40, test=None)
+    task.set_mixup_transform(_Watched(1.0, num_classes=4))
+    task.prepare()
+    task.on_phase_start()
+    with Waits() as waits:
+        for _ in range(4):
+            task.step()
+    assert waits.count <= task.mixup_transform.draws
+
+
+class _Watched(MixupTransform):
+    """Counts the numbers that its draws, made on the host, are turned into."""
+
+    draws = 0
+
+    def __call__(self, sample):
+        rows = sample["input"].shape[0]
+        with Waits() as waits:
+            mixed = super().__call__({**sample, "input": sample["input"].reshape(rows, 1, 2, 3)})
+        self.draws += waits.count
+        return {**mixed, "input": mixed["input"].reshape(rows, -1)}
+
+
+def test_losses_are_floats_of_this_phase():
+    hook = RecordingHook(lambda task: list(task.losses))
+    train(make_task(train=8, test=4, hooks=[hook]))
+    assert [len(losses) for losses in hook.seen("on_step")] == [1, 2, 1]
+    assert all(type(loss) is float for losses in hook.seen("on_step") for loss in losses)
+
+
+def test_log_is_a_sequence():
+    log = LossLog([1.0])
+    log.append(torch.tensor(2.0))
+    log.append(3.0)
+    assert len(log) == 3 and log == [1.0, 2.0, 3.0] and log[-1] == 3.0 and log[1:] == [2.0, 3.0] and 2.0 in log
+
+
+def test_mean_counts_rows():
+    log = LossLog()
+    log.append(torch.tensor(1.0), rows=3)
+    log.append(torch.tensor(5.0), rows=1)
+    assert log.mean() == 2.0 and log.mean(last=1) == 5.0 and math.isnan(LossLog().mean())
+
+
+def test_loss_of_a_borrowed_row_does_not_count():
+    log = LossLog()
+    log.append(torch.tensor(1.0), rows=2)
+    log.append(torch.tensor(math.nan), rows=0)
+    assert log.mean() == 1.0 and log.first_not_finite() is None
+
+
+def test_log_holds_no_graph():
+    log = LossLog()
+    log.append(torch.ones(1, requires_grad=True).sum())
+    assert not log._pending[0].requires_grad
+
+
+def test_nan_stops_the_run_at_the_end_of_its_phase():
+    hook = RecordingHook()
+    with pytest.raises(FloatingPointError, match="nan in step 2 of train phase 0"):
+        train(make_task(cls=Exploding, hooks=[hook]))
+    assert len(hook.seen("on_step")) == 6 and hook.seen("on_phase_end") == []
+
+
+def test_nan_in_a_test_phase():
+    class InTest(Exploding):
+        where_it_explodes = (1, 1)
+
+    with pytest.raises(FloatingPointError, match="step 1 of test phase 0"):
+        train(make_task(cls=InTest))
+
+
+def test_nan_is_never_in_a_checkpoint(tmp_path):
+    class Late(Exploding):
+        where_it_explodes = (2, 0)
+
+    with pytest.raises(FloatingPointError):
+        LocalTrainer(str(tmp_path), "r").train(make_task(cls=Late, epochs=3))
+    assert [path.name for path in tmp_path.glob("r/epoch_*")] == ["epoch_0001-step_000006"]
+
+
+def test_log_hook_finds_the_nan_at_its_next_line():
+    hook = RecordingHook()
+    with pytest.raises(FloatingPointError, match="step 2"):
+        train(make_task(train=40, cls=Exploding, hooks=[hook, LossLrMeterLoggingHook(log_freq=4)]))
+    assert len(hook.seen("on_step")) == 4

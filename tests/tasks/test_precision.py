@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from ray_classy.errors import ComponentError, TaskError
+from ray_classy.tasks import BatchNormSyncMode, ClassificationTask
+from ray_classy.tasks.precision import Precision
+from ray_classy.trainer import LocalTrainer
+from tests.helpers import RecordingHook, make_task, train
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+def test_bfloat16_trains_on_the_cpu():
+    hook = RecordingHook(lambda task: task.last_batch and task.last_batch.output.dtype)
+    task = make_task(train=64, batch=8, epochs=6, hooks=[hook]).set_amp_args({"amp_type": "pytorch", "dtype": "bfloat16"})
+    first = RecordingHook(lambda task: task.losses.mean() if len(task.losses) else None)
+    first.name = lambda: "first"
+    train(task.set_hooks([hook, first]))
+    assert set(hook.seen("on_step")) == {torch.bfloat16}
+    assert first.seen("on_phase_end")[-2] < first.seen("on_phase_end")[0]
+    assert task.base_model.model[0].weight.dtype is torch.float32
+
+
+def test_float16_on_the_cpu_is_refused():
+    with pytest.raises(TaskError, match=r"float16.*GPU.*bfloat16"):
+        make_task().set_amp_args({"amp_type": "pytorch"}).prepare()
+
+
+@without_gpu
+def test_float16_is_refused_before_the_run_begins(tmp_path):
+    with pytest.raises(TaskError, match="bfloat16"):
+        LocalTrainer(str(tmp_path)).train(make_task().set_amp_args({"amp_type": "pytorch"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [{"opt_level": "O1"}, {"amp_type": "apex"}, {"loss_scale": "dynamic"}, {}])
+def test_apex_is_refused_with_the_way_on(arguments):
+    with pytest.raises(RuntimeError, match=r'"amp_type": "pytorch"'):
+        ClassificationTask().set_amp_args(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"dtype": "float8"}, {"opt_level": "O1"}, {"loss_scale": 1}, {"amp_type": "pytorch2"}]
+)
+def test_impossible_arguments(arguments):
+    with pytest.raises(ComponentError, match="amp_args"):
+        ClassificationTask().set_amp_args({"amp_type": "pytorch", **arguments})
+
+
+def test_none_is_no_mixed_precision():
+    assert ClassificationTask().set_amp_args({"amp_type": "pytorch"}).set_amp_args(None).precision is None
+
+
+def test_bfloat16_needs_no_scaler():
+    assert Precision("pytorch", "bfloat16").scaler(torch.device("cpu")) is None
+
+
+def test_sync_batch_norm_without_a_gpu_is_refused(tmp_path):
+    task = make_task().set_distributed_options(batch_norm_sync_mode=BatchNormSyncMode.PYTORCH)
+    with pytest.raises(TaskError, match=r"batch_norm_sync_mode.*GPU"):
+        task.prepare()
+
+
+@without_gpu
+def test_gpu_that_is_not_there():
+    with pytest.raises(TaskError, match="use_gpu"):
+        make_task().set_use_gpu(True).prepare()
+
+
+def test_apex_batch_norm_is_refused():
+    with pytest.raises(RuntimeError, match="'pytorch'"):
+        ClassificationTask().set_distributed_options(batch_norm_sync_mode=BatchNormSyncMode.APEX)
+
+
+def test_batch_norm_groups_are_refused():
+    with pytest.raises(ValueError, match="batch_norm_sync_group_size 2"):
+        ClassificationTask().set_distributed_options(batch_norm_sync_group_size=2)
