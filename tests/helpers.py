@@ -135,39 +135,66 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def _rank(rank, world_size, port, function, arguments, queue):
+def _serve(tasks, answers):
+    """A process that does what it is sent, as a rank of a group that lasts for one function."""
     torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    try:
-        dist.init_process_group("gloo", rank=rank, world_size=world_size)
-        queue.put((rank, True, function(*arguments)))
-        dist.barrier()
-        dist.destroy_process_group()
-    except BaseException:
-        queue.put((rank, False, traceback.format_exc()))
-        raise
+    while True:
+        rank, world_size, port, function, arguments = tasks.get()
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        try:
+            dist.init_process_group("gloo", rank=rank, world_size=world_size)
+            answer = function(*arguments)
+            dist.barrier()
+            dist.destroy_process_group()
+            answers.put((rank, True, answer))
+        except BaseException:
+            answers.put((rank, False, traceback.format_exc()))
+            return
 
 
-def run_ranks(world_size, function, *arguments):
+class _Ranks:
+    """Processes that are kept for the next test: starting one takes seconds."""
+
+    def __init__(self):
+        self.processes = []
+
+    def start(self, count):
+        context = mp.get_context("spawn")
+        if not self.processes:
+            self.answers = context.Queue()
+        while len(self.processes) < count:
+            tasks = context.Queue()
+            process = context.Process(target=_serve, args=(tasks, self.answers), daemon=True)
+            process.start()
+            self.processes.append((process, tasks))
+
+    def stop(self):
+        for process, _ in self.processes:
+            process.kill()
+            process.join()
+        self.processes = []
+
+
+_ranks = _Ranks()
+
+
+def run_ranks(world_size, function, *arguments, seconds=120):
     """What `function(*arguments)`, a module-level function, returned on each rank of a gloo group, by rank.
 
-    What it returns must be plain values: tensors would travel through memory of a process that is gone.
+    What it returns must be plain values. If it fails on one rank, the others are ended.
     """
-    context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
+    _ranks.start(world_size)
     port = free_port()
-    started = mp.spawn(_rank, (world_size, port, function, arguments, queue), nprocs=world_size, join=False)
+    for rank in range(world_size):
+        _ranks.processes[rank][1].put((rank, world_size, port, function, arguments))
     answers = {}
-    while len(answers) < world_size:
-        while queue.empty():
-            if not any(process.is_alive() for process in started.processes) and queue.empty():
-                raise RuntimeError("a rank died without a word")
-            started.processes[0].join(0.02)
-        rank, fine, answer = queue.get()
-        if not fine:
-            for process in started.processes:
-                process.kill()
-            raise RuntimeError(f"rank {rank} failed:\n{answer}")
-        answers[rank] = answer
-    started.join(timeout=30)
+    try:
+        while len(answers) < world_size:
+            rank, fine, answer = _ranks.answers.get(timeout=seconds)
+            if not fine:
+                raise RuntimeError(f"rank {rank} failed:\n{answer}")
+            answers[rank] = answer
+    except BaseException:
+        _ranks.stop()
+        raise
     return [answers[rank] for rank in range(world_size)]

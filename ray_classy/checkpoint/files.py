@@ -14,6 +14,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,21 +41,32 @@ def save_checkpoint(folder: str, content: dict[str, Any], file: str = CHECKPOINT
     """
     target, name = (Storage(folder), file) if storage is None else (storage, f"{folder}/{file}")
     buffer = io.BytesIO()
-    torch.save(content, buffer)
-    _check_loadable(buffer)
+    try:
+        torch.save(content, buffer)
+        buffer.seek(0)
+        torch.load(buffer, map_location="meta", weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"the task's state cannot be kept in a checkpoint: {_strange(content) or _reason(error)}. "
+            f"Keep only tensors, numbers, strings, lists and dicts in the state of models, hooks and datasets"
+        ) from None
     target.write(name, buffer.getvalue())
     return target.join(name)
 
 
-def _check_loadable(buffer: io.BytesIO) -> None:
-    buffer.seek(0)
-    try:
-        torch.load(buffer, map_location="meta", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"the task's state holds an object that cannot be loaded safely: {str(error).splitlines()[0]} "
-            f"Keep only tensors, numbers, strings, lists and dicts in the state of models, hooks and datasets."
-        ) from None
+def _strange(value: Any, path: str = "") -> str:
+    """Where in a checkpoint's content there is something else than tensors and plain values; empty if nowhere."""
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return next(filter(None, (_strange(item, f"{path}.{key}" if path else str(key)) for key, item in items)), "")
+    known = (torch.Tensor, torch.dtype, torch.device, bool, int, float, complex, str, bytes, type(None))
+    return "" if type(value) in known or isinstance(value, torch.Tensor) else f"{path} is a {type(value).__qualname__}"
+
+
+def _reason(error: Exception) -> str:
+    """What torch says is wrong, without its advice to trust the file."""
+    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    return f"{type(error).__name__}: {text.splitlines()[0].partition(' was not an allowed')[0]}" if text else repr(error)
 
 
 def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
@@ -80,11 +93,13 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     if not storage.exists(name):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
     try:
-        content = torch.load(io.BytesIO(storage.read(name)), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on files that are none of its own
+            content = torch.load(io.BytesIO(storage.read(name)), map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where the damage is
         raise CheckpointError(
-            f"the checkpoint {where!r} is damaged or no checkpoint: {reason}. Use an earlier one, or write it anew."
+            f"the checkpoint {where!r} is damaged or no checkpoint ({_reason(error)}); use an earlier one, or write it "
+            f"anew"
         ) from None
     if not isinstance(content, dict) or "classy_state_dict" not in content:
         raise CheckpointError(

@@ -54,8 +54,8 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     if isinstance(task, ClassificationTask):
         data["phases"], data["model"] = _phases(task), _model(task, trials)
         lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
-    data["run_dir"], data["cluster"] = settings.run.path, _cluster(settings)
-    return data, [*lines, f"run folder: {short(settings.run.path)}", f"cluster: {_cluster_line(data['cluster'])}"]
+    data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
+    return data, [*lines, f"runs in: {short(settings.storage_path)}", f"cluster: {_cluster_line(data['cluster'])}"]
 
 
 def _resolved(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the command line to a checked config and the trainer that it is for."""
+"""From what the command line gives to a checked config and the trainer for it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ class Settings:
     verbose: bool
 
     @property
+    def storage_path(self) -> str:
+        """The folder of runs in which the run's lies."""
+        return self.run.path.rstrip("/").rpartition("/")[0] or "/"
+
+    @property
     def scaling_config(self) -> ScalingConfig:
         """How many workers there are, and what each gets."""
         return self.ray_configs["scaling_config"]
@@ -69,7 +74,7 @@ class Settings:
         """The trainer for it."""
         place: dict[str, Any] = {"resume": self.run.path}
         if not self.resume:
-            place = {"storage_path": _parent(self.run), "name": self.run.name}
+            place = {"storage_path": self.storage_path, "name": self.run.name}
         if self.local:
             return LocalTrainer(**place)
         from ray_classy.trainer.ray_trainer import RayTrainer
@@ -148,7 +153,3 @@ def _ray_configs(config: Config, section: Mapping[str, Any]) -> dict[str, Any]:
         return ray_configs({key: value for key, value in section.items() if key != "address"})
     except Exception as error:
         raise ConfigError(f"{mark_of(config, ('ray',))}: ray: {error}") from error
-
-
-def _parent(run: RunFolder) -> str:
-    return run.path.rstrip("/").rpartition("/")[0] or "/"

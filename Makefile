@@ -1,0 +1,61 @@
+# Everything runs in a virtual environment of its own, which is made when it is first needed and again when setup.cfg
+# changes. `make help` lists the targets.
+
+VENV ?= .venv
+PYTHON ?= $(shell \
+	for python in python3 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+			&& { echo $$python; break; }; \
+	done)
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo install test test-full lint types bench clean
+
+help:
+	@echo "make demo       train a small CNN on handwritten digits, on two Ray workers (about a minute)"
+	@echo "make test       the tests (less than 20 minutes on 2 cores)"
+	@echo "make test-full  all tests, also the wide and violent ones"
+	@echo "make lint       ruff: check and format --check"
+	@echo "make types      mypy"
+	@echo "make bench      the benchmarks"
+	@echo "make clean      remove $(VENV), build folders and caches; runs/ stays"
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg setup.py
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; give one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "installing into $(VENV); the first time this takes several minutes" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --progress-bar off -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/ray-classy train configs/digits.yaml
+
+test: $(STAMP)
+	$(PYTEST)
+
+test-full: $(STAMP)
+	$(PYTEST) -m "full or not full"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy -p ray_classy
+
+bench: $(STAMP)
+	@test -d benchmarks || { echo "there are no benchmarks yet"; exit 0; }; \
+	for file in benchmarks/bench_*.py; do \
+		test -e "$$file" || continue; echo "$$file" && $(BIN)/python "$$file" || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find ray_classy tests examples scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+import copy
+
+import pytest
+import torch
+
+from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
+from ray_classy.errors import ComponentError, DataError, UnknownComponentError
+from tests.helpers import Vectors, make_task, train, vectors
+
+SYNTHETIC = {
+    "name": "synthetic_image",
+    "crop_size": 4,
+    "class_ratio": 0.5,
+    "num_samples": 6,
+    "seed": 0,
+    "batchsize_per_replica": 2,
+    "use_shuffle": False,
+}
+
+
+@pytest.mark.parametrize("arguments", [(0, False), (True, False), (2.0, False), (2, 1), (2, False, None, 0)])
+def test_impossible_arguments(arguments):
+    with pytest.raises(ComponentError):
+        ClassyDataset(Vectors(4), *arguments)
+
+
+def test_first_rows_only():
+    dataset = ClassyDataset(Vectors(10), 2, False, num_samples=4)
+    assert len(dataset) == 4 and sum(len(batch["target"]) for batch in dataset.iterator(phase_type="test")) == 4
+
+
+def test_more_samples_than_rows():
+    with pytest.raises(DataError, match="num_samples is 11"):
+        len(ClassyDataset(Vectors(10), 2, False, num_samples=11))
+
+
+def test_row_out_of_range():
+    with pytest.raises(IndexError, match="row 4"):
+        vectors(4)[4]
+
+
+def test_transform_is_applied():
+    assert vectors(4, transform=lambda sample: sample["row"])[3] == 3
+
+
+def test_common_keys_of_a_config():
+    dataset = build_dataset({**SYNTHETIC, "num_workers": 1, "drop_last": True, "phases_per_epoch": 2})
+    assert (dataset.num_workers, dataset.drop_last, dataset.phases_per_epoch) == (1, True, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"num_workers": -1}, {"phases_per_epoch": 0}])
+def test_impossible_keys(wrong):
+    with pytest.raises(ComponentError, match=next(iter(wrong))):
+        build_dataset({**SYNTHETIC, **wrong})
+
+
+def test_config_is_not_written_to():
+    config = {**SYNTHETIC, "transforms": [{"name": "tuple_to_map", "list_of_map_keys": ["input", "target"]}]}
+    before = copy.deepcopy(config)
+    build_dataset(config)
+    assert config == before
+
+
+def test_unknown_dataset_lists_near_names():
+    with pytest.raises(UnknownComponentError, match="synthetic_image"):
+        build_dataset({**SYNTHETIC, "name": "syntetic_image"})
+
+
+def test_registered_under_their_names():
+    assert {"synthetic_image", "image_path", "parquet", "digits"} <= set(DATASET_REGISTRY)
+
+
+def test_batchsizes():
+    assert vectors(8, 4).get_batchsize_per_replica() == vectors(8, 4).get_global_batchsize() == 4
+
+
+def test_empty_dataset():
+    with pytest.raises(DataError, match="train dataset has no rows"):
+        vectors(0).plan("train")
+
+
+def test_drop_last_that_leaves_nothing():
+    with pytest.raises(DataError, match="drop_last"):
+        vectors(3, 4, drop_last=True).plan("train")
+
+
+def test_more_phases_than_rows():
+    with pytest.raises(DataError, match="phases_per_epoch is 5"):
+        vectors(3, phases_per_epoch=5).plan("train")
+
+
+def test_batch_larger_than_the_dataset():
+    assert len(train(make_task(train=3, test=2, batch=10)).losses) == 1
+
+
+def test_own_iterator_is_used():
+    class Own(ClassyDataset):
+        def iterator(self, **options):
+            assert {"phase_type", "current_phase_id", "seed"} <= options.keys()
+            return torch.utils.data.DataLoader(self, batch_size=5)
+
+    task = make_task(test=None).set_dataset(Own(Vectors(10), 2, False), "train")
+    assert len(train(task).losses) == 2
+
+
+def test_dataset_hears_of_the_end_of_a_phase():
+    task, calls = make_task(train=4, test=4), []
+    task.datasets["train"].on_phase_end = lambda: calls.append("train")
+    train(task)
+    assert calls == ["train"]
+
+
+def test_sample_without_a_target_is_named():
+    task = make_task(test=None)
+    task.set_dataset(vectors(4, transform=lambda sample: {"input": sample["input"]}), "train")
+    with pytest.raises(RuntimeError, match=r"`input` and `target`.*\['input'\]"):
+        train(task)

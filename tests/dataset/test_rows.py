@@ -1,0 +1,84 @@
+import pickle
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset, find_files
+from ray_classy.errors import DataError
+
+
+def table(begin, end):
+    return pa.table({"value": list(range(begin, end)), "name": [str(i) for i in range(begin, end)]})
+
+
+@pytest.fixture
+def files(tmp_path):
+    for number, (begin, end) in enumerate([(0, 3), (3, 3), (3, 7)]):
+        pq.write_table(table(begin, end), tmp_path / f"{number}.parquet")
+    return [str(tmp_path / f"{number}.parquet") for number in range(3)]
+
+
+def all_rows(make):
+    return {
+        "items": lambda files: ItemRows(value=list(range(7)), name=[str(i) for i in range(7)]),
+        "blocks": lambda files: BlockRows([3, 0, 4], lambda number: pq.read_table(files[number])),
+        "parquet": lambda files: ParquetRows(files, ["value", "name"]),
+    }[make]
+
+
+@pytest.mark.parametrize("kind", ["items", "blocks", "parquet"])
+def test_rows_are_taken_by_number(files, kind):
+    rows = all_rows(kind)(files)
+    assert len(rows) == 7
+    assert rows.take([6, 0, 3]) == [{"value": i, "name": str(i)} for i in (6, 0, 3)]
+
+
+@pytest.mark.parametrize("kind", ["items", "blocks", "parquet"])
+def test_column(files, kind):
+    assert list(all_rows(kind)(files).column("value")) == list(range(7))
+
+
+def test_pickled_parquet_rows_carry_only_names(files):
+    rows = ParquetRows(files, ["value"])
+    rows.take([0])
+    copied = pickle.loads(pickle.dumps(rows))
+    assert copied._rows is None and copied.take([5]) == [{"value": 5}]
+
+
+def test_lists_are_arrays():
+    rows = BlockRows([2], lambda number: pa.table({"pixels": [[1, 2], [3, 4]]}))
+    assert rows.take([1])[0]["pixels"].tolist() == [3, 4]
+
+
+def test_files_of_a_folder_a_glob_and_a_list(tmp_path, files):
+    assert find_files(str(tmp_path), (".parquet",)) == find_files(str(tmp_path / "*.parquet"), ()) == files
+    assert find_files([files[1], files[0]], (".parquet",)) == [files[1], files[0]]
+
+
+def test_no_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"no \.parquet file"):
+        find_files(str(tmp_path), (".parquet",))
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_fetched_rows_are_decoded_once(threads):
+    decoded = []
+    base = RowDataset(ItemRows(value=[1, 2, 3]), lambda row: decoded.append(row["row"]) or row["value"])
+    base.threads = threads
+    base.fetch([0, 2])
+    base.fetch([2])
+    assert [base[2], base[0], base[1]] == [3, 1, 2] and sorted(decoded) == [0, 1, 2]
+
+
+def test_what_was_fetched_does_not_travel():
+    base = RowDataset(ItemRows(value=[1, 2, 3]), abs)
+    base.fetch([0])
+    assert pickle.loads(pickle.dumps(base))._fetched == {}
+
+
+def test_unused_rows_are_forgotten():
+    base = RowDataset(ItemRows(value=[1]), abs)
+    base.fetch([0])
+    base.forget()
+    assert base._fetched == {}

@@ -1,0 +1,96 @@
+"""Every file in configs/ is a config without mistakes, and its header tells the command that runs it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ray_classy.config import apply_overrides, load_config
+from ray_classy.tasks import build_task
+from ray_classy.tasks.task_config import checked
+from ray_classy.trainer.preflight import preflight
+
+CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.*"))
+MODES = ["RGB", "L", "RGBA", "P", "1", "LA"]
+
+
+def header(path):
+    lines = path.read_text().splitlines()
+    return [line.removeprefix("#").strip() for line in lines[: lines.index("")]]
+
+
+def command(path):
+    """The words of the first command in the header."""
+    return shlex.split(next(line for line in header(path) if line.startswith("ray-classy ")))
+
+
+def ray_sections():
+    from ray_classy.cli.settings import ray_sections
+
+    return ray_sections()
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    """What the capital letters in a command stand for: three classes, images of mixed sizes and modes."""
+    rng = np.random.default_rng(0)
+    for folder in ("DIR", "DIR2"):
+        for label, name in enumerate(("cat", "dog", "owl")):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for index, mode in enumerate(MODES):
+                size = rng.integers(9, 90, 2)
+                pixels = rng.integers(0, 80 * (label + 1), (*size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).convert(mode).save(tmp_path / folder / name / f"{index}.png")
+    for name in ("FILES", "FILES2"):
+        files = sorted(tmp_path.glob(f"{name.replace('FILES', 'DIR')}/*/*.png"))
+        labels = [("cat", "dog", "owl").index(file.parent.name) for file in files]
+        table = pa.table({"image": [file.read_bytes() for file in files], "label": labels})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    places = {name: tmp_path / name for name in ("DIR", "DIR2")}
+    return {**places, **{name: tmp_path / f"{name}.parquet" for name in ("FILES", "FILES2")}}
+
+
+def filled(words, places):
+    return [re.sub(r"=([A-Z]+\d?)$", lambda found: f"={places[found[1]]}", word) for word in words]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_header_names_the_command_and_what_to_expect(path):
+    assert command(path)[:3] == ["ray-classy", "train", f"configs/{path.name}"]
+    assert any(line.startswith("Expected: ") for line in header(path))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_command_in_the_header_passes_the_check(path, own_data):
+    config = apply_overrides(load_config(path), filled(command(path)[3:], own_data))
+    trials = preflight(build_task(checked(config, sections=ray_sections())), world_size=2)
+    assert trials["train"].outputs == trials["test"].outputs == (10 if path.stem == "digits" else 3)
+
+
+def test_image_folder_trains_on_any_number_of_classes(own_data, tmp_path, run_local):
+    config = load_config(CONFIGS[0].parent / "image_folder.yaml")
+    folders = [f"dataset.train.image_folder={own_data['DIR']}", f"dataset.test.image_folder={own_data['DIR2']}"]
+    result = run_local(apply_overrides(config, [*folders, "num_epochs=1", "model.init_planes=4", HEAD]))
+    assert 0 <= result.metrics["test"]["accuracy"]["top_1"] <= 1
+
+
+def test_parquet_trains_on_integer_labels(own_data, run_local):
+    config = load_config(CONFIGS[0].parent / "parquet.yaml")
+    files = [f"dataset.train.files={own_data['FILES']}", f"dataset.test.files={own_data['FILES2']}"]
+    result = run_local(apply_overrides(config, [*files, "num_epochs=1", "model.init_planes=4", HEAD]))
+    assert 0 <= result.metrics["test"]["accuracy"]["top_1"] <= 1
+
+
+HEAD = "model.heads.0.in_plane=32"
+
+
+@pytest.fixture
+def run_local(tmp_path):
+    from ray_classy.trainer import LocalTrainer
+
+    return lambda config: LocalTrainer(storage_path=str(tmp_path / "runs")).train(build_task(config))

@@ -1,0 +1,42 @@
+import pickle
+
+import pytest
+
+from ray_classy import errors
+
+BUILTINS = {
+    "ConfigError": [ValueError],
+    "UnknownComponentError": [KeyError, AssertionError],
+    "RegistrationError": [ValueError],
+    "ComponentError": [ValueError, AssertionError],
+    "TaskError": [RuntimeError, AssertionError],
+    "DataError": [ValueError],
+    "CheckpointError": [RuntimeError, AssertionError],
+    "CheckpointNotFoundError": [errors.CheckpointError, FileNotFoundError],
+    "RunFolderError": [RuntimeError],
+    "ResourceError": [RuntimeError],
+    "ShippingError": [TypeError],
+    "RunError": [RuntimeError],
+}
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_error_is_caught_as_what_the_predecessor_raised(name):
+    error = getattr(errors, name)
+    assert all(issubclass(error, base) for base in [errors.RayClassyError, *BUILTINS[name]])
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_message_reads_as_it_was_written(name):
+    assert str(getattr(errors, name)("say 'this'")) == "say 'this'"
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_error_travels_between_processes(name):
+    error = pickle.loads(pickle.dumps(getattr(errors, name)("message")))
+    assert type(error).__name__ == name and str(error) == "message"
+
+
+def test_every_error_is_listed():
+    found = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert found == {*BUILTINS, "RayClassyError"} and all(name in errors.__doc__ for name in found)

@@ -1,0 +1,59 @@
+"""The examples run as a user would run them: as programs, from another folder."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ["train_with_setters.py", "train_from_config.py"]
+
+
+def run(folder, *words):
+    """The standard output of a Python program that runs in `folder`."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def top_1(output):
+    return float(re.search(r"test top-1: (0\.\d+|1\.0+)", output)[1])
+
+
+def train_own_model(folder, *more):
+    config = str(ROOT / "examples" / "my_model.yaml")
+    return json.loads(run(folder, "-m", "ray_classy", "train", config, "--json", *more))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_trains_in_one_process(script, tmp_path):
+    assert top_1(run(tmp_path, str(ROOT / "examples" / script), "--local")) > 0.9
+
+
+def test_own_model_trains_in_one_process(tmp_path):
+    assert train_own_model(tmp_path, "--local")["metrics"]["test"]["accuracy"]["top_1"] > 0.9
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_trains_on_two_workers(script, tmp_path):
+    assert top_1(run(tmp_path, str(ROOT / "examples" / script))) > 0.85
+
+
+@pytest.mark.ray
+def test_own_model_trains_on_two_workers(tmp_path):
+    assert train_own_model(tmp_path)["metrics"]["test"]["accuracy"]["top_1"] > 0.85
