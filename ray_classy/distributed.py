@@ -72,8 +72,10 @@ def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
 
 def all_reduce_mean(tensor: torch.Tensor) -> torch.Tensor:
     """Averages `tensor` over all processes, in place for floating-point tensors."""
-    return all_reduce_sum(tensor).div_(get_world_size()) if tensor.is_floating_point() else (
-        all_reduce_sum(tensor) / get_world_size()
+    return (
+        all_reduce_sum(tensor).div_(get_world_size())
+        if tensor.is_floating_point()
+        else (all_reduce_sum(tensor) / get_world_size())
     )
 
 

@@ -66,7 +66,9 @@ def _strange(value: Any, path: str = "") -> str:
 def _reason(error: Exception) -> str:
     """What torch says is wrong, without its advice to trust the file."""
     text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    return f"{type(error).__name__}: {text.splitlines()[0].partition(' was not an allowed')[0]}" if text else repr(error)
+    return (
+        f"{type(error).__name__}: {text.splitlines()[0].partition(' was not an allowed')[0]}" if text else repr(error)
+    )
 
 
 def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
@@ -83,9 +85,7 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     if storage is None:
         folder, _, name = path.rpartition("/") if is_url(path) else (os.path.dirname(path) or ".", "", path)
         storage, name = Storage(folder), os.path.basename(path.rstrip("/")) if not is_url(path) else name
-        if not is_url(path) and os.path.isdir(path):
-            storage, name = Storage(path), CHECKPOINT_FILE
-        elif is_url(path) and not name.endswith(".torch"):
+        if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(".torch")):
             storage, name = Storage(path), CHECKPOINT_FILE
     else:
         name = path

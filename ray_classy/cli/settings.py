@@ -86,9 +86,7 @@ def ray_sections() -> Keys:
     """What the check knows of the reserved keys of a config."""
     from ray_classy.trainer.ray_config import ray_keys
 
-    # Ray annotates it as any dict.
-    resources = Key(dict[str, float] | None, None)
-    return {"ray": Key({**ray_keys(), "resources_per_worker": resources}, {})}
+    return {"ray": Key(ray_keys(), {})}
 
 
 def settings_of(given: Given) -> Settings:

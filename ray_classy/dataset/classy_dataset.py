@@ -56,7 +56,9 @@ class ClassyDataset:
         num_samples: int | None = None,
     ) -> None:
         if type(batchsize_per_replica) is not int or batchsize_per_replica < 1:
-            raise ComponentError(f"batchsize_per_replica must be an integer of at least 1, not {batchsize_per_replica!r}")
+            raise ComponentError(
+                f"batchsize_per_replica must be an integer of at least 1, not {batchsize_per_replica!r}"
+            )
         if type(shuffle) is not bool:
             raise ComponentError(f"shuffle must be true or false, not {shuffle!r}")
         if num_samples is not None and (type(num_samples) is not int or num_samples < 1):

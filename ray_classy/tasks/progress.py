@@ -97,4 +97,6 @@ class LossLog(Sequence[float]):
             table[1, step] = rows
         all_reduce_sum(table)
         self._rows = table[1].tolist()
-        self._values = [total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), self._rows, strict=True)]
+        self._values = [
+            total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), self._rows, strict=True)
+        ]

@@ -30,9 +30,7 @@ class LocalTrainer(ClassyTrainer):
         resume: the folder of an earlier run to go on with, in place of the other two.
     """
 
-    def __init__(
-        self, storage_path: str | None = None, name: str | None = None, resume: str | None = None
-    ) -> None:
+    def __init__(self, storage_path: str | None = None, name: str | None = None, resume: str | None = None) -> None:
         self.storage_path = storage_path
         self.name = name
         self.resume = resume
@@ -66,6 +64,8 @@ def opened_run(
             yield run
         except BaseException as error:
             run.finish("failed", error=f"{type(error).__name__}: {error}")
+            if not resume:
+                run.remove_if_unused()
             raise
         run.finish("finished")
     finally:

@@ -49,6 +49,8 @@ def ray_keys() -> Keys:
     keys: Keys = {"address": Key(str | None, None)}
     for cls in _CLASSES:
         keys.update(_fields(cls))
+    # Ray's annotation leaves open what the mapping holds.
+    keys["resources_per_worker"] = Key(dict[str, float] | None, None)
     return keys
 
 

@@ -14,6 +14,7 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import ComponentError, RayClassyError, RunError
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
@@ -23,7 +24,7 @@ from ray_classy.trainer.local_trainer import opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
-from ray_classy.trainer.ray_config import ray_configs
+from ray_classy.trainer.ray_config import ray_configs, ray_keys
 from ray_classy.trainer.ray_worker import train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import RunFolder
@@ -96,7 +97,9 @@ class RayTrainer(ClassyTrainer):
 
     def _settings(self, task: ClassyTask) -> tuple[ScalingConfig, RunConfig, str | None]:
         """What was given, filled up from the task's config."""
-        section = dict((getattr(task, "_config", None) or {}).get("ray") or {})
+        config = getattr(task, "_config", None) or {}
+        section = dict(config.get("ray") or {})
+        raise_problems(problems_in(section, ray_keys(), ("ray",)), config)
         address = section.pop("address", None)
         configured = ray_configs(section)
         scaling = self.scaling_config or configured["scaling_config"]

@@ -31,11 +31,8 @@ class RaySession(FolderSession):
         kept = None
         if checkpoint is not None and is_primary():
             # The checkpoint lies in the run folder already, which is where Ray would put it.
-            filesystem, path = (
-                ray.train.get_context().get_storage().storage_filesystem,
-                self.run.storage.join(checkpoint),
-            )
-            kept = ray.train.Checkpoint(path, None if self.run.storage.local else filesystem)
+            storage = ray.train.get_context().get_storage()
+            kept = ray.train.Checkpoint(f"{storage.experiment_fs_path}/{checkpoint}", storage.storage_filesystem)
         ray.train.report(
             dotted(metrics),
             checkpoint=kept,

@@ -1,11 +1,11 @@
 """The folder of a run.
 
-    config.yaml            the resolved config, if the task was built from one
-    run.json               command, seed, versions, and how the run ended
-    metrics.jsonl          one line per phase, as it happens
-    log.txt                what rank 0 logged
-    lease.json             who holds the folder
-    epoch_0003-step_000690/checkpoint.torch
+config.yaml            the resolved config, if the task was built from one
+run.json               command, seed, versions, and how the run ended
+metrics.jsonl          one line per phase, as it happens
+log.txt                what rank 0 logged
+lease.json             who holds the folder
+epoch_0003-step_000690/checkpoint.torch
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import sys
 import time
 from typing import Any
@@ -164,6 +165,12 @@ class RunFolder:
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished" or "failed"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
+
+    def remove_if_unused(self) -> None:
+        """Removes the folder of a run in which nothing happened, so that its name is free again."""
+        if self.storage.local and not self.storage.exists(LOG_FILE):
+            self.release()
+            shutil.rmtree(self.path)
 
     def _write_facts(self, run: dict[str, Any]) -> None:
         self.storage.write(RUN_FILE, (json.dumps(run, indent=2, default=str) + "\n").encode())

@@ -113,7 +113,12 @@ def test_storage_that_another_node_does_not_see_is_refused(tmp_path):
     program = os.path.join(os.path.dirname(sys.executable), "ray")
     try:
         head = ray_command(
-            "start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--dashboard-agent-listen-port=0"
+            "start",
+            "--head",
+            f"--port={port}",
+            "--num-cpus=1",
+            "--include-dashboard=false",
+            "--dashboard-agent-listen-port=0",
         )
         assert head.returncode == 0, head.stderr
         join = f"mount -t tmpfs none {storage} && {program} start --address=127.0.0.1:{port} --num-cpus=1"

@@ -49,9 +49,7 @@ def id_task(folder, train_rows=101, test_rows=37, batch=8, epochs=2, cls=Classif
 
 
 def weights(state):
-    return {
-        name: value for name, value in state["classy_state_dict"]["base_model"]["model"]["trunk"].items()
-    }
+    return {name: value for name, value in state["classy_state_dict"]["base_model"]["model"]["trunk"].items()}
 
 
 def same_weights(first, second):
@@ -115,7 +113,11 @@ def test_two_runs_with_one_seed_are_equal(digits_run, tmp_path):
 
 def test_evaluation_counts_the_same_on_any_number_of_workers(digits_run, tmp_path):
     result, _ = digits_run
-    runs = [LocalTrainer(str(tmp_path / "local")).train(digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint))]
+    runs = [
+        LocalTrainer(str(tmp_path / "local")).train(
+            digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint)
+        )
+    ]
     runs += [on_ray(tmp_path, 3).train(digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint))]
     metrics = [run.metrics["test"] for run in runs] + [result.metrics["test"]]
     assert len({round(each["accuracy"]["top_1"] * 359, 6) for each in metrics}) == 1
@@ -224,9 +226,7 @@ def kill_driver_in_phase(phase, tmp_path):
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize(
-    "phase", [2, pytest.param(0, marks=pytest.mark.full), pytest.param(4, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize("phase", [2, pytest.param(0, marks=pytest.mark.full), pytest.param(4, marks=pytest.mark.full)])
 def test_a_run_whose_driver_was_killed_is_resumed_to_equal_weights(digits_run, tmp_path, phase):
     result, _ = digits_run
     run = kill_driver_in_phase(phase, tmp_path)

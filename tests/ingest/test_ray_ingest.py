@@ -1,0 +1,117 @@
+"""Datasets in Ray Data's hands, on the shared cluster."""
+
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ray_classy.errors import DataError
+from ray_classy.tasks import build_task
+from ray_classy.trainer import LocalTrainer, RayTrainer
+
+pytestmark = pytest.mark.ray
+
+
+def scaling(workers=2):
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(num_workers=workers)
+
+
+def image_folder(folder, classes=("cat", "dog"), each=6):
+    """Images of mixed sizes and modes, a colour per class."""
+    for number, name in enumerate(classes):
+        os.makedirs(folder / name)
+        for index in range(each):
+            mode = ("RGB", "L", "P", "RGBA", "CMYK", "1")[index % 6]
+            image = Image.new("RGB", (20 + index, 30 - index), (200 * number, 100, 255 - 200 * number)).convert(mode)
+            image.save(folder / name / f"{index}.{'jpg' if mode in ('RGB', 'L', 'CMYK') else 'png'}")
+    return str(folder)
+
+
+def folder_config(train, test, **dataset):
+    shape = [{"name": "Resize", "size": [16, 16]}, {"name": "ToTensor"}]
+    common = {
+        "name": "image_path",
+        "batchsize_per_replica": 4,
+        "transforms": [{"name": "apply_transform_to_key", "key": "input", "transforms": shape}],
+        **dataset,
+    }
+    return {
+        "name": "classification_task",
+        "num_epochs": 2,
+        "dataset": {
+            "train": {**common, "image_folder": train, "use_shuffle": True},
+            "test": {**common, "image_folder": test, "use_shuffle": False},
+        },
+        "model": {"name": "mlp", "input_dim": 768, "output_dim": 2, "hidden_dims": [8]},
+        "loss": {"name": "CrossEntropyLoss"},
+        "meters": {"accuracy": {"topk": [1]}},
+        "optimizer": {"name": "sgd", "lr": 0.05},
+    }
+
+
+def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path, monkeypatch):
+    from ray_classy.dataset.rows import ParquetRows, RowDataset
+    from ray_classy.ingest import ray_ingest
+
+    files = []
+    for number in range(3):
+        files.append(str(tmp_path / f"{number}.parquet"))
+        table = pa.table({"image": [bytes([number, i]) for i in range(50)], "label": [number * 50 + i for i in range(50)]})
+        pq.write_table(table, files[-1], row_group_size=7)
+    monkeypatch.setattr(ray_ingest, "_READ_ON_DRIVER_BYTES", 0)
+
+    class Dataset:
+        dataset = RowDataset(ParquetRows(files, ["image", "label"]), dict)
+
+    read = ray_ingest.ray_dataset(Dataset())
+    rows = ray_ingest._shard(read).rows()
+    assert len(rows) == 150
+    assert [row["label"] for row in rows.take(range(150))] == list(range(150))
+    assert rows.take([57])[0]["image"] == bytes([1, 7])
+
+
+def test_an_image_folder_of_mixed_sizes_and_modes_trains_on_two_workers(ray_cluster, tmp_path):
+    train, test = image_folder(tmp_path / "train"), image_folder(tmp_path / "test", each=3)
+    result = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(folder_config(train, test)))
+    local = LocalTrainer(str(tmp_path / "local"))
+    config = {**folder_config(train, test), "test_only": True, "num_epochs": 1, "checkpoint": result.checkpoint}
+    alone = local.train(build_task(config)).metrics["test"]
+    assert alone["accuracy"] == result.metrics["test"]["accuracy"]
+    assert alone["loss"] == pytest.approx(result.metrics["test"]["loss"], rel=1e-6)
+
+
+def test_a_file_that_is_no_image_stops_the_run_with_its_path(ray_cluster, tmp_path):
+    train = image_folder(tmp_path / "train")
+    (tmp_path / "train" / "dog" / "9.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"dog/9\.jpg"):
+        RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(folder_config(train, train)))
+
+
+def test_files_that_are_no_images_are_left_out_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
+    train = image_folder(tmp_path / "train")
+    for name in ("7.jpg", "8.jpg", "9.jpg"):
+        (tmp_path / "train" / "dog" / name).write_bytes(b"no image")
+    config = folder_config(train, train, max_bad_rows=3, num_workers=2)
+    result = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(config))
+    assert [line["bad_rows"] for line in result.metrics_history] == [3, 3, 3, 3]
+
+
+def test_a_dataset_that_cannot_describe_itself_runs_through_loading_processes(ray_cluster, tmp_path):
+    synthetic = {
+        "name": "synthetic_image",
+        "crop_size": 16,
+        "class_ratio": 0.5,
+        "num_samples": 37,
+        "seed": 0,
+        "batchsize_per_replica": 5,
+        "num_workers": 1,
+        "transforms": [{"name": "apply_transform_to_key", "key": "input", "transforms": [{"name": "ToTensor"}]}],
+    }
+    config = folder_config("unused", "unused")
+    config["dataset"] = {"train": {**synthetic, "use_shuffle": True}, "test": {**synthetic, "use_shuffle": False}}
+    result = RayTrainer(scaling(), storage_path=f"file://{tmp_path}/runs").train(build_task({**config, "num_epochs": 1}))
+    assert (result.metrics["test"]["accuracy"]["top_1"] * 37) % 1 == pytest.approx(0, abs=1e-9)
