@@ -36,6 +36,7 @@ $(STAMP): setup.cfg setup.py
 
 demo: $(STAMP)
 	@$(BIN)/ray-classy train configs/digits.yaml
+	@echo "" && echo "before these commands: . $(BIN)/activate"
 
 test: $(STAMP)
 	$(PYTEST)

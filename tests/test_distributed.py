@@ -34,21 +34,25 @@ def test_collectives_on_two_ranks():
     first, second = run_ranks(2, work)
     assert (first.pop("rank"), second.pop("rank")) == (0, 1)
     assert (first.pop("primary"), second.pop("primary")) == (True, False)
-    assert first == second == {
-        "world": 2,
-        "many": True,
-        "sum": [1.0, 2.0],
-        "mean": [0.5, 1.0],
-        "whole mean": [0.5],
-        "min": [0.0, 1.0],
-        "max": [1.0, 1.0],
-        "broadcast": [0.0, 1.0],
-        "object": {"from": 0.0},
-        "objects": [0.0, 1.0],
-        "tensors": [[0.0], [1.0]],
-        "concatenated": [0.0, 1.0, 1.0, 1.0],
-        "strided": [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]],
-    }
+    assert (
+        first
+        == second
+        == {
+            "world": 2,
+            "many": True,
+            "sum": [1.0, 2.0],
+            "mean": [0.5, 1.0],
+            "whole mean": [0.5],
+            "min": [0.0, 1.0],
+            "max": [1.0, 1.0],
+            "broadcast": [0.0, 1.0],
+            "object": {"from": 0.0},
+            "objects": [0.0, 1.0],
+            "tensors": [[0.0], [1.0]],
+            "concatenated": [0.0, 1.0, 1.0, 1.0],
+            "strided": [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]],
+        }
+    )
 
 
 def test_one_process_needs_no_group():
@@ -65,7 +69,7 @@ def failing():
 
 
 def test_rank_that_fails_alone_ends_the_others():
-    with pytest.raises(RuntimeError, match="rank [01] failed"):
+    with pytest.raises(RuntimeError, match=r"rank [01] failed"):
         run_ranks(2, failing)
 
 

@@ -59,7 +59,7 @@ def _strange(value: Any, path: str = "") -> str:
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         return next(filter(None, (_strange(item, f"{path}.{key}" if path else str(key)) for key, item in items)), "")
-    known = (torch.Tensor, torch.dtype, torch.device, bool, int, float, complex, str, bytes, type(None))
+    known = (torch.dtype, torch.device, bool, int, float, complex, str, bytes, type(None))
     return "" if type(value) in known or isinstance(value, torch.Tensor) else f"{path} is a {type(value).__qualname__}"
 
 

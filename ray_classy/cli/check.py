@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray_classy.cli.given import Given
@@ -44,7 +44,7 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     trials = preflight(task, settings.world_size, settings.on_gpu)
     data: dict[str, Any] = {
         "config": settings.file,
-        "resolved": dump_yaml(_resolved(settings)),
+        "resolved": dump_yaml(_resolved(getattr(task, "_config", None) or settings.config)),
         "former_keys": [dotted(path) for path, _ in former],
     }
     lines = [
@@ -58,11 +58,11 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     return data, [*lines, f"runs in: {short(settings.storage_path)}", f"cluster: {_cluster_line(data['cluster'])}"]
 
 
-def _resolved(settings: Settings) -> dict[str, Any]:
+def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the defaults of all keys; of Ray's, those that say something."""
     keys = {name: key for name, key in ray_sections()["ray"].annotation.items() if key.default is not None}
     ray = {**RESERVED, "ray": RESERVED["ray"]._replace(annotation=keys)}
-    return resolve(settings.config, TASK_REGISTRY, sections=ray)
+    return resolve(config, TASK_REGISTRY, sections=ray)
 
 
 def _phases(task: ClassificationTask) -> dict[str, int]:

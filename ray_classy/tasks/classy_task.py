@@ -137,8 +137,7 @@ def build_task(config: Mapping[str, Any]) -> ClassyTask:
     The config is checked first, as a whole; it is never written to. Modules named under `imports` are imported.
 
     Raises:
-        ConfigError: the config has mistakes; the message lists them all.
-        UnknownComponentError: no task has that name.
+        ConfigError: the config has mistakes, an unknown name among them; the message lists them all.
     """
     from ray_classy.tasks.task_config import checked
 

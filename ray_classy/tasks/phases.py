@@ -41,6 +41,24 @@ def build_phases(
     return phases
 
 
+def position(phases: list[dict[str, bool]], train_phase_idx: int, train: bool) -> int:
+    """Where in its phases a run stands whose earlier phases may have been laid out otherwise.
+
+    Args:
+        phases: of the run as it is now.
+        train_phase_idx: the train phase that ended last, counted from 0; -1 if none did.
+        train: whether nothing came after it; otherwise its test phase is over as well.
+    """
+    trained = [index for index, phase in enumerate(phases) if phase["train"]]
+    if train_phase_idx < 0 or not trained:
+        return -1
+    if train_phase_idx >= len(trained):
+        return len(phases) - 1
+    index = trained[train_phase_idx]
+    tested = not train and index + 1 < len(phases) and not phases[index + 1]["train"]
+    return index + tested
+
+
 def ends_round(phases: list[dict[str, bool]], phase_idx: int) -> bool:
     """Whether a phase ends a round: a train phase and the test phase after it, if there is one."""
     following = phase_idx + 1

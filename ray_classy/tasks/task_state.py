@@ -15,6 +15,7 @@ from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, T
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
+from ray_classy.tasks.phases import position
 from ray_classy.tasks.progress import LossLog
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
         return
     task.phases = task.phases or task._build_phases()
     task.train = state["train"]
-    task.phase_idx = state["phase_idx"]
     task.train_phase_idx = state["train_phase_idx"]
+    task.phase_idx = position(task.phases, task.train_phase_idx, state["train"])
     task.num_updates = state["num_updates"]
     task.num_train_steps = state.get("num_train_steps", 0)
     task.losses = LossLog(state["losses"])

@@ -91,8 +91,9 @@ def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDat
         raise DataError(f"phases_per_epoch is {parts}, but the train dataset has {rows} rows; lower it")
     if phase_type == "train" and getattr(dataset, "drop_last", False) and rows // parts < batch:
         raise DataError(
-            f"the {rows // parts} rows of a train phase do not fill one global batch of {batch} ({batch // world_size} x "
-            f"{world_size} workers) and drop_last is set: lower batchsize_per_replica, or set drop_last to false"
+            f"the {rows // parts} rows of a train phase do not fill one global batch of {batch} "
+            f"({batch // world_size} x {world_size} workers) and drop_last is set: lower batchsize_per_replica, or set "
+            f"drop_last to false"
         )
     sample = _first_sample(phase_type, dataset, task.seed)
     with host_rng_kept(), torch.no_grad():
@@ -150,7 +151,7 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
         output = task.compute_model(sample)
         step = "loss"
         loss = task.compute_loss(output, sample)
-        if loss.numel() != 1:
+        if loss.numel() != 1 or getattr(task.base_loss, "reduction", "mean") == "none":  # one row hides it
             raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
         step = "meters"
         for meter in task.meters:
@@ -190,8 +191,8 @@ def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise DataError(
-            f"row {bad[0]} of the {phase_type} dataset has label {labels[bad[0]]}, but the model has {classes} outputs, "
-            f"so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
+            f"row {bad[0]} of the {phase_type} dataset has label {labels[bad[0]]}, but the model has {classes} "
+            f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range)"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -59,8 +60,8 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
                 ray.init("local", include_dashboard=False, **quiet)
             else:
                 _check_address(address)
-                code = stack.enter_context(staged_code())
-                ray.init(address, runtime_env={"working_dir": code}, **quiet)
+                env = {} if _job_has_code() else {"working_dir": stack.enter_context(staged_code())}
+                ray.init(address, runtime_env=env, **quiet)
             stack.callback(ray.shutdown)
         if not verbose:
             stack.enter_context(_quiet_loggers())
@@ -91,6 +92,12 @@ def _quiet_loggers() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _job_has_code() -> bool:
+    """Whether this driver is a submitted job whose code Ray has shipped already, as its working directory."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return "working_dir" in (job.get("runtime_env") or {})
 
 
 def _check_address(address: str) -> None:

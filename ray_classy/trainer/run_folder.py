@@ -194,10 +194,16 @@ class RunFolder:
         check_token(self.storage, self.token)
         self.storage.append(METRICS_FILE, json.dumps(line) + "\n")
 
-    def keep_metrics_until(self, phase_idx: int) -> None:
-        """Drops the lines of phases after `phase_idx`, which are about to be run again."""
+    def keep_metrics_until(self, epoch: int, tested: bool) -> None:
+        """Drops the lines of phases that are about to be run again.
+
+        Args:
+            epoch: the last train phase that is over, counted from 1; 0 drops all.
+            tested: whether the test phase after it is over as well.
+        """
         lines = self.metrics()
-        kept = [line for line in lines if line["phase_idx"] <= phase_idx]
+        last = (epoch, tested)
+        kept = [line for line in lines if epoch and (line["epoch"], line["phase_type"] == "test") <= last]
         if lines or self.storage.exists(METRICS_FILE):
             self.storage.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
 

@@ -47,14 +47,15 @@ class FolderSession(Session):
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
         names = broadcast_object(self.run.checkpoints() if is_primary() else None)
-        phase_idx = -1
+        epoch, tested = 0, False
         if names:
             content = self.run.load_checkpoint(names[-1])
             task._set_checkpoint_dict(content)
-            phase_idx = content["classy_state_dict"]["phase_idx"]
+            state = content["classy_state_dict"]
+            epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             _log.info("going on from %s", self.run.storage.join(names[-1]))
         if is_primary():
-            self.run.keep_metrics_until(phase_idx)
+            self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
         self._phase_began = time.time()

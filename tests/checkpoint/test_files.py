@@ -99,7 +99,9 @@ def test_cut_off(tmp_path, keep):
         load_checkpoint(str(tmp_path / "cut.torch"))
 
 
-@pytest.mark.parametrize("data", [b"hello", b"PK\x03\x04hello", b"\x80\x02}q\x00.", b"\x80\x04junk", bytes(range(256)) * 9])
+@pytest.mark.parametrize(
+    "data", [b"hello", b"PK\x03\x04hello", b"\x80\x02}q\x00.", b"\x80\x04junk", bytes(range(256)) * 9]
+)
 def test_what_is_no_checkpoint(tmp_path, data):
     (tmp_path / "x.torch").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"x\.torch"):

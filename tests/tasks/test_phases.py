@@ -1,7 +1,7 @@
 import pytest
 
 from ray_classy.errors import TaskError
-from ray_classy.tasks.phases import build_phases, ends_round
+from ray_classy.tasks.phases import build_phases, ends_round, position
 from tests.helpers import RecordingHook, make_task, train
 
 
@@ -82,3 +82,12 @@ def test_parts_of_an_epoch_cover_it():
 def test_no_epoch_is_no_phase():
     task = train(make_task(epochs=0))
     assert task.phases == [] and task.done_training() and task.where == 0.0
+
+
+@pytest.mark.parametrize(
+    ("period", "train_phase_idx", "train", "expected"),
+    [(1, -1, True, -1), (1, 0, True, 0), (1, 0, False, 1), (4, 0, False, 0), (4, 3, True, 3), (4, 3, False, 4), (4, 9, False, 9)],
+)
+def test_position_in_phases_that_were_laid_out_otherwise_before(period, train_phase_idx, train, expected):
+    phases = build_phases(8, test_phase_period=period)
+    assert position(phases, train_phase_idx, train) == expected

@@ -12,7 +12,9 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 def test_bfloat16_trains_on_the_cpu():
     hook = RecordingHook(lambda task: task.last_batch and task.last_batch.output.dtype)
-    task = make_task(train=64, batch=8, epochs=6, hooks=[hook]).set_amp_args({"amp_type": "pytorch", "dtype": "bfloat16"})
+    task = make_task(train=64, batch=8, epochs=6, hooks=[hook]).set_amp_args(
+        {"amp_type": "pytorch", "dtype": "bfloat16"}
+    )
     first = RecordingHook(lambda task: task.losses.mean() if len(task.losses) else None)
     first.name = lambda: "first"
     train(task.set_hooks([hook, first]))

@@ -39,8 +39,15 @@ def flat(task):
 
 
 def outcome(task):
-    return {"weights": flat(task), "losses": list(task.losses), "loss": task.losses.mean(), "meter": task.meters[0].value, "where": task.where,
-            "counts": task.meters[0]._total.tolist(), "num_updates": task.num_updates}  # fmt: skip
+    return {
+        "weights": flat(task),
+        "losses": list(task.losses),
+        "loss": task.losses.mean(),
+        "meter": task.meters[0].value,
+        "counts": task.meters[0]._total.tolist(),
+        "where": task.where,
+        "num_updates": task.num_updates,
+    }
 
 
 def buffers(mode):
@@ -62,7 +69,9 @@ def work(folder):
     tested = make_task(**{**options(12), "test": 1}).set_test_only(True)
     result = DistributedTrainer(folder, "tested").train(tested)
     done["test only"] = {**outcome(tested), "metrics": result.metrics}
-    done["fp16 gradients"] = outcome(train(make_task(train=12, batch=2).set_distributed_options(fp16_grad_compress=True)))
+    done["fp16 gradients"] = outcome(
+        train(make_task(train=12, batch=2).set_distributed_options(fp16_grad_compress=True))
+    )
     for mode in BroadcastBuffersMode:
         done[mode.name] = buffers(mode)
     hook = CheckpointHook(os.path.join(folder, "published"))

@@ -41,7 +41,9 @@ def test_state_carries_weights_counters_and_losses(trained):
 def test_state_restores_momentum_but_no_option(trained):
     task = resumed(checkpoint(trained), momentum=0.9, lr=0.7, weight_decay=0.3, epochs=2)
     theirs, ours = trained.optimizer.optimizer.state_dict(), task.optimizer.optimizer.state_dict()
-    assert all(torch.equal(ours["state"][i]["momentum_buffer"], theirs["state"][i]["momentum_buffer"]) for i in range(4))
+    assert all(
+        torch.equal(ours["state"][i]["momentum_buffer"], theirs["state"][i]["momentum_buffer"]) for i in range(4)
+    )
     assert task.optimizer.options_view.lr == 0.7 and task.optimizer.options_view.weight_decay == 0.3
 
 
@@ -114,7 +116,7 @@ def test_other_model_is_taken_as_far_as_it_fits_without_strict(trained):
 
 def test_other_optimizer_is_refused(trained):
     task = make_task(epochs=2).set_optimizer(build_optimizer({"name": "adam", "lr": 0.1}))
-    with pytest.raises(CheckpointError, match="SGD.*Adam"):
+    with pytest.raises(CheckpointError, match=r"SGD.*Adam"):
         task._set_checkpoint_dict(checkpoint(trained)).prepare()
 
 

@@ -51,7 +51,9 @@ def test_simulated_batch_below_the_real_one(simulated):
 def test_sum_loss_is_averaged_over_a_group():
     task = make_task(train=8, test=None, batch=4, dtype=DOUBLE, lr=0.01).set_simulated_global_batchsize(8)
     task.set_loss(nn.CrossEntropyLoss(reduction="sum"))
-    other = make_task(train=8, test=None, batch=8, dtype=DOUBLE, lr=0.005).set_loss(nn.CrossEntropyLoss(reduction="sum"))
+    other = make_task(train=8, test=None, batch=8, dtype=DOUBLE, lr=0.005).set_loss(
+        nn.CrossEntropyLoss(reduction="sum")
+    )
     assert close(train(task), train(other))
 
 

@@ -1,0 +1,55 @@
+import io
+import logging
+import sys
+
+from ray_classy.trainer.logs import followed, logged_to, shown
+from ray_classy.trainer.run_folder import RunFolder
+
+_log = logging.getLogger("ray_classy.test")
+
+
+def test_lines_go_into_the_run(tmp_path):
+    run = RunFolder(str(tmp_path))
+    with logged_to(run):
+        _log.info("inside")
+        _log.debug("too fine")
+    _log.info("outside")
+    text = (tmp_path / "log.txt").read_text()
+    assert text.endswith("  inside\n") and text.count("\n") == 1
+
+
+def test_level_is_put_back(tmp_path):
+    before = logging.getLogger("ray_classy").level
+    with logged_to(RunFolder(str(tmp_path))):
+        pass
+    assert logging.getLogger("ray_classy").level == before
+
+
+def test_log_that_cannot_be_written_does_not_stop_the_run(tmp_path, capsys):
+    with logged_to(RunFolder(str(tmp_path / "gone"))):
+        _log.info("lost")
+    assert "Logging error" in capsys.readouterr().err
+
+
+def test_shown_on_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with shown():
+        _log.info("hello")
+    assert capsys.readouterr().err.endswith("  hello\n")
+
+
+def test_program_with_logging_of_its_own_is_left_alone(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    with shown():
+        _log.info("hello")
+    assert stream.getvalue() == ""
+
+
+def test_followed_shows_what_is_added(tmp_path, capsys):
+    run = RunFolder(str(tmp_path))
+    run.log("before")
+    with followed(run, seconds=0.01):
+        run.log("during")
+    assert capsys.readouterr().err == "during\n"

@@ -1,0 +1,163 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.errors import CheckpointError, DataError, TaskError
+from ray_classy.meters import AccuracyMeter
+from ray_classy.models import ClassyModel
+from ray_classy.tasks import ClassificationTask
+from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer.preflight import preflight
+from tests.helpers import equal_weights, linear_model, make_task, vectors, weights
+
+
+def with_labels(task, labels, phase_type="train", classes=None):
+    dataset = task.datasets[phase_type]
+    dataset.labels = lambda: np.asarray(labels)
+    dataset.classes = classes
+    return task
+
+
+def refused(task, error, match, **options):
+    with pytest.raises(error, match=match):
+        preflight(task, **options)
+
+
+def test_good_task_passes_and_stays_as_it_was():
+    task = make_task(batch_norm=True, dropout=0.5)
+    before, training, state = weights(task), task.base_model.training, torch.get_rng_state()
+    preflight(task)
+    assert equal_weights(before, weights(task)) and task.base_model.training is training and task.train
+    assert torch.equal(state, torch.get_rng_state()) and task.phase_idx == -1 and task.optimizer.optimizer is None
+
+
+def test_fewer_outputs_than_classes():
+    names = [f"class {i}" for i in range(12)]
+    refused(with_labels(make_task(), [0], classes=names), DataError, "12 classes, but the model has 4 outputs")
+
+
+@pytest.mark.parametrize("label", [4, -1])
+def test_label_out_of_range(label):
+    refused(with_labels(make_task(), [0, 3, label, 9]), DataError, rf"row 2 .* label {label}.* \[0, 4\)")
+
+
+def test_empty_dataset():
+    refused(make_task(train=0), DataError, "train dataset has no rows")
+
+
+def test_empty_test_dataset():
+    refused(make_task(test=0), DataError, "test dataset has no rows")
+
+
+def test_sample_without_target():
+    task = make_task(transform=lambda sample: {"input": sample["input"]})
+    refused(task, TaskError, r"`input` and `target`, not \['input'\]")
+
+
+def test_sample_that_is_no_dict():
+    refused(make_task(transform=lambda sample: (1, 2)), TaskError, "tuple.*tuple_to_map")
+
+
+def test_sample_that_makes_no_batch():
+    refused(make_task(transform=lambda sample: {**sample, "input": object()}), TaskError, "batch.*ToTensor")
+
+
+def test_model_that_does_not_fit_the_input():
+    task = make_task().set_model(ClassyModel.from_model(nn.Linear(5, 4)))
+    refused(task, TaskError, r"the model cannot take a row of the train dataset \(input \(1, 6\)")
+
+
+def test_loss_that_does_not_fit():
+    refused(make_task().set_loss(nn.BCEWithLogitsLoss()), TaskError, "the loss cannot take")
+
+
+def test_loss_without_reduction():
+    refused(make_task().set_loss(nn.CrossEntropyLoss(reduction="none")), TaskError, "one number")
+
+
+def test_loss_that_wants_mixed_targets():
+    task = make_task(test=None, transform=lambda sample: {**sample, "input": sample["input"].reshape(1, 2, 3)})
+    model = nn.Sequential(nn.Flatten(), linear_model().model)
+    task.set_model(ClassyModel.from_model(model)).set_loss(nn.BCEWithLogitsLoss())
+    preflight(task.set_mixup_transform(MixupTransform(1.0, num_classes=4)))
+
+
+def test_meter_that_does_not_fit():
+    refused(make_task().set_meters([AccuracyMeter([5])]), ValueError, r"topk \[5\]")
+
+
+def test_classes_that_differ():
+    task = with_labels(with_labels(make_task(), [0], classes=["a", "b"]), [0], "test", classes=["a", "c"])
+    refused(task, DataError, r"only in train: \['b'\], only in test: \['c'\]")
+
+
+def test_drop_last_that_leaves_nothing():
+    task = make_task(train=10, batch=4)
+    task.datasets["train"].drop_last = True
+    preflight(task, world_size=2)
+    refused(task, DataError, "drop_last", world_size=3)
+
+
+def test_drop_last_that_leaves_nothing_of_a_part():
+    task = make_task(train=10, batch=4)
+    task.datasets["train"].drop_last, task.datasets["train"].phases_per_epoch = True, 3
+    refused(task, DataError, "drop_last")
+
+
+@pytest.mark.parametrize("part", ["base_model", "base_loss", "optimizer"])
+def test_missing_part(part):
+    task = make_task()
+    setattr(task, part, None)
+    refused(task, TaskError, f"no {part.removeprefix('base_')}; call set_")
+
+
+def test_missing_dataset():
+    refused(make_task(train=None), TaskError, r"dataset\.train")
+
+
+def test_first_row_that_is_bad():
+    def bad(sample):
+        raise DataError("cat.png is no image")
+
+    refused(make_task(transform=bad), DataError, r"cat\.png")
+
+
+def test_gpu_that_is_not_there():
+    refused(make_task().set_use_gpu(True), TaskError, "use_gpu", on_gpu=False)
+
+
+def test_accumulation_that_does_not_fit_the_number_of_workers():
+    task = make_task(batch=4).set_simulated_global_batchsize(12)
+    preflight(task)
+    refused(task, ValueError, "simulated_global_batchsize 12", world_size=2)
+
+
+def test_checkpoint_that_does_not_fit():
+    other = make_task(batch_norm=True)
+    content = {"classy_state_dict": {"base_model": other.base_model.get_classy_state()}}
+    refused(make_task()._set_checkpoint_dict(content), CheckpointError, "does not fit")
+
+
+def test_nothing_is_made_for_a_refused_task(tmp_path):
+    with pytest.raises(DataError):
+        LocalTrainer(str(tmp_path / "runs")).train(make_task(train=0))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_model_is_tried_without_labels_in_memory():
+    task = make_task()
+    copied = copy.deepcopy(task.datasets["train"])
+    preflight(task.set_dataset(copied, "train"))
+
+
+def test_task_of_a_subclass_is_tried_through_its_methods():
+    class Own(ClassificationTask):
+        def compute_model(self, sample):
+            return self.model(sample["input"][..., :6])
+
+    task = make_task(cls=Own)
+    preflight(task.set_dataset(vectors(8, transform=lambda s: {**s, "input": torch.cat([s["input"]] * 2)}), "train"))

@@ -1,0 +1,135 @@
+import json
+import os
+
+import pytest
+import torch
+from pyarrow import fs
+
+from ray_classy.errors import CheckpointError, RunFolderError
+from ray_classy.trainer.run_folder import RunFolder
+
+CONTENT = {"input_args": None, "classy_state_dict": {"phase_idx": 1}}
+
+
+@pytest.fixture(params=["local", "arrow"])
+def run(request, tmp_path):
+    filesystem = fs.LocalFileSystem() if request.param == "arrow" else None
+    made = RunFolder.create(str(tmp_path), "r", filesystem)
+    made.describe("name: x\n", seed=3)
+    yield made
+    made.release()
+
+
+def test_run_has_a_name_of_its_own(tmp_path):
+    runs = [RunFolder.create(str(tmp_path), None) for _ in range(3)]
+    assert len({run.name for run in runs}) == 3
+    for run in runs:
+        run.release()
+
+
+def test_default_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder.create(None, "r")
+    assert run.path == str(tmp_path / "runs" / "r")
+    run.release()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".", ".."])
+def test_impossible_name(tmp_path, name):
+    with pytest.raises(RunFolderError, match="cannot be one"):
+        RunFolder.create(str(tmp_path), name)
+
+
+def test_name_that_is_taken(run):
+    with pytest.raises(RunFolderError, match="--resume"):
+        RunFolder.create(os.path.dirname(run.path), "r", run.storage._filesystem)
+
+
+def test_storage_path_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="is a file; give a folder"):
+        RunFolder.create(str(tmp_path / "file"), "r")
+
+
+def test_storage_path_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot make"):
+        RunFolder.create(str(tmp_path / "file" / "runs"), "r")
+
+
+def test_what_is_run_is_written_down(run):
+    run.finish("finished")
+    facts = run.facts()
+    assert (
+        facts["seed"] == 3 and facts["status"] == "finished" and facts["name"] == "r" and facts["starts"][0]["command"]
+    )
+    assert run.storage.read("config.yaml") == b"name: x\n"
+
+
+def test_every_start_is_noted(run):
+    run.describe(None)
+    assert len(run.facts()["starts"]) == 2 and run.facts()["seed"] == 3
+
+
+def test_metrics_are_lines(run):
+    for phase_idx in range(3):
+        run.add_metrics({"phase_idx": phase_idx, "metrics": {"loss": 0.5}})
+    assert [line["phase_idx"] for line in run.metrics()] == [0, 1, 2]
+    assert len(run.storage.read("metrics.jsonl").splitlines()) == 3
+
+
+def test_line_that_was_cut_off_is_passed_over(run):
+    run.add_metrics({"phase_idx": 0})
+    run.storage.append("metrics.jsonl", '{"phase_idx": 1, "metr')
+    assert run.metrics() == [{"phase_idx": 0}]
+
+
+def test_lines_of_phases_that_are_run_again_are_dropped(run):
+    for epoch in (1, 2, 3):
+        for phase_type in ("train", "test"):
+            run.add_metrics({"epoch": epoch, "phase_type": phase_type})
+    run.storage.append("metrics.jsonl", '{"pha')
+    run.keep_metrics_until(2, tested=False)
+    kept = [(line["epoch"], line["phase_type"]) for line in run.metrics()]
+    assert kept == [(1, "train"), (1, "test"), (2, "train")]
+
+
+def test_no_metrics_yet(run):
+    run.keep_metrics_until(0, tested=False)
+    assert run.metrics() == [] and run.latest_checkpoint() is None
+
+
+def test_newest_complete_checkpoint(run):
+    for name in ("epoch_0002-step_000020", "epoch_0010-step_000100", "epoch_0009-step_000090"):
+        run.write_checkpoint(name, CONTENT)
+    run.storage.write("epoch_0011-step_000110/checkpoint.torch.1234.half", b"half")
+    run.storage.write("other/checkpoint.torch", b"")
+    assert run.checkpoints()[-1] == "epoch_0010-step_000100" and len(run.checkpoints()) == 3
+    assert run.latest_checkpoint() == run.storage.join("epoch_0010-step_000100")
+    assert run.load_checkpoint("epoch_0010-step_000100")["classy_state_dict"] == {"phase_idx": 1}
+
+
+def test_checkpoint_with_a_custom_object_is_refused(run):
+    with pytest.raises(CheckpointError, match=r"classy_state_dict\.x is a Generator"):
+        run.write_checkpoint("epoch_0001-step_000001", {"classy_state_dict": {"x": torch.Generator()}})
+    assert run.checkpoints() == []
+
+
+def test_resume_what_is_no_run(tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(RunFolderError, match=r"no run\.json; beside it there are other"):
+        RunFolder.resume(str(tmp_path / "oter"))
+
+
+def test_log_is_a_file(run):
+    run.log("one")
+    run.log("two")
+    assert run.storage.read("log.txt") == b"one\ntwo\n"
+
+
+def test_run_that_was_taken_over_writes_no_more(run):
+    lease = json.loads(run.storage.read("lease.json"))
+    run.storage.write("lease.json", json.dumps({**lease, "token": "other"}).encode())
+    for write in (lambda: run.add_metrics({}), lambda: run.write_checkpoint("epoch_0001-step_000001", CONTENT)):
+        with pytest.raises(RunFolderError, match="taken over"):
+            write()

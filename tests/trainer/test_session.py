@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.session import FolderSession
+from tests.helpers import make_task
+
+
+class Reporting(FolderSession):
+    def __init__(self, run):
+        super().__init__(run)
+        self.reports = []
+
+    def report(self, metrics, checkpoint):
+        self.reports.append((metrics, checkpoint))
+
+
+@pytest.fixture
+def run(tmp_path):
+    made = RunFolder.create(str(tmp_path), "r")
+    made.describe(None)
+    yield made
+    made.release()
+
+
+def test_one_report_per_round(run):
+    session = Reporting(run)
+    run_loop(make_task(epochs=4).set_test_phase_period(2), session)
+    assert [set(metrics) & {"train", "test"} for metrics, _ in session.reports] == [
+        {"train"}, {"train", "test"}, {"train"}, {"train", "test"}
+    ]  # fmt: skip
+    assert [metrics["phase_idx"] for metrics, _ in session.reports] == [0, 2, 3, 5]
+    assert all(checkpoint is not None for _, checkpoint in session.reports)
+
+
+def test_reports_are_plain_numbers(run):
+    session = Reporting(run)
+    run_loop(make_task(), session)
+    values = session.reports[0][0]["test"]
+    assert type(values["loss"]) is float and type(values["accuracy"]["top_1"]) is float
+
+
+def test_content_of_a_checkpoint(run):
+    run_loop(make_task().set_seed(5), FolderSession(run))
+    content = load_checkpoint(run.latest_checkpoint())
+    assert content.keys() == {"classy_state_dict", "input_args", "ray_classy"}
+    assert content["ray_classy"]["seed"] == 5 and len(content["ray_classy"]["rng"]) == 1
+    assert content["classy_state_dict"].keys() >= {"base_model", "optimizer", "meters", "hooks", "losses", "loss"}
+
+
+def test_checkpoint_opens_without_trust(run):
+    run_loop(make_task(momentum=0.9), FolderSession(run))
+    torch.load(f"{run.latest_checkpoint()}/checkpoint.torch", weights_only=True)
+
+
+def test_interrupted_round_leaves_no_metrics(run):
+    run_loop(make_task(epochs=1), FolderSession(run))
+    run.add_metrics({"phase_idx": 2, "epoch": 2, "phase_type": "train", "metrics": {}})
+    session = Reporting(run)
+    run_loop(make_task(epochs=2), session)
+    assert [line["phase_idx"] for line in run.metrics()] == [0, 1, 2, 3] and len(session.reports) == 1
