@@ -1,7 +1,7 @@
 """Every error that ray_classy raises for a mistake or a misfortune outside its own code.
 
     RayClassyError
-    ├── ConfigError              (ValueError)        a config says something it must not
+    ├── ConfigError              (ValueError, KeyError, AssertionError)  a config says something it must not
     ├── UnknownComponentError    (KeyError, AssertionError)  no component is registered under that name
     ├── RegistrationError        (ValueError)        a name or class cannot be registered
     ├── ComponentError           (ValueError, AssertionError)  an argument of a component is impossible
@@ -28,7 +28,7 @@ class RayClassyError(Exception):
         return "\n".join(str(argument) for argument in self.args)
 
 
-class ConfigError(RayClassyError, ValueError):
+class ConfigError(RayClassyError, ValueError, KeyError, AssertionError):
     """A config says something it must not: the message lists every problem found in it."""
 
 

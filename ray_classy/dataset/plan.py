@@ -27,8 +27,9 @@ class PhasePlan:
     """The rows of one phase, cut into steps and spread over the ranks.
 
     In a train phase every rank makes the same number of steps, and step k covers the next global batch of the epoch's
-    order; the rows of the last, short one are spread over the ranks. In a test phase the order is cut into one
-    contiguous piece per rank, and ranks may differ in steps. Either way each row belongs to exactly one rank and step.
+    order; the rows of the last, short one are spread over the ranks (if it is very short, over the first of them). In a
+    test phase the order is cut into one contiguous piece per rank, and ranks may differ in steps. Either way each row
+    belongs to exactly one rank and step.
 
     Attributes:
         num_rows: rows in the dataset.
@@ -92,14 +93,18 @@ class PhasePlan:
     def _piece(self) -> tuple[int, int]:
         """Where this rank's piece of a test phase lies in the order."""
         return (
-            self.rows_left * self.rank // self.world_size,
-            self.rows_left * (self.rank + 1) // self.world_size,
+            -(-self.rows_left * self.rank // self.world_size),
+            -(-self.rows_left * (self.rank + 1) // self.world_size),
         )
 
     def _bounds(self, step: int, rank: int) -> tuple[int, int]:
         begin = step * self.global_batch_size
         rows = min(self.global_batch_size, self.rows_left - begin)
-        return begin + rows * rank // self.world_size, begin + rows * (rank + 1) // self.world_size
+        # Two rows at least per rank that has any, since batch norm cannot train on one; the first ranks have them.
+        ranks = self.world_size if self.batch_size < 3 else min(self.world_size, max(1, rows // 2))
+        if rank >= ranks:
+            return begin + rows, begin + rows
+        return begin + -(-rows * rank // ranks), begin + -(-rows * (rank + 1) // ranks)
 
     def share(self, step: int) -> Share:
         """What step `step` (from 0) means to this rank."""
@@ -111,7 +116,7 @@ class PhasePlan:
         return Share(end - begin, min(self.global_batch_size, self.rows_left - step * self.global_batch_size))
 
     def batches(self) -> Iterator[np.ndarray]:
-        """This rank's row numbers, step by step; a rank without a row in a step borrows the step's first."""
+        """This rank's row numbers, step by step; a rank without a row in a step borrows the step's first ones."""
         if not self.train:
             begin, end = self._piece()
             for at in range(begin, end, self.batch_size):
@@ -120,4 +125,4 @@ class PhasePlan:
         for step in range(self.num_steps):
             begin, end = self._bounds(step, self.rank)
             first = step * self.global_batch_size
-            yield self.order[begin:end] if end > begin else self.order[first : first + 1]
+            yield self.order[begin:end] if end > begin else self.order[first : first + 2]

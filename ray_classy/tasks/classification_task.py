@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.distributed import barrier, get_world_size
-from ray_classy.errors import ComponentError, TaskError
-from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
-from ray_classy.hooks import CheckpointHook, ClassyHook
+from ray_classy.errors import TaskError
+from ray_classy.hooks import ClassyHook
 from ray_classy.losses import ClassyLoss
 from ray_classy.meters import ClassyMeter
 from ray_classy.models import ClassyModel
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.registry import Keys
-from ray_classy.tasks import task_config, task_state
+from ray_classy.tasks import arguments, task_config, task_state
 from ray_classy.tasks.classy_task import ClassyTask, register_task
-from ray_classy.tasks.phases import build_phases, where_of
+from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.precision import Precision, autocast
 from ray_classy.tasks.progress import LastBatchInfo, LossLog
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions
+from ray_classy.tasks.samples import detached, next_sample, rows_of
 from ray_classy.tasks.update_step import UpdateStep
-
-_log = logging.getLogger(__name__)
 
 
 @register_task("classification_task")
@@ -74,13 +70,12 @@ class ClassificationTask(ClassyTask):
 
     def __init__(self) -> None:
         super().__init__()
-        self.base_loss: nn.Module | None = None
+        self.base_loss: Any = None
         self.datasets: dict[str, ClassyDataset] = {}
         self.meters: list[ClassyMeter] = []
         self.num_epochs: int | float = 1
         self.test_phase_period = 1
         self.train_phases_per_epoch = 0
-        self.test_only = False
         self.base_model: Any = None
         self.optimizer: Any = None
         self.optimizer_schedulers: dict[str, ParamScheduler] = {}
@@ -88,16 +83,10 @@ class ClassificationTask(ClassyTask):
         self.checkpoint_path: str | None = None
         self.checkpoint_load_strict = True
         self.phases: list[dict[str, bool]] = []
-        self.train = True
         self.distributed_model: nn.Module | None = None
         self.distributed_loss: nn.Module | None = None
         self.distributed_options = DistributedOptions()
-        self.phase_idx = -1
-        self.train_phase_idx = -1
-        self.num_updates = 0
-        self.num_train_steps = 0
         self.dataloader: Any = None
-        self.data_iterator: Any = None
         self.losses = LossLog()
         self.perf_log: list[dict[str, Any]] = []
         self.last_batch: LastBatchInfo | None = None
@@ -135,34 +124,25 @@ class ClassificationTask(ClassyTask):
 
     def set_num_epochs(self, num_epochs: int | float) -> ClassificationTask:
         """Sets how many passes over the train dataset are made; a part of one is rounded up to whole phases."""
-        if isinstance(num_epochs, bool) or not isinstance(num_epochs, int | float) or num_epochs < 0:
-            raise ComponentError(f"num_epochs must be a number of at least 0, not {num_epochs!r}")
-        self.num_epochs = num_epochs
+        self.num_epochs = arguments.number_of_epochs(num_epochs)
         return self
 
     def set_test_phase_period(self, test_phase_period: int) -> ClassificationTask:
         """Sets after how many train phases a test phase follows, at least 1."""
-        if type(test_phase_period) is not int or test_phase_period < 1:
-            raise ComponentError(f"test_phase_period must be an integer of at least 1, not {test_phase_period!r}")
-        self.test_phase_period = test_phase_period
+        self.test_phase_period = arguments.integer("test_phase_period", test_phase_period, 1)
         return self
 
     def set_dataset(self, dataset: ClassyDataset, phase_type: str) -> ClassificationTask:
         """Sets the dataset of the "train" or the "test" phases; without a test dataset there are no test phases."""
-        if phase_type not in ("train", "test"):
-            raise ComponentError(f"phase_type must be 'train' or 'test', not {phase_type!r}")
-        self.datasets[phase_type] = dataset
+        self.datasets[arguments.choice("phase_type", phase_type, ("train", "test"))] = dataset
         if phase_type == "train":
             self.train_phases_per_epoch = getattr(dataset, "phases_per_epoch", 1)
         return self
 
     def set_dataloader_mp_context(self, dataloader_mp_context: str | None) -> ClassificationTask:
         """Sets how loading processes are started: "spawn", "fork", "forkserver", or None for the platform's way."""
-        if dataloader_mp_context not in ("spawn", "fork", "forkserver", None):
-            raise ComponentError(
-                f"dataloader_mp_context must be 'spawn', 'fork', 'forkserver' or None, not {dataloader_mp_context!r}"
-            )
-        self.dataloader_mp_context = dataloader_mp_context
+        contexts = ("spawn", "fork", "forkserver", None)
+        self.dataloader_mp_context = arguments.choice("dataloader_mp_context", dataloader_mp_context, contexts)
         return self
 
     def set_optimizer(self, optimizer: ClassyOptimizer) -> ClassificationTask:
@@ -196,13 +176,7 @@ class ClassificationTask(ClassyTask):
         Raises:
             ComponentError: something in the list is no hook, or two hooks have one name.
         """
-        if not isinstance(hooks, list) or not all(isinstance(hook, ClassyHook) for hook in hooks):
-            raise ComponentError(f"hooks must be a list of ClassyHook objects, not {hooks!r}")
-        names = [hook.name() for hook in hooks]
-        for name in names:
-            if names.count(name) > 1:
-                raise ComponentError(f"two hooks are called {name!r}; a task has one of each, so leave one out")
-        self.hooks = sorted(hooks, key=lambda hook: isinstance(hook, CheckpointHook))
+        self.hooks = arguments.ordered_hooks(hooks)
         return self
 
     def set_test_only(self, test_only: bool) -> ClassificationTask:
@@ -212,9 +186,7 @@ class ClassificationTask(ClassyTask):
 
     def set_bn_weight_decay(self, bn_weight_decay: bool) -> ClassificationTask:
         """Sets whether batch-norm parameters have weight decay."""
-        if type(bn_weight_decay) is not bool:
-            raise ComponentError(f"bn_weight_decay must be true or false, not {bn_weight_decay!r}")
-        self.bn_weight_decay = bn_weight_decay
+        self.bn_weight_decay = arguments.flag("bn_weight_decay", bn_weight_decay)
         return self
 
     def set_amp_args(self, amp_args: dict[str, Any] | None) -> ClassificationTask:
@@ -234,9 +206,7 @@ class ClassificationTask(ClassyTask):
 
     def set_clip_grad_norm(self, clip_grad_norm: float | None) -> ClassificationTask:
         """Sets the largest L2 norm of all gradients together, or None not to clip."""
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ComponentError(f"clip_grad_norm must be a number above 0 or None, not {clip_grad_norm!r}")
-        self.clip_grad_norm = clip_grad_norm
+        self.clip_grad_norm = arguments.norm("clip_grad_norm", clip_grad_norm)
         return self
 
     def set_simulated_global_batchsize(self, simulated_global_batchsize: int | None) -> ClassificationTask:
@@ -281,14 +251,9 @@ class ClassificationTask(ClassyTask):
         Raises:
             TaskError: apex is asked for.
         """
-        self.distributed_options = DistributedOptions(
-            broadcast_buffers_mode,
-            batch_norm_sync_mode,
-            batch_norm_sync_group_size,
-            find_unused_parameters,
-            bucket_cap_mb,
-            fp16_grad_compress,
-        )
+        statistics = (broadcast_buffers_mode, batch_norm_sync_mode, batch_norm_sync_group_size)
+        gradients = (find_unused_parameters, bucket_cap_mb, fp16_grad_compress)
+        self.distributed_options = DistributedOptions(*statistics, *gradients)
         return self
 
     def set_use_gpu(self, use_gpu: bool | None) -> ClassificationTask:
@@ -298,9 +263,7 @@ class ClassificationTask(ClassyTask):
 
     def set_seed(self, seed: int) -> ClassificationTask:
         """Sets the seed of the order of rows, of their transforms and of draws on the device, at least 0."""
-        if type(seed) is not int or seed < 0:
-            raise ComponentError(f"seed must be an integer of at least 0, not {seed!r}")
-        self.seed = seed
+        self.seed = arguments.integer("seed", seed, 0)
         return self
 
     # -- what it is ---------------------------------------------------------------------------------------------------
@@ -391,14 +354,7 @@ class ClassificationTask(ClassyTask):
     # -- making ready -------------------------------------------------------------------------------------------------
 
     def _build_phases(self) -> list[dict[str, bool]]:
-        return build_phases(
-            self.num_epochs,
-            self.train_phases_per_epoch or 1,
-            self.test_phase_period,
-            "train" in self.datasets,
-            "test" in self.datasets,
-            self.test_only,
-        )
+        return task_state.phases_of(self)
 
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
         """Derives everything from the parts, loads the checkpoint and wraps the model for the replicas.
@@ -412,7 +368,7 @@ class ClassificationTask(ClassyTask):
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)
         self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
-        self.base_loss = self.base_loss.to(self.device) if self.base_loss is not None else None
+        self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
             self.optimizer_period = task_state.accumulation_period(self)
@@ -436,8 +392,7 @@ class ClassificationTask(ClassyTask):
         """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process."""
         if not self.test_only:
             self.distributed_model = self.distributed_options.wrap(self.base_model, self.device)
-            if self.base_loss is not None and any(p.requires_grad for p in self.base_loss.parameters()):
-                self.distributed_loss = self.distributed_options.wrap(self.base_loss, self.device)
+            self.distributed_loss = self.distributed_options.wrap(self.base_loss, self.device)
 
     # -- phases -------------------------------------------------------------------------------------------------------
 
@@ -482,30 +437,13 @@ class ClassificationTask(ClassyTask):
 
     def _set_model_train_mode(self) -> None:
         self.base_model.train(self.train)
-        if self.base_loss is not None:
-            self.base_loss.train(self.train)
+        self.base_loss.train(self.train)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
-    def _next_sample(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The next batch on the device, and how long it took to come."""
-        began = time.perf_counter()
-        sample = next(self.data_iterator)
-        waited = time.perf_counter() - began
-        if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
-            raise TaskError(
-                f"a sample must be a dict with `input` and `target`, not "
-                f"{sorted(sample) if isinstance(sample, dict) else type(sample).__name__}; "
-                f"change the dataset's transform (tuple_to_map makes such a dict of a tuple)"
-            )
-        return recursive_copy_to_device(sample, True, self.device), {"sample_fetch_time": waited}
-
     def _record(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> None:
         """Logs a step's loss and updates the meters; a borrowed row counts in neither."""
-        if isinstance(self.data_iterator, PhaseIterator):
-            rows = self.data_iterator.share.rows
-        else:
-            rows = get_batchsize_per_replica(sample["target"])
+        rows = rows_of(self.data_iterator, sample)
         self.losses.append(loss, rows)
         if rows:
             self.update_meters(output, sample)
@@ -520,14 +458,14 @@ class ClassificationTask(ClassyTask):
 
     def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
         """Counts a step's output in every meter, on the device."""
-        output, target = recursive_detach(model_output), recursive_detach(sample["target"])
+        output, target = detached(model_output), detached(sample["target"])
         for meter in self.meters:
             meter.update(output, target, is_train=self.train)
 
     def train_step(self) -> None:
         """Trains on the next batch; raises StopIteration when the phase has no more."""
         self.last_batch = None
-        sample, step_data = self._next_sample()
+        sample, step_data = next_sample(self.data_iterator, self.device)
         target = sample["target"]
         if self.mixup_transform is not None:
             sample = self.mixup_transform(sample)
@@ -540,7 +478,7 @@ class ClassificationTask(ClassyTask):
             self.run_optimizer(loss)
         self.num_train_steps += 1
         self.num_updates += self.get_global_batchsize()
-        self.last_batch = LastBatchInfo(loss.detach(), recursive_detach(output), target, sample, step_data)
+        self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
 
     def run_optimizer(self, loss: torch.Tensor) -> None:
         """Backward pass of a train step, and the optimizer's step where a group of accumulated steps ends."""
@@ -552,7 +490,7 @@ class ClassificationTask(ClassyTask):
     def eval_step(self) -> None:
         """Evaluates the next batch; raises StopIteration when the phase has no more."""
         self.last_batch = None
-        sample, step_data = self._next_sample()
+        sample, step_data = next_sample(self.data_iterator, self.device)
         with torch.no_grad(), autocast(self.precision, self.device):
             output = self.compute_model(sample)
             loss = self.compute_loss(output, sample)
@@ -570,13 +508,8 @@ class ClassificationTask(ClassyTask):
         Raises:
             FloatingPointError: a loss is infinite or not a number; the message names the step.
         """
-        step = self.losses.first_not_finite()
-        if step is not None:
-            raise FloatingPointError(
-                f"the loss is {self.losses[step]} in step {step} of {self.phase_type} phase "
-                f"{self.train_phase_idx if self.train else self.eval_phase_idx} (all counted from 0): lower the "
-                f"learning rate, clip gradients (clip_grad_norm), or look for bad values in the data"
-            )
+        number = self.train_phase_idx if self.train else self.eval_phase_idx
+        self.losses.check_finite(f"{self.phase_type} phase {number}")
 
     # -- what the trainer calls ---------------------------------------------------------------------------------------
 
@@ -641,14 +574,3 @@ class ClassificationTask(ClassyTask):
             CheckpointError: the model or the optimizer is of another structure.
         """
         task_state.set_state(self, state)
-
-
-def recursive_detach(value: Any) -> Any:
-    """The same value with its tensors out of the graph."""
-    if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, Mapping):
-        return {key: recursive_detach(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [recursive_detach(item) for item in value]
-    return value

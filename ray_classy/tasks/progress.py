@@ -77,13 +77,22 @@ class LossLog(Sequence[float]):
         weight = math.fsum(rows)
         return math.fsum(v * r for v, r in zip(values, rows, strict=True) if r) / weight if weight else math.nan
 
-    def first_not_finite(self) -> int | None:
-        """The number of the first step whose loss is infinite or not a number, if there is one."""
+    def check_finite(self, phase: str) -> None:
+        """Looks at the losses of all steps.
+
+        Args:
+            phase: which phase they are of, for the message.
+
+        Raises:
+            FloatingPointError: one is infinite or not a number; the message names the first such step.
+        """
         self._fetch()
         for step, (value, rows) in enumerate(zip(self._values, self._rows, strict=True)):
             if rows and not math.isfinite(value):
-                return step
-        return None
+                raise FloatingPointError(
+                    f"the loss is {value} in step {step} of {phase} (all counted from 0): lower the learning rate, "
+                    f"clip gradients (clip_grad_norm), or look for bad values in the data"
+                )
 
     def synchronize(self) -> None:
         """Replaces each step's loss by its mean over the rows of all ranks that made the step."""

@@ -15,7 +15,7 @@ from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, T
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
-from ray_classy.tasks.phases import position
+from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.progress import LossLog
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ def check_parts(task: ClassificationTask) -> None:
         raise TaskError("the task has no loss; call set_loss")
     if task.optimizer is None and not task.test_only:
         raise TaskError("the task has no optimizer; call set_optimizer, or set_test_only to evaluate")
+
+
+def phases_of(task: ClassificationTask) -> list[dict[str, bool]]:
+    """The phases that the task's parts and options ask for."""
+    return build_phases(
+        task.num_epochs,
+        task.train_phases_per_epoch or 1,
+        task.test_phase_period,
+        "train" in task.datasets,
+        "test" in task.datasets,
+        task.test_only,
+    )
 
 
 def choose_device(use_gpu: bool | None) -> torch.device:

@@ -60,7 +60,9 @@ def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path
     files = []
     for number in range(3):
         files.append(str(tmp_path / f"{number}.parquet"))
-        table = pa.table({"image": [bytes([number, i]) for i in range(50)], "label": [number * 50 + i for i in range(50)]})
+        table = pa.table(
+            {"image": [bytes([number, i]) for i in range(50)], "label": [number * 50 + i for i in range(50)]}
+        )
         pq.write_table(table, files[-1], row_group_size=7)
     monkeypatch.setattr(ray_ingest, "_READ_ON_DRIVER_BYTES", 0)
 
@@ -113,5 +115,6 @@ def test_a_dataset_that_cannot_describe_itself_runs_through_loading_processes(ra
     }
     config = folder_config("unused", "unused")
     config["dataset"] = {"train": {**synthetic, "use_shuffle": True}, "test": {**synthetic, "use_shuffle": False}}
-    result = RayTrainer(scaling(), storage_path=f"file://{tmp_path}/runs").train(build_task({**config, "num_epochs": 1}))
+    trainer = RayTrainer(scaling(), storage_path=f"file://{tmp_path}/runs")
+    result = trainer.train(build_task({**config, "num_epochs": 1}))
     assert (result.metrics["test"]["accuracy"]["top_1"] * 37) % 1 == pytest.approx(0, abs=1e-9)

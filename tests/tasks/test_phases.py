@@ -86,7 +86,15 @@ def test_no_epoch_is_no_phase():
 
 @pytest.mark.parametrize(
     ("period", "train_phase_idx", "train", "expected"),
-    [(1, -1, True, -1), (1, 0, True, 0), (1, 0, False, 1), (4, 0, False, 0), (4, 3, True, 3), (4, 3, False, 4), (4, 9, False, 9)],
+    [
+        (1, -1, True, -1),
+        (1, 0, True, 0),
+        (1, 0, False, 1),
+        (4, 0, False, 0),
+        (4, 3, True, 3),
+        (4, 3, False, 4),
+        (4, 9, False, 9),
+    ],
 )
 def test_position_in_phases_that_were_laid_out_otherwise_before(period, train_phase_idx, train, expected):
     phases = build_phases(8, test_phase_period=period)

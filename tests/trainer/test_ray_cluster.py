@@ -134,7 +134,7 @@ def test_storage_that_another_node_does_not_see_is_refused(tmp_path):
 
 def test_an_address_at_which_nothing_listens_is_refused_at_once():
     began = time.monotonic()
-    with pytest.raises(ResourceError, match="no Ray cluster answers at '127.0.0.1:1'"), connected("127.0.0.1:1"):
+    with pytest.raises(ResourceError, match="no Ray cluster answers"), connected("127.0.0.1:1"):
         pass
     assert time.monotonic() - began < 10
 
@@ -144,7 +144,7 @@ def test_an_address_at_which_nothing_listens_is_refused_at_once():
 def test_two_one_cpu_workers_on_two_cpus_with_a_dataset_do_not_starve(tmp_path):
     config = write_config(tmp_path / "project")
     script = (
-        "import ray; ray.init('local', num_cpus=2, include_dashboard=False, logging_level='ERROR', log_to_driver=False)\n"
+        "import ray; ray.init('local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
         "from ray_classy.config import load_config\n"
         "from ray_classy.tasks import build_task\n"
         "from ray_classy.trainer import RayTrainer\n"
