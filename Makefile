@@ -52,10 +52,7 @@ types: $(STAMP)
 	$(BIN)/mypy -p ray_classy
 
 bench: $(STAMP)
-	@test -d benchmarks || { echo "there are no benchmarks yet"; exit 0; }; \
-	for file in benchmarks/bench_*.py; do \
-		test -e "$$file" || continue; echo "$$file" && $(BIN)/python "$$file" || exit 1; \
-	done
+	@for file in benchmarks/*.py; do echo "$$file" && $(BIN)/python "$$file" || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
