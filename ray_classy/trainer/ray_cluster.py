@@ -30,7 +30,6 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _LOCAL_SETTINGS = {
     # Nobody preempts the nodes of a cluster that lives in this process.
@@ -48,8 +47,10 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
         verbose: let Ray and the workers print.
 
     Raises:
-        ResourceError: nothing answers at the address.
+        ResourceError: nothing answers at the address, or this process is connected to another.
     """
+    if ray.is_initialized():
+        _check_connection(address)
     address = address or os.environ.get("RAY_ADDRESS") or None
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(_SETTINGS))
@@ -92,6 +93,21 @@ def _quiet_loggers() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _check_connection(address: str | None) -> None:
+    """Refuses an address that is not the one this process is connected to."""
+    current = ray.get_runtime_context().gcs_address
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdigit() or "://" in host:
+        return  # "auto" and the like, and Ray client's: not comparable
+    if port != current.rpartition(":")[2] or socket.gethostbyname(host) != socket.gethostbyname(
+        current.rpartition(":")[0]
+    ):
+        raise ResourceError(
+            f"this process is connected to the cluster at {current!r}, not to {address!r}: "
+            f"leave the address out to use that connection, or call ray.shutdown() first"
+        )
 
 
 def _job_has_code() -> bool:

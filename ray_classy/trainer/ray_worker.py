@@ -16,6 +16,7 @@ import torch
 
 from ray_classy.distributed import is_primary
 from ray_classy.ingest.ray_ingest import attach
+from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
@@ -57,6 +58,8 @@ def train_on_worker(job: dict[str, Any]) -> None:
     else:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     task = pickle.loads(ray.get(job["task"]))
+    if isinstance(task, ClassificationTask) and task.use_gpu is None:
+        task.set_use_gpu(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
     for phase_type in job["shards"]:
         attach(task.datasets[phase_type], ray.train.get_dataset_shard(phase_type))
     run = RunFolder(*job["run"])

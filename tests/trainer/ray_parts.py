@@ -10,7 +10,9 @@ from torch import nn
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import ItemRows, RowDataset
 from ray_classy.hooks import ClassyHook
+from ray_classy.losses import build_loss
 from ray_classy.models import ClassyModel
+from ray_classy.optim import build_optimizer
 from ray_classy.tasks import ClassificationTask, build_task
 
 
@@ -62,6 +64,13 @@ class IdDataset(ClassyDataset):
 
     def __init__(self, count, batchsize_per_replica, shuffle=False):
         super().__init__(RowDataset(id_rows(count), decode_id), batchsize_per_replica, shuffle)
+
+
+def id_task(folder, train_rows=101, test_rows=37, batch=8, epochs=2, cls=ClassificationTask):
+    task = cls().set_num_epochs(epochs).set_model(Linear()).set_loss(build_loss({"name": "CrossEntropyLoss"}))
+    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1}))
+    task.set_dataset(IdDataset(train_rows, batch, shuffle=True), "train")
+    return task.set_dataset(IdDataset(test_rows, batch), "test").set_hooks([RecordIds(str(folder))])
 
 
 class Linear(ClassyModel):
@@ -117,7 +126,10 @@ class At(ClassyHook):
             return
         if os.path.exists(self.marker):
             return
-        open(self.marker, "w").close()
+        import ray
+
+        with open(self.marker, "w") as file:
+            file.write(ray.get_runtime_context().get_node_id())
         if self.action == "kill":
             os.kill(os.getpid(), 9)
         elif self.action == "raise":

@@ -12,19 +12,14 @@ import torch
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ComponentError, ResourceError, RunError, RunFolderError, ShippingError
-from ray_classy.losses import build_loss
 from ray_classy.models import build_model
-from ray_classy.optim import build_optimizer
-from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from tests.trainer.ray_parts import (
     OVERRIDDEN,
     At,
     CountingTask,
-    IdDataset,
-    Linear,
-    RecordIds,
     digits_task,
+    id_task,
     recorded,
 )
 
@@ -39,13 +34,6 @@ def scaling(workers, cpus=1.0):
 
 def on_ray(tmp_path, workers=2, **options):
     return RayTrainer(scaling(workers), storage_path=str(tmp_path / "runs"), **options)
-
-
-def id_task(folder, train_rows=101, test_rows=37, batch=8, epochs=2, cls=ClassificationTask):
-    task = cls().set_num_epochs(epochs).set_model(Linear()).set_loss(build_loss({"name": "CrossEntropyLoss"}))
-    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1}))
-    task.set_dataset(IdDataset(train_rows, batch, shuffle=True), "train")
-    return task.set_dataset(IdDataset(test_rows, batch), "test").set_hooks([RecordIds(str(folder))])
 
 
 def weights(state):
