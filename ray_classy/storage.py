@@ -96,8 +96,18 @@ class Storage:
         if not self.local:
             filesystem, path = self._remote(name)
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            with filesystem.open_output_stream(path) as stream:
-                _fill(stream, content)
+            # An object store shows a file when it is complete, a file system every part of it as it is written.
+            grows = filesystem.type_name in ("local", "hdfs")
+            target = f"{path}.{uuid.uuid4().hex[:8]}.half" if grows else path
+            try:
+                with filesystem.open_output_stream(target) as stream:
+                    _fill(stream, content)
+                if grows:
+                    filesystem.move(target, path)
+            except BaseException:
+                if grows:
+                    filesystem.delete_file(target)
+                raise
             return
         path = os.path.join(self.path, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -127,8 +127,13 @@ class ClassyDataset:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, where the dataset knows them."""
-        return len(self.classes) if self.classes is not None else None
+        """Number of classes, where the dataset knows them; it may be set."""
+        names = class_names(self)
+        return len(names) if names is not None else self.__dict__.get("_num_classes")
+
+    @num_classes.setter
+    def num_classes(self, num_classes: int | None) -> None:
+        self._num_classes = num_classes
 
     def labels(self) -> np.ndarray | None:
         """The targets of all rows, shape (rows,), where they can be had without decoding; else None."""
@@ -213,6 +218,19 @@ class ClassyDataset:
             worker_init_fn=worker_init_fn,
             multiprocessing_context=multiprocessing_context if workers else None,
         )
+
+
+def class_names(dataset: Any) -> list[str] | None:
+    """The names of a dataset's classes; None if it has none under `classes`, or keeps something else there."""
+    names = getattr(dataset, "classes", None)
+    return list(names) if isinstance(names, list | tuple) else None
+
+
+def class_indices(dataset: ClassyDataset) -> np.ndarray | None:
+    """The targets of all rows, if they can be had without decoding and are class indices; else None."""
+    given = dataset.labels() if callable(dataset.labels) else None  # a dataset of a user's may keep labels there
+    labels = np.asarray([] if given is None else given)
+    return labels if len(labels) and np.issubdtype(labels.dtype, np.integer) else None
 
 
 _LOADING_KEYS: Keys = {

@@ -58,7 +58,7 @@ class LossLrMeterLoggingHook(ClassyHook):
         if not is_primary():
             return
         number = task.train_phase_idx if task.train else task.eval_phase_idx
-        parts = [f"{task.phase_type} {number + 1}", steps, f"loss {task.losses.mean(last):.4f}"]
+        parts = [f"{task.phase_type} {number + 1}", steps, f"loss {task.losses.row_mean(last):.4f}"]
         for meter in task.meters:
             parts += [f"{meter.name}.{key} {value:.4f}" for key, value in meter.value.items()]
         if task.train and task.optimizer is not None:

@@ -26,7 +26,7 @@ from ray_classy.tasks import arguments, task_config, task_state
 from ray_classy.tasks.classy_task import ClassyTask, register_task
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.precision import Precision, autocast
-from ray_classy.tasks.progress import LastBatchInfo, LossLog
+from ray_classy.tasks.progress import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions
 from ray_classy.tasks.samples import detached, next_sample, rows_of
 from ray_classy.tasks.update_step import UpdateStep
@@ -68,6 +68,8 @@ class ClassificationTask(ClassyTask):
         device: where the model is; there from `prepare` on.
     """
 
+    losses: Any = LossCurve()
+
     def __init__(self) -> None:
         super().__init__()
         self.base_loss: Any = None
@@ -87,7 +89,6 @@ class ClassificationTask(ClassyTask):
         self.distributed_loss: nn.Module | None = None
         self.distributed_options = DistributedOptions()
         self.dataloader: Any = None
-        self.losses = LossLog()
         self.perf_log: list[dict[str, Any]] = []
         self.last_batch: LastBatchInfo | None = None
         self.clip_grad_norm: float | None = None
@@ -101,8 +102,7 @@ class ClassificationTask(ClassyTask):
         self.bn_weight_decay = False
         self.dataloader_mp_context: str | None = "spawn"
         self.update_step = UpdateStep()
-        self._updates_before_phase = 0
-        self._eval_steps = 0
+        self._updates_before_phase, self._eval_steps = 0, 0
         self._phase_began = 0.0
         self._config: Mapping[str, Any] | None = None
 
@@ -216,7 +216,7 @@ class ClassificationTask(ClassyTask):
 
     def set_checkpoint(self, checkpoint_path: str) -> ClassificationTask:
         """Sets the checkpoint to start from: a file, or a folder with `checkpoint.torch`; read in `prepare`."""
-        self.checkpoint_path = checkpoint_path
+        self.checkpoint_path, self.checkpoint_dict = checkpoint_path, None
         return self
 
     def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> ClassificationTask:
@@ -311,11 +311,9 @@ class ClassificationTask(ClassyTask):
         counts = self.train != self.test_only
         total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
         index = self.phase_idx if self.test_only else self.train_phase_idx
-        if not counts or self.data_iterator is None:
-            return where_of(index + 1, total)
+        if not counts or self.data_iterator is None or (not self.train and not self.num_batches_per_phase):
+            return where_of(index + 1, total)  # (more ranks than test rows: this one has none to evaluate)
         if self.num_batches_per_phase == 0:
-            if not self.train:  # more ranks than rows: this one has none to evaluate
-                return where_of(index + 1, total)
             raise TaskError("the train phase has no batches")
         return where_of(index, total, self._steps_in_phase, self.num_batches_per_phase)
 
@@ -367,6 +365,7 @@ class ClassificationTask(ClassyTask):
         self.phases = self._build_phases()
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)
+        self.use_gpu = self.device.type == "cuda"
         self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
@@ -383,14 +382,19 @@ class ClassificationTask(ClassyTask):
 
     def _load_weights(self) -> None:
         """Takes up the checkpoint, if one is set."""
-        content = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path)
-        if content is not None:
-            self.checkpoint_dict = content
-            self.set_classy_state(content["classy_state_dict"])
+        self.checkpoint_dict = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+        if self.checkpoint_dict is not None:
+            self.set_classy_state(self.checkpoint_dict["classy_state_dict"])
 
     def init_distributed_data_parallel_model(self) -> None:
-        """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process."""
+        """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process.
+
+        It is done in `prepare` and anew for each train phase: a wrapper lays its buckets out again after its first
+        step, which changes the order in which three or more ranks add up, and so the last bits of what is trained.
+        Every phase beginning alike, a run that is resumed goes on as it would have gone.
+        """
         if not self.test_only:
+            self.distributed_model = self.distributed_loss = None  # before there is another
             self.distributed_model = self.distributed_options.wrap(self.base_model, self.device)
             self.distributed_loss = self.distributed_options.wrap(self.base_loss, self.device)
 
@@ -410,6 +414,8 @@ class ClassificationTask(ClassyTask):
         self._set_model_train_mode()
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
+        elif self.distributed_model is not None:
+            self.init_distributed_data_parallel_model()
 
     def build_dataloader_from_dataset(self, dataset: ClassyDataset, **kwargs: Any) -> Any:
         """A dataloader over a dataset for the current phase.
@@ -502,14 +508,18 @@ class ClassificationTask(ClassyTask):
         """Averages each step's loss over the rows of all ranks."""
         self.losses.synchronize()
 
-    def check_inf_nan(self) -> None:
+    def check_inf_nan(self, loss: Any = None) -> None:
         """Looks through the losses of the current phase, which fetches them from the device.
+
+        Args:
+            loss: look at this one instead, that of the current step.
 
         Raises:
             FloatingPointError: a loss is infinite or not a number; the message names the step.
         """
         number = self.train_phase_idx if self.train else self.eval_phase_idx
-        self.losses.check_finite(f"{self.phase_type} phase {number}")
+        losses = self.losses if loss is None else LossLog([0.0] * self._steps_in_phase + [torch.as_tensor(loss).item()])
+        losses.check_finite(f"{self.phase_type} phase {number}")
 
     # -- what the trainer calls ---------------------------------------------------------------------------------------
 
@@ -550,10 +560,9 @@ class ClassificationTask(ClassyTask):
 
     def log_phase_end(self, tag: str) -> None:
         """Notes the current phase's speed in `perf_log`, over all ranks."""
-        seconds = time.perf_counter() - self._phase_began
-        rows = self._steps_in_phase * self.get_global_batchsize()
-        entry = {"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": rows / seconds if seconds > 0 else 0.0}
-        self.perf_log.append(entry)
+        seconds = max(time.perf_counter() - self._phase_began, 1e-9)
+        speed = self._steps_in_phase * self.get_global_batchsize() / seconds
+        self.perf_log.append({"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": speed})
 
     # -- state --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from ray_classy.registry import Registry
 TASK_REGISTRY: Registry[ClassyTask] = Registry("task", unique_class_names=True)
 register_task = TASK_REGISTRY.register
 
+_OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss")
+
 
 class ClassyTask(ABC):
     """All parts and steps of a training, as `ClassyTrainer` drives them.
@@ -44,6 +46,12 @@ class ClassyTask(ABC):
 
     def __init__(self) -> None:
         self.hooks = []
+        self.data_iterator = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles go without what belongs to the process that trains: its data and wrapped modules."""
+        state = self.__dict__
+        return {**state, **{name: None for name in _OF_THE_PROCESS if name in state}}
 
     @classmethod
     @abstractmethod

@@ -58,7 +58,7 @@ class FineTuningTask(ClassificationTask):
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
         """Sets the checkpoint whose model is taken up: a file, or a folder with `checkpoint.torch`."""
-        self.pretrained_checkpoint_path = checkpoint_path
+        self.pretrained_checkpoint_path, self.pretrained_checkpoint_dict = checkpoint_path, None
         return self
 
     def _set_pretrained_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> FineTuningTask:

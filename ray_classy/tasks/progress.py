@@ -70,8 +70,11 @@ class LossLog(Sequence[float]):
     def __repr__(self) -> str:
         return f"LossLog({list(self)})"
 
-    def mean(self, last: int | None = None) -> float:
-        """The mean over all rows, or over those of the `last` steps; NaN if there are none."""
+    def row_mean(self, last: int | None = None) -> float:
+        """The mean over all rows, or over those of the `last` steps; NaN if there are none.
+
+        (Not called `mean`: `numpy.mean(losses)`, the mean over the steps, would take that for an array's.)
+        """
         self._fetch()
         values, rows = (self._values, self._rows) if last is None else (self._values[-last:], self._rows[-last:])
         weight = math.fsum(rows)
@@ -109,3 +112,16 @@ class LossLog(Sequence[float]):
         self._values = [
             total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), self._rows, strict=True)
         ]
+
+
+class LossCurve:
+    """The attribute `losses` of a task: whatever sequence of numbers is assigned becomes a `LossLog`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, task: Any, owner: type | None = None) -> Any:
+        return self if task is None else task.__dict__.setdefault(self._name, LossLog())
+
+    def __set__(self, task: Any, losses: Sequence[float]) -> None:
+        task.__dict__[self._name] = losses if isinstance(losses, LossLog) else LossLog(losses)

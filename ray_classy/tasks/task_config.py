@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -118,7 +117,7 @@ def checked(config: Mapping[str, Any], sections: Keys | None = None) -> Mapping[
     import_modules(config)
     problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **(sections or {})})
     cls = TASK_REGISTRY.get(config.get("name", ""))
-    if not problems and cls is not None and hasattr(cls, "config_keys"):
+    if not problems and cls is not None and classification_keys().keys() <= (config_keys(cls) or {}).keys():
         problems = list(_contradictions(config))
     raise_problems(problems, config)
     return config
@@ -130,7 +129,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[Problem]:
     if config.get("test_only"):
         if not dataset.get("test"):
             yield Problem(("dataset", "test"), "missing; a test_only run evaluates it")
-        if int(config["num_epochs"]) != config["num_epochs"]:
+        if int(config.get("num_epochs", 1)) != config.get("num_epochs", 1):
             yield Problem(("num_epochs",), f"a test_only run evaluates whole epochs, not {config['num_epochs']}")
     else:
         if not dataset.get("train"):
@@ -165,6 +164,7 @@ def seeded(seed: int, build: Callable[[], T]) -> T:
 
 def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
     """Sets every part of a task from its config, and returns the task."""
+    raise_problems(list(_contradictions(config)), config)  # not checked yet if the task's own from_config called this
     task._config = config
     seed = config.get("seed", 0)
     test_only = config.get("test_only", False)
@@ -236,10 +236,8 @@ def _num_classes(dataset: ClassyDataset) -> int | None:
     """The dataset's number of classes; where classes have no names, one more than the largest label."""
     if not isinstance(dataset, ClassyDataset) or dataset.num_classes is not None:
         return getattr(dataset, "num_classes", None)
-    labels = dataset.labels()
-    if labels is None or not len(labels) or not np.issubdtype(np.asarray(labels).dtype, np.integer):
-        return None
-    return int(np.asarray(labels).max()) + 1
+    labels = class_indices(dataset)
+    return None if labels is None else int(labels.max()) + 1
 
 
 def _distributed_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def phase_metrics(task: Any) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     losses = getattr(task, "losses", None)
     if losses is not None and len(losses):
-        metrics["loss"] = losses.mean() if hasattr(losses, "mean") else sum(losses) / len(losses)
+        metrics["loss"] = losses.row_mean() if hasattr(losses, "row_mean") else sum(losses) / len(losses)
     for meter in getattr(task, "meters", []):
         metrics[meter.name] = meter.value
     return plain(metrics)

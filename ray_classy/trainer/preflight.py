@@ -13,12 +13,23 @@ from torch.utils.data import default_collate
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.errors import CheckpointError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.task_state import accumulation_period, check_parts, take_pretrained
+
+_OWN_WAYS = (
+    "prepare",
+    "build_dataloader_from_dataset",
+    "build_dataloaders_for_current_phase",
+    "create_data_iterators",
+    "train_step",
+    "eval_step",
+)
+"""Methods that decide what reaches `compute_model`, and when: a task that overrides one is not tried on a row."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,8 @@ class Trial:
 
     Attributes:
         rows: in the dataset.
-        input_shape: of one sample's input; None if that is no tensor.
-        outputs: the model's outputs per sample; None if they are no vector.
+        input_shape: of one sample's input; None if that is no tensor, or no row was tried.
+        outputs: the model's outputs per sample; None if they are no vector, or no row was tried.
         classes: the dataset's; None if it does not know them.
     """
 
@@ -47,7 +58,8 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
         on_gpu: whether the workers have GPUs; None if that is for each to find out.
 
     Returns:
-        What was seen, by the types of the run's phases; nothing of a task that is no `ClassificationTask`.
+        What was seen, by the types of the run's phases; nothing of a task that is no `ClassificationTask`, or of a
+        dataset that is iterated in a way of its own.
 
     Raises:
         TaskError, DataError, CheckpointError: what would have stopped the run.
@@ -63,6 +75,7 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
     trials = {
         phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size)
         for phase_type in sorted(used, reverse=True)
+        if _has_rows(task.datasets[phase_type])
     }
     _check_classes(task)
     _check_optimizer(task, world_size)
@@ -81,20 +94,29 @@ def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
             task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
 
 
+def _has_rows(dataset: Any) -> bool:
+    """Whether a dataset is read by row, as `ClassyDataset` does it."""
+    if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
+        return False
+    return hasattr(getattr(dataset, "dataset", None), "__len__")
+
+
 def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int) -> Trial:
     rows = len(dataset)
     if rows == 0:
         raise DataError(f"the {phase_type} dataset has no rows")
     batch = dataset.get_batchsize_per_replica() * world_size
-    parts = getattr(dataset, "phases_per_epoch", 1) if phase_type == "train" else 1
+    parts = dataset.phases_per_epoch if phase_type == "train" else 1
     if rows < parts:
         raise DataError(f"phases_per_epoch is {parts}, but the train dataset has {rows} rows; lower it")
-    if phase_type == "train" and getattr(dataset, "drop_last", False) and rows // parts < batch:
+    if phase_type == "train" and dataset.drop_last and rows // parts < batch:
         raise DataError(
             f"the {rows // parts} rows of a train phase do not fill one global batch of {batch} "
             f"({batch // world_size} x {world_size} workers) and drop_last is set: lower batchsize_per_replica, or set "
             f"drop_last to false"
         )
+    if any(getattr(type(task), name) is not getattr(ClassificationTask, name) for name in _OWN_WAYS):
+        return Trial(rows, None, None, dataset.num_classes)
     sample = _first_sample(phase_type, dataset, task.seed)
     with host_rng_kept(), torch.no_grad():
         seed_host(derive_seed(task.seed))
@@ -107,7 +129,7 @@ def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDat
         rows,
         tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else None,
         outputs.shape[1] if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None,
-        getattr(dataset, "num_classes", None),
+        dataset.num_classes,
     )
 
 
@@ -178,16 +200,15 @@ def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
         return
     classes = outputs.shape[1]
-    known = dataset.num_classes if isinstance(dataset, ClassyDataset) else None
+    known = dataset.num_classes
     if known is not None and known > classes:
         raise DataError(
             f"the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
             f"set the head's num_classes (or the model's last layer) to {known}"
         )
-    labels = dataset.labels() if isinstance(dataset, ClassyDataset) else None
-    if labels is None or not len(labels) or not np.issubdtype(np.asarray(labels).dtype, np.integer):
+    labels = class_indices(dataset)
+    if labels is None:
         return
-    labels = np.asarray(labels)
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise DataError(
@@ -198,9 +219,9 @@ def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None
 
 
 def _check_classes(task: ClassificationTask) -> None:
-    names = {kind: getattr(dataset, "classes", None) for kind, dataset in task.datasets.items()}
+    names = {kind: class_names(dataset) for kind, dataset in task.datasets.items()}
     train, test = names.get("train"), names.get("test")
-    if train and test and list(train) != list(test):
+    if train and test and train != test:
         missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise DataError(
             f"the train and the test dataset do not have the same classes, so their labels mean different things: "

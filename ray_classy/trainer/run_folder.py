@@ -147,6 +147,7 @@ class RunFolder:
         if config_text is not None:
             self.storage.write(CONFIG_FILE, config_text.encode())
         before = self.facts() if self.storage.exists(RUN_FILE) else {}
+        before = {name: fact for name, fact in before.items() if name not in ("error", "ended")}
         starts = [*before.get("starts", []), {"command": sys.argv, "at": _now(), "cwd": os.getcwd()}]
         versions = {
             "ray_classy": __version__,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ray_classy.checkpoint import save_checkpoint
 from ray_classy.checkpoint.files import FORMAT
+from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import broadcast_object, gather_objects, get_world_size, is_primary
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
@@ -126,14 +127,14 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str,
         task: its state is taken.
         generators: the random states of all ranks.
     """
-    classes = {phase_type: getattr(dataset, "classes", None) for phase_type, dataset in task.datasets.items()}
+    classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
     return {
         "input_args": None,
         "classy_state_dict": task.get_classy_state(),
         "ray_classy": {
             "format": FORMAT,
             "rng": generators,
-            "classes": {phase_type: list(names) for phase_type, names in classes.items() if names is not None},
+            "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
             "seed": task.seed,
             "world_size": get_world_size(),
         },

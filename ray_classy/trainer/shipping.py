@@ -51,7 +51,16 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple | set):
         yield from ((f"[{index}]", part) for index, part in enumerate(value))
     elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from ((f".{name}", part) for name, part in vars(value).items())
+        yield from ((f".{name}", part) for name, part in _pickled_state(value).items())
+
+
+def _pickled_state(value: Any) -> Mapping[str, Any]:
+    """The attributes that are pickled with an object."""
+    with contextlib.suppress(Exception):
+        state = value.__getstate__()
+        if isinstance(state, Mapping):
+            return state
+    return vars(value)
 
 
 @contextlib.contextmanager
@@ -79,9 +88,9 @@ def staged_code() -> Iterator[str]:
 
 def own_folders() -> list[str]:
     """The folders of `sys.path` that hold the user's modules, not Python's or installed ones."""
-    installed = (sys.prefix, sys.base_prefix, sys.exec_prefix)
+    installed = tuple(os.path.join(prefix, "") for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix))
     folders = [os.path.abspath(folder or os.getcwd()) for folder in sys.path]
-    return [f for f in dict.fromkeys(folders) if os.path.isdir(f) and not f.startswith(installed)]
+    return [f for f in dict.fromkeys(folders) if os.path.isdir(f) and not os.path.join(f, "").startswith(installed)]
 
 
 def _python_files(folder: str) -> Iterator[str]:

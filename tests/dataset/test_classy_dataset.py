@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
+from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.errors import ComponentError, DataError, UnknownComponentError
 from tests.helpers import Vectors, make_task, train, vectors
 
@@ -115,3 +116,24 @@ def test_sample_without_a_target_is_named():
     task.set_dataset(vectors(4, transform=lambda sample: {"input": sample["input"]}), "train")
     with pytest.raises(RuntimeError, match=r"`input` and `target`.*\['input'\]"):
         train(task)
+
+
+def test_number_of_classes_may_be_set():
+    dataset = vectors(4)
+    assert dataset.num_classes is None
+    dataset.num_classes = 7
+    assert dataset.num_classes == 7
+
+
+def test_classes_and_labels_of_a_users_own_meaning_are_passed_over():
+    dataset = vectors(4)
+    dataset.classes, dataset.labels = 5, [0, 1]
+    assert dataset.num_classes is None and class_names(dataset) is None and class_indices(dataset) is None
+
+
+def test_class_indices():
+    dataset = vectors(4)
+    dataset.labels = lambda: [0, 2]
+    assert class_indices(dataset).tolist() == [0, 2]
+    dataset.labels = lambda: [0.5, 2.0]
+    assert class_indices(dataset) is None

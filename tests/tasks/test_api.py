@@ -62,7 +62,7 @@ METHODS = {
     "update_meters": ["model_output", "sample"],
     "prepare_optimizer": ["optimizer", "model", "loss"],
     "log_phase_end": ["tag"],
-    "check_inf_nan": [],
+    "check_inf_nan": ["loss"],
     "set_optimizer_schedulers": ["schedulers"],
     "set_bn_weight_decay": ["bn_weight_decay"],
     "set_use_gpu": ["use_gpu"],

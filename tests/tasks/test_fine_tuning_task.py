@@ -115,3 +115,8 @@ def test_frozen_run_goes_on_as_if_never_stopped(pretrained, tmp_path):
     run = LocalTrainer(str(tmp_path), "stopped").train(stopped).path
     LocalTrainer(resume=run).train(goes_on)
     assert same(straight.base_model.state_dict(), goes_on.base_model.state_dict())
+
+
+def test_pretrained_checkpoint_that_is_set_later_counts():
+    task = FineTuningTask()._set_pretrained_checkpoint_dict({"classy_state_dict": {}})
+    assert task.set_pretrained_checkpoint("other").pretrained_checkpoint_dict is None

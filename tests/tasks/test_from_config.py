@@ -132,3 +132,30 @@ def test_own_task_is_built_by_name():
 
 def test_repr_is_the_config():
     assert '"num_epochs": 2' in repr(build_task(CONFIG)) and "setters" in repr(ClassificationTask())
+
+
+def test_task_with_a_config_of_its_own_needs_no_keys_of_ours():
+    class Own(ClassificationTask):
+        @classmethod
+        def from_config(cls, config):
+            return cls().set_num_epochs(config["epochs"])
+
+    register_task("with_a_config_of_its_own")(Own)
+    try:
+        assert build_task({"name": "with_a_config_of_its_own", "epochs": 3, "test_only": True}).num_epochs == 3
+    finally:
+        del TASK_REGISTRY._classes["with_a_config_of_its_own"]
+
+
+def test_task_that_passes_its_config_on_is_checked():
+    class Own(ClassificationTask):
+        @classmethod
+        def from_config(cls, config):
+            return super().from_config(config)
+
+    register_task("that_passes_on")(Own)
+    try:
+        with pytest.raises(ConfigError, match=r"dataset\.train: missing"):
+            build_task({**CONFIG, "name": "that_passes_on", "dataset": {}})
+    finally:
+        del TASK_REGISTRY._classes["that_passes_on"]

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -99,7 +100,7 @@ def test_mean_counts_rows():
     log = LossLog()
     log.append(torch.tensor(1.0), rows=3)
     log.append(torch.tensor(5.0), rows=1)
-    assert log.mean() == 2.0 and log.mean(last=1) == 5.0 and math.isnan(LossLog().mean())
+    assert log.row_mean() == 2.0 and log.row_mean(last=1) == 5.0 and math.isnan(LossLog().row_mean())
 
 
 def test_loss_of_a_borrowed_row_does_not_count():
@@ -107,7 +108,7 @@ def test_loss_of_a_borrowed_row_does_not_count():
     log.append(torch.tensor(1.0), rows=2)
     log.append(torch.tensor(math.nan), rows=0)
     log.check_finite("train phase 0")
-    assert log.mean() == 1.0
+    assert log.row_mean() == 1.0
 
 
 def test_log_holds_no_graph():
@@ -145,3 +146,24 @@ def test_log_hook_finds_the_nan_at_its_next_line():
     with pytest.raises(FloatingPointError, match="step 2"):
         train(make_task(train=40, cls=Exploding, hooks=[hook, LossLrMeterLoggingHook(log_freq=4)]))
     assert len(hook.seen("on_step")) == 4
+
+
+def test_loss_that_is_given_is_looked_at():
+    task = make_task()
+    task.prepare()
+    task.on_phase_start()
+    task.step()
+    task.check_inf_nan(torch.ones(1, requires_grad=True).sum())
+    with pytest.raises(FloatingPointError, match="inf in step 1 of train phase 0"):
+        task.check_inf_nan(torch.tensor(math.inf))
+
+
+def test_list_that_is_assigned_becomes_a_log():
+    task = make_task()
+    task.losses = [1.0, 2.0]
+    task.losses.append(torch.tensor(3.0), rows=2)
+    assert isinstance(task.losses, LossLog) and task.losses == [1.0, 2.0, 3.0]
+
+
+def test_numpy_takes_the_mean_over_steps():
+    assert np.mean(LossLog([1.0, 2.0])) == 1.5

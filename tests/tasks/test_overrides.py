@@ -299,3 +299,42 @@ def test_least_task_is_trained(tmp_path):
     task = Countdown()
     result = LocalTrainer(str(tmp_path)).train(task)
     assert task.steps == 8 and len(result.metrics_history) == 2 and result.checkpoint is not None
+
+
+def test_advance_phase_and_iterators_in_the_manner_of_the_predecessor():
+    class Own(ClassificationTask):
+        def advance_phase(self):
+            for meter in self.meters:
+                meter.reset()
+            self.losses = []
+            self.phase_idx += 1
+            self.train = self.phases[self.phase_idx]["train"]
+            self.train_phase_idx += self.train
+            self.build_dataloaders_for_current_phase()
+            self.create_data_iterators()
+            self._set_model_train_mode()
+
+        def create_data_iterators(self):
+            del self.data_iterator
+            self.data_iterator = iter(self.dataloader)
+
+    own, ours = train(make_task(cls=Own)), train(make_task())
+    assert own.losses == ours.losses and own.where == 1.0
+
+
+def test_run_optimizer_in_the_manner_of_the_predecessor():
+    class Own(ClassificationTask):
+        def run_optimizer(self, loss):
+            self.check_inf_nan(loss)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step(where=self.where)
+
+    own, ours = train(make_task(cls=Own)), train(make_task())
+    assert all(torch.equal(weights(own)[name], value) for name, value in weights(ours).items())
+
+
+def test_use_gpu_is_known_when_training_begins():
+    task = make_task().set_use_gpu(None)
+    task.prepare()
+    assert task.use_gpu is torch.cuda.is_available()

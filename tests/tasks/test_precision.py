@@ -15,7 +15,7 @@ def test_bfloat16_trains_on_the_cpu():
     task = make_task(train=64, batch=8, epochs=6, hooks=[hook]).set_amp_args(
         {"amp_type": "pytorch", "dtype": "bfloat16"}
     )
-    first = RecordingHook(lambda task: task.losses.mean() if len(task.losses) else None)
+    first = RecordingHook(lambda task: task.losses.row_mean() if len(task.losses) else None)
     first.name = lambda: "first"
     train(task.set_hooks([hook, first]))
     assert set(hook.seen("on_step")) == {torch.bfloat16}

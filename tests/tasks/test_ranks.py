@@ -42,7 +42,7 @@ def outcome(task):
     return {
         "weights": flat(task),
         "losses": list(task.losses),
-        "loss": task.losses.mean(),
+        "loss": task.losses.row_mean(),
         "meter": task.meters[0].value,
         "counts": task.meters[0]._total.tolist(),
         "where": task.where,
@@ -83,6 +83,7 @@ def work(folder):
     resumed = make_task(**options(10), dropout=0.5)
     DistributedTrainer(resume=os.path.join(folder, "again")).train(resumed)
     done["resumed"] = outcome(resumed)
+    done["whole and resumed"] = [flat(whole_or_resumed) for whole_or_resumed in _whole_and_resumed()]
     pretrained = make_task(**options(10), cls=FineTuningTask).set_checkpoint(os.path.join(folder, "kept", "nothing"))
     for name, run in {"missing": lambda: pretrained.prepare(), "taken": lambda: _taken(folder)}.items():
         try:
@@ -90,6 +91,16 @@ def work(folder):
         except (RuntimeError, RunFolderError) as error:
             done[name] = type(error).__name__
     return done
+
+
+def _whole_and_resumed():
+    """In float32, where the order in which ranks are added up shows; resumed after the first phase."""
+    kept = []
+    keep = RecordingHook(lambda task: task.phase_idx == 0 and kept.append(task.get_classy_state(deep_copy=True)))
+    many = dict(train=96, test=None, shuffle=True, momentum=0.9, batch_norm=True, epochs=3)
+    whole = train(make_task(**many, hooks=[keep]))
+    resumed = make_task(**many)._set_checkpoint_dict({"classy_state_dict": kept[-1]})
+    return whole, train(resumed)
 
 
 def _taken(folder):
@@ -175,6 +186,12 @@ def test_loss_of_a_test_phase_is_the_mean_over_its_rows(ranks, alone, what):
 def test_resumed_ranks_end_where_the_others_did(ranks):
     for answer in ranks:
         assert answer["resumed"]["weights"] == answer["kept"]["weights"]
+
+
+def test_resumed_ranks_add_up_in_the_same_order(ranks):
+    for answer in ranks:
+        whole, resumed = answer["whole and resumed"]
+        assert whole == resumed
 
 
 def test_all_ranks_raise_what_the_primary_found(ranks):

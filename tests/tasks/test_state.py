@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -208,3 +209,20 @@ def test_state_of_the_train_dataset_is_kept():
     task.datasets["train"].seen = 5
     other.set_classy_state(task.get_classy_state())
     assert other.datasets["train"].seen == 5
+
+
+def test_checkpoint_that_is_set_later_counts(trained, tmp_path):
+    for name, one in (("first", make_task()), ("second", trained)):
+        one.get_classy_state()
+        save_checkpoint(str(tmp_path / name), checkpoint(one))
+    task = make_task(momentum=0.9, epochs=2).set_checkpoint(str(tmp_path / "first"))
+    task._load_weights()
+    task.set_checkpoint(str(tmp_path / "second")).prepare()
+    assert equal_weights(weights(task), weights(trained))
+
+
+def test_trained_task_can_be_copied_and_pickled():
+    task = train(make_task())
+    for copied in (copy.deepcopy(task), pickle.loads(pickle.dumps(task))):
+        assert equal_weights(weights(copied), weights(task)) and copied.data_iterator is copied.dataloader is None
+        assert copied.losses == task.losses and copied.where == 1.0

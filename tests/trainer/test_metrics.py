@@ -34,7 +34,7 @@ def test_dotted():
 def test_metrics_of_a_phase():
     task = train(make_task())
     metrics = phase_metrics(task)
-    assert metrics == {"loss": task.losses.mean(), "accuracy": task.meters[0].value}
+    assert metrics == {"loss": task.losses.row_mean(), "accuracy": task.meters[0].value}
 
 
 def test_metrics_of_a_task_with_plain_losses():

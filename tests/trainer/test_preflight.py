@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import CheckpointError, DataError, TaskError
 from ray_classy.meters import AccuracyMeter
@@ -12,7 +13,7 @@ from ray_classy.models import ClassyModel
 from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.preflight import preflight
-from tests.helpers import equal_weights, linear_model, make_task, vectors, weights
+from tests.helpers import Vectors, equal_weights, linear_model, make_task, vectors, weights
 
 
 def with_labels(task, labels, phase_type="train", classes=None):
@@ -161,3 +162,62 @@ def test_task_of_a_subclass_is_tried_through_its_methods():
 
     task = make_task(cls=Own)
     preflight(task.set_dataset(vectors(8, transform=lambda s: {**s, "input": torch.cat([s["input"]] * 2)}), "train"))
+
+
+class Stream:
+    """A dataset that is no ClassyDataset: without rows, only with batches."""
+
+    def get_batchsize_per_replica(self):
+        return 4
+
+    def iterator(self, **options):
+        return torch.utils.data.DataLoader(Vectors(8), batch_size=4)
+
+
+def test_dataset_without_rows_is_not_tried(tmp_path):
+    task = make_task().set_dataset(Stream(), "train")
+    assert preflight(task).keys() == {"test"}
+    assert LocalTrainer(str(tmp_path)).train(task).metrics.keys() == {"train", "test"}
+
+
+def test_dataset_of_rows_that_cannot_be_counted_is_not_tried():
+    class Endless(ClassyDataset):
+        def __init__(self):
+            super().__init__(iter(()), 4, False)
+
+    assert preflight(make_task().set_dataset(Endless(), "train")).keys() == {"test"}
+
+
+def test_dataset_with_an_iterator_of_its_own_is_not_tried():
+    class Own(ClassyDataset):
+        def iterator(self, **options):
+            return torch.utils.data.DataLoader(self, batch_size=4, collate_fn=lambda rows: rows)
+
+    dataset = Own(Vectors(8), 4, False, lambda row: {"x": object()})
+    assert preflight(make_task().set_dataset(dataset, "train")).keys() == {"test"}
+
+
+def test_task_with_parts_made_in_prepare_is_not_tried_on_a_row():
+    class Distilling(ClassificationTask):
+        def prepare(self):
+            super().prepare()
+            self.teacher = linear_model()
+
+        def compute_loss(self, model_output, sample):
+            return (model_output - self.teacher(sample["input"])).square().mean()
+
+    assert preflight(make_task(cls=Distilling))["train"].outputs is None
+
+
+def test_task_with_a_step_of_its_own_names_its_samples_as_it_likes():
+    class Own(ClassificationTask):
+        def train_step(self):
+            raise StopIteration
+
+    assert preflight(make_task(test=None, cls=Own, transform=lambda row: {"x": row["input"]}))["train"].rows == 24
+
+
+def test_classes_that_are_no_names_are_not_compared():
+    task = make_task()
+    task.datasets["train"].classes, task.datasets["test"].classes = 4, ["a"]
+    preflight(task)

@@ -5,17 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 
-from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ResourceError
-from ray_classy.trainer import RayTrainer
 from ray_classy.trainer.ray_cluster import connected
-from tests.trainer.ray_parts import At, digits_task, id_task, recorded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -169,56 +163,8 @@ def test_two_one_cpu_workers_on_two_cpus_with_a_dataset_do_not_starve(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.full
-def test_a_killed_node_is_done_without_and_the_weights_are_the_same(tmp_path):
-    import ray
-    from ray.cluster_utils import Cluster
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-
-    def trained(name, hooks):
-        config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=2))
-        return RayTrainer(ScalingConfig(num_workers=2), config).train(digits_task().set_hooks(hooks))
-
-    marker = tmp_path / "marker"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
-    try:
-        calm = trained("calm", [])
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(trained, "disturbed", [At(2, 4, "wait", str(marker), rank=1)])
-            while not (marker.exists() and marker.read_text()):
-                assert not running.done(), running.result()
-                time.sleep(0.1)
-            cluster.remove_node(next(node for node in nodes if node.node_id == marker.read_text()), False)
-            disturbed = running.result()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    first, second = (load_checkpoint(run.checkpoint)["classy_state_dict"]["base_model"] for run in (calm, disturbed))
-    assert all(torch.equal(value, second["model"]["trunk"][name]) for name, value in first["model"]["trunk"].items())
-    assert [line["metrics"] for line in calm.metrics_history] == [line["metrics"] for line in disturbed.metrics_history]
-
-
-@pytest.mark.ray
-@pytest.mark.full
-def test_rows_and_counts_are_the_same_at_every_world_size(tmp_path):
-    import ray
-    from ray.train import ScalingConfig
-
-    evaluations = []
-    ray.init("local", num_cpus=8, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    try:
-        for workers in (1, 2, 3, 8):
-            folder = tmp_path / str(workers)
-            folder.mkdir()
-            task = id_task(folder, train_rows=101, test_rows=37, epochs=1)
-            RayTrainer(ScalingConfig(num_workers=workers), storage_path=str(tmp_path / "runs")).train(task)
-            assert recorded(folder) == {0: list(range(101)), 1: list(range(37))}
-            task = digits_task(test_only=True, num_epochs=1)
-            run = RayTrainer(ScalingConfig(num_workers=workers), storage_path=str(tmp_path / "runs")).train(task)
-            evaluations.append(run.metrics["test"])
-    finally:
-        ray.shutdown()
-    counts = [round(each["accuracy"]["top_1"] * 359, 6) for each in evaluations]
-    assert len(set(counts)) == 1 and counts[0] == round(counts[0])
-    assert [each["loss"] for each in evaluations] == pytest.approx([evaluations[0]["loss"]] * 4, rel=1e-6)
+@pytest.mark.parametrize("script", ["killed_node", "world_sizes"])
+def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
+    command = [sys.executable, "-m", "tests.trainer.cluster_scripts", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr

@@ -133,3 +133,9 @@ def test_run_that_was_taken_over_writes_no_more(run):
     for write in (lambda: run.add_metrics({}), lambda: run.write_checkpoint("epoch_0001-step_000001", CONTENT)):
         with pytest.raises(RunFolderError, match="taken over"):
             write()
+
+
+def test_error_of_an_earlier_start_is_forgotten(run):
+    run.finish("failed", error="no room")
+    run.describe(None)
+    assert run.facts()["status"] == "running" and not {"error", "ended"} & run.facts().keys()

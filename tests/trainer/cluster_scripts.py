@@ -1,0 +1,73 @@
+"""What tests do on a cluster of their own: `python -m tests.trainer.cluster_scripts NAME DIR`."""
+
+import os
+import pathlib
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import pytest
+import ray
+import torch
+from ray.cluster_utils import Cluster
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.trainer import RayTrainer
+from tests.trainer.ray_parts import At, digits_task, id_task, recorded
+
+
+def killed_node(tmp_path):
+    """A node is killed under a run; the run goes on without it, to the same weights."""
+
+    def trained(name, hooks):
+        config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=2))
+        return RayTrainer(ScalingConfig(num_workers=2), config).train(digits_task().set_hooks(hooks))
+
+    marker = tmp_path / "marker"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        calm = trained("calm", [])
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(trained, "disturbed", [At(2, 4, "wait", str(marker), rank=1)])
+            while not (marker.exists() and marker.read_text()):
+                assert not running.done(), running.result()
+                time.sleep(0.1)
+            cluster.remove_node(next(node for node in nodes if node.node_id == marker.read_text()), False)
+            disturbed = running.result()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    first, second = (load_checkpoint(run.checkpoint)["classy_state_dict"]["base_model"] for run in (calm, disturbed))
+    assert all(torch.equal(value, second["model"]["trunk"][name]) for name, value in first["model"]["trunk"].items())
+    assert [line["metrics"] for line in calm.metrics_history] == [line["metrics"] for line in disturbed.metrics_history]
+
+
+def world_sizes(tmp_path):
+    """Every row once, and the same counts, at each world size."""
+
+    evaluations = []
+    ray.init("local", num_cpus=8, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        for workers in (1, 2, 3, 8):
+            folder = tmp_path / str(workers)
+            folder.mkdir()
+            task = id_task(folder, train_rows=101, test_rows=37, epochs=1)
+            RayTrainer(ScalingConfig(num_workers=workers), storage_path=str(tmp_path / "runs")).train(task)
+            assert recorded(folder) == {0: list(range(101)), 1: list(range(37))}
+            task = digits_task(test_only=True, num_epochs=1)
+            run = RayTrainer(ScalingConfig(num_workers=workers), storage_path=str(tmp_path / "runs")).train(task)
+            evaluations.append(run.metrics["test"])
+    finally:
+        ray.shutdown()
+    counts = [round(each["accuracy"]["top_1"] * 359, 6) for each in evaluations]
+    assert len(set(counts)) == 1 and counts[0] == round(counts[0])
+    assert [each["loss"] for each in evaluations] == pytest.approx([evaluations[0]["loss"]] * 4, rel=1e-6)
+
+
+if __name__ == "__main__":
+    {"killed_node": killed_node, "world_sizes": world_sizes}[sys.argv[1]](pathlib.Path(sys.argv[2]))
