@@ -12,6 +12,7 @@ from ray_classy.errors import CheckpointError, TaskError
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
+    check_same_shapes,
     check_same_structure,
     check_scheduled,
     split_schedulers,
@@ -166,6 +167,8 @@ class ClassyOptimizer(ABC):
             raise CheckpointError(f"the checkpoint has no state of an optimizer: no 'optim' among {sorted(state)}")
         saved, own = state["optim"], optimizer.state_dict()
         check_same_structure(saved["param_groups"], own["param_groups"])
+        numbers = [number for group in saved["param_groups"] for number in group["params"]]
+        check_same_shapes([saved["state"].get(number, {}) for number in numbers], optimizer.param_groups)
         groups = [
             {**group, "params": saved_group["params"]}
             for group, saved_group in zip(own["param_groups"], saved["param_groups"], strict=True)

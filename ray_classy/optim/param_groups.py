@@ -70,3 +70,24 @@ def check_same_structure(saved: list[Group], own: list[Group]) -> None:
             f"the checkpoint's optimizer has parameter groups of {theirs} parameters, this one of {ours}: "
             f"the model, its frozen parameters or bn_weight_decay differ"
         )
+
+
+def check_same_shapes(buffers: list[Mapping[str, Any]], own: list[Group]) -> None:
+    """Refuses a checkpoint whose momentum or moments have other shapes than the parameters they belong to.
+
+    Args:
+        buffers: the saved state of each parameter.
+        own: the optimizer's groups, in whose order they are.
+
+    Raises:
+        CheckpointError: they have.
+    """
+    parameters = [parameter for group in own for parameter in group["params"]]
+    for number, (parameter, state) in enumerate(zip(parameters, buffers, strict=True)):
+        for name, buffer in state.items():
+            if isinstance(buffer, torch.Tensor) and buffer.ndim and buffer.shape != parameter.shape:
+                raise CheckpointError(
+                    f"the checkpoint's optimizer has a {name} of shape {tuple(buffer.shape)} for parameter {number}, "
+                    f"which has shape {tuple(parameter.shape)} here: to go on with another model, start a fine_tuning "
+                    f"task from the checkpoint (pretrained_checkpoint)"
+                )

@@ -102,9 +102,9 @@ class ClassificationTask(ClassyTask):
         self.bn_weight_decay = False
         self.dataloader_mp_context: str | None = "spawn"
         self.update_step = UpdateStep()
-        self._updates_before_phase, self._eval_steps = 0, 0
-        self._phase_began = 0.0
+        self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
         self._config: Mapping[str, Any] | None = None
+        self._built: list[Any] | None = None
 
     # -- how it is built ----------------------------------------------------------------------------------------------
 

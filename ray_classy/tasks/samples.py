@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
 
@@ -34,7 +33,8 @@ def next_sample(iterator: Any, device: torch.device) -> tuple[dict[str, Any], di
 
 def rows_of(iterator: Any, sample: dict[str, Any]) -> int:
     """Rows of the last batch that count: none of a borrowed row."""
-    return iterator.share.rows if isinstance(iterator, PhaseIterator) else get_batchsize_per_replica(sample["target"])
+    share = getattr(iterator, "share", None)
+    return share.rows if share is not None else get_batchsize_per_replica(sample["target"])
 
 
 def detached(value: Any) -> Any:

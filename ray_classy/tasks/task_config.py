@@ -207,7 +207,44 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
         with located(config, "hooks", index):
             hooks.append(build_hook(hook))
     with located(config, "hooks"):
-        return task.set_hooks(hooks)
+        task.set_hooks(hooks)
+    task._built = parts_of(task)
+    return task
+
+
+_PLAIN = (
+    "num_epochs",
+    "seed",
+    "test_only",
+    "test_phase_period",
+    "clip_grad_norm",
+    "simulated_global_batchsize",
+    "bn_weight_decay",
+    "dataloader_mp_context",
+    "amp_args",
+    "checkpoint_load_strict",
+)
+"""Keys whose values the task holds under the same names."""
+
+
+def parts_of(task: ClassificationTask) -> list[Any]:
+    """The objects that a task is made of."""
+    singles = [task.base_model, task.base_loss, task.optimizer, task.mixup_transform, task.distributed_options]
+    schedules = [part for name in sorted(task.optimizer_schedulers) for part in (task.optimizer_schedulers[name],)]
+    datasets = [task.datasets[name] for name in sorted(task.datasets)]
+    return [*singles, *schedules, *datasets, *task.meters, *task.hooks]
+
+
+def config_of(task: Any) -> dict[str, Any] | None:
+    """The config that builds a task as it is now; None if it was not built from one, or has got other parts since."""
+    config, built = getattr(task, "_config", None), getattr(task, "_built", None)
+    if config is None or built is None:
+        return config
+    parts = parts_of(task)
+    if len(parts) != len(built) or any(part is not other for part, other in zip(parts, built, strict=True)):
+        return None
+    changed = {key: getattr(task, key) for key in _PLAIN if getattr(task, key) != config.get(key, getattr(task, key))}
+    return {**config, **changed}
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:

@@ -215,3 +215,15 @@ def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, stri
         own = model.get_classy_state()
         state = {**state, "model": {"trunk": state["model"]["trunk"], "heads": own["model"]["heads"]}}
     model.set_classy_state(state, strict=strict)
+
+
+def evaluation_state(task: ClassificationTask) -> dict[str, Any]:
+    """What an evaluation leaves behind: the state without what it does not change."""
+    return {name: get_state(task)[name] for name in ("phase_idx", "losses", "meters")}
+
+
+def take_evaluation(task: ClassificationTask, state: dict[str, Any]) -> None:
+    """Gives a test-only task what `evaluation_state` told of another."""
+    task.phases, task.train = phases_of(task), False
+    task.phase_idx, task.losses = state["phase_idx"], state["losses"]
+    _set_meter_states(task, state["meters"])

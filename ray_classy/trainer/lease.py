@@ -16,6 +16,7 @@ from ray_classy.storage import Storage
 LEASE_FILE = "lease.json"
 _BEAT_SECONDS = 5.0
 _DEAD_AFTER_SECONDS = 60.0
+_SETTLE_SECONDS = 0.1
 
 
 class Lease:
@@ -38,6 +39,9 @@ class Lease:
                 f"Wait for it or stop it; to run a second time beside it, give another name"
             )
         self._write()
+        if holder is not None:  # two that resume at once both saw it free: the one that wrote last has it
+            time.sleep(_SETTLE_SECONDS)
+            check_token(storage, self.token)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()

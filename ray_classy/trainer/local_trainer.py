@@ -11,7 +11,7 @@ from ray_classy.config import dump_yaml, resolve
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
-from ray_classy.tasks.task_config import RESERVED
+from ray_classy.tasks.task_config import RESERVED, config_of
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
 from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.metrics import latest_by_phase_type
@@ -72,9 +72,21 @@ def opened_run(
         run.release()
 
 
+def check_place(storage_path: str | None, name: str | None, resume: str | None, filesystem: Any = None) -> None:
+    """Refuses what `opened_run` would refuse, before anything is started.
+
+    Raises:
+        RunFolderError: the name is taken, or there is no such run.
+    """
+    if resume:
+        RunFolder.existing(resume, filesystem)
+    else:
+        RunFolder.planned(storage_path, name, filesystem)
+
+
 def config_text(task: ClassyTask) -> str | None:
-    """The resolved config of a task that was built from one."""
-    config = getattr(task, "_config", None)
+    """The resolved config of a task that was built from one, and has no other parts since."""
+    config = config_of(task)
     if config is None:
         return None
     return dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_classy.errors import ResourceError
@@ -149,25 +150,28 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     if possible < workers:
         raise ResourceError(
             f"the run needs {needed}, but the cluster has {_shown(_total(nodes, each))} on {len(nodes)} "
-            f"{'node' if len(nodes) == 1 else 'nodes'}, room for {possible} such workers: lower num_workers to "
-            f"{possible}, or give each worker less (ray.resources_per_worker, fractions work)"
+            f"{'node' if len(nodes) == 1 else 'nodes'}, room for {possible} such workers: "
+            f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
+            f"(ray.resources_per_worker, fractions work)"
         )
-    began = time.monotonic()
-    told = -math.inf
-    while True:
-        free = ray.available_resources()
-        if all(free.get(name, 0.0) >= workers * amount - 1e-6 for name, amount in each.items()):
-            return
-        waited = time.monotonic() - began
-        if waited > wait_seconds:
-            raise ResourceError(
-                f"the run needs {needed}, but only {_shown({name: free.get(name, 0.0) for name in each})} became free "
-                f"within {wait_seconds:.0f} s; others hold the rest. Try again later, lower num_workers, or wait longer"
-            )
-        if waited - told >= 10:
-            told = waited
-            _log.info("waiting for %s; free: %s", needed, _shown({name: free.get(name, 0.0) for name in each}))
-        time.sleep(0.2)
+    # Totals do not tell whether each worker fits on a node: reserving the room for a moment does.
+    strategy = scaling_config.placement_strategy
+    group = placement_group([each] * workers, strategy=strategy if isinstance(strategy, str) else "PACK")
+    try:
+        began, told = time.monotonic(), -math.inf
+        while not group.wait(0.2):
+            waited = time.monotonic() - began
+            free = _shown({name: ray.available_resources().get(name, 0.0) for name in each})
+            if waited > wait_seconds:
+                raise ResourceError(
+                    f"the run needs {needed}, but there was no room within {wait_seconds:.0f} s: only {free} is free, "
+                    f"others hold the rest. Try again later, lower num_workers, or wait longer"
+                )
+            if waited - told >= 10:
+                told = waited
+                _log.info("waiting for %s; free: %s", needed, free)
+    finally:
+        remove_placement_group(group)
 
 
 def _fitting(node: dict[str, float], each: dict[str, float]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -18,9 +20,10 @@ from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import ComponentError, RayClassyError, RunError
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
-from ray_classy.tasks import ClassyTask
+from ray_classy.tasks import ClassificationTask, ClassyTask
+from ray_classy.tasks.task_state import take_evaluation
 from ray_classy.trainer.classy_trainer import ClassyTrainer
-from ray_classy.trainer.local_trainer import opened_run, result_of
+from ray_classy.trainer.local_trainer import check_place, opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
@@ -86,14 +89,15 @@ class RayTrainer(ClassyTrainer):
         # Ray names a run after the second it was made in, which two runs at once would share.
         named = None if str(run_config.name).startswith("ray_train_run-") else run_config.name
         place = (self.storage_path or run_config.storage_path, self.name or named, self.resume)
-        with opened_run(*place, task, run_config.storage_filesystem) as run:
-            with shown(), connected(address, self.verbose):
-                check_resources(scaling, self.wait_for_resources_s)
+        check_place(*place, run_config.storage_filesystem)
+        with shown(), connected(address, self.verbose):
+            check_resources(scaling, self.wait_for_resources_s)
+            with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, _data_files(task))
                 with followed(run), _interrupt_handler_kept():
-                    self._fit(task, run, scaling, run_config)
-            _take_final_state(task, run)
-            return result_of(run)
+                    state = self._fit(task, run, scaling, run_config)
+        _take_final_state(task, run, state)
+        return result_of(run)
 
     def _settings(self, task: ClassyTask) -> tuple[ScalingConfig, RunConfig, str | None]:
         """What was given, filled up from the task's config."""
@@ -107,7 +111,8 @@ class RayTrainer(ClassyTrainer):
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
         return scaling, self.run_config or configured["run_config"], self.address or address
 
-    def _fit(self, task: ClassyTask, run: RunFolder, scaling: ScalingConfig, run_config: RunConfig) -> None:
+    def _fit(self, task: ClassyTask, run: RunFolder, scaling: ScalingConfig, run_config: RunConfig) -> bytes:
+        """Trains on the workers, and returns what the primary rank's task saw last, for a run without checkpoints."""
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
@@ -126,7 +131,7 @@ class RayTrainer(ClassyTrainer):
             dataset_config=PlannedShards(),
         )
         try:
-            trainer.fit()
+            return trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
             raise _cause(error) from None
         except ray.exceptions.RayActorError as error:
@@ -174,10 +179,12 @@ def _data_files(task: ClassyTask) -> list[str]:
     return files
 
 
-def _take_final_state(task: ClassyTask, run: RunFolder) -> None:
+def _take_final_state(task: ClassyTask, run: RunFolder, state: bytes) -> None:
     """Gives the caller's task what the workers' tasks ended with."""
     names = run.checkpoints()
-    if names and not getattr(task, "test_only", False):
+    if isinstance(task, ClassificationTask) and task.test_only:
+        take_evaluation(task, torch.load(io.BytesIO(state), weights_only=True))
+    elif names:
         task.set_classy_state(run.load_checkpoint(names[-1])["classy_state_dict"])
 
 

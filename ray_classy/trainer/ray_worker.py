@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import sys
@@ -17,6 +18,7 @@ import torch
 from ray_classy.distributed import is_primary
 from ray_classy.ingest.ray_ingest import attach
 from ray_classy.tasks import ClassificationTask
+from ray_classy.tasks.task_state import evaluation_state
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
@@ -42,8 +44,8 @@ class RaySession(FolderSession):
         )
 
 
-def train_on_worker(job: dict[str, Any]) -> None:
-    """Trains a task on this worker.
+def train_on_worker(job: dict[str, Any]) -> bytes | None:
+    """Trains a task on this worker, and returns what it saw last if it only evaluated.
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
@@ -71,3 +73,8 @@ def train_on_worker(job: dict[str, Any]) -> None:
         except Exception as error:
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise
+    if not (isinstance(task, ClassificationTask) and task.test_only):
+        return None
+    buffer = io.BytesIO()
+    torch.save(evaluation_state(task), buffer)
+    return buffer.getvalue()

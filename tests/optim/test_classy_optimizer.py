@@ -232,6 +232,13 @@ def test_other_groups_are_refused_with_both_shown(groups):
         prepared().set_classy_state(prepared(groups=groups).get_classy_state())
 
 
+def test_buffers_of_another_shape_are_refused():
+    state = stepped(prepared()).get_classy_state()
+    state["optim"]["state"][0]["momentum_buffer"] = torch.zeros(7, 7)
+    with pytest.raises(CheckpointError, match=r"momentum_buffer of shape \(7, 7\) for parameter 0"):
+        prepared().set_classy_state(state)
+
+
 def test_a_state_of_something_else_is_refused():
     with pytest.raises(CheckpointError, match="no 'optim'"):
         prepared().set_classy_state({"model": {}})

@@ -13,6 +13,7 @@ from ray_classy.tasks import (
     FineTuningTask,
     build_task,
     register_task,
+    task_config,
 )
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from tests.helpers import train
@@ -159,3 +160,20 @@ def test_task_that_passes_its_config_on_is_checked():
             build_task({**CONFIG, "name": "that_passes_on", "dataset": {}})
     finally:
         del TASK_REGISTRY._classes["that_passes_on"]
+
+
+def test_config_follows_what_a_setter_changed():
+    task = build_task(CONFIG)
+    assert task_config.config_of(task) == CONFIG
+    task.set_num_epochs(7)
+    assert task_config.config_of(task) == {**CONFIG, "num_epochs": 7}
+
+
+@pytest.mark.parametrize("change", ["model", "hook"])
+def test_config_is_none_of_a_task_with_other_parts(change):
+    task = build_task(CONFIG)
+    if change == "model":
+        task.set_model(build_task(CONFIG).base_model)
+    else:
+        task.hooks.append(ProgressBarHook())
+    assert task_config.config_of(task) is None

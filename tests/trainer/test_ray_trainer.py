@@ -106,10 +106,12 @@ def test_evaluation_counts_the_same_on_any_number_of_workers(digits_run, tmp_pat
             digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint)
         )
     ]
-    runs += [on_ray(tmp_path, 3).train(digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint))]
+    task = digits_task(test_only=True, num_epochs=1, checkpoint=result.checkpoint)
+    runs += [on_ray(tmp_path, 3).train(task)]
     metrics = [run.metrics["test"] for run in runs] + [result.metrics["test"]]
     assert len({round(each["accuracy"]["top_1"] * 359, 6) for each in metrics}) == 1
     assert metrics[1]["loss"] == pytest.approx(metrics[0]["loss"], rel=1e-6)
+    assert task.done_training() and task.meters[0].value == metrics[1]["accuracy"]
 
 
 def test_every_row_is_trained_once_per_epoch_and_evaluated_once(ray_cluster, tmp_path):
@@ -248,7 +250,7 @@ def test_resources_that_others_hold_are_waited_for_and_then_given_up(ray_cluster
     holder = Holder.remote()
     ray_cluster.get(holder.ready.remote())
     try:
-        with pytest.raises(ResourceError, match=r"only 1 CPU became free within 1 s"):
+        with pytest.raises(ResourceError, match=r"no room within 1 s: only 1 CPU is free"):
             on_ray(tmp_path, wait_for_resources_s=1).train(digits_task())
     finally:
         ray_cluster.kill(holder)
