@@ -15,6 +15,33 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ray_classy.errors import ComponentError
+from ray_classy.generic.checkpoint_util import (
+    CHECKPOINT_FILE as CHECKPOINT_FILE,
+)
+from ray_classy.generic.checkpoint_util import (
+    get_checkpoint_dict as get_checkpoint_dict,
+)
+from ray_classy.generic.checkpoint_util import (
+    load_and_broadcast_checkpoint as load_and_broadcast_checkpoint,
+)
+from ray_classy.generic.checkpoint_util import (
+    load_checkpoint as load_checkpoint,
+)
+from ray_classy.generic.checkpoint_util import (
+    master_params as master_params,
+)
+from ray_classy.generic.checkpoint_util import (
+    save_checkpoint as save_checkpoint,
+)
+from ray_classy.generic.checkpoint_util import (
+    update_classy_model as update_classy_model,
+)
+from ray_classy.generic.checkpoint_util import (
+    update_classy_state as update_classy_state,
+)
+
+CPU_DEVICE = torch.device("cpu")
+GPU_DEVICE = torch.device("cuda")
 
 
 def is_pos_int(number: Any) -> bool:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ray_classy.checkpoint import load_checkpoint
-from ray_classy.distributed import broadcast_object, is_primary
-from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, TaskError
+from ray_classy.errors import CheckpointError, ComponentError, TaskError
+from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
@@ -113,18 +112,7 @@ def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[st
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
     """
-    if content is not None or path is None:
-        return content
-    answer: Any = None
-    if is_primary():
-        try:
-            answer = load_checkpoint(path)
-        except RayClassyError as error:
-            answer = error
-    answer = broadcast_object(answer)
-    if isinstance(answer, RayClassyError):
-        raise answer
-    return answer
+    return content if content is not None or path is None else load_and_broadcast_checkpoint(path)
 
 
 def get_state(task: ClassificationTask) -> dict[str, Any]:
@@ -210,11 +198,7 @@ def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, stri
     Raises:
         CheckpointError: they do not fit.
     """
-    state = content["classy_state_dict"]["base_model"]
-    if reset_heads:
-        own = model.get_classy_state()
-        state = {**state, "model": {"trunk": state["model"]["trunk"], "heads": own["model"]["heads"]}}
-    model.set_classy_state(state, strict=strict)
+    update_classy_model(model, content["classy_state_dict"], reset_heads, strict)
 
 
 def evaluation_state(task: ClassificationTask) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class RayTrainer(ClassyTrainer):
             return trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
             raise _cause(error) from None
+        except SystemExit:  # what Ray's handler of Ctrl-C ends with, when it has stopped the workers
+            raise KeyboardInterrupt from None
         except ray.exceptions.RayActorError as error:
             raise RunError(f"Ray Train's controller died: {error}. Go on with --resume {run.path}") from None
 
