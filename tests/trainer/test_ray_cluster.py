@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -52,9 +53,21 @@ class MyModel(ClassyModel):
 """
 
 
-def ray_command(*arguments, env=None):
-    program = os.path.join(os.path.dirname(sys.executable), "ray")
-    return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=120)
+def started_node(command):
+    """A process that runs a node of Ray until it is killed, once the node is up."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    node = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    for line in node.stdout:
+        if "Ray runtime started" in line:
+            return node
+    raise AssertionError(f"no node came up: {command}")
+
+
+def killed(node):
+    """Ends a node and all its processes; `ray stop` would end those of other clusters as well."""
+    os.killpg(node.pid, signal.SIGTERM)
+    node.wait(60)
+    node.stdout.close()
 
 
 @pytest.fixture
@@ -106,29 +119,21 @@ def test_package_and_config_folder_are_shipped_to_nodes_that_lack_them(two_nodes
 def test_storage_that_another_node_does_not_see_is_refused(tmp_path):
     if subprocess.run(["unshare", "-m", "true"]).returncode:
         pytest.skip("this machine lets nobody make a mount namespace")
-    storage, env = tmp_path / "storage", {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    storage, address = tmp_path / "storage", "127.0.0.1:6391"
     storage.mkdir()
-    port = "6391"
     program = os.path.join(os.path.dirname(sys.executable), "ray")
+    one_cpu = ["--num-cpus=1", "--block"]
+    head = started_node([program, "start", "--head", "--port=6391", "--include-dashboard=false", *one_cpu])
+    join = f"mount -t tmpfs none {storage} && exec {program} start --address={address} {' '.join(one_cpu)}"
+    other = started_node(["unshare", "-m", "sh", "-c", join])
     try:
-        head = ray_command(
-            "start",
-            "--head",
-            f"--port={port}",
-            "--num-cpus=1",
-            "--include-dashboard=false",
-            "--dashboard-agent-listen-port=0",
-        )
-        assert head.returncode == 0, head.stderr
-        join = f"mount -t tmpfs none {storage} && {program} start --address=127.0.0.1:{port} --num-cpus=1"
-        subprocess.run(["unshare", "-m", "sh", "-c", join], env=env, check=True, capture_output=True, timeout=120)
-        config = write_config(tmp_path / "project")
-        flags = ("--address", f"127.0.0.1:{port}", "--num-workers", "2", "--storage-path", str(storage))
-        done = train(config, *flags, cwd=tmp_path)
-        assert done.returncode == 1
-        assert "does not see the storage path" in done.stderr
+        flags = ("--address", address, "--num-workers", "2", "--storage-path", str(storage))
+        done = train(write_config(tmp_path / "project"), *flags, cwd=tmp_path)
     finally:
-        ray_command("stop", "--force")
+        killed(other)
+        killed(head)
+    assert done.returncode == 1
+    assert "does not see the storage path" in done.stderr
 
 
 def test_an_address_at_which_nothing_listens_is_refused_at_once(tmp_path):
