@@ -51,11 +51,17 @@ def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
         construct = _Construct(file)
         return (None if node is None else construct.value(node, ())), construct.marks
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error):  # PyYAML 6.0.4 and later stop by themselves
+            raise _too_deep(file) from None
         raise ConfigError(_not_yaml(error, text, file)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML: {error} (save it as UTF-8 text)") from None
     except RecursionError:
-        raise ConfigError(f"{file}: nested too deeply; a config is a few levels deep") from None
+        raise _too_deep(file) from None
+
+
+def _too_deep(file: str) -> ConfigError:
+    return ConfigError(f"{file}: nested too deeply; a config is a few levels deep")
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> str:

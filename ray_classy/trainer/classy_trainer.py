@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from ray_classy.distributed import barrier, get_rank
 from ray_classy.errors import TaskError
 from ray_classy.seeding import derive_seed, seed_all
@@ -35,6 +38,16 @@ def run_loop(task: ClassyTask, session: Session) -> None:
     Raises:
         TaskError: `task` is no ClassyTask.
     """
+    for _ in rounds(task, session):
+        pass
+
+
+def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
+    """The same loop, which stops after each round (a train phase and the test phase after it) and gives its report.
+
+    Raises:
+        TaskError: `task` is no ClassyTask.
+    """
     if not isinstance(task, ClassyTask):
         raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
     session.start(task)
@@ -55,5 +68,7 @@ def run_loop(task: ClassyTask, session: Session) -> None:
                 break
             step += 1
         task.on_phase_end()
-        session.phase_ended(task)
+        report = session.phase_ended(task)
+        if report is not None:
+            yield report
     task.on_end()

@@ -29,8 +29,9 @@ class Session:
     def start(self, task: Any) -> None:
         """Called before the task is prepared: gives it the state to go on from."""
 
-    def phase_ended(self, task: Any) -> None:
-        """Called after each phase."""
+    def phase_ended(self, task: Any) -> dict[str, Any] | None:
+        """Called after each phase; returns the report of the round, if the phase ends one."""
+        return None
 
 
 class FolderSession(Session):
@@ -61,17 +62,20 @@ class FolderSession(Session):
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
         self._phase_began = time.time()
 
-    def phase_ended(self, task: Any) -> None:
+    def phase_ended(self, task: Any) -> dict[str, Any] | None:
         """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports."""
         line = self._line(task)
         self._round.append(line)
         if is_primary():
             self.run.add_metrics(line)
-        if not task.phases or ends_round(task.phases, task.phase_idx):
-            name = self._checkpoint(task)
-            metrics = latest_by_phase_type(self._round)
-            self._round = []
-            self.report({**metrics, "phase_idx": task.phase_idx, "where": task.where}, name)
+        if task.phases and not ends_round(task.phases, task.phase_idx):
+            return None
+        name = self._checkpoint(task)
+        progress = {"phase_idx": task.phase_idx, "epoch": task.train_phase_idx + 1, "where": task.where}
+        report = {**latest_by_phase_type(self._round), **progress}
+        self._round = []
+        self.report(report, name)
+        return {**report, "checkpoint": name}
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         """Hands on the metrics of a round.

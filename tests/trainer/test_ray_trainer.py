@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ from tests.trainer.ray_parts import (
 )
 
 pytestmark = pytest.mark.ray
+
+_HANDLER = signal.getsignal(signal.SIGINT)
 
 
 def scaling(workers, cpus=1.0):
@@ -270,7 +273,5 @@ def test_zero_workers_points_to_the_local_trainer(tmp_path):
 
 
 def test_ray_is_left_connected_and_the_interrupt_handler_as_it_was(digits_run, ray_cluster):
-    import signal
-
     assert ray_cluster.is_initialized()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is _HANDLER
