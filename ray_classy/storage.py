@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import shutil
 import uuid
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -26,14 +28,14 @@ class Storage:
     def __init__(self, path: str, filesystem: Any = None) -> None:
         self.path = path if filesystem is not None or is_url(path) else os.path.abspath(path)
         self.local = filesystem is None and not is_url(path)
-        self._filesystem = filesystem
+        self.filesystem = filesystem
 
     def _remote(self, name: str) -> tuple[Any, str]:
         """The file system and the path in it."""
         from pyarrow import fs
 
-        if self._filesystem is not None:
-            return self._filesystem, f"{self.path}/{name}" if name else self.path
+        if self.filesystem is not None:
+            return self.filesystem, f"{self.path}/{name}" if name else self.path
         filesystem, root = fs.FileSystem.from_uri(self.path)
         return filesystem, f"{root}/{name}" if name else root
 
@@ -121,6 +123,25 @@ class Storage:
         finally:
             if os.path.exists(half):
                 os.remove(half)
+
+    def remove(self, name: str = "") -> None:
+        """Removes a folder in the folder with all that is in it, or the folder itself; none there is no error."""
+        if self.local:
+            shutil.rmtree(os.path.join(self.path, name) if name else self.path, ignore_errors=True)
+            return
+        from pyarrow import fs
+
+        filesystem, path = self._remote(name)
+        if filesystem.get_file_info(path).type == fs.FileType.Directory:
+            filesystem.delete_dir(path)
+
+    def remove_file(self, name: str) -> None:
+        """Removes a file; none there is no error."""
+        if self.local:
+            pathlib.Path(self.path, name).unlink(missing_ok=True)
+        elif self.exists(name):
+            filesystem, path = self._remote(name)
+            filesystem.delete_file(path)
 
     def append(self, name: str, text: str) -> None:
         """Adds text at the end of a file, which object storage does by writing it anew."""

@@ -18,13 +18,17 @@ FLAG_KEYS: dict[str, tuple[str, ...]] = {
     "name": ("ray", "name"),
     "address": ("ray", "address"),
     "checkpoint": ("checkpoint",),
+    "num_samples": ("tune", "num_samples"),
 }
 
 _WORDS = "the config file, then overrides such as optimizer.lr=0.01 or dataset.train.num_samples=100"
+_CONFIG = ("CONFIG [key=value ...]", _WORDS)
+_NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _EXAMPLES = """examples:
   ray-classy train configs/digits.yaml --num-workers 2 num_epochs=3
   ray-classy train --resume runs/20260102-030405-ab12 num_epochs=20
   ray-classy train configs/digits.yaml test_only=true --checkpoint runs/20260102-030405-ab12
+  ray-classy tune configs/sweeps/asha.yaml --num-samples 12
   ray-classy check configs/digits.yaml
   ray-classy list optimizer
 """
@@ -85,8 +89,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         ("train", "train, resume or evaluate what a config describes"),
         ("check", "check a config, and say what training it would do and need; nothing is started"),
     ):
-        option = command(name, text, "CONFIG [key=value ...]", _WORDS)
-        option("--num-workers", "processes to train in (ray.num_workers)", type=int, metavar="N")
+        option = command(name, text, *_CONFIG)
+        option("--num-workers", "processes to train in (ray.num_workers)", **_NUMBER)
         option("--use-gpu", "give each worker a GPU (ray.use_gpu)", action="store_true", default=None)
         option("--storage-path", "the folder of runs, or a URL; default: runs (ray.storage_path)", metavar="PATH")
         option("--name", "the run's name; default: one made from the time (ray.name)")
@@ -96,6 +100,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         option("--local", "train in this process, without Ray", action="store_true")
         option("--json", "print one JSON object on standard output and nothing else", action="store_true")
         option("--verbose", "show what Ray prints, and tracebacks of errors", action="store_true")
+    option = command("tune", "search over a config in which search nodes stand for some values", *_CONFIG)
+    option("--num-samples", "trials, each grid in full; with --extend, how many more (tune.num_samples)", **_NUMBER)
+    option("--num-workers", "processes of each trial (ray.num_workers)", **_NUMBER)
+    option("--use-gpu", "give each worker a GPU (ray.use_gpu)", action="store_true", default=None)
+    option("--storage-path", "the folder of sweeps, or a URL; default: runs (ray.storage_path)", metavar="PATH")
+    option("--name", "the sweep's name; default: one made from the time (ray.name)")
+    option("--resume", "go on with this sweep; no trial that has ended runs again", metavar="RUN")
+    option("--extend", "add --num-samples trials to this sweep, or train its best to num_epochs=N", metavar="RUN")
+    option("--best", "with --extend and num_epochs=N, how many of the best trials; default: 3", default=3, **_NUMBER)
+    option("--address", "of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
+    option("--json", "print one JSON object on standard output and nothing else", action="store_true")
+    option("--verbose", "show what Ray prints, and tracebacks of errors", action="store_true")
     option = command("list", "show components with their keys and defaults", "KIND [NAME]", "such as: model resnet")
     option("--verbose", "show tracebacks of errors", action="store_true")
     return parser, options

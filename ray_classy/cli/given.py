@@ -54,7 +54,7 @@ def read_given(arguments: argparse.Namespace) -> Given:
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
-    if arguments.local:
+    if getattr(arguments, "local", False):
         for flag, why in (
             ("num_workers", "--local trains in this one process"),
             ("address", "--local trains without Ray"),
@@ -62,10 +62,12 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         ):
             if getattr(arguments, flag) is not None:
                 raise UsageError(f"{why}: leave out --{flag.replace('_', '-')}, or leave out --local")
-    if arguments.resume is not None:
-        for flag in ("name", "storage_path", "checkpoint"):
-            if getattr(arguments, flag) is not None:
-                raise UsageError(f"--resume goes on in the run's own folder: leave out --{flag.replace('_', '-')}")
+    for option in ("resume", "extend"):
+        if getattr(arguments, option, None) is not None:
+            for flag in ("name", "storage_path", "checkpoint"):
+                if getattr(arguments, flag, None) is not None:
+                    text = f"--{option} goes on in the run's own folder: leave out --{flag.replace('_', '-')}"
+                    raise UsageError(text)
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
@@ -75,14 +77,15 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
         config = load_config(words[0])
         folder = os.path.dirname(os.path.abspath(words[0]))
         return _at_home(config, folder), words[0], words[1:]
-    if arguments.resume is None:
+    earlier = arguments.resume or getattr(arguments, "extend", None)
+    if earlier is None:
         raise UsageError(
             f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...], "
             f"or --resume RUN to go on with a run"
         )
     from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
 
-    run = RunFolder.existing(arguments.resume)
+    run = RunFolder.existing(earlier)
     file = run.storage.join(CONFIG_FILE)
     if not run.storage.exists(CONFIG_FILE):
         raise RunFolderError(
@@ -109,7 +112,7 @@ def _at_home(config: Config, folder: str) -> Config:
 def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
     """The config with the keys that flags are short for."""
     for flag, path in FLAG_KEYS.items():
-        value = getattr(arguments, flag)
+        value = getattr(arguments, flag, None)
         if value is not None:
             text = json.dumps(value, ensure_ascii=False)
             config = apply_overrides(config, [f"{'.'.join(path)}={text}"])

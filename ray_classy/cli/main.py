@@ -46,6 +46,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.listing import listing
 
         return listing(arguments)
+    if arguments.command == "tune":
+        from ray_classy.cli.tune import tune
+
+        return tune(arguments)
     from ray_classy.cli.given import read_given
 
     given = read_given(arguments)  # the commands import torch and Ray, which takes seconds

@@ -100,7 +100,7 @@ def settings_of(given: Given) -> Settings:
     config, resume = given.config, given.flags.resume
     checked(config, sections=ray_sections())
     _set_checkpoints(config)
-    _set_logging(config)
+    set_logging(config)
     section = config.get("ray") or {}
     configs = _ray_configs(config, section)
     name, storage_path = section.pop("name", None), section.get("storage_path")
@@ -131,12 +131,19 @@ def _set_checkpoints(config: Config) -> None:
             config[key] = latest
 
 
-def _set_logging(config: Config) -> None:
+def set_logging(config: Config) -> None:
     """Adds the hook that logs, if none of the config's does and the task has hooks."""
+    if config.get("name") not in TASK_REGISTRY:
+        return  # a choice of tasks, or a mistake that is told by the check
     keys = component_keys(TASK_REGISTRY.find(config["name"])) or {}
-    hooks: list[Mapping[str, Any]] = config.get("hooks") or []
-    if "hooks" in keys and not any(issubclass(HOOK_REGISTRY.find(h["name"]), LossLrMeterLoggingHook) for h in hooks):
+    hooks: Any = config.get("hooks") or []
+    names = [hook.get("name") for hook in hooks if isinstance(hook, Mapping)] if isinstance(hooks, list) else None
+    if "hooks" in keys and names is not None and not any(_logs(name) for name in names):
         config["hooks"] = [*hooks, {"name": _LOGGING}]
+
+
+def _logs(name: Any) -> bool:
+    return name in HOOK_REGISTRY and issubclass(HOOK_REGISTRY[name], LossLrMeterLoggingHook)
 
 
 def _ray_configs(config: Config, section: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 60.0
-_SETTINGS = {
+SETTINGS = {
     # One report is taken per poll, and the end of a run is seen at a poll; the default is two seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Workers keep the driver's working directory, in which the config's relative paths make sense.
@@ -54,11 +54,11 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
         _check_connection(address)
     address = address or os.environ.get("RAY_ADDRESS") or None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment(_SETTINGS))
+        stack.enter_context(environment(SETTINGS))
         if not ray.is_initialized():
             quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
             if address is None:
-                stack.enter_context(_environment(_LOCAL_SETTINGS))
+                stack.enter_context(environment(_LOCAL_SETTINGS))
                 ray.init("local", include_dashboard=False, **quiet)
             else:
                 _check_address(address)
@@ -71,7 +71,7 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(settings: dict[str, str]) -> Iterator[None]:
     """Sets the variables that are not set, for the block."""
     added = [name for name in settings if name not in os.environ]
     os.environ.update({name: settings[name] for name in added})
@@ -84,11 +84,11 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Lets Ray's libraries log errors only."""
+    """Lets Ray's libraries log errors only; Tune not even these: trials that fail are told by the sweep."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.train", "ray.tune")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL if logger.name == "ray.tune" else logging.ERROR)
     try:
         yield
     finally:
@@ -144,13 +144,11 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     workers = scaling_config.num_workers
     workers = workers[0] if isinstance(workers, tuple) else workers
     each = {name: float(amount) for name, amount in scaling_config._resources_per_worker_not_none.items() if amount}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     needed = f"{workers} workers x {_shown(each)} = {_shown({name: workers * n for name, n in each.items()})}"
-    possible = sum(_fitting(node, each) for node in nodes)
+    possible, text = room_for(each)
     if possible < workers:
         raise ResourceError(
-            f"the run needs {needed}, but the cluster has {_shown(_total(nodes, each))} on {len(nodes)} "
-            f"{'node' if len(nodes) == 1 else 'nodes'}, room for {possible} such workers: "
+            f"the run needs {needed}, but {text}: "
             f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
             f"(ray.resources_per_worker, fractions work)"
         )
@@ -172,6 +170,17 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
                 _log.info("waiting for %s; free: %s", needed, free)
     finally:
         remove_placement_group(group)
+
+
+def room_for(each: dict[str, float]) -> tuple[int, str]:
+    """How many workers with these resources fit into the cluster when it is empty, and the same in words."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    possible = sum(_fitting(node, each) for node in nodes)
+    text = (
+        f"the cluster has {_shown(_total(nodes, each))} on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, "
+        f"room for {possible} such workers"
+    )
+    return possible, text
 
 
 def _fitting(node: dict[str, float], each: dict[str, float]) -> int:

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -28,7 +28,7 @@ from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import ray_configs, ray_keys
-from ray_classy.trainer.ray_worker import train_on_worker
+from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
@@ -83,7 +83,7 @@ class RayTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunError: training failed on a worker; the message has the worker's traceback.
         """
-        scaling, run_config, address = self._settings(task)
+        scaling, run_config, address = self.settings_of(getattr(task, "_config", None) or {})
         workers = scaling.num_workers
         preflight(task, workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
         # Ray names a run after the second it was made in, which two runs at once would share.
@@ -94,14 +94,13 @@ class RayTrainer(ClassyTrainer):
             check_resources(scaling, self.wait_for_resources_s)
             with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, _data_files(task))
-                with followed(run), _interrupt_handler_kept():
-                    state = self._fit(task, run, scaling, run_config)
+                with followed(run), interrupt_handler_kept():
+                    state = self.fit(task, run, scaling, _in_folder(run_config, run))
         _take_final_state(task, run, state)
         return result_of(run)
 
-    def _settings(self, task: ClassyTask) -> tuple[ScalingConfig, RunConfig, str | None]:
-        """What was given, filled up from the task's config."""
-        config = getattr(task, "_config", None) or {}
+    def settings_of(self, config: Mapping[str, Any]) -> tuple[ScalingConfig, RunConfig, str | None]:
+        """What was given, filled up from the `ray` section of a config."""
         section = dict(config.get("ray") or {})
         raise_problems(problems_in(section, ray_keys(), ("ray",)), config)
         address = section.pop("address", None)
@@ -111,12 +110,28 @@ class RayTrainer(ClassyTrainer):
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
         return scaling, self.run_config or configured["run_config"], self.address or address
 
-    def _fit(self, task: ClassyTask, run: RunFolder, scaling: ScalingConfig, run_config: RunConfig) -> bytes:
-        """Trains on the workers, and returns what the primary rank's task saw last, for a run without checkpoints."""
+    def fit(
+        self,
+        task: ClassyTask,
+        run: RunFolder,
+        scaling: ScalingConfig,
+        run_config: RunConfig,
+        session: type[RaySession] = RaySession,
+    ) -> bytes:
+        """Trains on the workers, and returns what the primary rank's task saw last, for a run without checkpoints.
+
+        Args:
+            task: is shipped as it is.
+            run: its folder.
+            scaling: how many workers there are, and what each gets.
+            run_config: Ray's, with the name and the storage path under which Ray keeps what it keeps.
+            session: what the run is to the workers.
+        """
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
             "run": (run.path, run_config.storage_filesystem, run.token),
+            "session": session,
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
@@ -126,7 +141,7 @@ class RayTrainer(ClassyTrainer):
             train_loop_config=job,
             torch_config=self.torch_config,
             scaling_config=scaling,
-            run_config=_in_folder(run_config, run),
+            run_config=run_config,
             datasets=shards,
             dataset_config=PlannedShards(),
         )
@@ -209,7 +224,7 @@ def _is_consequence(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def _interrupt_handler_kept() -> Iterator[None]:
+def interrupt_handler_kept() -> Iterator[None]:
     """Puts back the handler of Ctrl-C, which Ray Train replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -49,7 +49,8 @@ def train_on_worker(job: dict[str, Any]) -> bytes | None:
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
-            `shards` (the phase types whose rows Ray Data has), `cwd` and `path` (of the driver).
+            `session` (the class of the run's session), `shards` (the phase types whose rows Ray Data has), `cwd` and
+            `path` (of the driver).
     """
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # so that a relative path means what it means to the driver
@@ -69,7 +70,7 @@ def train_on_worker(job: dict[str, Any]) -> bytes | None:
         if is_primary():
             stack.enter_context(logged_to(run))
         try:
-            run_loop(task, RaySession(run))
+            run_loop(task, job["session"](run))
         except Exception as error:
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise

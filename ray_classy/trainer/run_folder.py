@@ -40,6 +40,8 @@ class RunFolder:
         token: of the lease under which this process writes.
     """
 
+    KIND: str | None = None
+
     def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
         self.storage = Storage(path, filesystem)
         self.token = token
@@ -138,8 +140,14 @@ class RunFolder:
 
     # -- what the driver writes ---------------------------------------------------------------------------------------
 
-    def describe(self, config_text: str | None, **facts: Any) -> None:
-        """Writes down what is run: the resolved config, and the facts beside command and versions."""
+    def describe(self, config_text: str | None, command: list[str] | None = None, **facts: Any) -> None:
+        """Writes down what is run.
+
+        Args:
+            config_text: the resolved config.
+            command: what began it; None for the command of this process.
+            facts: to be kept beside command and versions.
+        """
         import numpy
         import torch
         import torchvision
@@ -148,7 +156,7 @@ class RunFolder:
             self.storage.write(CONFIG_FILE, config_text.encode())
         before = self.facts() if self.storage.exists(RUN_FILE) else {}
         before = {name: fact for name, fact in before.items() if name not in ("error", "ended")}
-        starts = [*before.get("starts", []), {"command": sys.argv, "at": _now(), "cwd": os.getcwd()}]
+        starts = [*before.get("starts", []), {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd()}]
         versions = {
             "ray_classy": __version__,
             "python": platform.python_version(),
@@ -156,6 +164,8 @@ class RunFolder:
             "torchvision": torchvision.__version__,
             "numpy": numpy.__version__,
         }
+        if self.KIND is not None:
+            facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
 
@@ -222,6 +232,10 @@ class RunFolder:
         """The names of the run's complete checkpoints, oldest first."""
         names = [name for name in self.storage.names() if _CHECKPOINT_NAME.fullmatch(name)]
         return sorted((n for n in names if self.storage.exists(f"{n}/{CHECKPOINT_FILE}")), key=_position)
+
+    def remove_checkpoint(self, name: str) -> None:
+        """Removes a checkpoint."""
+        self.storage.remove(name)
 
     def latest_checkpoint(self) -> str | None:
         """The path of the newest complete checkpoint."""

@@ -45,6 +45,7 @@ class FolderSession(Session):
         self.run = run
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
+        self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
 
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
@@ -56,6 +57,7 @@ class FolderSession(Session):
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             _log.info("going on from %s", self.run.storage.join(names[-1]))
+        self.began = (epoch, names[-1] if names else None)
         if is_primary():
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()

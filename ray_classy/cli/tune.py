@@ -1,0 +1,142 @@
+"""`ray-classy tune`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from ray_classy.cli.arguments import UsageError
+from ray_classy.cli.given import Given, read_given
+from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.settings import set_logging
+
+if TYPE_CHECKING:
+    from ray_classy.tune import SweepResult, TaskTuner
+
+_MOST_ROWS = 20
+
+
+def tune(arguments: argparse.Namespace) -> Answer:
+    """Runs a sweep, goes on with one, or adds to one, and tells the best trial and how to go on.
+
+    Raises:
+        RayClassyError: it cannot be done; the message says why.
+        KeyboardInterrupt: the user stopped it; the message is the command that goes on with it.
+    """
+    more = _extension(arguments)
+    given = read_given(arguments)
+    tuner = tuner_for(given, more)
+    try:
+        result = tuner.fit()
+    except KeyboardInterrupt as error:
+        path = str(error)
+        raise KeyboardInterrupt(command_line("tune", "--resume", short(path)) if path else "") from None
+    return Answer(_summary(result), _data(result))
+
+
+def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
+    """The sweep that the command line asks for."""
+    from ray_classy.trainer.ray_trainer import RayTrainer
+    from ray_classy.tune import TaskTuner
+
+    flags, config = given.flags, given.config
+    set_logging(config)
+    name = (config.get("ray") or {}).pop("name", None)
+    return TaskTuner(
+        config,
+        trainer=RayTrainer(name=name, verbose=flags.verbose),
+        resume=flags.resume,
+        extend=getattr(flags, "extend", None),
+        **(more or {}),
+    )
+
+
+def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What --extend adds; it is taken out of the command line, for the sweep's config stays as it is."""
+    if arguments.extend is None:
+        return {}
+    if arguments.resume is not None:
+        raise UsageError("--extend adds to a sweep, --resume goes on with one as it is: give one of them")
+    more: dict[str, Any] = {"num_samples": arguments.num_samples or 0, "best": arguments.best}
+    words = []
+    for word in arguments.words:
+        key, equals, value = word.partition("=")
+        if equals and key == "num_epochs":
+            try:
+                more["num_epochs"] = int(value) if value.isdigit() else float(value)
+            except ValueError:
+                raise UsageError(f"num_epochs must be a number, not {value!r}") from None
+        elif equals and not os.path.exists(word):
+            raise UsageError(
+                f"--extend leaves the sweep as it is and adds trials (--num-samples N) or epochs to its best "
+                f"(num_epochs=N): leave out {word!r}, or begin a new sweep"
+            )
+        else:
+            words.append(word)
+    if not more["num_samples"] and "num_epochs" not in more:
+        raise UsageError("--extend adds trials (--num-samples N), or epochs to the best (num_epochs=N): give one of them")
+    arguments.words, arguments.num_samples = words, None
+    return more
+
+
+def _summary(result: SweepResult) -> str:
+    rows = result.table().splitlines()
+    lines = rows[: _MOST_ROWS + 1]
+    if len(rows) > len(lines):
+        lines.append(f"... and {len(rows) - len(lines)} more")
+    failed = [record for record in result.trials if record.state == "failed"]
+    for record in failed[:5]:
+        lines.append(f"{record.name} failed: {record.reason}")
+    best, config = result.best, result.best_config
+    assert best is not None and config is not None, "a sweep without a best trial is an error"
+    folder = os.path.join(result.path, best.name)
+    places = {
+        "best": f"{best.name}  {result.metric} {best.metrics[result.metric]:.4f}",
+        "config": short(os.path.join(result.path, "best.yaml")),
+        "checkpoint": short(result.best_checkpoint or "none"),
+        "sweep": short(result.path),
+    }
+    lines += ["", *(f"{what + ':':<12} {place}" for what, place in places.items())]
+    epochs = math.ceil(2 * config.get("num_epochs", 1)) or 1
+    commands = {
+        "train it longer": command_line("train", "--resume", short(folder), f"num_epochs={epochs}"),
+        "train it anew": command_line("train", short(os.path.join(result.path, "best.yaml"))),
+        "add trials to the sweep": command_line("tune", "--extend", short(result.path), "--num-samples", "8"),
+    }
+    for what, command in commands.items():
+        lines += ["", f"{what}:", f"  {command}"]
+    return "\n".join(lines)
+
+
+def _data(result: SweepResult) -> dict[str, Any]:
+    best = result.best
+    assert best is not None
+    return {
+        "status": "finished",
+        "sweep_dir": result.path,
+        "metric": result.metric,
+        "mode": result.mode,
+        "best": {
+            "trial": best.name,
+            "params": best.params,
+            "metrics": best.metrics,
+            "epoch": best.epoch,
+            "run_dir": os.path.join(result.path, best.name),
+            "checkpoint": result.best_checkpoint,
+            "config": os.path.join(result.path, "best.yaml"),
+        },
+        "trials": [
+            {
+                "trial": record.name,
+                "state": record.state,
+                "reason": record.reason,
+                "params": record.params,
+                "epoch": record.epoch,
+                "metrics": record.metrics,
+                "seconds": round(record.seconds, 3),
+            }
+            for record in result.trials
+        ],
+    }

@@ -1,0 +1,108 @@
+"""Everything that can be found wrong with a sweep before its first trial."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from ray_classy.config.document import Config
+from ray_classy.dataset.classy_dataset import datasets_kept
+from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.models import models_built_on
+from ray_classy.registry import Key
+from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.tasks.task_config import checked
+from ray_classy.trainer.preflight import preflight
+from ray_classy.trainer.ray_config import ray_keys
+from ray_classy.tune.section import reported
+from ray_classy.tune.space import Node, Space
+
+
+class Examined(NamedTuple):
+    """What trying a sweep's values showed.
+
+    Attributes:
+        metrics: the names that every trial reports; empty if that is not known beforehand.
+        epochs: train phases of a trial, the most there are.
+        mutable: the nodes whose values do not change the structure of a trial's state.
+    """
+
+    metrics: list[str]
+    epochs: int
+    mutable: list[Node]
+
+
+def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
+    """Checks, builds and tries every value of every choice and both ends of every range.
+
+    Args:
+        space: what is searched.
+        world_size: workers of a trial.
+        on_gpu: whether they have GPUs; None if that is for each to find out.
+
+    Raises:
+        ConfigError: some of them cannot be; the message lists them, with file and line.
+    """
+    problems: dict[str, None] = {}
+    tasks: list[tuple[dict[str, Any], ClassyTask]] = []
+    first: dict[str, Any] | None = None
+    with datasets_kept():
+        for params in space.variants():
+            first = first or params
+            try:
+                tasks.append((params, _tried(space.trial_config(params), world_size, on_gpu)))
+            except ConfigError as error:
+                problems.update(dict.fromkeys(str(error).splitlines()))
+            except RayClassyError as error:
+                active = space.active(params)
+                other = ", ".join(f"{n} {v}" for n, v in active.items() if v != first.get(n)) or "the first values"
+                problems[f"with {other}: {error}"] = None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    names = [reported(task) for _, task in tasks]
+    common = [name for name in names[0] if all(name in others for others in names)]
+    return Examined(common, max(_epochs(task) for _, task in tasks), _mutable(space, tasks))
+
+
+def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
+    """The task of a config that has passed everything that is looked at before a training."""
+    checked(config, sections={"ray": Key(ray_keys(), {})})
+    try:
+        with models_built_on("meta"):
+            task = build_task(config)
+            preflight(task, world_size, on_gpu)
+    except Exception:
+        # Some models exist with real weights only. If the mistake is the user's, this says so again.
+        task = build_task(config)
+        preflight(task, world_size, on_gpu)
+    return task
+
+
+def _epochs(task: ClassyTask) -> int:
+    if not isinstance(task, ClassificationTask):
+        return int(math.ceil(getattr(task, "num_epochs", 1)))
+    return sum(phase["train"] or task.test_only for phase in task._build_phases())
+
+
+def _mutable(space: Space, tasks: list[tuple[dict[str, Any], ClassyTask]]) -> list[Node]:
+    """The nodes all of whose examples give a state of one structure."""
+    first, task = tasks[0]
+    structure = _structure(task)
+    fixed = {"seed"}
+    for params, other in tasks[1:]:
+        if _structure(other) != structure:
+            fixed |= {name for name, value in params.items() if value != first[name]}
+    return [
+        node
+        for node in space.nodes
+        if node.name not in fixed and not node.within and not node.grid and not node.domain.is_function()
+    ]
+
+
+def _structure(task: Any) -> Any:
+    """What a checkpoint of the task must fit."""
+    if not isinstance(task, ClassificationTask):
+        return None
+    shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
+    meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]
+    return type(task), shapes, type(task.optimizer), meters, len(task._build_phases())

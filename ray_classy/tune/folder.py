@@ -1,0 +1,159 @@
+"""The folder of a sweep.
+
+config.yaml            the config with its search nodes
+run.json               command, seed, versions, metric, and how the sweep ended
+lease.json             who holds the folder
+t0000/                 a trial: an ordinary run folder, and
+t0000/trial.json       its parameters, how far it is, and how it ended
+t0000/reports.jsonl    what it reported, one line per round
+best.yaml              the config of the best trial
+ray/                   what Ray Tune keeps for itself
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ray_classy.errors import RunFolderError
+from ray_classy.storage import Storage
+from ray_classy.trainer.metrics import latest_by_phase_type
+from ray_classy.trainer.run_folder import RunFolder
+
+TRIAL_FILE, REPORTS_FILE, GROUP_FILE, BEST_FILE = "trial.json", "reports.jsonl", "placement_group", "best.yaml"
+_TRIAL_NAME = re.compile(r"t\d{4,}")
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+
+
+@dataclasses.dataclass
+class TrialRecord:
+    """What is known of a trial, as it is written down.
+
+    Attributes:
+        name: `t0007`, the name of its folder.
+        index: its number, from 0.
+        params: label by name of search node, as they are now.
+        state: "running" (also before it began, and while it waits), "finished", "stopped" (by the scheduler, a
+            threshold or the time budget) or "failed".
+        reason: why it was stopped or failed.
+        epoch: train phases that are over.
+        metrics: of its last report, by dotted name.
+        checkpoint: the name of the checkpoint of that report.
+        seconds: training time.
+        clones: what it took up from other trials: `{"epoch", "of", "params"}` each.
+    """
+
+    name: str
+    index: int
+    params: dict[str, Any]
+    state: str = RUNNING
+    reason: str | None = None
+    epoch: int = 0
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    checkpoint: str | None = None
+    seconds: float = 0.0
+    clones: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.state != RUNNING
+
+
+class SweepFolder(RunFolder):
+    """A sweep's folder: the folder of a run, with trials in it."""
+
+    KIND = "sweep"
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Writes down a trial, so that it is known after a crash at any moment."""
+        content = json.dumps(dataclasses.asdict(record), default=str) + "\n"
+        self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials that were begun, in the order of their numbers."""
+        names = [name for name in self.storage.names() if _TRIAL_NAME.fullmatch(name)]
+        found = [name for name in names if self.storage.exists(f"{name}/{TRIAL_FILE}")]
+        records = [TrialRecord(**json.loads(self.storage.read(f"{name}/{TRIAL_FILE}"))) for name in found]
+        return sorted(records, key=lambda record: record.index)
+
+    def trial_run(self, name: str, filesystem: Any = None) -> RunFolder:
+        """The run folder of a trial."""
+        return RunFolder(self.storage.join(name), filesystem)
+
+    def remove_if_unused(self) -> None:
+        """Removes the folder of a sweep of which no trial began."""
+        if not self.trials():
+            self.release()
+            self.storage.remove("")
+
+
+def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
+    """The folder of an earlier sweep.
+
+    Raises:
+        RunFolderError: it is none.
+    """
+    folder = SweepFolder.existing(path, filesystem)
+    assert isinstance(folder, SweepFolder)
+    if folder.facts().get("kind") != SweepFolder.KIND:
+        raise RunFolderError(f"{path!r} is the folder of a run, not of a sweep: go on with it by ray-classy train --resume")
+    return folder
+
+
+def trial_name(index: int) -> str:
+    """The name of a trial."""
+    return f"t{index:04d}"
+
+
+class Reports:
+    """What a trial reported, round by round, in its run folder.
+
+    Args:
+        storage: the run folder.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def read(self) -> list[dict[str, Any]]:
+        """All reports; a last line that was cut off by a kill is passed over."""
+        if not self._storage.exists(REPORTS_FILE):
+            return []
+        reports = []
+        for line in self._storage.read(REPORTS_FILE).decode().splitlines():
+            try:
+                reports.append(json.loads(line))
+            except ValueError:
+                break
+        return reports
+
+    def add(self, report: Mapping[str, Any]) -> None:
+        """Adds a report."""
+        self._storage.append(REPORTS_FILE, json.dumps(report) + "\n")
+
+    def begin(self, lines: list[dict[str, Any]], epoch: int, checkpoint: str | None) -> list[dict[str, Any]]:
+        """Makes the reports those of the state that a trial goes on from, and returns them.
+
+        Args:
+            lines: the metrics of the phases up to that state.
+            epoch: its train phases.
+            checkpoint: the name of the checkpoint it was read from.
+        """
+        before = self.read()
+        reports = [report for report in before if report["epoch"] <= epoch] if epoch else []
+        last = [line for line in lines if line["epoch"] == epoch]
+        if last and (not reports or reports[-1]["epoch"] < epoch):  # killed after the checkpoint, before the report
+            progress = {key: last[-1][key] for key in ("phase_idx", "epoch", "where")}
+            reports.append({**latest_by_phase_type(last), **progress, "checkpoint": checkpoint})
+        if reports != before:
+            self.write(reports)
+        return reports
+
+    def write(self, reports: list[dict[str, Any]]) -> None:
+        """Puts reports in place of those there are."""
+        self._storage.write(REPORTS_FILE, "".join(json.dumps(report) + "\n" for report in reports).encode())

@@ -1,0 +1,182 @@
+"""Which trial comes next: those that an earlier start of the sweep left unfinished, then new ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule
+from ray.tune.search import SearchAlgorithm, Searcher
+
+from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
+from ray_classy.tune.space import Space
+
+
+class SweepSearch(SearchAlgorithm):
+    """Gives Ray Tune the trials of a sweep.
+
+    Args:
+        space: what is searched.
+        seed: of the sweep.
+        records: the trials that were begun earlier.
+        total: how many trials there will be altogether; infinity for no end.
+        most_live: how many may be under way at once.
+        searcher: chooses parameters; None draws them at random, grids in full.
+        begin: called with the record of each trial that is new, before it is given.
+        history: the reports of an earlier trial, as Ray Tune saw them.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        records: list[TrialRecord],
+        total: float,
+        most_live: float,
+        searcher: Searcher | None,
+        begin: Callable[[TrialRecord], None],
+        history: Callable[[TrialRecord], list[dict[str, Any]]],
+    ) -> None:
+        self._space, self._seed, self._searcher = space, seed, searcher
+        self._begin, self._history = begin, history
+        self._ended = [record for record in records if record.ended]
+        self._left = [record for record in records if not record.ended]
+        self._next = max((record.index for record in records), default=-1) + 1
+        self._total, self._most_live = total, most_live
+        self._live: set[str] = set()
+        self._experiment: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune writes down what it is given, and of that nothing is ever read."""
+        return {}
+
+    # -- what Ray Tune calls ------------------------------------------------------------------------------------------
+
+    @property
+    def total_samples(self) -> int:
+        """Trials altogether."""
+        return 2**31 if math.isinf(self._total) else int(self._total)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Nothing to be told: the parameters are known from the start."""
+        return True
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Takes note of what all trials have in common."""
+        self._experiment = experiments[0]
+
+    def next_trial(self) -> Trial | None:
+        """The next trial; None if there is none at the moment."""
+        if self.is_finished() or len(self._live) >= self._most_live:
+            return None
+        record = self._left.pop(0) if self._left else self._new()
+        if record is None:
+            return None
+        self._live.add(record.name)
+        return self._trial(record)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A report of a trial."""
+        if self._searcher is not None and "failed" not in result:
+            self._searcher.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The end of a trial."""
+        self._live.discard(trial_id)
+        if self._searcher is not None:
+            failed = error or "failed" in (result or {})
+            self._searcher.on_trial_complete(trial_id, None if failed else result, failed)
+
+    def is_finished(self) -> bool:
+        """Whether no trial is left to be given."""
+        return self._finished or (not self._left and self._next >= self._total)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _new(self) -> TrialRecord | None:
+        name = trial_name(self._next)
+        if self._searcher is None:
+            params = self._space.draw(self._next, self._seed)
+        else:
+            suggested = self._searcher.suggest(name)
+            if suggested is None:
+                return None
+            if suggested == Searcher.FINISHED:
+                self.set_finished()
+                return None
+            params = {node.name: suggested[node.name] for node in self._space.nodes if node.name in suggested}
+        record = TrialRecord(name, self._next, params)
+        self._next += 1
+        self._begin(record)
+        return record
+
+    def _trial(self, record: TrialRecord) -> Trial:
+        experiment = self._experiment
+        spec = experiment.public_spec
+        return Trial(
+            experiment.run_identifier,
+            config=dict(record.params),
+            trial_id=record.name,
+            storage=experiment.storage,
+            evaluated_params=dict(record.params),
+            experiment_tag=record.name,
+            stopping_criterion=spec.get("stop") if isinstance(spec.get("stop"), dict) else None,
+            checkpoint_config=experiment.checkpoint_config,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+            max_failures=experiment.spec.get("max_failures", 0),
+        )
+
+    # -- history ------------------------------------------------------------------------------------------------------
+
+    def replay(self, scheduler: Any, metric: str) -> None:
+        """Tells the scheduler and the search algorithm what earlier trials reported."""
+        names = [node.name for node in self._space.nodes]
+        for record in [*self._ended, *self._left]:
+            reports = [report for report in self._history(record) if metric in report]
+            if isinstance(scheduler, AsyncHyperBandScheduler) or (
+                isinstance(scheduler, MedianStoppingRule) and record.ended
+            ):
+                _replay(scheduler, record, reports)
+            if record.ended and reports and hasattr(self._searcher, "add_evaluated_point"):
+                values = [report[metric] for report in reports]
+                self._searcher.add_evaluated_point(
+                    {name: record.params[name] for name in names},
+                    values[-1],
+                    error=record.state == FAILED,
+                    pruned=record.state == STOPPED,
+                    intermediate_values=values,
+                )
+
+
+def _name(trial: Trial) -> str:
+    return trial.trial_id
+
+
+def _replay(scheduler: Any, record: TrialRecord, reports: list[dict[str, Any]]) -> None:
+    """Lets a scheduler see the results of a trial again, whatever it decides."""
+    past = _Past(record.name)
+    scheduler.on_trial_add(None, past)
+    for report in reports:
+        scheduler.on_trial_result(_NoController(), past, report)
+
+
+class _Past:
+    """A trial of an earlier start, as far as schedulers look at it."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+class _NoController:
+    """Stands for Ray Tune's controller while an earlier trial is told: there are no other trials to look at."""
+
+    search_alg = None
+
+    def get_trials(self) -> list[Any]:
+        return []
+
+    def get_live_trials(self) -> set[Any]:
+        return set()

@@ -1,0 +1,179 @@
+"""The `tune` section of a config: the fields of Ray's TuneConfig, scheduler and search algorithm by name, and when to
+stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+
+from ray_classy.config import dotted, mark_of
+from ray_classy.errors import ComponentError, ConfigError
+from ray_classy.registry import Key, Keys, nearest, signature_keys
+from ray_classy.tasks import ClassificationTask
+from ray_classy.tasks.task_config import located
+from ray_classy.trainer.metrics import dotted as flat
+from ray_classy.trainer.metrics import plain
+from ray_classy.tune.parts import EPOCH, SCHEDULER_REGISTRY, SEARCH_ALG_REGISTRY, Scheduler, SearchAlg, Sweep
+
+_OBJECTS = frozenset({"trial_name_creator", "trial_dirname_creator", "chdir_to_trial_dir", "scheduler", "search_alg"})
+PROGRESS = (EPOCH, "where", "training_iteration", "time_total_s")
+"""What every report of a trial has beside its metrics."""
+
+
+def tune_keys() -> Keys:
+    """The keys of the `tune` section, and what they may hold."""
+    fields = signature_keys(tune.TuneConfig, skip=_OBJECTS)
+    return {
+        **fields,
+        "time_budget_s": Key(float | None, None),
+        "reuse_actors": Key(bool, True),
+        "scheduler": Key(Scheduler, {"name": "fifo"}),
+        "search_alg": Key(SearchAlg, {"name": "random"}),
+        "stop": Key(dict[str, float], {}),
+        "resources_per_trial": Key(dict[str, float] | None, None),
+    }
+
+
+def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) -> tune.TuneConfig:
+    """Ray's config object: what was given in Python, else what the section says."""
+    if given is not None:
+        return dataclasses.replace(given)
+    names = {field.name for field in dataclasses.fields(tune.TuneConfig)} - _OBJECTS
+    return tune.TuneConfig(**{"reuse_actors": True, **{n: v for n, v in section.items() if n in names and v is not None}})
+
+
+def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any, sweep: Sweep) -> tune.TuneConfig:
+    """The config object with scheduler and search algorithm built, where they were not given as objects.
+
+    Raises:
+        ConfigError: an argument is impossible; the message has its line.
+    """
+    built = dataclasses.replace(chosen)
+    if built.scheduler is None:
+        built.scheduler = _part("scheduler", SCHEDULER_REGISTRY, section, config, sweep)
+    if built.search_alg is None:
+        built.search_alg = _part("search_alg", SEARCH_ALG_REGISTRY, section, config, sweep)
+    return built
+
+
+def _part(key: str, registry: Any, section: Mapping[str, Any], config: Any, sweep: Sweep) -> Any:
+    given = section.get(key) or {"name": "fifo" if key == "scheduler" else "random"}
+    arguments = {name: value for name, value in given.items() if name != "name" and value is not None}
+    with located(config, "tune", key):
+        return registry.named_class(given).build(arguments, sweep)
+
+
+def reported(task: Any) -> list[str]:
+    """The names of the metrics that a task will report after a round; empty if it does not tell beforehand."""
+    if not isinstance(task, ClassificationTask):
+        return []
+    kinds = [kind for kind in ("train", "test") if any(phase["train"] == (kind == "train") for phase in task._build_phases())]
+    names = []
+    for kind in kinds:
+        names.append(f"{kind}.loss")
+        for meter in task.meters:
+            names += [f"{kind}.{name}" for name in flat({meter.name: plain(meter.value)})]
+    return names
+
+
+def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Mapping[str, float]) -> tune.TuneConfig:
+    """The config object with metric and mode filled in: by default the first meter of the test phases, else the loss.
+
+    Raises:
+        ConfigError: nobody reports that metric; the message lists what will be reported.
+    """
+    built = dataclasses.replace(chosen)
+    if built.metric is None:
+        last = [name for name in names if name.startswith("test.")] or names
+        better = [name for name in last if not name.endswith(".loss")] or last
+        if not better:
+            raise ConfigError(f"{mark_of(config, ('tune',))}: tune.metric: missing; name a metric that the task reports")
+        built.metric = better[0]
+    for key, name in [("metric", built.metric), *(("stop", name) for name in stop)]:
+        allowed = [*names, *PROGRESS] if key == "stop" else names
+        if names and name not in allowed:
+            near = nearest(str(name), allowed)
+            hint = f"did you mean {near}? " if near else ""
+            path = ("tune", key, name) if key == "stop" else ("tune", key)
+            raise ConfigError(
+                f"{mark_of(config, path)}: {dotted(path[:2])}: nobody reports {name!r}: {hint}The task reports "
+                f"{', '.join(allowed)}"
+            )
+    if built.mode is None:
+        built.mode = "min" if str(built.metric).endswith("loss") else "max"
+    elif built.mode not in ("min", "max"):
+        raise ConfigError(f"{mark_of(config, ('tune', 'mode'))}: tune.mode: must be 'min' or 'max', not {built.mode!r}")
+    if built.num_samples < 1 and built.num_samples != -1:
+        raise ConfigError(
+            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: must be at least 1 (or -1 for no end), "
+            f"not {built.num_samples}"
+        )
+    if built.num_samples == -1 and not built.time_budget_s:
+        raise ConfigError(
+            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: -1 samples without end: set "
+            f"tune.time_budget_s as well"
+        )
+    return built
+
+
+class Stop(tune.Stopper):
+    """When trials end before their time, and when the sweep does.
+
+    Args:
+        stop: thresholds by metric (a loss that falls to its value ends a trial, anything else that rises to it), or a
+            Stopper or function of Ray's.
+        budget: the sweep's time in seconds; None for no end.
+    """
+
+    def __init__(self, stop: Any, budget: float | datetime.timedelta | None) -> None:
+        self._thresholds = dict(stop) if isinstance(stop, Mapping) else {}
+        self._other = None if isinstance(stop, Mapping) else stop
+        self._seconds = budget.total_seconds() if isinstance(budget, datetime.timedelta) else budget
+        self._until = math.inf
+        self.over: str | None = None
+
+    def reason(self, result: Mapping[str, Any]) -> str | None:
+        """Which threshold a result has reached."""
+        reached = [(n, limit) for n, limit in self._thresholds.items() if _reached(n, result.get(n), limit)]
+        return f"{reached[0][0]} reached {reached[0][1]:g}" if reached else None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether to end a trial."""
+        return bool(self._other(trial_id, result)) if self._other is not None else self.reason(result) is not None
+
+    def stop_all(self) -> bool:
+        """Whether to end the sweep; Ray Tune asks all the time."""
+        now = time.monotonic()
+        if self._seconds is not None and math.isinf(self._until):
+            self._until = now + self._seconds
+        if now > self._until:
+            self.over = f"the time budget of {self._seconds:g} s is spent"
+        elif isinstance(self._other, tune.Stopper) and self._other.stop_all():
+            self.over = f"by {type(self._other).__name__}"
+        return self.over is not None
+
+
+def _reached(name: str, value: Any, limit: float) -> bool:
+    if value is None:
+        return False
+    return value <= limit if name.endswith("loss") else value >= limit
+
+
+def resources_per_worker(section: Mapping[str, Any], workers: int) -> dict[str, float] | None:
+    """What each of a trial's workers gets, if the section says what a trial gets.
+
+    Raises:
+        ComponentError: a trial gets nothing.
+    """
+    given = section.get("resources_per_trial")
+    if not given:
+        return None
+    if not any(amount > 0 for amount in given.values()):
+        raise ComponentError("tune.resources_per_trial: a trial needs something; give it {CPU: 1}, say")
+    return {name: amount / workers for name, amount in given.items()}

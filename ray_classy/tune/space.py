@@ -1,0 +1,384 @@
+"""The search space of a sweep: the places in a task's config where a search node stands for a value.
+
+A search node is a mapping that names one of Ray Tune's domains (`{search: loguniform, lower: 1e-4, upper: 1}`), or, in
+Python, the domain itself (`tune.loguniform(1e-4, 1)`). It may stand for any value at any depth, whole components
+included, and inside the choices of another node.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Normal, Quantized, Uniform
+
+from ray_classy.config import Config, Problem, dotted, problems_in, raise_problems
+from ray_classy.config.document import Mark, Path
+from ray_classy.errors import ConfigError
+from ray_classy.registry import Key, Keys, nearest
+from ray_classy.seeding import derive_seed
+
+SEARCH = "search"
+_STRUCTURE = ("tune", "ray", "imports")
+_BOUNDS: Keys = {"lower": Key(float), "upper": Key(float)}
+_WHOLE: Keys = {"lower": Key(int), "upper": Key(int)}
+_STEP: Keys = {"q": Key(float)}
+_WHOLE_STEP: Keys = {"q": Key(int)}
+DOMAINS: dict[str, Keys] = {
+    "choice": {"categories": Key(list[Any])},
+    "grid_search": {"values": Key(list[Any])},
+    "uniform": _BOUNDS,
+    "quniform": {**_BOUNDS, **_STEP},
+    "loguniform": _BOUNDS,
+    "qloguniform": {**_BOUNDS, **_STEP},
+    "randn": {"mean": Key(float, 0.0), "sd": Key(float, 1.0)},
+    "qrandn": {"mean": Key(float), "sd": Key(float), **_STEP},
+    "randint": _WHOLE,
+    "qrandint": {**_WHOLE, "q": Key(int, 1)},
+    "lograndint": _WHOLE,
+    "qlograndint": {**_WHOLE, **_WHOLE_STEP},
+}
+"""Ray's domains under Ray's names, and the keys of each."""
+
+
+@dataclass(eq=False)
+class Node:
+    """One searched value.
+
+    Attributes:
+        name: what trials call it: its dotted path, with the choice in which it stands if that is needed to tell it.
+        path: where its value goes.
+        domain: Ray's; of a grid or a choice, over the labels of its values.
+        labels: label to value, of a grid or a choice; labels are the values themselves where these are plain.
+        grid: whether every value is tried.
+        within: names of the choices it stands in, each with the label under which it counts.
+        origin: the path of the node itself in the config.
+        key: the name of the list of values in it.
+    """
+
+    name: str
+    path: Path
+    domain: Domain
+    labels: dict[Any, Any] | None = None
+    grid: bool = False
+    within: dict[str, Any] = field(default_factory=dict)
+    origin: Path = ()
+    key: str = ""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The least and the largest value of a range of numbers; None of anything else."""
+        if not isinstance(self.domain, Float | Integer) or _normal(self.domain):
+            return None
+        upper = self.domain.upper
+        return self.domain.lower, upper - 1 if isinstance(self.domain, Integer) and not _quantized(self.domain) else upper
+
+    def value(self, label: Any) -> Any:
+        """The value that a label stands for."""
+        return copy.deepcopy(self.labels[label]) if self.labels is not None and label in self.labels else label
+
+    def examples(self) -> list[tuple[Any, Path]]:
+        """Labels that together show what the node may give, and where in it each is written."""
+        if self.labels is not None:
+            return [(label, (self.key, index)) for index, label in enumerate(self.labels)]
+        if self.bounds is not None:
+            return [(self.bounds[0], ("lower",)), (self.bounds[1], ("upper",))]
+        if isinstance(self.domain, Function):
+            return []
+        return [(self.domain.cast(_normal(self.domain).mean), ("mean",))]
+
+    def draw(self, seed: int, spec: Any) -> Any:
+        """The label that the seed gives."""
+        generator = np.random.RandomState(derive_seed(seed, zlib.crc32(self.name.encode())) & 0xFFFFFFFF)
+        drawn = self.domain.sample(spec, random_state=generator)
+        return drawn.item() if isinstance(drawn, np.generic) else drawn
+
+
+class Space:
+    """A config with search nodes.
+
+    Args:
+        config: a task's config; a mapping or a `Config`, whose lines are told.
+
+    Raises:
+        ConfigError: a search node is wrong, or stands where none may; the message lists them all.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.nodes: list[Node] = []
+        self._problems: list[Problem] = []
+        self._collect(config, (), (), {})
+        raise_problems(self._problems, config)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _collect(self, value: Any, path: Path, origin: Path, within: dict[str, Any]) -> None:
+        """Finds the nodes in `value`, which goes to `path` and is written at `origin`."""
+        if is_node(value):
+            if path and path[0] in _STRUCTURE:
+                text = f"{path[0]} is structure of the sweep itself and cannot be searched; write a plain value"
+                self._problems.append(Problem(origin, text))
+            else:
+                self._add(value, path, origin, within)
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                self._collect(inner, (*path, key), (*origin, key), within)
+        elif isinstance(value, list | tuple):
+            for index, inner in enumerate(value):
+                self._collect(inner, (*path, index), (*origin, index), within)
+
+    def _add(self, value: Any, path: Path, origin: Path, within: dict[str, Any]) -> None:
+        domain, values, key = self._read(value, origin)
+        if domain is None:
+            return
+        name = dotted(path)
+        if any(node.name == name for node in self.nodes):
+            name = f"{name}@{'@'.join(str(label) for label in within.values())}"
+        grid = key == "values"
+        if grid and within:
+            self._problems.append(
+                Problem(origin, "a grid inside a choice would be run for the other choices too; use search: choice")
+            )
+        node = Node(name, path, domain, grid=grid, within=within, origin=origin, key=key)
+        self.nodes.append(node)
+        if values is None:
+            return
+        node.labels = _labels(values)
+        node.domain = Categorical(list(node.labels)).uniform()
+        for index, (label, inner) in enumerate(node.labels.items()):
+            self._collect(inner, path, (*origin, key, index), {**within, name: label})
+
+    def _read(self, value: Any, origin: Path) -> tuple[Any, list[Any] | None, str]:
+        """The domain of a node, the values of a grid or choice, and the name of their list."""
+        if isinstance(value, Categorical):
+            return value, list(value.categories), "categories"
+        if isinstance(value, Domain):
+            return value, None, ""
+        if _is_rays_grid(value):
+            return Categorical([]), list(value["grid_search"]), "values"
+        problems = _problems_of_node(value, origin)
+        self._problems += problems
+        if problems:
+            return None, None, ""
+        arguments = {key: inner for key, inner in value.items() if key != SEARCH}
+        if value[SEARCH] in ("choice", "grid_search"):
+            key, values = next(iter(arguments.items()))
+            return Categorical([]), list(values), key
+        return getattr(tune, value[SEARCH])(**arguments), None, ""
+
+    # -- giving -------------------------------------------------------------------------------------------------------
+
+    @property
+    def grid_size(self) -> int:
+        """How many combinations of grid values there are; 1 without a grid."""
+        size = 1
+        for node in self.nodes:
+            size *= len(node.labels or ()) if node.grid else 1
+        return size
+
+    def draw(self, index: int, seed: int) -> dict[str, Any]:
+        """The parameters of trial `index` of a grid and random search: a function of nothing but its arguments.
+
+        Every combination of grid values comes once, then again; all else is drawn anew for each trial.
+        """
+        grids = [node for node in self.nodes if node.grid]
+        combinations = list(itertools.product(*(list(node.labels or ()) for node in grids)))
+        params = dict(zip((node.name for node in grids), combinations[index % len(combinations)], strict=True))
+        late = [node for node in self.nodes if isinstance(node.domain, Function)]
+        for node in [node for node in self.nodes if not node.grid and node not in late] + late:
+            spec = SimpleNamespace(config=self.trial_config(params)) if node in late else None
+            params[node.name] = node.draw(derive_seed(seed, index), spec)
+        return {node.name: params[node.name] for node in self.nodes}
+
+    def active(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters without those that stand in choices that were not made."""
+        idle = {node.name for node in self.nodes if any(params.get(name) != label for name, label in node.within.items())}
+        return {name: value for name, value in params.items() if name not in idle}
+
+    def trial_config(self, params: Mapping[str, Any]) -> Config:
+        """The plain config of a trial.
+
+        Args:
+            params: label by name of node; a name that is no node's is the dotted path of a value to be set.
+        """
+        values = _plain({key: value for key, value in self.config.items() if key != "tune"})
+        marks: dict[Path, Mark] = dict(getattr(self.config, "marks", {}))
+        active = self.active(params)
+        for node in self.nodes:
+            if node.name in active:
+                _put(values, node.path, node.value(active[node.name]))
+                self._move_marks(marks, node, active[node.name])
+        for name in active.keys() - {node.name for node in self.nodes}:
+            _put(values, tuple(int(step) if step.isdigit() else step for step in name.split(".")), active[name])
+        return Config(_plain(values), getattr(self.config, "file", None), marks)
+
+    def _move_marks(self, marks: dict[Path, Mark], node: Node, label: Any) -> None:
+        """Gives what a node stands for the line on which it is written in the node."""
+        where = next((path for example, path in node.examples() if example == label), ())
+        source = (*node.origin, *where)
+        found = {path: mark for path, mark in getattr(self.config, "marks", {}).items() if path[: len(source)] == source}
+        marks.update({(*node.path, *path[len(source) :]): mark for path, mark in found.items()})
+
+    def variants(self) -> Iterator[dict[str, Any]]:
+        """Parameters that together show every value of every choice, and both ends of every range."""
+        first: dict[str, Any] = {}
+        for node in self.nodes:
+            examples = node.examples()
+            first[node.name] = examples[0][0] if examples else self.draw(0, 0)[node.name]
+        yield first
+        for node in self.nodes:
+            for label, _ in node.examples():
+                if label != first[node.name] or node.within:
+                    yield {**first, **node.within, node.name: label}
+
+    def described(self) -> dict[str, Any]:
+        """The config as plain values, with search nodes as mappings; what cannot be written is told as text."""
+        return _described(self.config)
+
+
+def is_node(value: Any) -> bool:
+    """Whether a value of a config is a search node."""
+    return isinstance(value, Domain) or _is_rays_grid(value) or (isinstance(value, Mapping) and SEARCH in value)
+
+
+def has_nodes(config: Any) -> bool:
+    """Whether there is a search node somewhere in a config."""
+    if is_node(config):
+        return True
+    if isinstance(config, Mapping):
+        return any(has_nodes(value) for value in config.values())
+    return isinstance(config, list | tuple) and any(has_nodes(value) for value in config)
+
+
+def _is_rays_grid(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"grid_search"} and isinstance(value["grid_search"], list)
+
+
+def _normal(domain: Domain) -> Any:
+    """The normal distribution that a domain draws from; None if it draws from another."""
+    sampler = domain.get_sampler()
+    sampler = sampler.get_sampler() if isinstance(sampler, Quantized) else sampler
+    return sampler if isinstance(sampler, Normal) else None
+
+
+def _quantized(domain: Domain) -> bool:
+    return isinstance(domain.get_sampler(), Quantized)
+
+
+def _problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
+    """What is wrong with a search node that is written as a mapping."""
+    name = value[SEARCH]
+    if name not in DOMAINS:
+        near = nearest(str(name), list(DOMAINS))
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(DOMAINS)}"
+        return [Problem((*origin, SEARCH), f"unknown kind of search {name!r}: {hint}")]
+    arguments = {key: inner for key, inner in value.items() if key != SEARCH}
+    problems = problems_in(arguments, DOMAINS[name], origin)
+    if problems:
+        return problems
+    given = {**{key: entry.default for key, entry in DOMAINS[name].items()}, **arguments}
+    for key in ("categories", "values"):
+        if key in given and not given[key]:
+            problems.append(Problem((*origin, key), "is empty; give the values to choose from"))
+    if "lower" in given and not given["lower"] < given["upper"]:
+        text = f"lower is {given['lower']} and upper is {given['upper']}; lower must be below upper"
+        problems.append(Problem((*origin, "lower"), text))
+    if "log" in name and not given["lower"] > 0:
+        text = f"{name} needs a lower bound above 0, not {given['lower']}"
+        problems.append(Problem((*origin, "lower"), text))
+    for key in ("q", "sd"):
+        if key in given and not given[key] > 0:
+            problems.append(Problem((*origin, key), f"must be above 0, not {given[key]}"))
+    return problems
+
+
+def _labels(values: list[Any]) -> dict[Any, Any]:
+    """A short, distinct label for each value: the value itself where it is plain, else its name or what it says."""
+    labels: dict[Any, Any] = {}
+    names = [value.get("name") for value in values if isinstance(value, Mapping)]
+    for value in values:
+        if isinstance(value, Mapping | list | tuple):
+            name = value.get("name") if isinstance(value, Mapping) else None
+            if isinstance(name, str) and names.count(name) == 1:
+                label: Any = name
+            elif isinstance(value, Mapping):
+                label = " ".join(f"{key}={_shown(inner)}" for key, inner in value.items())
+            else:
+                label = _shown(value)
+            label = label if len(label) <= 40 else f"{label[:37]}..."
+        else:
+            label = value
+        unique, number = label, 2
+        while unique in labels:
+            unique, number = f"{label}#{number}", number + 1
+        labels[unique] = value
+    return labels
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a config in which search nodes are kept as they are."""
+    if is_node(value):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return copy.deepcopy(value)
+
+
+def _put(values: Any, path: Path, value: Any) -> None:
+    for step in path[:-1]:
+        if isinstance(values, dict) and values.get(step) is None:
+            values[step] = {}
+        values = values[step]
+    values[path[-1]] = value
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Domain):
+        return _described_domain(value)
+    if _is_rays_grid(value):
+        return {SEARCH: "grid_search", "values": _described(value["grid_search"])}
+    if isinstance(value, Mapping):
+        return {str(key): _described(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+def _described_domain(domain: Domain) -> Any:
+    """The mapping that stands for one of Ray's domains in a file."""
+    if isinstance(domain, Categorical):
+        return {SEARCH: "choice", "categories": _described(list(domain.categories))}
+    if isinstance(domain, Function):
+        return f"sample_from({getattr(domain.func, '__qualname__', domain.func)})"
+    sampler = domain.get_sampler()
+    quantum = {}
+    if isinstance(sampler, Quantized):
+        quantum, sampler = {"q": sampler.q}, sampler.get_sampler()
+    whole = isinstance(domain, Integer)
+    prefix = "q" if quantum else ""
+    if isinstance(sampler, Normal):
+        return {SEARCH: f"{prefix}randn", "mean": sampler.mean, "sd": sampler.sd, **quantum}
+    bounds = {"lower": domain.lower, "upper": domain.upper}  # type: ignore[attr-defined]
+    log = isinstance(sampler, LogUniform)
+    if not log and sampler is not None and not isinstance(sampler, Uniform):
+        raise ConfigError(f"a search space cannot hold {domain!r}; use one of {', '.join(DOMAINS)}")
+    name = f"{prefix}{'log' if log else ''}{'randint' if whole else 'uniform'}"
+    return {SEARCH: name, **bounds, **quantum}

@@ -1,0 +1,372 @@
+"""What runs in the process of a trial: the same loop, session and checkpoints as in a training.
+
+A trial's folder is an ordinary run folder, from which it goes on after any interruption. Ray Tune gets, where a
+scheduler asks for a checkpoint, a small file that names one in that folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import tune
+from ray.train import RunConfig
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from ray_classy.checkpoint import CHECKPOINT_FILE
+from ray_classy.config import Config
+from ray_classy.distributed import is_primary
+from ray_classy.errors import RunError
+from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
+from ray_classy.registry import Registry
+from ray_classy.storage import is_url
+from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.tasks.task_config import import_modules
+from ray_classy.trainer.classy_trainer import rounds
+from ray_classy.trainer.local_trainer import config_text
+from ray_classy.trainer.logs import logged_to
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.ray_cluster import SETTINGS, check_resources, environment
+from ray_classy.trainer.ray_trainer import RayTrainer
+from ray_classy.trainer.ray_worker import RaySession
+from ray_classy.trainer.run_folder import METRICS_FILE, RunFolder
+from ray_classy.trainer.session import FolderSession
+from ray_classy.tune.folder import GROUP_FILE, REPORTS_FILE, Reports
+from ray_classy.tune.space import Space
+
+_POINTER = "pointer.json"
+_ABORT_SECONDS = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What all trials of a sweep have in common.
+
+    Attributes:
+        space: gives a trial's config from its parameters.
+        folder: the sweep's.
+        filesystem: in which it lies; None finds it from the path.
+        metric: what the sweep goes by: a round without it is no result for Ray Tune.
+        trainer: gives each trial its workers.
+        workers: of a trial.
+        command: what began the sweep.
+        cwd: of the driver.
+        path: the user's folders on the driver's `sys.path`.
+    """
+
+    space: Space
+    folder: str
+    filesystem: Any
+    metric: str
+    trainer: RayTrainer
+    workers: int
+    command: list[str]
+    cwd: str
+    path: list[str]
+
+
+class TrialSession(FolderSession):
+    """A trial in one process: its reports are written down."""
+
+    def start(self, task: Any) -> None:
+        super().start(task)
+        if is_primary():
+            Reports(self.run.storage).begin(self.run.metrics(), *self.began)
+
+    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
+        if is_primary():
+            Reports(self.run.storage).add({**metrics, "checkpoint": checkpoint})
+
+
+class TrialWorkerSession(TrialSession, RaySession):
+    """A trial on Ray Train workers: the same, and it leaves word of what it holds in the cluster."""
+
+    def start(self, task: Any) -> None:
+        if is_primary():
+            group = ray.util.get_current_placement_group()
+            self.run.storage.write(GROUP_FILE, group.id.hex().encode())
+        super().start(task)
+
+    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
+        super().report(metrics, checkpoint)
+        ray.train.report({"epoch": metrics["epoch"]})  # so that Ray sees that all ranks are there
+
+
+class TaskTrial(tune.Trainable):
+    """One trial at a time; each `step` trains to the end of the next round that reports the sweep's metric."""
+
+    def setup(self, config: dict[str, Any], job: Job) -> None:
+        """Called once for each process."""
+        self._job = job
+        self._rounds: Iterator[dict[str, Any]] | None = None
+        self._source: dict[str, str] | None = None
+        self._last: dict[str, Any] = {}
+        if os.path.isdir(job.cwd):
+            os.chdir(job.cwd)  # so that a relative path means what it means to the driver
+        sys.path.extend(folder for folder in job.path if folder not in sys.path)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Makes the process ready for another trial."""
+        self.cleanup()
+        self._source, self._last = None, {}
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The report of the next round, by dotted names; of a trial that fails, the last one and why it failed.
+
+        An exception is no error to Ray Tune, which would end this process for it, and try again what fails again.
+        """
+        try:
+            return self._step()
+        except Exception as error:
+            self._rounds = None
+            if isinstance(error, ray.exceptions.RayError) and not isinstance(error, RunError):
+                raise  # of the cluster: worth another try
+            reason = f"{type(error).__name__}: {error}".strip()
+            nothing = {"epoch": 0, self._job.metric: math.nan}
+            return {**nothing, **self._last, "trial": self.trial_id, "done": True, "failed": reason}
+
+    def _step(self) -> dict[str, Any]:
+        if self._rounds is None:
+            self._rounds = self._trial_rounds()
+        for report in self._rounds:
+            self._last = self._result(report)
+            if self._last["done"]:
+                for _ in self._rounds:  # to the end of the loop, which calls on_end
+                    pass
+            if self._last["done"] or self._job.metric in self._last:
+                return self._last
+        return {**self._last, "done": True}  # it was at its end already
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Leaves word of the checkpoint of the last report."""
+        pointer = {"run": self._run().path, "checkpoint": self._last.get("checkpoint")}
+        with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
+            json.dump(pointer, file)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Reads where to go on from; it is taken up when the trial begins."""
+        with open(os.path.join(checkpoint, _POINTER)) as file:
+            self._source = json.load(file)
+
+    def cleanup(self) -> None:
+        """Ends what the trial has going on."""
+        if self._rounds is not None:
+            self._rounds.close()  # type: ignore[attr-defined]
+            self._rounds = None
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> RunFolder:
+        return RunFolder(f"{self._job.folder.rstrip('/')}/{self.trial_id}", self._job.filesystem)
+
+    def _result(self, report: dict[str, Any]) -> dict[str, Any]:
+        done = report.pop("done", False)
+        return {**dotted(report), "trial": self.trial_id, "done": done}
+
+    def _trial_rounds(self) -> Iterator[dict[str, Any]]:
+        """The rounds of the trial, in this process or on workers."""
+        run, job = self._run(), self._job
+        config = trial_config(job.space, self.config, self.trial_id)
+        import_modules(config)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(fresh_process())
+            task = build_task(config)
+            source = self._source
+            if source is not None and source["run"] != run.path and source["checkpoint"]:
+                adopt(run, RunFolder(source["run"], job.filesystem), source["checkpoint"])
+            text = config_text(task)
+            run.describe(text, job.command, seed=task.seed, task=type(task).__name__, trial=self.trial_id)
+            stack.enter_context(_ending_told(run))
+            if job.workers == 1:
+                stack.enter_context(logged_to(run))
+                yield from self._in_process(task, run)
+            else:
+                yield from self._on_workers(task, run)
+
+    def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
+        if isinstance(task, ClassificationTask) and task.use_gpu is None:
+            task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+        session = TrialSession(run)
+        looped = rounds(task, session)
+        reported = False
+        for report in looped:
+            reported = True
+            yield {**report, "done": task.done_training()}
+        if not reported:
+            yield from _last_report(run)
+
+    def _on_workers(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
+        names = run.checkpoints()
+        epoch = int(names[-1].split("-")[0].removeprefix("epoch_")) if names else 0
+        reports = Reports(run.storage)
+        seen = len(reports.begin(run.metrics(), epoch, names[-1] if names else None))
+        last = seen
+        with _fitting(self._job.trainer, task, run) as fitting:
+            while True:
+                over = fitting.over.wait(1.0 if is_url(run.path) else 0.1)
+                new = reports.read()[last:]
+                last += len(new)
+                for report in new:
+                    yield {**report, "done": report["where"] >= 1.0 and _is_last(task, report)}
+                if over and not new:
+                    break
+            if fitting.error is not None:
+                raise fitting.error
+        if last == seen:
+            yield from _last_report(run)
+
+
+def trial_config(space: Space, params: dict[str, Any], name: str) -> Config:
+    """The config of a trial; folders in which checkpoints are published get one of their own for each trial."""
+    config = space.trial_config({key: value for key, value in params.items() if not key.startswith("__")})
+    for hook in config.get("hooks") or []:
+        if hook.get("checkpoint_folder") and issubclass(HOOK_REGISTRY.find(hook["name"]), CheckpointHook):
+            hook["checkpoint_folder"] = os.path.join(hook["checkpoint_folder"], name)
+    return config
+
+
+def _is_last(task: ClassyTask, report: dict[str, Any]) -> bool:
+    return not isinstance(task, ClassificationTask) or report["phase_idx"] + 1 >= len(task._build_phases())
+
+
+def _last_report(run: RunFolder) -> Iterator[dict[str, Any]]:
+    """What a trial that had nothing left to do reported last."""
+    reports = Reports(run.storage).read()
+    if reports:
+        yield {**reports[-1], "done": True}
+
+
+@contextlib.contextmanager
+def _ending_told(run: RunFolder) -> Iterator[None]:
+    """Writes down in the trial's folder how it ended."""
+    try:
+        yield
+    except GeneratorExit:
+        run.finish("stopped")
+        raise
+    except BaseException as error:
+        run.log(traceback.format_exc().rstrip())
+        run.finish("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    run.finish("finished")
+
+
+@contextlib.contextmanager
+def fresh_process() -> Iterator[None]:
+    """Puts back, after a trial, what one in the same process could leave behind for the next."""
+    folder, threads = os.getcwd(), torch.get_num_threads()
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn
+    flags = cudnn.benchmark, cudnn.deterministic
+    registered = {kind: dict(registry) for kind, registry in Registry.all.items()}
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+        for kind, classes in registered.items():
+            for name, cls in classes.items():
+                if Registry.all[kind].get(name) is not cls:
+                    Registry.all[kind].register(name, bypass_checks=True)(cls)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        cudnn.benchmark, cudnn.deterministic = flags
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
+    """Gives a trial the state of another at one of its checkpoints, with the metrics that led to it.
+
+    Args:
+        run: the trial's folder.
+        source: the other's.
+        checkpoint: a name of one of its checkpoints.
+    """
+    content = source.storage.read(f"{checkpoint}/{CHECKPOINT_FILE}")
+    run.storage.write(f"{checkpoint}/{CHECKPOINT_FILE}", content)
+    names = run.checkpoints()
+    for name in names[names.index(checkpoint) + 1 :]:
+        run.remove_checkpoint(name)
+    for file in (METRICS_FILE, REPORTS_FILE):
+        if source.storage.exists(file):
+            run.storage.write(file, source.storage.read(file))
+    run.log(f"{time.strftime('%H:%M:%S')}  took up {checkpoint} of trial {source.name}")
+
+
+class _Fitting:
+    """A Ray Train run that goes on in a thread."""
+
+    def __init__(self, fit: Callable[[], Any]) -> None:
+        self.error: BaseException | None = None
+        self.over = threading.Event()
+        self._fit = fit
+        threading.Thread(target=self._run, name="fit", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._fit()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.over.set()
+
+
+@contextlib.contextmanager
+def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
+    """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
+    run.storage.remove_file(GROUP_FILE)
+    scaling = trainer.scaling_config
+    assert scaling is not None
+    keep = RunConfig(name=f"train-{os.urandom(3).hex()}", storage_path=run.path, storage_filesystem=run.storage.filesystem)
+
+    def fit() -> None:
+        with environment(SETTINGS):
+            check_resources(scaling, trainer.wait_for_resources_s)
+            trainer.fit(task, run, scaling, keep, TrialWorkerSession)
+
+    fitting = _Fitting(fit)
+    try:
+        yield fitting
+    finally:
+        began = time.monotonic()
+        while not fitting.over.is_set() and time.monotonic() - began < _ABORT_SECONDS:
+            if release(run):
+                break
+            time.sleep(0.1)
+        run.storage.remove(str(keep.name))
+        run.storage.remove_file(GROUP_FILE)
+
+
+def release(run: RunFolder) -> bool:
+    """Frees what a trial's workers hold in the cluster, which ends them; whether they held something.
+
+    In plain Ray, the placement group of a Ray Train run outlives its controller where there is no dashboard.
+    """
+    if not run.storage.exists(GROUP_FILE):
+        return False
+    identity = run.storage.read(GROUP_FILE).decode()
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(identity)))
+    return True

@@ -1,0 +1,188 @@
+"""What the driver does while a sweep runs: it writes down each trial's parameters and end, removes checkpoints that are
+not needed any more, frees what dead trials hold, and keeps the table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+from ray import tune
+from ray.tune.experiment import Trial
+
+from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
+from ray_classy.tune.table import Table
+from ray_classy.tune.trial import release
+
+_log = logging.getLogger(__name__)
+_KEPT_OF_RESULTS = ("train.", "test.")
+
+
+class Watch(tune.Callback):
+    """Ray Tune's callback of a sweep.
+
+    Args:
+        folder: the sweep's.
+        records: the trials that were begun earlier, by name; new ones are added.
+        table: shows them.
+        metric: what the sweep goes by.
+        mode: "min" or "max".
+        keep: how many of a trial's latest checkpoints stay, beside its best one.
+        shared: whether trials take up checkpoints of others.
+        nested: whether trials have workers of their own.
+        filesystem: in which the folder lies; None finds it from the path.
+        why_stopped: what to write down for a trial that the scheduler stops.
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        records: dict[str, TrialRecord],
+        table: Table,
+        metric: str,
+        mode: str,
+        keep: int,
+        shared: bool,
+        nested: bool,
+        filesystem: Any,
+        why_stopped: Callable[[dict[str, Any]], str],
+    ) -> None:
+        self._folder, self._records, self._table = folder, records, table
+        self._metric, self._sign = metric, -1 if mode == "min" else 1
+        self._keep, self._shared, self._nested, self._filesystem = keep, shared, nested, filesystem
+        self._why_stopped = why_stopped
+        self._best: dict[str, tuple[float, str]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune writes down what it is given, and of that nothing is ever read."""
+        return {}
+
+    def begin(self, record: TrialRecord) -> None:
+        """Writes down a new trial before it runs."""
+        self._records[record.name] = record
+        self._folder.write_trial(record)
+
+    # -- what Ray Tune calls ------------------------------------------------------------------------------------------
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial begins, or goes on with other parameters."""
+        record = self._records[trial.trial_id]
+        params = {name: value for name, value in trial.config.items() if name in record.params}
+        if params != record.params:
+            source = trial.latest_checkpoint_result
+            of = source.metrics.get("trial") if source is not None else None
+            record.clones.append({"of": of, "epoch": source.metrics.get("epoch") if source else None, "params": params})
+            record.params = params
+            self._folder.write_trial(record)
+            self._table.told(f"{record.name} goes on from {of} with {self._table.params(params)}")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial has reported."""
+        record = self._records[trial.trial_id]
+        if "failed" in result:
+            return
+        record.epoch = result.get("epoch", record.epoch)
+        record.metrics = {name: value for name, value in result.items() if name.startswith(_KEPT_OF_RESULTS)}
+        record.checkpoint = result.get("checkpoint") or record.checkpoint
+        record.seconds += result.get("time_this_iter_s") or 0.0
+        self._table.reported(record, result.get("where"))
+        if result.get("checkpoint"):
+            self._remove_checkpoints(trials, trial, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial is over: it came to its end, or was stopped."""
+        record = self._records[trial.trial_id]
+        last = trial.last_result or {}
+        if "failed" in last:
+            self._end(record, FAILED, _one_line(last["failed"]))
+        elif last.get("done") and last.get("where", 1.0) >= 1.0:
+            self._end(record, FINISHED, None)
+        else:
+            self._end(record, STOPPED, self._why_stopped(last))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial has failed for good."""
+        if self._nested:
+            release(self._folder.trial_run(trial.trial_id, self._filesystem))
+        self._end(self._records[trial.trial_id], FAILED, _reason(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Ray Tune's loop went round once."""
+        self._table.draw({trial.trial_id: trial.status for trial in trials if trial.status != Trial.TERMINATED})
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _end(self, record: TrialRecord, state: str, reason: str | None) -> None:
+        record.state, record.reason = state, reason
+        self._folder.write_trial(record)
+        self._table.ended(record)
+
+    def _remove_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
+        """Removes a trial's checkpoints but the latest, the best, and those that other trials are to take up."""
+        name, checkpoint = trial.trial_id, result["checkpoint"]
+        value = result.get(self._metric)
+        if isinstance(value, int | float):
+            best = self._best.get(name)
+            if best is None or self._sign * value >= self._sign * best[0]:
+                self._best[name] = (value, checkpoint)
+        run = self._folder.trial_run(name, self._filesystem)
+        there = run.checkpoints()
+        needed = {*there[-self._keep :], self._best.get(name, (0, checkpoint))[1]}
+        if self._shared:
+            for other in trials:
+                source = other.latest_checkpoint_result
+                if source is not None and source.metrics.get("trial") == name:
+                    needed.add(source.metrics.get("checkpoint"))
+        for old in there:
+            if old not in needed:
+                run.remove_checkpoint(old)
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial's process died, in one line."""
+    try:
+        with open(trial.pickled_error_file, "rb") as file:
+            error = cloudpickle.load(file)
+    except (OSError, TypeError):
+        return "its process died"
+    return _one_line(f"{type(error).__name__}: {error}")
+
+
+def _one_line(text: str) -> str:
+    """The first line of a message that says something, not too long; of a traceback, its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    line = lines[-1] if "Traceback" in text else lines[0]
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+class Guarded(tune.Callback):
+    """A user's callback; when it raises, this is told once, and the sweep goes on without it."""
+
+    def __init__(self, callback: tune.Callback) -> None:
+        self._callback = callback
+        self.failed: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as above; a user's callback need not pickle."""
+        return {}
+
+
+def _guard(name: str) -> Callable[..., None]:
+    def call(self: Guarded, *args: Any, **kwargs: Any) -> None:
+        if self.failed is not None:
+            return
+        try:
+            getattr(self._callback, name)(*args, **kwargs)
+        except Exception as error:
+            kind = type(self._callback).__name__
+            self.failed = f"the callback {kind} raised {type(error).__name__} in {name}: {error}"
+            _log.warning("%s; the sweep goes on without it", self.failed)
+
+    return call
+
+
+for _name in [name for name in dir(tune.Callback) if name.startswith("on_") or name == "setup"]:
+    setattr(Guarded, _name, _guard(_name))
