@@ -32,8 +32,8 @@ def listing(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"list takes a kind and a name, not {' '.join(words[2:])!r} beside them")
     if words[0] not in kinds:
         near = nearest(words[0], list(kinds))
-        hint = f"did you mean {near}? " if near else ""
-        raise UsageError(f"there is no kind {words[0]!r}: {hint}The kinds are {', '.join(kinds)}")
+        hint = f"did you mean {near}? The" if near else "the"
+        raise UsageError(f"there is no kind {words[0]!r}: {hint} kinds are {', '.join(kinds)}")
     registry = kinds[words[0]]
     if len(words) == 2:
         try:

@@ -11,6 +11,7 @@ from ray_classy.cli.settings import Settings, settings_of
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.trainer.local_trainer import result_of
 from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE
 
@@ -24,8 +25,11 @@ def train(given: Given) -> Answer:
     """
     settings = settings_of(given)
     task = build_task(settings.config)
+    if settings.resume:
+        _take_checkpoint(settings, task)
     finished = settings.resume and _finished(settings, task)
     if finished:
+        preflight(task, settings.world_size, settings.on_gpu)  # the config may say something else by now
         result = result_of(settings.run)
     else:
         result = _trained(settings, task)
@@ -43,15 +47,18 @@ def train(given: Given) -> Answer:
 
 
 def _trained(settings: Settings, task: ClassyTask) -> Result:
-    latest = settings.run.latest_checkpoint() if settings.resume else None
-    if latest is not None and isinstance(task, ClassificationTask):
-        # So that the trainer tries it on the task before it writes anything into the run's folder.
-        task.set_checkpoint(latest)
     try:
         return settings.trainer().train(task)
     except KeyboardInterrupt:
         begun = settings.run.storage.exists(RUN_FILE)
         raise KeyboardInterrupt(_resume_command(settings) if begun else "") from None
+
+
+def _take_checkpoint(settings: Settings, task: ClassyTask) -> None:
+    """Sets the run's newest checkpoint, so that it is tried on the task before anything is written into the folder."""
+    names = settings.run.checkpoints()
+    if names and isinstance(task, ClassificationTask):
+        task._set_checkpoint_dict(settings.run.load_checkpoint(names[-1]))
 
 
 def _finished(settings: Settings, task: ClassyTask) -> bool:

@@ -76,7 +76,9 @@ def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
         else:
             words.append(word)
     if not more["num_samples"] and "num_epochs" not in more:
-        raise UsageError("--extend adds trials (--num-samples N), or epochs to the best (num_epochs=N): give one of them")
+        raise UsageError(
+            "--extend adds trials (--num-samples N) or epochs to the best (num_epochs=N): give one of them"
+        )
     arguments.words, arguments.num_samples = words, None
     return more
 

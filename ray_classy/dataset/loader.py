@@ -70,7 +70,7 @@ class _SeededRows(torch.utils.data.Dataset):
         except DataError as error:
             if self.max_bad_rows:
                 return error
-            raise
+            raise DataError(f"{error}; correct or remove it, or let some be left out (max_bad_rows)") from error
 
     def _borrowed(self, index: int) -> _Borrowed:
         """A good row near a batch of bad ones, for the step's sake; it has no weight."""

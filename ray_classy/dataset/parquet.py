@@ -74,6 +74,7 @@ class ParquetDataset(ClassyDataset):
             label_column=label_column,
             targets={name: target for target, name in enumerate(self.classes or [])},
             mode=image_mode,
+            files=found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more files",
         )
         dataset = RowDataset(ParquetRows(found, columns), decode, max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
@@ -97,9 +98,9 @@ class ParquetDataset(ClassyDataset):
 
 
 def _sample(
-    row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str
+    row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str, files: str
 ) -> dict[str, Any]:
-    data, source = row[image_column], f"row {row['row']}" if "row" in row else None
+    data, source = row[image_column], f"row {row['row']} of {files}" if "row" in row else files
     if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
         source = data.get("path") or source
         data = data["bytes"] if data.get("bytes") is not None else data.get("path")

@@ -248,7 +248,8 @@ class ClassyModel(nn.Module):
             what = f"the state does not fit this {type(self).__name__}: {mismatch}"
             if strict:
                 raise CheckpointError(
-                    f"{what}. Build the model with the config it was trained with, or load what fits (strict=False)"
+                    f"{what}. Build the model with the config it was trained with, or load what fits: "
+                    f"checkpoint_load_strict: false (strict=False)"
                 )
             logger.warning("%s; the rest is loaded", what)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}

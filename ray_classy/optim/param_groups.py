@@ -55,7 +55,8 @@ def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any)
     if unknown:
         near = nearest(unknown[0], options)
         hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(options))}"
-        raise ComponentError(f"param_schedulers: {type(optimizer).__name__} has no option {unknown[0]!r}: {hint}")
+        where = f"param_schedulers.{unknown[0]}"
+        raise ComponentError(f"{where}: {type(optimizer).__name__} has no option {unknown[0]!r}: {hint}")
 
 
 def check_same_structure(saved: list[Group], own: list[Group]) -> None:

@@ -63,7 +63,10 @@ def opened_run(
         try:
             yield run
         except BaseException as error:
-            run.finish("failed", error=f"{type(error).__name__}: {error}")
+            if isinstance(error, KeyboardInterrupt):
+                run.finish("interrupted")
+            else:
+                run.finish("failed", error=f"{type(error).__name__}: {error}")
             if not resume:
                 run.remove_if_unused()
             raise

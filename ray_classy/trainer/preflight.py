@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import default_collate
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.config import dotted, mark_of
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.classy_dataset import class_indices, class_names
-from ray_classy.errors import CheckpointError, DataError, RayClassyError, TaskError
+from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask
@@ -123,7 +124,7 @@ def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDat
         if phase_type == "train" and task.mixup_transform is not None:
             sample = task.mixup_transform(sample)
         outputs = _try_model(task, phase_type, sample)
-    _check_labels(phase_type, dataset, outputs)
+    _check_labels(task, phase_type, dataset, outputs)
     inputs = sample["input"]
     return Trial(
         rows,
@@ -177,12 +178,15 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
             raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
         step = "meters"
         for meter in task.meters:
-            meter.validate(output.shape, sample["target"].shape)
+            try:
+                meter.validate(output.shape, sample["target"].shape)
+            except ComponentError as error:
+                raise ComponentError(f"{_place(task, 'meters', meter.name)}{error}") from None
     except RayClassyError:
         raise
     except Exception as error:
         raise TaskError(
-            f"the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
+            f"{_place(task, step)}the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
             f"{_shown_target(target)}): {type(error).__name__}: {error}"
         ) from error
     finally:
@@ -195,15 +199,32 @@ def _shown_target(target: Any) -> str:
     return str(target.tolist() if isinstance(target, torch.Tensor) and target.numel() < 8 else type(target).__name__)
 
 
-def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
+def _place(task: ClassificationTask, *path: str | int) -> str:
+    """Where in the task's config something stands, as the beginning of a message; empty if there is no config."""
+    config = getattr(task, "_config", None)
+    if config is None or getattr(config, "file", None) is None:
+        return ""
+    inner, known = config, 0
+    for step in path:
+        try:
+            inner = inner[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        known += 1
+    path = path[:known]
+    return f"{mark_of(config, path)}: {dotted(path)}: " if path else ""
+
+
+def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
     """Class indices must be below the number of outputs."""
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
         return
     classes = outputs.shape[1]
     known = dataset.num_classes
     if known is not None and known > classes:
+        place = _place(task, "model", "heads", 0, "num_classes")
         raise DataError(
-            f"the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
+            f"{place}the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
             f"set the head's num_classes (or the model's last layer) to {known}"
         )
     labels = class_indices(dataset)
@@ -212,7 +233,8 @@ def _check_labels(phase_type: str, dataset: ClassyDataset, outputs: Any) -> None
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise DataError(
-            f"row {bad[0]} of the {phase_type} dataset has label {labels[bad[0]]}, but the model has {classes} "
+            f"{_place(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
+            f"{labels[bad[0]]}, but the model has {classes} "
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range)"
         )
@@ -224,7 +246,8 @@ def _check_classes(task: ClassificationTask) -> None:
     if train and test and train != test:
         missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise DataError(
-            f"the train and the test dataset do not have the same classes, so their labels mean different things: "
+            f"{_place(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so their "
+            f"labels mean different things: "
             f"only in train: {missing[:5]}, only in test: {extra[:5]}. "
             f"Give both the same list (dataset.test.classes), or correct the folders"
         )

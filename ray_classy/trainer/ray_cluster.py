@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import socket
 import time
@@ -63,7 +62,10 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
             else:
                 _check_address(address)
                 env = {} if _job_has_code() else {"working_dir": stack.enter_context(staged_code())}
-                ray.init(address, runtime_env=env, **quiet)
+                try:
+                    ray.init(address, runtime_env=env, **quiet)
+                except ConnectionError as error:
+                    raise _no_cluster(address, error) from None
             stack.callback(ray.shutdown)
         if not verbose:
             stack.enter_context(_quiet_loggers())
@@ -125,10 +127,14 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        raise ResourceError(
-            f"no Ray cluster answers at {address!r} ({error.strerror or error}): correct --address or RAY_ADDRESS, "
-            f"or leave both out to start a local Ray"
-        ) from None
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"no Ray cluster answers at {address!r} ({error.strerror or str(error).splitlines()[0]}): correct --address or "
+        f"RAY_ADDRESS, or leave both out to start a local Ray"
+    )
 
 
 def check_resources(scaling_config: Any, wait_seconds: float) -> None:
@@ -147,16 +153,15 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     needed = f"{workers} workers x {_shown(each)} = {_shown({name: workers * n for name, n in each.items()})}"
     possible, text = room_for(each)
     if possible < workers:
-        raise ResourceError(
-            f"the run needs {needed}, but {text}: "
-            f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
-            f"(ray.resources_per_worker, fractions work)"
-        )
+        less = f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
+        if each.get("GPU") and not possible:
+            less = "leave out use_gpu to train on CPUs, or give each worker less "
+        raise ResourceError(f"the run needs {needed}, but {text}: {less}(ray.resources_per_worker, fractions work)")
     # Totals do not tell whether each worker fits on a node: reserving the room for a moment does.
     strategy = scaling_config.placement_strategy
     group = placement_group([each] * workers, strategy=strategy if isinstance(strategy, str) else "PACK")
     try:
-        began, told = time.monotonic(), -math.inf
+        began, told = time.monotonic(), -5.0
         while not group.wait(0.2):
             waited = time.monotonic() - began
             free = _shown({name: ray.available_resources().get(name, 0.0) for name in each})

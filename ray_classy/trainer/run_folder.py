@@ -22,7 +22,7 @@ from typing import Any
 
 from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from ray_classy.errors import RunFolderError
+from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import Lease, check_token
 
@@ -174,7 +174,7 @@ class RunFolder:
         return json.loads(self.storage.read(RUN_FILE))
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Writes down how the run ended: "finished" or "failed"."""
+        """Writes down how the run ended: "finished", "failed" or "interrupted"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
 
     def remove_if_unused(self) -> None:
@@ -243,8 +243,19 @@ class RunFolder:
         return self.storage.join(names[-1]) if names else None
 
     def load_checkpoint(self, name: str) -> dict[str, Any]:
-        """The content of one of the run's checkpoints."""
-        return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
+        """The content of one of the run's checkpoints.
+
+        Raises:
+            CheckpointError: it is damaged; the message says how to go on from the one before it.
+        """
+        try:
+            return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
+        except CheckpointError as error:
+            before = [other for other in self.checkpoints() if _position(other) < _position(name)]
+            if not before:
+                raise
+            text = f"{error}. To go on from {before[-1]}, remove the folder {self.storage.join(name)}"
+            raise CheckpointError(text) from None
 
 
 def new_name() -> str:
@@ -257,6 +268,11 @@ def _taken(run: RunFolder) -> RunFolderError:
         f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To go on with it: --resume {run.path}; "
         f"to start a new one, give another name"
     )
+
+
+def epoch_of(checkpoint: str) -> int:
+    """The train phases that were over when a checkpoint of that name was written."""
+    return _position(checkpoint)[0]
 
 
 def _position(name: str) -> tuple[int, ...]:

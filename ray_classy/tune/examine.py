@@ -80,7 +80,7 @@ def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
 
 def _epochs(task: ClassyTask) -> int:
     if not isinstance(task, ClassificationTask):
-        return int(math.ceil(getattr(task, "num_epochs", 1)))
+        return math.ceil(getattr(task, "num_epochs", 1))
     return sum(phase["train"] or task.test_only for phase in task._build_phases())
 
 

@@ -101,7 +101,7 @@ def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
     folder = SweepFolder.existing(path, filesystem)
     assert isinstance(folder, SweepFolder)
     if folder.facts().get("kind") != SweepFolder.KIND:
-        raise RunFolderError(f"{path!r} is the folder of a run, not of a sweep: go on with it by ray-classy train --resume")
+        raise RunFolderError(f"{path!r} is a run and no sweep: go on with it by ray-classy train --resume")
     return folder
 
 

@@ -140,9 +140,10 @@ class SweepSearch(SearchAlgorithm):
                 isinstance(scheduler, MedianStoppingRule) and record.ended
             ):
                 _replay(scheduler, record, reports)
-            if record.ended and reports and hasattr(self._searcher, "add_evaluated_point"):
+            tell = getattr(self._searcher, "add_evaluated_point", None)
+            if record.ended and reports and tell is not None:
                 values = [report[metric] for report in reports]
-                self._searcher.add_evaluated_point(
+                tell(
                     {name: record.params[name] for name in names},
                     values[-1],
                     error=record.state == FAILED,

@@ -45,7 +45,8 @@ def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) ->
     if given is not None:
         return dataclasses.replace(given)
     names = {field.name for field in dataclasses.fields(tune.TuneConfig)} - _OBJECTS
-    return tune.TuneConfig(**{"reuse_actors": True, **{n: v for n, v in section.items() if n in names and v is not None}})
+    fields = {name: value for name, value in section.items() if name in names and value is not None}
+    return tune.TuneConfig(**{"reuse_actors": True, **fields})
 
 
 def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any, sweep: Sweep) -> tune.TuneConfig:
@@ -73,7 +74,8 @@ def reported(task: Any) -> list[str]:
     """The names of the metrics that a task will report after a round; empty if it does not tell beforehand."""
     if not isinstance(task, ClassificationTask):
         return []
-    kinds = [kind for kind in ("train", "test") if any(phase["train"] == (kind == "train") for phase in task._build_phases())]
+    run = {"train" if phase["train"] else "test" for phase in task._build_phases()}
+    kinds = [kind for kind in ("train", "test") if kind in run]
     names = []
     for kind in kinds:
         names.append(f"{kind}.loss")
@@ -93,7 +95,8 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
         last = [name for name in names if name.startswith("test.")] or names
         better = [name for name in last if not name.endswith(".loss")] or last
         if not better:
-            raise ConfigError(f"{mark_of(config, ('tune',))}: tune.metric: missing; name a metric that the task reports")
+            place = mark_of(config, ("tune",))
+            raise ConfigError(f"{place}: tune.metric: missing; name a metric that the task reports")
         built.metric = better[0]
     for key, name in [("metric", built.metric), *(("stop", name) for name in stop)]:
         allowed = [*names, *PROGRESS] if key == "stop" else names

@@ -78,8 +78,8 @@ class Node:
         """The least and the largest value of a range of numbers; None of anything else."""
         if not isinstance(self.domain, Float | Integer) or _normal(self.domain):
             return None
-        upper = self.domain.upper
-        return self.domain.lower, upper - 1 if isinstance(self.domain, Integer) and not _quantized(self.domain) else upper
+        exclusive = isinstance(self.domain, Integer) and not _quantized(self.domain)
+        return self.domain.lower, self.domain.upper - exclusive
 
     def value(self, label: Any) -> Any:
         """The value that a label stands for."""
@@ -204,7 +204,7 @@ class Space:
 
     def active(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters without those that stand in choices that were not made."""
-        idle = {node.name for node in self.nodes if any(params.get(name) != label for name, label in node.within.items())}
+        idle = {node.name for node in self.nodes if any(params.get(n) != label for n, label in node.within.items())}
         return {name: value for name, value in params.items() if name not in idle}
 
     def trial_config(self, params: Mapping[str, Any]) -> Config:
@@ -228,7 +228,8 @@ class Space:
         """Gives what a node stands for the line on which it is written in the node."""
         where = next((path for example, path in node.examples() if example == label), ())
         source = (*node.origin, *where)
-        found = {path: mark for path, mark in getattr(self.config, "marks", {}).items() if path[: len(source)] == source}
+        all_marks: dict[Path, Mark] = getattr(self.config, "marks", {})
+        found = {path: mark for path, mark in all_marks.items() if path[: len(source)] == source}
         marks.update({(*node.path, *path[len(source) :]): mark for path, mark in found.items()})
 
     def variants(self) -> Iterator[dict[str, Any]]:
@@ -376,7 +377,7 @@ def _described_domain(domain: Domain) -> Any:
     prefix = "q" if quantum else ""
     if isinstance(sampler, Normal):
         return {SEARCH: f"{prefix}randn", "mean": sampler.mean, "sd": sampler.sd, **quantum}
-    bounds = {"lower": domain.lower, "upper": domain.upper}  # type: ignore[attr-defined]
+    bounds = {"lower": domain.lower, "upper": domain.upper}
     log = isinstance(sampler, LogUniform)
     if not log and sampler is not None and not isinstance(sampler, Uniform):
         raise ConfigError(f"a search space cannot hold {domain!r}; use one of {', '.join(DOMAINS)}")

@@ -69,7 +69,11 @@ class Table:
         self.told(f"{ended}{of}  {record.name}  {self._line(record)}  {record.state}{reason}")
 
     def draw(self, statuses: Mapping[str, str]) -> None:
-        """Draws the table, or now and then a line of progress; `statuses` are Ray Tune's, of trials that are not over."""
+        """Draws the table, or now and then a line of progress.
+
+        Args:
+            statuses: Ray Tune's, of the trials that are not over.
+        """
         now = time.monotonic()
         if not self._shown or now - self._drawn < (_SECONDS_BETWEEN if self._in_place else _LINES_BETWEEN):
             return
@@ -107,14 +111,15 @@ class Table:
 
     def rows(self, records: Iterable[TrialRecord], statuses: Mapping[str, str] | None = None) -> list[list[str]]:
         """A head and a row for each trial: name, parameters, metric, epoch, state, time."""
-        head = ["trial", *(_short(node.name, self._space) for node in self._space.nodes), self._metric, "epoch", "state", "time"]
-        rows = [head]
+        names = [_short(node.name, self._space) for node in self._space.nodes]
+        rows = [["trial", *names, self._metric, "epoch", "state", "time"]]
         for record in records:
             active = self._space.active(record.params)
             value = record.metrics.get(self._metric)
             state = record.state
             if not record.ended and statuses is not None:
                 state = _STATES.get(statuses.get(record.name, ""), "waiting")
+            spent = f"{record.seconds:.0f} s"
             rows.append(
                 [
                     record.name,
@@ -122,7 +127,7 @@ class Table:
                     "" if value is None else f"{value:.4f}",
                     f"{record.epoch}/{record.params.get('num_epochs', self._epochs)}",
                     state,
-                    _time_left(record, self._where.get(record.name)) if state == "running" else f"{record.seconds:.0f} s",
+                    _time_left(record, self._where.get(record.name)) if state == "running" else spent,
                 ]
             )
         return rows

@@ -41,7 +41,7 @@ from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import SETTINGS, check_resources, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.ray_worker import RaySession
-from ray_classy.trainer.run_folder import METRICS_FILE, RunFolder
+from ray_classy.trainer.run_folder import METRICS_FILE, RunFolder, epoch_of
 from ray_classy.trainer.session import FolderSession
 from ray_classy.tune.folder import GROUP_FILE, REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
@@ -200,10 +200,8 @@ class TaskTrial(tune.Trainable):
         if isinstance(task, ClassificationTask) and task.use_gpu is None:
             task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-        session = TrialSession(run)
-        looped = rounds(task, session)
         reported = False
-        for report in looped:
+        for report in rounds(task, TrialSession(run)):
             reported = True
             yield {**report, "done": task.done_training()}
         if not reported:
@@ -211,7 +209,7 @@ class TaskTrial(tune.Trainable):
 
     def _on_workers(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         names = run.checkpoints()
-        epoch = int(names[-1].split("-")[0].removeprefix("epoch_")) if names else 0
+        epoch = epoch_of(names[-1]) if names else 0
         reports = Reports(run.storage)
         seen = len(reports.begin(run.metrics(), epoch, names[-1] if names else None))
         last = seen
@@ -340,7 +338,8 @@ def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[
     run.storage.remove_file(GROUP_FILE)
     scaling = trainer.scaling_config
     assert scaling is not None
-    keep = RunConfig(name=f"train-{os.urandom(3).hex()}", storage_path=run.path, storage_filesystem=run.storage.filesystem)
+    name, filesystem = f"train-{os.urandom(3).hex()}", run.storage.filesystem
+    keep = RunConfig(name=name, storage_path=run.path, storage_filesystem=filesystem)
 
     def fit() -> None:
         with environment(SETTINGS):
@@ -356,7 +355,7 @@ def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[
             if release(run):
                 break
             time.sleep(0.1)
-        run.storage.remove(str(keep.name))
+        run.storage.remove(name)
         run.storage.remove_file(GROUP_FILE)
 
 

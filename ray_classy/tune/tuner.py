@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import os
 import sys
-import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import ray
 from ray import tune
-from ray.train import ScalingConfig
 from ray.tune.schedulers import PopulationBasedTraining
 
-from ray_classy.config import Config, dotted, dump_yaml, mark_of, problems_in, raise_problems
-from ray_classy.errors import ConfigError, RayClassyError, ResourceError, RunError, RunFolderError
+from ray_classy.config import dump_yaml
+from ray_classy.errors import RunError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks.task_config import import_modules, located
-from ray_classy.trainer.local_trainer import config_text
 from ray_classy.trainer.logs import shown
-from ray_classy.trainer.metrics import dotted as flat
-from ray_classy.trainer.ray_cluster import check_visible, connected, environment, room_for
-from ray_classy.trainer.ray_config import ray_keys
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.ray_cluster import check_visible, connected, environment
 from ray_classy.trainer.ray_trainer import RayTrainer, interrupt_handler_kept
-from ray_classy.trainer.run_folder import CONFIG_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
-from ray_classy.tune.examine import Examined, examine
-from ray_classy.tune.folder import BEST_FILE, RUNNING, Reports, SweepFolder, TrialRecord, existing_sweep
-from ray_classy.tune.parts import SCHEDULER_REGISTRY, Sweep
+from ray_classy.tune.changes import refuse_changes
+from ray_classy.tune.folder import BEST_FILE, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
+from ray_classy.tune.parts import SCHEDULER_REGISTRY
+from ray_classy.tune.plan import Plan, amounts, concurrency
 from ray_classy.tune.result import SweepResult
 from ray_classy.tune.search import SweepSearch
-from ray_classy.tune.section import (
-    Stop,
-    resources_per_worker,
-    tune_config_of,
-    tune_keys,
-    with_metric,
-    with_parts,
-)
-from ray_classy.tune.space import Space
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
-from ray_classy.tune.watch import Guarded, Watch
+from ray_classy.tune.watch import Watch
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials keep their own metrics
@@ -55,7 +40,6 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 _HEAD = "node:__internal_head__"
-_FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "tune.reuse_actors"}
 
 
 class TaskTuner:
@@ -109,128 +93,15 @@ class TaskTuner:
             RunError: every trial failed.
             KeyboardInterrupt: the user stopped it; it can be resumed.
         """
-        plan = planned(self)
+        plan = Plan(self)
         filesystem = plan.filesystem
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, filesystem)
         with shown(), connected(plan.trainer.address, plan.trainer.verbose), environment(_SETTINGS):
-            most = _concurrency(plan.scaling)
+            most = concurrency(plan.scaling)
             with _opened(plan) as folder:
                 check_visible(folder.path, [])
                 return _Sweep(self, plan, folder, most).run()
-
-
-class Plan:
-    """A sweep without mistakes.
-
-    Attributes:
-        space: what is searched.
-        tune_config: Ray's, complete.
-        examined: what its values showed.
-        trainer: gives trials their workers.
-        scaling: of a trial.
-        workers: of a trial.
-        seed: of the sweep.
-        stop: ends trials, and the sweep.
-        storage_path: the folder of sweeps.
-        name: of the sweep; None makes one from the time.
-        earlier: the folder of the sweep that is resumed or extended.
-        filesystem: in which the folder lies.
-    """
-
-    def __init__(self, tuner: TaskTuner) -> None:
-        config = tuner.config
-        import_modules(config)
-        self.space = Space(config)
-        if not self.space.nodes:
-            raise ConfigError(
-                f"{mark_of(config, ())}: nothing is searched: put a search node in place of a value, such as "
-                f"{{search: loguniform, lower: 0.001, upper: 1.0}}"
-            )
-        section = dict(config.get("tune") or {})
-        ray_section = dict(config.get("ray") or {})
-        problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, ray_keys(), ("ray",))
-        raise_problems(problems, config)
-        chosen = tune_config_of(section, tuner.tune_config)
-        self._place(tuner, ray_section)
-        self.seed = config.get("seed", 0) if isinstance(config.get("seed", 0), int) else 0
-        examined = self.examined = examine(self.space, self.workers, bool(self.scaling.use_gpu))
-        run_config = tuner.run_config or tune.RunConfig()
-        stop = run_config.stop if run_config.stop is not None else section.get("stop") or {}
-        named = stop if isinstance(stop, Mapping) else {}
-        chosen = with_metric(chosen, config, examined.metrics, named)
-        self.stop = Stop(stop, chosen.time_budget_s)
-        sweep = Sweep(self.space, examined.epochs, self.seed, examined.mutable)
-        self.tune_config = with_parts(chosen, section, config, sweep)
-        self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
-        self.max_failures = max(run_config.failure_config.max_failures, ray_section.get("max_failures") or 0)
-        kept = ray_section.get("num_to_keep") or (run_config.checkpoint_config.num_to_keep or 2)
-        self.keep = max(2, kept)
-        path = tuner.resume or tuner.extend
-        self.earlier = existing_sweep(path, self.filesystem) if path else None
-
-    def _place(self, tuner: TaskTuner, ray_section: dict[str, Any]) -> None:
-        """Where trials run, and where the sweep is kept."""
-        config, run_config = tuner.config, tuner.run_config
-        trainer = self.trainer = copy.copy(tuner.trainer or RayTrainer())
-        self.name = (run_config.name if run_config is not None else None) or trainer.name or ray_section.pop("name", None)
-        with located(config, "ray"):
-            scaling, train_config, trainer.address = trainer.settings_of({"ray": ray_section})
-        workers = scaling.num_workers
-        if isinstance(workers, tuple):
-            raise ConfigError(
-                f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: trials of a sweep have a fixed number of "
-                f"workers, not {list(workers)}; give one number"
-            )
-        with located(config, "tune"):
-            each = resources_per_worker(config.get("tune") or {}, workers)
-        if each is not None:
-            scaling = ScalingConfig(num_workers=workers, use_gpu=each.get("GPU", 0) > 0, resources_per_worker=each)
-        self.scaling = trainer.scaling_config = scaling
-        self.workers = workers
-        given = run_config if run_config is not None and run_config.storage_path else train_config
-        self.storage_path = trainer.storage_path or given.storage_path
-        self.filesystem = given.storage_filesystem
-
-    @property
-    def total(self) -> float:
-        """Trials of a sweep that is neither resumed nor extended; infinity for no end."""
-        samples = self.tune_config.num_samples
-        if samples == -1:
-            return math.inf
-        return samples * (self.space.grid_size if self.tune_config.search_alg is None else 1)
-
-
-def planned(tuner: TaskTuner) -> Plan:
-    """Checks a sweep as a whole, before anything is started for it.
-
-    Raises:
-        ConfigError: it has mistakes; the message lists them.
-        RunFolderError: there is no sweep to go on with.
-    """
-    return Plan(tuner)
-
-
-def _concurrency(scaling: ScalingConfig) -> int:
-    """How many trials fit into the cluster at once.
-
-    Raises:
-        ResourceError: not one.
-    """
-    each = {name: float(amount) for name, amount in scaling._resources_per_worker_not_none.items() if amount}
-    workers = scaling.num_workers
-    possible, text = room_for(each)
-    assert isinstance(workers, int)
-    if possible < workers:
-        raise ResourceError(
-            f"a trial needs {workers} {'worker' if workers == 1 else 'workers'} x {_amounts(each)}, but {text}: "
-            f"give a trial less (tune.resources_per_trial, ray.num_workers)"
-        )
-    return possible // workers
-
-
-def _amounts(resources: Mapping[str, float]) -> str:
-    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 @contextlib.contextmanager
@@ -307,7 +178,7 @@ class _Sweep:
         """Writes down what is searched, or compares it with what was."""
         described = self.plan.space.described()
         if self.plan.earlier is not None:
-            _refuse_changes(self.plan.earlier.facts()["config"], described, self.config, self.folder.path)
+            refuse_changes(self.plan.earlier.facts()["config"], described, self.folder.path)
         file = getattr(self.config, "file", None)
         earlier = self.folder.facts() if self.plan.earlier is not None else {}
         self.folder.describe(
@@ -335,7 +206,7 @@ class _Sweep:
         each = {name: amount for name, amount in self.plan.scaling._resources_per_worker_not_none.items() if amount}
         workers = self.plan.workers
         trials = "trials without end" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
-        needs = _amounts(each) if workers == 1 else f"{workers} workers x {_amounts(each)}"
+        needs = amounts(each) if workers == 1 else f"{workers} workers x {amounts(each)}"
         self.table.told(f"sweep {self.folder.name}: {trials}, {self._at_once()} at a time, {needs} each; {self.metric}")
 
     def _at_once(self) -> int:
@@ -358,8 +229,8 @@ class _Sweep:
             self.table,
             self.metric,
             self.mode,
-            keep=max(plan.keep, math.ceil(getattr(scheduler, "_perturbation_interval", 0)) + 2) if shared else plan.keep,
-            shared=shared,
+            keep=plan.keep,
+            interval=getattr(scheduler, "_perturbation_interval", 0) if shared else None,
             nested=plan.workers > 1,
             filesystem=plan.filesystem,
             why_stopped=self._why_stopped,
@@ -398,7 +269,9 @@ class _Sweep:
                 ),
             )
             try:
-                tuner.fit()
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Consider boosting PBT performance")
+                    tuner.fit()
             except tune.TuneError as error:
                 raise RunError(f"Ray Tune failed: {error}. Go on with --resume {folder.path}") from error
 
@@ -433,7 +306,7 @@ class _Sweep:
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage
-        return [flat(report) for report in Reports(storage).read()]
+        return [dotted(report) for report in Reports(storage).read()]
 
     def _why_stopped(self, result: dict[str, Any]) -> str:
         reason = self.plan.stop.reason(result)
@@ -453,49 +326,5 @@ class _Sweep:
             self.table.finish()
             raise KeyboardInterrupt(self.folder.path)
         for record in unfinished:
-            record.state, record.reason = "stopped", self.plan.stop.over
+            record.state, record.reason = STOPPED, self.plan.stop.over
             self.folder.write_trial(record)
-
-
-def _refuse_changes(before: dict[str, Any], now: dict[str, Any], config: Any, path: str) -> None:
-    """Refuses to go on with a sweep of something else.
-
-    Raises:
-        RunFolderError: the message says what changed.
-    """
-    old, new = (_flat(described) for described in (before, now))
-    changed = []
-    for name in [*new, *(name for name in old if name not in new)]:
-        if any(name == free or name.startswith(f"{free}.") for free in _FREE_TO_CHANGE):
-            continue
-        if old.get(name) != new.get(name):
-            was = old.get(name, "(nothing)")
-            now_is = new.get(name, "(nothing)")
-            changed.append(f"  {name}: {was} -> {now_is}")
-    if changed:
-        more = ["  ..."] if len(changed) > 20 else []
-        raise RunFolderError(
-            "\n".join(
-                [
-                    f"the sweep {path!r} is of another config; what changed:",
-                    *changed[:20],
-                    *more,
-                    "Leave the config out to go on with the sweep's own (--resume RUN), add samples or epochs with "
-                    "--extend RUN, or give the new sweep another name",
-                ]
-            )
-        )
-
-
-def _flat(value: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
-    items: Any = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        return {dotted(path): value}
-    found: dict[str, Any] = {}
-    for step, inner in items:
-        found.update(_flat(inner, (*path, step)))
-    return found

@@ -11,6 +11,7 @@ import cloudpickle
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ray_classy.trainer.run_folder import epoch_of
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
@@ -29,7 +30,7 @@ class Watch(tune.Callback):
         metric: what the sweep goes by.
         mode: "min" or "max".
         keep: how many of a trial's latest checkpoints stay, beside its best one.
-        shared: whether trials take up checkpoints of others.
+        interval: where trials take up checkpoints of others, after how many epochs these are named anew; else None.
         nested: whether trials have workers of their own.
         filesystem: in which the folder lies; None finds it from the path.
         why_stopped: what to write down for a trial that the scheduler stops.
@@ -43,14 +44,14 @@ class Watch(tune.Callback):
         metric: str,
         mode: str,
         keep: int,
-        shared: bool,
+        interval: float | None,
         nested: bool,
         filesystem: Any,
         why_stopped: Callable[[dict[str, Any]], str],
     ) -> None:
         self._folder, self._records, self._table = folder, records, table
         self._metric, self._sign = metric, -1 if mode == "min" else 1
-        self._keep, self._shared, self._nested, self._filesystem = keep, shared, nested, filesystem
+        self._keep, self._interval, self._nested, self._filesystem = keep, interval, nested, filesystem
         self._why_stopped = why_stopped
         self._best: dict[str, tuple[float, str]] = {}
 
@@ -131,7 +132,9 @@ class Watch(tune.Callback):
         run = self._folder.trial_run(name, self._filesystem)
         there = run.checkpoints()
         needed = {*there[-self._keep :], self._best.get(name, (0, checkpoint))[1]}
-        if self._shared:
+        if self._interval is not None:
+            since = result["epoch"] - self._interval  # one that was named less than an interval ago may be taken up
+            needed |= {old for old in there if epoch_of(old) >= since}
             for other in trials:
                 source = other.latest_checkpoint_result
                 if source is not None and source.metrics.get("trial") == name:

@@ -42,7 +42,7 @@ def test_impossible_name(tmp_path, name):
 
 def test_name_that_is_taken(run):
     with pytest.raises(RunFolderError, match="--resume"):
-        RunFolder.create(os.path.dirname(run.path), "r", run.storage._filesystem)
+        RunFolder.create(os.path.dirname(run.path), "r", run.storage.filesystem)
 
 
 def test_storage_path_that_is_a_file(tmp_path):

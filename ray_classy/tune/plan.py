@@ -1,0 +1,138 @@
+"""What a sweep is going to do."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.train import ScalingConfig
+
+from ray_classy.config import mark_of, problems_in, raise_problems
+from ray_classy.errors import ConfigError, ResourceError
+from ray_classy.tasks.task_config import import_modules, located
+from ray_classy.trainer.ray_cluster import room_for
+from ray_classy.trainer.ray_config import ray_keys
+from ray_classy.trainer.ray_trainer import RayTrainer
+from ray_classy.tune.examine import examine
+from ray_classy.tune.folder import existing_sweep
+from ray_classy.tune.parts import Sweep
+from ray_classy.tune.section import Stop, resources_per_worker, tune_config_of, tune_keys, with_metric, with_parts
+from ray_classy.tune.space import Space
+from ray_classy.tune.watch import Guarded
+
+if TYPE_CHECKING:
+    from ray_classy.tune.tuner import TaskTuner
+
+
+class Plan:
+    """A sweep without mistakes: it is checked as a whole when this is made, before anything is started for it.
+
+    Args:
+        tuner: what was asked for.
+
+    Raises:
+        ConfigError: there are mistakes; the message lists them.
+        RunFolderError: there is no sweep to go on with.
+
+    Attributes:
+        space: what is searched.
+        tune_config: Ray's, complete.
+        examined: what its values showed.
+        trainer: gives trials their workers.
+        scaling: of a trial.
+        workers: of a trial.
+        seed: of the sweep.
+        stop: ends trials, and the sweep.
+        storage_path: the folder of sweeps.
+        name: of the sweep; None makes one from the time.
+        earlier: the folder of the sweep that is resumed or extended.
+        filesystem: in which the folder lies.
+    """
+
+    def __init__(self, tuner: TaskTuner) -> None:
+        config = tuner.config
+        import_modules(config)
+        self.space = Space(config)
+        if not self.space.nodes:
+            raise ConfigError(
+                f"{mark_of(config, ())}: nothing is searched: put a search node in place of a value, such as "
+                f"{{search: loguniform, lower: 0.001, upper: 1.0}}"
+            )
+        section = dict(config.get("tune") or {})
+        ray_section = dict(config.get("ray") or {})
+        problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, ray_keys(), ("ray",))
+        raise_problems(problems, config)
+        chosen = tune_config_of(section, tuner.tune_config)
+        self._place(tuner, ray_section)
+        self.seed = config.get("seed", 0) if isinstance(config.get("seed", 0), int) else 0
+        examined = self.examined = examine(self.space, self.workers, bool(self.scaling.use_gpu))
+        run_config = tuner.run_config or tune.RunConfig()
+        stop = run_config.stop if run_config.stop is not None else section.get("stop") or {}
+        named = stop if isinstance(stop, Mapping) else {}
+        chosen = with_metric(chosen, config, examined.metrics, named)
+        self.stop = Stop(stop, chosen.time_budget_s)
+        sweep = Sweep(self.space, examined.epochs, self.seed, examined.mutable)
+        self.tune_config = with_parts(chosen, section, config, sweep)
+        self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
+        self.max_failures = max(run_config.failure_config.max_failures, ray_section.get("max_failures") or 0)
+        kept = ray_section.get("num_to_keep") or (run_config.checkpoint_config.num_to_keep or 2)
+        self.keep = max(2, kept)
+        path = tuner.resume or tuner.extend
+        self.earlier = existing_sweep(path, self.filesystem) if path else None
+
+    def _place(self, tuner: TaskTuner, ray_section: dict[str, Any]) -> None:
+        """Where trials run, and where the sweep is kept."""
+        config, run_config = tuner.config, tuner.run_config
+        trainer = self.trainer = copy.copy(tuner.trainer or RayTrainer())
+        named = run_config.name if run_config is not None else None
+        self.name = named or trainer.name or ray_section.pop("name", None)
+        with located(config, "ray"):
+            scaling, train_config, trainer.address = trainer.settings_of({"ray": ray_section})
+        workers = scaling.num_workers
+        if isinstance(workers, tuple):
+            raise ConfigError(
+                f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: trials of a sweep have a fixed number of "
+                f"workers, not {list(workers)}; give one number"
+            )
+        with located(config, "tune"):
+            each = resources_per_worker(config.get("tune") or {}, workers)
+        if each is not None:
+            scaling = ScalingConfig(num_workers=workers, use_gpu=each.get("GPU", 0) > 0, resources_per_worker=each)
+        self.scaling = trainer.scaling_config = scaling
+        self.workers = workers
+        given = run_config if run_config is not None and run_config.storage_path else train_config
+        self.storage_path = trainer.storage_path or given.storage_path
+        self.filesystem = given.storage_filesystem
+
+    @property
+    def total(self) -> float:
+        """Trials of a sweep that is neither resumed nor extended; infinity for no end."""
+        samples = self.tune_config.num_samples
+        if samples == -1:
+            return math.inf
+        return samples * (self.space.grid_size if self.tune_config.search_alg is None else 1)
+
+
+def concurrency(scaling: ScalingConfig) -> int:
+    """How many trials fit into the cluster at once.
+
+    Raises:
+        ResourceError: not one.
+    """
+    each = {name: float(amount) for name, amount in scaling._resources_per_worker_not_none.items() if amount}
+    workers = scaling.num_workers
+    possible, text = room_for(each)
+    assert isinstance(workers, int)
+    if possible < workers:
+        raise ResourceError(
+            f"a trial needs {workers} {'worker' if workers == 1 else 'workers'} x {amounts(each)}, but {text}: "
+            f"give a trial less (tune.resources_per_trial, ray.num_workers)"
+        )
+    return possible // workers
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items())

@@ -1,0 +1,339 @@
+"""Sweeps on the shared cluster."""
+
+import json
+import logging
+import os
+import re
+
+import pytest
+import torch
+import yaml
+from ray import tune
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.errors import ConfigError, ResourceError, RunError, RunFolderError
+from ray_classy.tasks import build_task
+from ray_classy.tasks.task_config import checked
+from ray_classy.trainer import LocalTrainer, RayTrainer
+from ray_classy.trainer.ray_config import ray_keys
+from ray_classy.registry import Key
+from ray_classy.tune import TaskTuner
+from tests.tune.sweeps import LR, sweep_config
+
+pytestmark = pytest.mark.ray
+
+
+def run(folder, config, name="sweep", **options):
+    trainer = options.pop("trainer", RayTrainer(storage_path=str(folder), name=name))
+    return TaskTuner(config, trainer=trainer, progress=False, **options).fit()
+
+
+def trunk(checkpoint):
+    return load_checkpoint(checkpoint)["classy_state_dict"]["base_model"]["model"]["trunk"]
+
+
+def log_of(result, name):
+    with open(os.path.join(result.path, name, "log.txt")) as file:
+        return file.read()
+
+
+def starts_of(result, name):
+    with open(os.path.join(result.path, name, "run.json")) as file:
+        return len(json.load(file)["starts"])
+
+
+@pytest.fixture(scope="module")
+def random_sweep(ray_cluster, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("random"), sweep_config())
+
+
+def test_every_trial_is_trained_to_its_end(random_sweep):
+    assert [record.state for record in random_sweep.trials] == ["finished"] * 4
+    assert [record.epoch for record in random_sweep.trials] == [3] * 4
+
+
+def test_trials_have_short_names(random_sweep):
+    assert [record.name for record in random_sweep.trials] == ["t0000", "t0001", "t0002", "t0003"]
+
+
+def test_a_trials_config_is_a_plain_task_config(random_sweep):
+    for record in random_sweep.trials:
+        config = random_sweep.config_of(record)
+        checked(config, sections={"ray": Key(ray_keys(), {})})
+        assert config["optimizer"]["param_schedulers"]["lr"]["start_value"] == record.params[LR]
+        assert config["tune"] == {}
+
+
+def test_a_trial_ends_with_the_weights_of_an_ordinary_run(random_sweep, tmp_path):
+    record = random_sweep.trials[1]
+    alone = LocalTrainer(storage_path=str(tmp_path)).train(build_task(random_sweep.config_of(record)))
+    ours, theirs = trunk(random_sweep.checkpoint_of(record)), trunk(alone.checkpoint)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert alone.metrics["test"]["accuracy"]["top_1"] == record.metrics["test.accuracy.top_1"]
+
+
+def test_a_trial_has_the_files_of_a_run(random_sweep):
+    folder = os.path.join(random_sweep.path, "t0002")
+    names = set(os.listdir(folder))
+    assert names >= {"config.yaml", "run.json", "metrics.jsonl", "log.txt", "trial.json", "reports.jsonl"}
+    with open(os.path.join(folder, "metrics.jsonl")) as file:
+        assert [json.loads(line)["phase_type"] for line in file] == ["train", "test"] * 3
+
+
+def test_the_best_trial_has_the_best_metric(random_sweep):
+    values = [record.metrics["test.accuracy.top_1"] for record in random_sweep.trials]
+    assert random_sweep.best.metrics["test.accuracy.top_1"] == max(values)
+    assert random_sweep.get_best_result().metrics["test.accuracy.top_1"] == max(values)
+
+
+def test_the_best_config_is_written_down_as_a_plain_config(random_sweep):
+    with open(os.path.join(random_sweep.path, "best.yaml")) as file:
+        written = yaml.safe_load(file)
+    assert written["optimizer"] == random_sweep.best_config["optimizer"]
+    assert build_task(written).num_epochs == 3
+
+
+def test_the_best_checkpoint_can_be_loaded(random_sweep):
+    assert load_checkpoint(random_sweep.best_checkpoint)["classy_state_dict"]["train_phase_idx"] == 2
+
+
+def test_the_result_is_a_result_grid(random_sweep):
+    assert isinstance(random_sweep, tune.ResultGrid)
+    assert len(random_sweep) == 4 and random_sweep.num_terminated == 4 and random_sweep.num_errors == 0
+    assert [result.config[LR] for result in random_sweep] == [record.params[LR] for record in random_sweep.trials]
+    frame = random_sweep.get_dataframe()
+    assert list(frame["epoch"]) == [3] * 4 and list(frame["trial_id"]) == ["t0000", "t0001", "t0002", "t0003"]
+    assert len(random_sweep[0].metrics_dataframe) == 3 and random_sweep[0].checkpoint is not None
+
+
+def test_only_the_latest_and_the_best_checkpoints_stay(random_sweep):
+    for record in random_sweep.trials:
+        names = [name for name in os.listdir(os.path.join(random_sweep.path, record.name)) if name.startswith("epoch")]
+        assert 2 <= len(names) <= 3 and record.checkpoint in names
+
+
+def test_the_table_has_a_row_for_each_trial(random_sweep):
+    lines = random_sweep.table().splitlines()
+    assert len(lines) == 5 and lines[1].startswith(random_sweep.best.name)
+
+
+def test_a_taken_name_is_refused(random_sweep):
+    with pytest.raises(RunFolderError, match="there is a run 'sweep'"):
+        run(os.path.dirname(random_sweep.path), sweep_config())
+
+
+def test_resuming_a_finished_sweep_runs_nothing(random_sweep):
+    before = [starts_of(random_sweep, record.name) for record in random_sweep.trials]
+    again = run(None, sweep_config(), name=None, resume=random_sweep.path)
+    assert [starts_of(again, record.name) for record in again.trials] == before
+    assert again.best.name == random_sweep.best.name
+
+
+def test_another_space_is_refused_on_resume(random_sweep):
+    other = sweep_config({"search": "loguniform", "lower": 1e-3, "upper": 2.0}, num_epochs=4)
+    with pytest.raises(RunFolderError) as caught:
+        run(None, other, name=None, resume=random_sweep.path)
+    assert f"{LR}.upper: 1.0 -> 2.0" in str(caught.value) and "num_epochs: 3 -> 4" in str(caught.value)
+
+
+def test_the_folder_of_a_run_is_no_sweep(random_sweep):
+    with pytest.raises(RunFolderError, match="is a run and no sweep"):
+        run(None, sweep_config(), name=None, resume=os.path.join(random_sweep.path, "t0000"))
+
+
+def test_a_grid_is_run_in_full(ray_cluster, tmp_path):
+    grid = sweep_config(tune.grid_search([0.01, 0.1]), {"num_samples": 1}, num_epochs=1)
+    grid["model"]["dropout"] = {"search": "grid_search", "values": [0.0, 0.5]}
+    result = run(tmp_path, grid)
+    found = {(record.params[LR], record.params["model.dropout"]) for record in result.trials}
+    assert found == {(0.01, 0.0), (0.1, 0.0), (0.01, 0.5), (0.1, 0.5)}
+
+
+def test_extending_adds_the_trials_that_would_have_come_next(ray_cluster, tmp_path):
+    whole = run(tmp_path, sweep_config(num_epochs=1), "whole")
+    config = sweep_config(num_epochs=1, tune={"num_samples": 2})
+    part = run(tmp_path, config, "part")
+    more = run(None, config, name=None, extend=part.path, num_samples=2)
+    assert [record.params for record in more.trials] == [record.params for record in whole.trials]
+    assert [record.metrics for record in more.trials] == [record.metrics for record in whole.trials]
+    assert [starts_of(more, name) for name in ("t0000", "t0001")] == [1, 1]
+
+
+def test_extending_trains_the_best_longer(ray_cluster, tmp_path):
+    config = sweep_config(num_epochs=1, tune={"num_samples": 3})
+    short = run(tmp_path, config)
+    longer = run(None, config, name=None, extend=short.path, num_epochs=3, best=1)
+    epochs = {record.name: record.epoch for record in longer.trials}
+    assert epochs.pop(short.best.name) == 3 and set(epochs.values()) == {1}
+    assert "going on from" in log_of(longer, short.best.name)
+
+
+def test_asha_stops_bad_trials(ray_cluster, tmp_path):
+    scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    rates = {"search": "grid_search", "values": [0.1, 1e-6, 0.1, 1e-6, 1e-6, 1e-6]}
+    result = run(tmp_path, sweep_config(rates, {"num_samples": 1, "scheduler": scheduler}, num_epochs=4))
+    assert sum(record.epoch for record in result.trials) < 6 * 4
+    stopped = [record for record in result.trials if record.state == "stopped"]
+    assert stopped and all("by asha at epoch" in record.reason for record in stopped)
+    assert result.best.params[LR] in (0.1, "0.1#2") and result.best.epoch == 4
+
+
+def test_a_threshold_ends_a_trial(ray_cluster, tmp_path):
+    result = run(tmp_path, sweep_config(tune={"num_samples": 1, "stop": {"epoch": 2}}, num_epochs=4))
+    assert result.trials[0].epoch == 2 and result.trials[0].reason == "epoch reached 2"
+
+
+def test_hyperband_goes_on_from_where_it_paused(ray_cluster, tmp_path):
+    section = {"num_samples": 6, "scheduler": {"name": "hyperband", "max_t": 4, "reduction_factor": 2}}
+    result = run(tmp_path, sweep_config(tune=section, num_epochs=4))
+    assert not result.num_errors and max(record.epoch for record in result.trials) == 4
+    resumed = [record.name for record in result.trials if "going on from" in log_of(result, record.name)]
+    assert resumed
+    for name in resumed:
+        with open(os.path.join(result.path, name, "reports.jsonl")) as file:
+            epochs = [json.loads(line)["epoch"] for line in file]
+        assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path):
+    section = {
+        "num_samples": 1,
+        "scheduler": {"name": "pbt", "perturbation_interval": 1, "quantile_fraction": 0.5, "resample_probability": 0.0},
+    }
+    config = sweep_config(tune=section, num_epochs=6)
+    config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.1}]
+    config["seed"] = 1
+    config["tune"]["num_samples"] = 4
+    result = run(tmp_path, config)
+    cloned = [(record, clone) for record in result.trials for clone in record.clones]
+    assert cloned and not result.num_errors
+    for record, clone in cloned:
+        log = log_of(result, record.name)
+        match = re.search(rf"took up (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
+        epoch = int(match[2])
+        # the weights are the other trial's at that epoch
+        source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone["of"]))
+        start = re.search(r"start where (\S+) weights (\S+)", log[match.end() :])
+        assert start[2] in source
+        # `where` goes on
+        assert float(start[1]) == pytest.approx(epoch / 6)
+        # the learning rate in use is the mutated one, at that place of its schedule
+        rate = clone["params"][LR]
+        begun = re.search(r"phase \d+ where (\S+) lr (\S+)", log[match.end() :])
+        assert float(begun[2]) == pytest.approx(rate / 2 * (1 + torch.tensor(torch.pi * epoch / 6).cos().item()), rel=1e-5)
+
+
+def test_a_trial_that_fails_does_not_end_the_sweep(ray_cluster, tmp_path):
+    result = run(tmp_path, sweep_config(tune.grid_search([0.1, 1e30]), {"num_samples": 1}))
+    good, bad = result.trials
+    assert good.state == "finished" and bad.state == "failed"
+    assert "FloatingPointError: the loss is" in bad.reason and "lower the learning rate" in bad.reason
+    assert result.num_errors == 1 and "FloatingPointError" in str(result[1].error)
+
+
+@pytest.mark.parametrize(("how", "reason"), [("raise", "ValueError: the hook had enough"), ("memory", "no memory left")])
+def test_the_reason_of_a_failure_is_recorded(ray_cluster, tmp_path, how, reason):
+    hooks = {"search": "grid_search", "values": [[], [{"name": "dies", "phase": 2, "how": how}]]}
+    result = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, hooks=hooks))
+    assert [record.state for record in result.trials] == ["finished", "failed"]
+    assert reason in result.trials[1].reason
+    assert "Traceback" in log_of(result, "t0001")
+
+
+def test_a_killed_trial_is_tried_again_and_goes_on(ray_cluster, tmp_path):
+    marker = str(tmp_path / "marker")
+    calm = run(tmp_path, sweep_config(tune={"num_samples": 1}), "calm")
+    hooks = [{"name": "say_state"}, {"name": "dies", "phase": 2, "how": "kill", "marker": marker}]
+    config = sweep_config(tune={"num_samples": 1}, hooks=hooks, ray={"max_failures": 1})
+    killed = run(tmp_path, config, "killed")
+    assert os.path.exists(marker) and killed.trials[0].state == "finished"
+    ours, theirs = trunk(killed.best_checkpoint), trunk(calm.best_checkpoint)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_killed_trial_that_may_not_be_tried_again_is_recorded(ray_cluster, tmp_path):
+    hooks = {"search": "grid_search", "values": [[], [{"name": "dies", "phase": 2, "how": "kill"}]]}
+    result = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, hooks=hooks))
+    assert [record.state for record in result.trials] == ["finished", "failed"]
+    assert "died" in result.trials[1].reason.lower()
+
+
+def test_if_all_trials_fail_the_first_reason_is_told(ray_cluster, tmp_path):
+    hooks = [{"name": "dies", "phase": 0, "how": "raise"}]
+    with pytest.raises(RunError, match="all 2 trials failed; t0000: ValueError: the hook had enough"):
+        run(tmp_path, sweep_config(tune={"num_samples": 2}, hooks=hooks))
+
+
+def test_a_trial_leaves_nothing_behind_for_the_next_in_its_process(ray_cluster, tmp_path):
+    calm = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, seed={"search": "grid_search", "values": [1, 2]}), "a")
+    hooks = [{"name": "say_state"}, {"name": "leaves_a_mess"}]
+    search = {"search": "grid_search", "values": [[{"name": "leaves_a_mess"}], [], []]}
+    messy = run(
+        tmp_path,
+        sweep_config(0.1, {"num_samples": 1, "max_concurrent_trials": 1}, hooks=search, seed=2),
+        "b",
+        trainer=RayTrainer(storage_path=str(tmp_path), name="b"),
+    )
+    assert hooks and messy.trials[1].metrics == calm.trials[1].metrics == messy.trials[2].metrics
+
+
+def test_a_callback_that_raises_is_told_once_and_left_out(ray_cluster, tmp_path, caplog):
+    class Raises(tune.Callback):
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            raise KeyError("nobody home")
+
+    with caplog.at_level(logging.WARNING, "ray_classy"):
+        config = tune.RunConfig(callbacks=[Raises()])
+        result = run(tmp_path, sweep_config(num_epochs=1, tune={"num_samples": 2}), run_config=config)
+    assert [record.state for record in result.trials] == ["finished"] * 2
+    assert caplog.text.count("the callback Raises raised KeyError in on_trial_result") == 1
+
+
+def test_rays_own_config_objects_are_taken(ray_cluster, tmp_path):
+    config = sweep_config(num_epochs=2)
+    del config["tune"]
+    chosen = tune.TuneConfig(metric="test.loss", mode="min", num_samples=2, scheduler=tune.schedulers.FIFOScheduler())
+    result = TaskTuner(
+        config, tune_config=chosen, run_config=tune.RunConfig(name="own", storage_path=str(tmp_path)), progress=False
+    ).fit()
+    assert result.path == str(tmp_path / "own") and len(result) == 2
+    assert result.best.metrics["test.loss"] == min(record.metrics["test.loss"] for record in result.trials)
+
+
+def test_a_task_of_another_name_is_a_choice_too(ray_cluster, tmp_path):
+    name = {"search": "grid_search", "values": ["classification_task", "fine_tuning"]}
+    with pytest.raises(ConfigError, match="with name fine_tuning: a fine-tuning task needs weights"):
+        run(tmp_path, sweep_config(0.1, {"num_samples": 1}, name=name))
+
+
+def test_optuna_learns_from_the_trials(ray_cluster, tmp_path):
+    pytest.importorskip("optuna")
+    config = sweep_config(tune={"num_samples": 4, "search_alg": {"name": "optuna"}}, num_epochs=1)
+    first = run(tmp_path, config)
+    assert len({record.params[LR] for record in first.trials}) == 4
+    more = run(None, config, name=None, extend=first.path, num_samples=2)
+    assert len(more) == 6 and [record.params for record in more.trials[:4]] == [r.params for r in first.trials]
+
+
+def test_more_than_the_cluster_has_is_refused(ray_cluster, tmp_path):
+    with pytest.raises(ResourceError, match="a trial needs 1 worker x 64 CPU, but the cluster has 4 CPU on 1 node"):
+        run(tmp_path, sweep_config(tune={"resources_per_trial": {"CPU": 64}}))
+    assert not os.path.exists(tmp_path / "sweep")
+
+
+def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_path):
+    scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    config = sweep_config({"search": "grid_search", "values": [0.1, 1e-6]}, {"num_samples": 1, "scheduler": scheduler})
+    config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.5}]
+    config = {**config, "num_epochs": 4, "ray": {"num_workers": 2}}
+    config["tune"]["max_concurrent_trials"] = 1
+    result = run(tmp_path, config)
+    good, bad = result.trials
+    assert good.state == "finished" and bad.state == "stopped" and bad.epoch < 4
+    assert "run t0000 on 2 processes" in log_of(result, "t0000")
+    for _ in range(50):
+        if ray_cluster.available_resources().get("CPU") == 4:
+            break
+        __import__("time").sleep(0.1)
+    assert ray_cluster.available_resources()["CPU"] == 4
+    assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())
