@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 import os
 import re
+import time
 
 import pytest
 import torch
@@ -12,11 +14,11 @@ from ray import tune
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ConfigError, ResourceError, RunError, RunFolderError
+from ray_classy.registry import Key
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from ray_classy.trainer.ray_config import ray_keys
-from ray_classy.registry import Key
 from ray_classy.tune import TaskTuner
 from tests.tune.sweeps import LR, sweep_config
 
@@ -141,31 +143,16 @@ def test_the_folder_of_a_run_is_no_sweep(random_sweep):
         run(None, sweep_config(), name=None, resume=os.path.join(random_sweep.path, "t0000"))
 
 
-def test_a_grid_is_run_in_full(ray_cluster, tmp_path):
-    grid = sweep_config(tune.grid_search([0.01, 0.1]), {"num_samples": 1}, num_epochs=1)
-    grid["model"]["dropout"] = {"search": "grid_search", "values": [0.0, 0.5]}
-    result = run(tmp_path, grid)
-    found = {(record.params[LR], record.params["model.dropout"]) for record in result.trials}
-    assert found == {(0.01, 0.0), (0.1, 0.0), (0.01, 0.5), (0.1, 0.5)}
-
-
-def test_extending_adds_the_trials_that_would_have_come_next(ray_cluster, tmp_path):
-    whole = run(tmp_path, sweep_config(num_epochs=1), "whole")
-    config = sweep_config(num_epochs=1, tune={"num_samples": 2})
-    part = run(tmp_path, config, "part")
-    more = run(None, config, name=None, extend=part.path, num_samples=2)
-    assert [record.params for record in more.trials] == [record.params for record in whole.trials]
-    assert [record.metrics for record in more.trials] == [record.metrics for record in whole.trials]
-    assert [starts_of(more, name) for name in ("t0000", "t0001")] == [1, 1]
-
-
-def test_extending_trains_the_best_longer(ray_cluster, tmp_path):
-    config = sweep_config(num_epochs=1, tune={"num_samples": 3})
-    short = run(tmp_path, config)
-    longer = run(None, config, name=None, extend=short.path, num_epochs=3, best=1)
-    epochs = {record.name: record.epoch for record in longer.trials}
-    assert epochs.pop(short.best.name) == 3 and set(epochs.values()) == {1}
-    assert "going on from" in log_of(longer, short.best.name)
+def test_extending_adds_the_trials_that_come_next_and_trains_the_best_longer(random_sweep, tmp_path):
+    config = sweep_config(tune={"num_samples": 2})
+    part = run(tmp_path, config)
+    more = run(None, config, name=None, extend=part.path, num_samples=2, num_epochs=5, best=1)
+    epochs = {record.name: record.epoch for record in more.trials}
+    assert epochs.pop(part.best.name) == 5 and set(epochs.values()) == {3}
+    assert "going on from" in log_of(more, part.best.name)
+    for ours, theirs in zip(more.trials, random_sweep.trials, strict=True):
+        assert ours.params[LR] == theirs.params[LR]
+        assert ours.name == part.best.name or ours.metrics == theirs.metrics
 
 
 def test_asha_stops_bad_trials(ray_cluster, tmp_path):
@@ -176,11 +163,6 @@ def test_asha_stops_bad_trials(ray_cluster, tmp_path):
     stopped = [record for record in result.trials if record.state == "stopped"]
     assert stopped and all("by asha at epoch" in record.reason for record in stopped)
     assert result.best.params[LR] in (0.1, "0.1#2") and result.best.epoch == 4
-
-
-def test_a_threshold_ends_a_trial(ray_cluster, tmp_path):
-    result = run(tmp_path, sweep_config(tune={"num_samples": 1, "stop": {"epoch": 2}}, num_epochs=4))
-    assert result.trials[0].epoch == 2 and result.trials[0].reason == "epoch reached 2"
 
 
 def test_hyperband_goes_on_from_where_it_paused(ray_cluster, tmp_path):
@@ -205,57 +187,63 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path):
     config["seed"] = 1
     config["tune"]["num_samples"] = 4
     result = run(tmp_path, config)
-    cloned = [(record, clone) for record in result.trials for clone in record.clones]
-    assert cloned and not result.num_errors
-    for record, clone in cloned:
+    assert any(record.clones for record in result.trials) and not result.num_errors
+    for record in result.trials:
         log = log_of(result, record.name)
-        match = re.search(rf"took up (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
-        epoch = int(match[2])
-        # the weights are the other trial's at that epoch
-        source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone["of"]))
-        start = re.search(r"start where (\S+) weights (\S+)", log[match.end() :])
-        assert start[2] in source
-        # `where` goes on
-        assert float(start[1]) == pytest.approx(epoch / 6)
-        # the learning rate in use is the mutated one, at that place of its schedule
-        rate = clone["params"][LR]
-        begun = re.search(r"phase \d+ where (\S+) lr (\S+)", log[match.end() :])
-        assert float(begun[2]) == pytest.approx(rate / 2 * (1 + torch.tensor(torch.pi * epoch / 6).cos().item()), rel=1e-5)
+        for clone in record.clones:
+            match = re.search(rf"took up (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
+            log, epoch = log[match.end() :], int(match[2])
+            # the weights are the other trial's at that epoch
+            source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone["of"]))
+            start = re.search(r"start where (\S+) weights (\S+)", log)
+            assert start[2] in source
+            # `where` goes on
+            assert float(start[1]) == pytest.approx(epoch / 6)
+            # the learning rate in use is the mutated one, at that place of its schedule
+            begun = re.search(r"phase \d+ where \S+ lr (\S+)", log)
+            rate = clone["params"][LR] / 2 * (1 + math.cos(math.pi * epoch / 6))
+            assert float(begun[1]) == pytest.approx(rate, rel=1e-5)
 
 
-def test_a_trial_that_fails_does_not_end_the_sweep(ray_cluster, tmp_path):
-    result = run(tmp_path, sweep_config(tune.grid_search([0.1, 1e30]), {"num_samples": 1}))
-    good, bad = result.trials
-    assert good.state == "finished" and bad.state == "failed"
-    assert "FloatingPointError: the loss is" in bad.reason and "lower the learning rate" in bad.reason
-    assert result.num_errors == 1 and "FloatingPointError" in str(result[1].error)
+@pytest.fixture(scope="module")
+def failing_sweep(ray_cluster, tmp_path_factory):
+    ways = [[{"name": "dies", "phase": 2, "how": how}] for how in ("raise", "memory", "nan", "kill")]
+    hooks = {"search": "grid_search", "values": [[], *ways]}
+    return run(tmp_path_factory.mktemp("failing"), sweep_config(0.1, {"num_samples": 1}, hooks=hooks, num_epochs=2))
 
 
-@pytest.mark.parametrize(("how", "reason"), [("raise", "ValueError: the hook had enough"), ("memory", "no memory left")])
-def test_the_reason_of_a_failure_is_recorded(ray_cluster, tmp_path, how, reason):
-    hooks = {"search": "grid_search", "values": [[], [{"name": "dies", "phase": 2, "how": how}]]}
-    result = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, hooks=hooks))
-    assert [record.state for record in result.trials] == ["finished", "failed"]
-    assert reason in result.trials[1].reason
-    assert "Traceback" in log_of(result, "t0001")
+def test_trials_that_fail_do_not_end_the_sweep(failing_sweep):
+    assert [record.state for record in failing_sweep.trials] == ["finished", *["failed"] * 4]
+    assert failing_sweep.best.name == "t0000" and failing_sweep.num_errors == 4
 
 
-def test_a_killed_trial_is_tried_again_and_goes_on(ray_cluster, tmp_path):
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        (1, "ValueError: the hook had enough"),
+        (2, "OutOfMemoryError: no memory left"),
+        (3, "FloatingPointError: the loss is nan in step 0 of train phase 1"),
+        (4, "died"),
+    ],
+)
+def test_the_reason_of_a_failure_is_recorded(failing_sweep, index, reason):
+    assert reason in failing_sweep.trials[index].reason
+    assert reason in str(failing_sweep[index].error)
+
+
+def test_the_traceback_is_in_the_trials_log(failing_sweep):
+    assert "Traceback" in log_of(failing_sweep, "t0001") and "sweeps.py" in log_of(failing_sweep, "t0001")
+
+
+def test_a_killed_trial_is_tried_again_and_ends_with_the_same_weights(ray_cluster, tmp_path):
     marker = str(tmp_path / "marker")
-    calm = run(tmp_path, sweep_config(tune={"num_samples": 1}), "calm")
-    hooks = [{"name": "say_state"}, {"name": "dies", "phase": 2, "how": "kill", "marker": marker}]
-    config = sweep_config(tune={"num_samples": 1}, hooks=hooks, ray={"max_failures": 1})
-    killed = run(tmp_path, config, "killed")
-    assert os.path.exists(marker) and killed.trials[0].state == "finished"
-    ours, theirs = trunk(killed.best_checkpoint), trunk(calm.best_checkpoint)
+    hooks = [[], [{"name": "dies", "phase": 2, "how": "kill", "marker": marker}]]
+    ray_section = {"max_failures": 1, "resources_per_worker": {"CPU": 2}}
+    config = sweep_config(0.1, {"num_samples": 1}, hooks={"search": "grid_search", "values": hooks}, ray=ray_section)
+    result = run(tmp_path, config)
+    assert os.path.exists(marker) and [record.state for record in result.trials] == ["finished"] * 2
+    theirs, ours = (trunk(result.checkpoint_of(record)) for record in result.trials)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_a_killed_trial_that_may_not_be_tried_again_is_recorded(ray_cluster, tmp_path):
-    hooks = {"search": "grid_search", "values": [[], [{"name": "dies", "phase": 2, "how": "kill"}]]}
-    result = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, hooks=hooks))
-    assert [record.state for record in result.trials] == ["finished", "failed"]
-    assert "died" in result.trials[1].reason.lower()
 
 
 def test_if_all_trials_fail_the_first_reason_is_told(ray_cluster, tmp_path):
@@ -265,39 +253,47 @@ def test_if_all_trials_fail_the_first_reason_is_told(ray_cluster, tmp_path):
 
 
 def test_a_trial_leaves_nothing_behind_for_the_next_in_its_process(ray_cluster, tmp_path):
-    calm = run(tmp_path, sweep_config(0.1, {"num_samples": 1}, seed={"search": "grid_search", "values": [1, 2]}), "a")
-    hooks = [{"name": "say_state"}, {"name": "leaves_a_mess"}]
-    search = {"search": "grid_search", "values": [[{"name": "leaves_a_mess"}], [], []]}
-    messy = run(
-        tmp_path,
-        sweep_config(0.1, {"num_samples": 1, "max_concurrent_trials": 1}, hooks=search, seed=2),
-        "b",
-        trainer=RayTrainer(storage_path=str(tmp_path), name="b"),
-    )
-    assert hooks and messy.trials[1].metrics == calm.trials[1].metrics == messy.trials[2].metrics
+    hooks = {"search": "grid_search", "values": [[], [{"name": "leaves_a_mess"}], [{"name": "say_state"}]]}
+    config = sweep_config(0.1, {"num_samples": 1, "max_concurrent_trials": 1}, hooks=hooks, num_epochs=1)
+    first, mess, last = run(tmp_path, config).trials
+    assert mess.state == "failed" and last.metrics == first.metrics
 
 
-def test_a_callback_that_raises_is_told_once_and_left_out(ray_cluster, tmp_path, caplog):
-    class Raises(tune.Callback):
-        def on_trial_result(self, iteration, trials, trial, result, **info):
-            raise KeyError("nobody home")
-
-    with caplog.at_level(logging.WARNING, "ray_classy"):
-        config = tune.RunConfig(callbacks=[Raises()])
-        result = run(tmp_path, sweep_config(num_epochs=1, tune={"num_samples": 2}), run_config=config)
-    assert [record.state for record in result.trials] == ["finished"] * 2
-    assert caplog.text.count("the callback Raises raised KeyError in on_trial_result") == 1
+class Raises(tune.Callback):
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        raise KeyError("nobody home")
 
 
-def test_rays_own_config_objects_are_taken(ray_cluster, tmp_path):
-    config = sweep_config(num_epochs=2)
+@pytest.fixture(scope="module")
+def sweep_of_objects(ray_cluster, tmp_path_factory):
+    """A sweep given by Ray's own config objects, and what was logged."""
+    folder, logged = tmp_path_factory.mktemp("objects"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    logging.getLogger("ray_classy").addHandler(handler)
+    config = sweep_config(num_epochs=3)
     del config["tune"]
     chosen = tune.TuneConfig(metric="test.loss", mode="min", num_samples=2, scheduler=tune.schedulers.FIFOScheduler())
-    result = TaskTuner(
-        config, tune_config=chosen, run_config=tune.RunConfig(name="own", storage_path=str(tmp_path)), progress=False
-    ).fit()
-    assert result.path == str(tmp_path / "own") and len(result) == 2
+    run_config = tune.RunConfig(name="own", storage_path=str(folder), stop={"epoch": 2}, callbacks=[Raises()])
+    result = TaskTuner(config, tune_config=chosen, run_config=run_config, progress=False).fit()
+    logging.getLogger("ray_classy").removeHandler(handler)
+    return result, folder, logged
+
+
+def test_rays_own_config_objects_are_taken(sweep_of_objects):
+    result, folder, _ = sweep_of_objects
+    assert result.path == str(folder / "own") and len(result) == 2
     assert result.best.metrics["test.loss"] == min(record.metrics["test.loss"] for record in result.trials)
+
+
+def test_a_threshold_ends_a_trial(sweep_of_objects):
+    for record in sweep_of_objects[0].trials:
+        assert (record.state, record.epoch, record.reason) == ("stopped", 2, "epoch reached 2")
+
+
+def test_a_callback_that_raises_is_told_once_and_left_out(sweep_of_objects):
+    told = [line for line in sweep_of_objects[2] if "the callback Raises raised KeyError in on_trial_result" in line]
+    assert len(told) == 1
 
 
 def test_a_task_of_another_name_is_a_choice_too(ray_cluster, tmp_path):
@@ -306,13 +302,11 @@ def test_a_task_of_another_name_is_a_choice_too(ray_cluster, tmp_path):
         run(tmp_path, sweep_config(0.1, {"num_samples": 1}, name=name))
 
 
-def test_optuna_learns_from_the_trials(ray_cluster, tmp_path):
+def test_optuna_chooses_parameters(ray_cluster, tmp_path):
     pytest.importorskip("optuna")
     config = sweep_config(tune={"num_samples": 4, "search_alg": {"name": "optuna"}}, num_epochs=1)
     first = run(tmp_path, config)
     assert len({record.params[LR] for record in first.trials}) == 4
-    more = run(None, config, name=None, extend=first.path, num_samples=2)
-    assert len(more) == 6 and [record.params for record in more.trials[:4]] == [r.params for r in first.trials]
 
 
 def test_more_than_the_cluster_has_is_refused(ray_cluster, tmp_path):
@@ -324,8 +318,8 @@ def test_more_than_the_cluster_has_is_refused(ray_cluster, tmp_path):
 def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_path):
     scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     config = sweep_config({"search": "grid_search", "values": [0.1, 1e-6]}, {"num_samples": 1, "scheduler": scheduler})
-    config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.5}]
     config = {**config, "num_epochs": 4, "ray": {"num_workers": 2}}
+    config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.5}]
     config["tune"]["max_concurrent_trials"] = 1
     result = run(tmp_path, config)
     good, bad = result.trials
@@ -334,6 +328,6 @@ def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_pa
     for _ in range(50):
         if ray_cluster.available_resources().get("CPU") == 4:
             break
-        __import__("time").sleep(0.1)
+        time.sleep(0.1)
     assert ray_cluster.available_resources()["CPU"] == 4
     assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())

@@ -1,0 +1,130 @@
+"""A driver that is killed, and the sweep that goes on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.tune.sweeps import sweep_config
+
+pytestmark = pytest.mark.ray
+
+
+def program(*words, **options):
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "ray_classy", "tune", *words]
+    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **options)
+
+
+def finished(*words, folder):
+    process = program(*words, "--json", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def states(folder):
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        file = os.path.join(folder, name, "trial.json")
+        if os.path.exists(file):
+            with open(file) as opened:
+                found[name] = json.load(opened)["state"]
+    return found
+
+
+def starts(folder, name):
+    with open(os.path.join(folder, name, "run.json")) as file:
+        return len(json.load(file)["starts"])
+
+
+def write(folder, **changes):
+    file = folder / "sweep.yaml"
+    config = sweep_config(tune={"num_samples": 6}, **changes)
+    config["ray"] = {"storage_path": str(folder / "runs")}
+    file.write_text(yaml.safe_dump(config))
+    return str(file)
+
+
+def killed(config, folder, name, moment):
+    """Starts a sweep and kills its driver once `moment(states)` says so."""
+    process = program(config, "--name", name, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sweep = folder / "runs" / name
+    until = time.monotonic() + 120
+    while not moment(states(sweep)):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return str(sweep)
+
+
+def outcome(answer):
+    return [(trial["trial"], trial["params"], trial["metrics"], trial["state"]) for trial in answer["trials"]]
+
+
+def resumed_like_the_calm(folder, seeds):
+    """Kills a sweep at moments drawn from the seeds, and compares what its resumption gives with the calm sweep."""
+    config = write(folder, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 0.2}])
+    calm = finished(config, "--name", "calm", folder=folder)
+    for seed in seeds:
+        draw = random.Random(seed)
+        ended, wait = draw.randint(1, 3), time.monotonic() + draw.uniform(0, 1)
+
+        def moment(found, ended=ended, wait=wait):
+            return sum(state != "running" for state in found.values()) >= ended and time.monotonic() > wait
+
+        sweep = killed(config, folder, f"killed{seed}", moment)
+        over = [name for name, state in states(sweep).items() if state != "running"]
+        assert 1 <= len(over) < 6
+        again = finished("--resume", sweep, folder=folder)
+        assert outcome(again) == outcome(calm)
+        assert again["best"]["metrics"] == calm["best"]["metrics"]
+        assert {starts(sweep, name) for name in over} == {1}, "a trial that had ended ran again"
+        assert all(state == "finished" for state in states(sweep).values())
+
+
+def test_a_sweep_whose_driver_was_killed_ends_like_one_that_was_not(tmp_path):
+    resumed_like_the_calm(tmp_path, [0])
+
+
+@pytest.mark.full
+def test_a_sweep_whose_driver_was_killed_at_other_moments(tmp_path):
+    resumed_like_the_calm(tmp_path, [1, 2, 3])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
+def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp_path, scheduler):
+    config = write(tmp_path, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 0.2}], num_epochs=4)
+    with open(config) as file:
+        values = yaml.safe_load(file)
+    values["tune"]["scheduler"] = {"name": scheduler}
+    with open(config, "w") as file:
+        yaml.safe_dump(values, file)
+    sweep = killed(config, tmp_path, "killed", lambda found: any(state != "running" for state in found.values()))
+    over = [name for name, state in states(sweep).items() if state != "running"]
+    again = finished("--resume", sweep, folder=tmp_path)
+    assert len(again["trials"]) == 6 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
+    assert {starts(sweep, name) for name in over} <= {1, 2}  # (a trial that was paused has two starts)
+
+
+def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
+    config = write(tmp_path, hooks=[{"name": "slow", "seconds": 0.5}])
+    process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sweep = tmp_path / "runs" / "stopped"
+    until = time.monotonic() + 120
+    while not any((sweep / name / "reports.jsonl").exists() for name in ("t0000", "t0001")):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; go on with: ray-classy tune --resume runs/stopped" in err
+    assert "running" in states(sweep).values()
