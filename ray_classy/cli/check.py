@@ -10,6 +10,7 @@ from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.cli.settings import Settings, ray_sections, settings_of
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
+from ray_classy.config.document import search_node
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.models import models_built_on
@@ -26,6 +27,8 @@ def check(given: Given) -> Answer:
     Raises:
         RayClassyError: there is a mistake; the message says where.
     """
+    if search_node(given.config) is not None:
+        return _sweep(given)
     settings = settings_of(given)
     try:
         with models_built_on("meta"):
@@ -34,6 +37,33 @@ def check(given: Given) -> Answer:
         # Some models exist with real weights only. If the mistake is the user's, this says so again.
         data, lines = _examined(settings)
     return Answer("".join([data["resolved"], *(f"# {line}\n" for line in lines)]).rstrip(), data)
+
+
+def _sweep(given: Given) -> Answer:
+    """What a sweep would search, and how."""
+    from ray_classy.cli.tune import tuner_for
+    from ray_classy.tune.plan import Plan, amounts
+    from ray_classy.tune.space import in_words
+
+    plan = Plan(tuner_for(given))
+    scheduler, chosen = (given.config.get("tune") or {}).get("scheduler") or {"name": "fifo"}, plan.tune_config
+    total = "no end of" if plan.total == float("inf") else int(plan.total)
+    each = {name: amount for name, amount in plan.scaling._resources_per_worker_not_none.items() if amount}
+    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
+    data: dict[str, Any] = {
+        "config": given.file,
+        "searched": {node.name: in_words(node) for node in plan.space.nodes},
+        "trials": None if plan.total == float("inf") else int(plan.total),
+        "epochs": plan.examined.epochs,
+        "metric": chosen.metric,
+        "mode": chosen.mode,
+        "metrics": plan.examined.metrics,
+        "resources_per_trial": {name: plan.workers * amount for name, amount in each.items()},
+    }
+    lines = [f"searched: {name}: {words}" for name, words in data["searched"].items()]
+    of = f"of {plan.examined.epochs} epochs, {scheduler['name']}, by {chosen.metric} ({chosen.mode})"
+    lines += [f"trials: {total} {of}", f"a trial: {workers} x {amounts(each)}"]
+    return Answer("\n".join(f"# {line}" for line in lines), data)
 
 
 def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:

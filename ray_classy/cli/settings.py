@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
-from ray_classy.config import Config, mark_of
+from ray_classy.config import Config, dotted, mark_of
 from ray_classy.config.check import component_keys
+from ray_classy.config.document import search_node
 from ray_classy.errors import CheckpointNotFoundError, ConfigError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
 from ray_classy.registry import Key, Keys
@@ -98,6 +99,12 @@ def settings_of(given: Given) -> Settings:
         CheckpointNotFoundError: the run that is to be started from has no checkpoint.
     """
     config, resume = given.config, given.flags.resume
+    node = search_node(config)
+    if node is not None:
+        raise ConfigError(
+            f"{mark_of(config, node)}: {dotted(node)} is a search node, and training needs a value; to run the sweep: "
+            f"ray-classy tune {given.file}"
+        )
     checked(config, sections=ray_sections())
     _set_checkpoints(config)
     set_logging(config)

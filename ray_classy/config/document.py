@@ -44,6 +44,19 @@ class Config(dict[str, Any]):
         self.marks: dict[Path, Mark] = {} if marks is None else marks
 
 
+def search_node(value: Any, path: Path = ()) -> Path | None:
+    """Where in a config the first search node stands, a mapping with the key `search`; None if there is none."""
+    if isinstance(value, Mapping) and "search" in value:
+        return path
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    found = (search_node(inner, (*path, step)) for step, inner in items)
+    return next((place for place in found if place is not None), None)
+
+
 def mark_of(config: Any, path: Path) -> Mark:
     """The origin of the value at `path`, or of the nearest section around it that has one."""
     marks = getattr(config, "marks", {})

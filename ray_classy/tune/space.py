@@ -249,18 +249,21 @@ class Space:
         return _described(self.config)
 
 
+def in_words(node: Node) -> str:
+    """What a node gives, for people."""
+    if node.labels is not None:
+        return f"{'each' if node.grid else 'one'} of {', '.join(str(label) for label in node.labels)}"
+    said = _described(node.domain)
+    if not isinstance(said, Mapping):
+        return str(said)
+    given = {key: value for key, value in said.items() if key not in (SEARCH, "lower", "upper")}
+    words = f"{said[SEARCH]} from {said['lower']} to {said['upper']}" if "lower" in said else str(said[SEARCH])
+    return " ".join([words, *(f"{key} {value}" for key, value in given.items())])
+
+
 def is_node(value: Any) -> bool:
     """Whether a value of a config is a search node."""
     return isinstance(value, Domain) or _is_rays_grid(value) or (isinstance(value, Mapping) and SEARCH in value)
-
-
-def has_nodes(config: Any) -> bool:
-    """Whether there is a search node somewhere in a config."""
-    if is_node(config):
-        return True
-    if isinstance(config, Mapping):
-        return any(has_nodes(value) for value in config.values())
-    return isinstance(config, list | tuple) and any(has_nodes(value) for value in config)
 
 
 def _is_rays_grid(value: Any) -> bool:

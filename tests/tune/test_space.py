@@ -7,7 +7,7 @@ from ray import tune
 
 from ray_classy.config import load_config
 from ray_classy.errors import ConfigError
-from ray_classy.tune.space import DOMAINS, Space, has_nodes
+from ray_classy.tune.space import DOMAINS, Space
 
 LR = {"search": "loguniform", "lower": 1e-4, "upper": 1.0}
 
@@ -201,7 +201,3 @@ def test_a_described_space_is_the_same_space():
     }
     described = Space(config).described()
     assert draws(described, 10) == draws(config, 10)
-
-
-def test_whether_a_config_has_nodes():
-    assert has_nodes({"a": [LR]}) and not has_nodes({"a": [1, {"b": 2}]})

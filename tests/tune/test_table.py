@@ -1,0 +1,84 @@
+"""The table of a sweep, and its plain lines."""
+
+import pytest
+
+from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, TrialRecord
+from ray_classy.tune.space import Space
+from ray_classy.tune.table import Table
+
+CONFIG = {
+    "optimizer": {"lr": {"search": "loguniform", "lower": 1e-4, "upper": 1.0}},
+    "model": {
+        "search": "choice",
+        "categories": [{"name": "a", "x": {"search": "uniform", "lower": 0.0, "upper": 1.0}}, "b"],
+    },
+}
+
+
+def record(index, value=None, state=FINISHED, **more):
+    metrics = {} if value is None else {"test.top_1": value}
+    params = {"optimizer.lr": 0.012345, "model": "b", "model.x": 0.5}
+    return TrialRecord(f"t{index:04d}", index, params, state, epoch=4, metrics=metrics, seconds=3.0, **more)
+
+
+@pytest.fixture
+def records():
+    return {r.name: r for r in (record(0, 0.5), record(1, 0.9), record(2, state=FAILED, reason="ValueError: no"))}
+
+
+@pytest.fixture
+def table(records):
+    return Table(Space(CONFIG), "test.top_1", "max", 4, 5, records)
+
+
+def test_trials_come_from_the_best_to_the_worst(table, records):
+    assert [one.name for one in table.best(records.values())] == ["t0001", "t0000", "t0002"]
+
+
+def test_a_smaller_loss_is_better(records):
+    table = Table(Space(CONFIG), "test.top_1", "min", 4, 5, records)
+    assert [one.name for one in table.best(records.values())] == ["t0000", "t0001", "t0002"]
+
+
+def test_a_row_shows_the_parameters_that_count(table, records):
+    head, *rows = table.rows(records.values())
+    assert head == ["trial", "lr", "model", "x", "test.top_1", "epoch", "state", "time"]
+    assert rows[0] == ["t0000", "0.0123", "b", "", "0.5000", "4/4", "finished", "3 s"]
+
+
+def test_the_end_of_a_trial_is_one_line(table, records, capsys):
+    table.ended(records["t0002"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "3/5  t0002" in lines[0] and lines[0].endswith("failed  (ValueError: no)")
+
+
+def test_nothing_is_shown_unless_asked_for(records, capsys):
+    table = Table(Space(CONFIG), "test.top_1", "max", 4, 5, records, shown=False)
+    table.ended(records["t0001"])
+    table.draw({})
+    assert capsys.readouterr().err == ""
+
+
+def test_columns_are_aligned(table, records):
+    lines = table.text(records.values()).splitlines()
+    assert len({line.index("finished") for line in lines if "finished" in line}) == 1
+
+
+def test_on_a_terminal_the_table_is_drawn_in_place(records, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    table = Table(Space(CONFIG), "test.top_1", "max", 4, 5, records)
+    records["t0003"] = record(3, 0.7, "running")
+    table.reported(records["t0003"], 0.75)
+    table.draw({"t0003": "RUNNING"})
+    first = capsys.readouterr().err
+    assert "t0003" in first.splitlines()[1] and "1 s left" in first and "3 of 5 trials done, 1 running" in first
+    table._drawn = 0.5
+    table.draw({"t0003": "PAUSED"})
+    assert capsys.readouterr().err.startswith(f"\x1b[{len(first.splitlines())}F\x1b[J")
+    table.finish()
+    assert capsys.readouterr().err.endswith("\x1b[J")
+
+
+def test_a_stopped_trial_with_a_reason_is_still_ranked(table):
+    stopped = record(4, 0.95, STOPPED, reason="by asha at epoch 1")
+    assert table.best([stopped, record(1, 0.9)])[0] is stopped
