@@ -75,6 +75,10 @@ class ClassyDataset:
         self.drop_last = False
         self.phases_per_epoch = 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies go without what is kept in memory."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
     @classmethod
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> ClassyDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch.utils.data
 from torch.utils.data import default_collate
 
+from ray_classy.dataset.kept import kept_batches
 from ray_classy.dataset.plan import PhasePlan, Share
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
@@ -156,7 +158,21 @@ class PhaseLoader(torch.utils.data.DataLoader):
         if lookahead:
             next(rows.upcoming, None)  # type: ignore[arg-type]
         self._max_bad_rows = rows.max_bad_rows
+        self._dataset, self._in_process, self._pins = dataset, in_process, bool(options.get("pin_memory"))
         super().__init__(rows, batch_sampler=_PlannedBatches(plan), collate_fn=_collate, **options)
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
-        return PhaseIterator(super().__iter__(), self.plan, self._max_bad_rows)
+        kept = kept_batches(self._dataset, self.plan) if self._in_process else None
+        batches = super().__iter__() if kept is None else self._from_memory(kept)
+        return PhaseIterator(batches, self.plan, self._max_bad_rows)
+
+    def _from_memory(self, kept: Iterator[dict[str, torch.Tensor]]) -> Iterator[_Batch]:
+        """The kept batches, and in the usual way what turns out not to be kept."""
+        done = 0
+        for sample in kept:
+            done += 1
+            if self._pins:
+                sample = {name: tensor.pin_memory() for name, tensor in sample.items()}
+            yield _Batch(sample, len(next(iter(sample.values()))), [])
+        if done < self.plan.num_steps:
+            yield from itertools.islice(super().__iter__(), done, None)

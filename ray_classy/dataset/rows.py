@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from typing import Any, Protocol
@@ -170,6 +170,10 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     return found
 
 
+_KEPT_BYTES = 256 << 20
+"""Decoded rows are held up to this size; a dataset that is larger is decoded anew in every epoch."""
+
+
 class RowDataset(torch.utils.data.Dataset):
     """A base dataset that decodes raw rows into samples.
 
@@ -187,19 +191,37 @@ class RowDataset(torch.utils.data.Dataset):
         self.threads = 0
         self._pool: ThreadPoolExecutor | None = None
         self._fetched: dict[int, Any] = {}
+        self._decoded: dict[int, Any] | None = {}  # None if the dataset is too large
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
+        if self._decoded and index in self._decoded:
+            return _copied(self._decoded[index])
         fetched = self._fetched.pop(index, None)
         if isinstance(fetched, Future):
-            return fetched.result()
-        return self.decode(fetched if fetched is not None else {**self.rows.take([index])[0], "row": index})
+            sample = fetched.result()
+        else:
+            sample = self.decode(fetched if fetched is not None else {**self.rows.take([index])[0], "row": index})
+        if self._decoded is not None:
+            self._keep(index, sample)
+        return sample
+
+    def _keep(self, index: int, sample: Any) -> None:
+        """Holds a decoded row for the next epochs, if all rows fit."""
+        assert self._decoded is not None
+        if not self._decoded and len(self) * size_of(sample) > _KEPT_BYTES:
+            self._decoded = None
+        else:
+            self._decoded[index] = _copied(sample)
 
     def fetch(self, indices: Sequence[int]) -> None:
         """Reads the raw rows of a batch at once, and begins to decode them where `threads` says so."""
-        wanted = [int(i) for i in indices if int(i) not in self._fetched]
+        there = self._decoded or {}
+        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in there]
+        if not wanted:
+            return
         raw = self.rows.take(wanted)
         if self.threads and self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
@@ -212,4 +234,22 @@ class RowDataset(torch.utils.data.Dataset):
         self._fetched.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_fetched": {}}
+        return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {}}
+
+
+def size_of(sample: Any) -> int:
+    """About how many bytes a decoded sample takes."""
+    if isinstance(sample, Mapping):
+        return 500 + sum(size_of(value) for value in sample.values())
+    if isinstance(sample, list | tuple):
+        return 100 + sum(size_of(value) for value in sample)
+    if isinstance(sample, torch.Tensor | np.ndarray):
+        return 100 + sample.nbytes
+    if hasattr(sample, "getbands"):  # a PIL image
+        return 500 + sample.width * sample.height * len(sample.getbands())
+    return 100
+
+
+def _copied(sample: Any) -> Any:
+    """A copy that transforms may change in place: of its entries, none does that to the values."""
+    return dict(sample) if type(sample) is dict else list(sample) if type(sample) is list else sample

@@ -1,0 +1,143 @@
+"""Small datasets are held in memory: their rows decoded and, where no transform draws at random, ready for batches."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.transforms.draws import draws
+
+if TYPE_CHECKING:
+    from ray_classy.dataset.plan import PhasePlan
+
+KEPT_BYTES = 256 << 20
+"""What is kept of one dataset at most, and of all together whose content tells them apart."""
+
+_shared: OrderedDict[bytes, Columns] = OrderedDict()
+
+
+class Columns:
+    """The samples of a dataset as one tensor per entry, filled row by row as they are first asked for.
+
+    Args:
+        length: rows of the dataset.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._have = np.zeros(length, dtype=bool)
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    def missing(self, rows: np.ndarray) -> np.ndarray:
+        """Which of these rows are not there yet."""
+        return rows[~self._have[rows]]
+
+    def put(self, row: int, sample: Any) -> bool:
+        """Adds a row; False if it is not like the others, or too large for all to be kept."""
+        if not isinstance(sample, dict):
+            return False
+        values = {name: _tensor(value) for name, value in sample.items()}
+        if any(value is None for value in values.values()):
+            return False
+        if not self._tensors:
+            if self._length * sum(value.nbytes for value in values.values()) > KEPT_BYTES:
+                return False
+            self._tensors = {name: value.new_empty((self._length, *value.shape)) for name, value in values.items()}
+        if values.keys() != self._tensors.keys() or any(
+            value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
+            for name, value in values.items()
+        ):
+            return False
+        for name, value in values.items():
+            self._tensors[name][row] = value
+        self._have[row] = True
+        return True
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """A batch of rows that are all there: what the usual collation makes of their samples."""
+        index = torch.from_numpy(rows)
+        return {name: tensor.index_select(0, index) for name, tensor in self._tensors.items()}
+
+
+def _tensor(value: Any) -> Any:
+    """The value as the tensor that the usual collation makes of it; None if it makes none."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().as_subclass(torch.Tensor)
+    if isinstance(value, bool | int):
+        return torch.tensor(value)
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float64)
+    return None
+
+
+def kept_batches(dataset: Any, plan: PhasePlan) -> Iterator[Any] | None:
+    """The batches of a plan from memory; None if the dataset is none whose samples can be kept."""
+    columns = _columns_of(dataset)
+    return None if columns is None else _batches(dataset, columns, plan)
+
+
+def _batches(dataset: Any, columns: Columns, plan: PhasePlan) -> Iterator[Any]:
+    for rows in plan.batches():
+        missing = columns.missing(rows)
+        if len(missing):
+            dataset.dataset.fetch(missing)
+            for row in missing.tolist():
+                if not columns.put(row, dataset[row]):
+                    dataset._kept = _Kept(dataset.transform, dataset.dataset.rows, None)
+                    dataset.dataset.forget()
+                    return
+        yield columns.batch(rows)
+
+
+class _Kept(NamedTuple):
+    """What is kept of a dataset object, as long as it is made of the same parts; None: it cannot be kept."""
+
+    transform: Any
+    rows: Any
+    columns: Columns | None
+
+
+def _columns_of(dataset: Any) -> Columns | None:
+    base = getattr(dataset, "dataset", None)
+    if not isinstance(base, RowDataset) or base.max_bad_rows or draws(dataset.transform):
+        return None
+    kept = dataset.__dict__.get("_kept")
+    if kept is None or kept.transform is not dataset.transform or kept.rows is not base.rows:
+        kept = dataset._kept = _Kept(dataset.transform, base.rows, _known(dataset, base) or Columns(len(dataset)))
+    return kept.columns
+
+
+def _known(dataset: Any, base: RowDataset) -> Columns | None:
+    """The columns of all datasets in this process that have the same content."""
+    key = _content(dataset, base)
+    if key is None:
+        return None
+    columns = _shared.setdefault(key, Columns(len(dataset)))
+    _shared.move_to_end(key)
+    while len(_shared) > 1 and sum(one.bytes for one in _shared.values()) > KEPT_BYTES:
+        _shared.popitem(last=False)
+    return columns
+
+
+def _content(dataset: Any, base: RowDataset) -> bytes | None:
+    """What the samples depend on; None if that is not only files that can be told apart."""
+    rows = base.rows
+    if not isinstance(rows, ParquetRows):
+        return None
+    try:
+        files = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in rows.files]
+        return pickle.dumps([files, rows.columns, base.decode, dataset.transform, len(dataset)])
+    except Exception:  # a file that is not here, a transform that does not pickle: kept for this object alone
+        return None
