@@ -16,6 +16,7 @@ from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.preflight import preflight
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.*"))
+SWEEPS = sorted(Path(__file__).parent.parent.joinpath("configs", "sweeps").glob("*.*"))
 MODES = ["RGB", "L", "RGBA", "P", "1", "LA"]
 
 
@@ -94,3 +95,18 @@ def run_local(tmp_path):
     from ray_classy.trainer import LocalTrainer
 
     return lambda config: LocalTrainer(storage_path=str(tmp_path / "runs")).train(build_task(config))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_sweep_has_no_mistakes(path):
+    from ray_classy.tune import TaskTuner
+    from ray_classy.tune.plan import Plan
+
+    plan = Plan(TaskTuner(load_config(path)))
+    assert plan.tune_config.metric == "test.accuracy.top_1" and 8 <= plan.total <= 20
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_header_of_a_sweep_tells_its_command_and_what_to_expect(path):
+    assert command(path) == ["ray-classy", "tune", f"configs/sweeps/{path.name}"]
+    assert any(line.startswith("Expected: ") for line in header(path))

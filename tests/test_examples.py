@@ -55,5 +55,13 @@ def test_script_trains_on_two_workers(script, tmp_path):
 
 
 @pytest.mark.ray
+def test_sweep_script(tmp_path):
+    out = run(tmp_path, str(ROOT / "examples" / "sweep.py"), "--num-samples", "2", "--num-epochs", "2")
+    assert out.splitlines()[0].startswith("trial  weight_decay  start_value") and "t0001" in out
+    checkpoint = re.search(r"its checkpoint: (\S+)", out)[1]
+    assert os.path.isfile(os.path.join(checkpoint, "checkpoint.torch"))
+
+
+@pytest.mark.ray
 def test_own_model_trains_on_two_workers(tmp_path):
     assert train_own_model(tmp_path)["metrics"]["test"]["accuracy"]["top_1"] > 0.85

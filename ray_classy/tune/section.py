@@ -43,7 +43,8 @@ def tune_keys() -> Keys:
 def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) -> tune.TuneConfig:
     """Ray's config object: what was given in Python, else what the section says."""
     if given is not None:
-        return dataclasses.replace(given)
+        # Its reuse_actors is false unless it was set, which cannot be told from a false that was meant.
+        return dataclasses.replace(given, reuse_actors=True)
     names = {field.name for field in dataclasses.fields(tune.TuneConfig)} - _OBJECTS
     fields = {name: value for name, value in section.items() if name in names and value is not None}
     return tune.TuneConfig(**{"reuse_actors": True, **fields})

@@ -309,26 +309,37 @@ def _problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
 
 
 def _labels(values: list[Any]) -> dict[Any, Any]:
-    """A short, distinct label for each value: the value itself where it is plain, else its name or what it says."""
+    """A short, distinct label for each value: the value itself where it is plain, else what tells it from the others."""
     labels: dict[Any, Any] = {}
-    names = [value.get("name") for value in values if isinstance(value, Mapping)]
     for value in values:
-        if isinstance(value, Mapping | list | tuple):
-            name = value.get("name") if isinstance(value, Mapping) else None
-            if isinstance(name, str) and names.count(name) == 1:
-                label: Any = name
-            elif isinstance(value, Mapping):
-                label = " ".join(f"{key}={_shown(inner)}" for key, inner in value.items())
-            else:
-                label = _shown(value)
-            label = label if len(label) <= 40 else f"{label[:37]}..."
-        else:
-            label = value
+        label = _label(value, values)
         unique, number = label, 2
         while unique in labels:
             unique, number = f"{label}#{number}", number + 1
         labels[unique] = value
     return labels
+
+
+def _label(value: Any, values: list[Any]) -> Any:
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    words = [_shown(value)]
+    if isinstance(value, Mapping):
+        others = [other for other in values if isinstance(other, Mapping)]
+        telling = [key for key in value if any(other.get(key) != value[key] for other in others)]
+        words = [
+            f"{key}={inner}" for key, inner in value.items() if key in telling and _is_short(inner) and key != "name"
+        ]
+        if isinstance(value.get("name"), str) and ("name" in telling or not words):
+            words.insert(0, value["name"])
+            if [other.get("name") for other in others].count(value["name"]) == 1:
+                words = words[:1]
+    text = " ".join(words) or _shown(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _is_short(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 20)
 
 
 def _shown(value: Any) -> str:
