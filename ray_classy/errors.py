@@ -13,6 +13,7 @@
     ├── ResourceError            (RuntimeError)      the cluster has not what the run needs
     ├── ShippingError            (TypeError)         a part of a task cannot travel to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
+        └── WorkerDiedError      (RuntimeError)      a worker's process died under it
 
 Each also derives from the builtin that Classy Vision raised in the same place, so `except` clauses written for it
 go on working.
@@ -74,3 +75,7 @@ class ShippingError(RayClassyError, TypeError):
 
 class RunError(RayClassyError, RuntimeError):
     """Training failed; the message carries the traceback of the worker that failed first."""
+
+
+class WorkerDiedError(RunError):
+    """A worker's process died: it was killed, or its node was lost; trying again may help."""

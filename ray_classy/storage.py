@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -123,6 +124,18 @@ class Storage:
         finally:
             if os.path.exists(half):
                 os.remove(half)
+
+    def json_lines(self, name: str) -> list[dict[str, Any]]:
+        """The objects in a file with one per line; none if there is no file. A last line that was cut off by a kill is
+        passed over.
+        """
+        lines: list[dict[str, Any]] = []
+        for line in self.read(name).decode().splitlines() if self.exists(name) else ():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
 
     def remove(self, name: str = "") -> None:
         """Removes a folder in the folder with all that is in it, or the folder itself; none there is no error."""

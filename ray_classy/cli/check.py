@@ -42,7 +42,8 @@ def check(given: Given) -> Answer:
 def _sweep(given: Given) -> Answer:
     """What a sweep would search, and how."""
     from ray_classy.cli.tune import tuner_for
-    from ray_classy.tune.plan import Plan, amounts
+    from ray_classy.trainer.ray_cluster import amounts
+    from ray_classy.tune.plan import Plan
     from ray_classy.tune.space import in_words
 
     plan = Plan(tuner_for(given))
@@ -178,13 +179,11 @@ def _cluster(settings: Settings) -> dict[str, Any] | None:
 def _cluster_line(cluster: dict[str, Any] | None) -> str:
     if cluster is None:
         return "none; trains in one process"
+    from ray_classy.trainer.ray_cluster import amounts
+
     workers = cluster["workers"]
     several = " to ".join(map(str, workers)) if isinstance(workers, list) else workers
-    each, total = _amounts(cluster["resources_per_worker"]), _amounts(cluster["total"])
+    each, total = amounts(cluster["resources_per_worker"]), amounts(cluster["total"])
     where = cluster["address"] or "a local Ray that is started for the run"
     most = "at most " if isinstance(workers, list) else ""
     return f"{several} {'worker' if workers == 1 else 'workers'} x {each} = {most}{total}, at {where}"
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"

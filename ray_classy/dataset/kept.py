@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.rows import KEPT_BYTES, ParquetRows, RowDataset, to_be_mended
 from ray_classy.dataset.transforms.draws import draws
+from ray_classy.errors import DataError
 
 if TYPE_CHECKING:
     from ray_classy.dataset.plan import PhasePlan
-
-KEPT_BYTES = 256 << 20
-"""What is kept of one dataset at most, and of all together whose content tells them apart."""
 
 _shared: OrderedDict[bytes, Columns] = OrderedDict()
 
@@ -94,8 +92,13 @@ def _batches(dataset: Any, columns: Columns, plan: PhasePlan) -> Iterator[Any]:
         if len(missing):
             dataset.dataset.fetch(missing)
             for row in missing.tolist():
-                if not columns.put(row, dataset[row]):
+                try:
+                    sample = dataset[row]
+                except DataError as error:
+                    raise to_be_mended(error) from error
+                if not columns.put(row, sample):
                     dataset._kept = _Kept(dataset.transform, dataset.dataset.rows, None)
+                    dataset.dataset.hold_decoded(True)
                     dataset.dataset.forget()
                     return
         yield columns.batch(rows)
@@ -111,12 +114,19 @@ class _Kept(NamedTuple):
 
 def _columns_of(dataset: Any) -> Columns | None:
     base = getattr(dataset, "dataset", None)
-    if not isinstance(base, RowDataset) or base.max_bad_rows or draws(dataset.transform):
+    if not isinstance(base, RowDataset) or base.max_bad_rows or draws(dataset.transform) or _has_own_rows(dataset):
         return None
     kept = dataset.__dict__.get("_kept")
     if kept is None or kept.transform is not dataset.transform or kept.rows is not base.rows:
         kept = dataset._kept = _Kept(dataset.transform, base.rows, _known(dataset, base) or Columns(len(dataset)))
+        base.hold_decoded(False)  # they are held in the columns
     return kept.columns
+
+
+def _has_own_rows(dataset: Any) -> bool:
+    """Whether the dataset's class makes its samples in a way of its own, which may draw at random."""
+    maker = next(cls for cls in type(dataset).__mro__ if "__getitem__" in vars(cls))
+    return maker.__module__ != "ray_classy.dataset.classy_dataset"
 
 
 def _known(dataset: Any, base: RowDataset) -> Columns | None:
@@ -138,6 +148,6 @@ def _content(dataset: Any, base: RowDataset) -> bytes | None:
         return None
     try:
         files = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in rows.files]
-        return pickle.dumps([files, rows.columns, base.decode, dataset.transform, len(dataset)])
+        return pickle.dumps([type(dataset), files, rows.columns, base.decode, dataset.transform, len(dataset)])
     except Exception:  # a file that is not here, a transform that does not pickle: kept for this object alone
         return None

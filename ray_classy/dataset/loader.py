@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 
 from ray_classy.dataset.kept import kept_batches
 from ray_classy.dataset.plan import PhasePlan, Share
+from ray_classy.dataset.rows import to_be_mended
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
@@ -72,7 +73,7 @@ class _SeededRows(torch.utils.data.Dataset):
         except DataError as error:
             if self.max_bad_rows:
                 return error
-            raise DataError(f"{error}; correct or remove it, or let some be left out (max_bad_rows)") from error
+            raise to_be_mended(error) from error
 
     def _borrowed(self, index: int) -> _Borrowed:
         """A good row near a batch of bad ones, for the step's sake; it has no weight."""

@@ -32,9 +32,14 @@ class Rows(Protocol):
 
 
 class ItemRows:
-    """Rows given as columns in memory: `ItemRows(path=[...], label=[...])`."""
+    """Rows given as columns in memory: `ItemRows(path=[...], label=[...])`.
 
-    def __init__(self, **columns: Sequence[Any]) -> None:
+    Args:
+        columns: of one length each: lists, NumPy arrays or Arrow arrays. Of millions of rows, arrays take a tenth of
+            the memory of lists.
+    """
+
+    def __init__(self, **columns: Any) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
         assert len(set(lengths.values())) == 1, lengths
         self.columns = columns
@@ -44,10 +49,23 @@ class ItemRows:
         return self._length
 
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return [{name: values[i] for name, values in self.columns.items()} for i in indices]
+        return [{name: _item(values, int(i)) for name, values in self.columns.items()} for i in indices]
 
     def column(self, name: str) -> Any:
-        return self.columns[name]
+        values = self.columns[name]
+        return values.to_pylist() if hasattr(values, "to_pylist") else values
+
+    def arrays(self) -> dict[str, Any]:
+        """The columns as what an Arrow table is made of; arrays are not copied."""
+        return {
+            name: values if hasattr(values, "to_pylist") or isinstance(values, np.ndarray) else list(values)
+            for name, values in self.columns.items()
+        }
+
+
+def _item(values: Any, index: int) -> Any:
+    item = values[index]
+    return item.as_py() if hasattr(item, "as_py") else item
 
 
 class BlockRows:
@@ -170,7 +188,7 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     return found
 
 
-_KEPT_BYTES = 256 << 20
+KEPT_BYTES = 256 << 20
 """Decoded rows are held up to this size; a dataset that is larger is decoded anew in every epoch."""
 
 
@@ -211,7 +229,7 @@ class RowDataset(torch.utils.data.Dataset):
     def _keep(self, index: int, sample: Any) -> None:
         """Holds a decoded row for the next epochs, if all rows fit."""
         assert self._decoded is not None
-        if not self._decoded and len(self) * size_of(sample) > _KEPT_BYTES:
+        if not self._decoded and len(self) * _size_of(sample) > KEPT_BYTES:
             self._decoded = None
         else:
             self._decoded[index] = _copied(sample)
@@ -229,6 +247,10 @@ class RowDataset(torch.utils.data.Dataset):
             row["row"] = index
             self._fetched[index] = self._pool.submit(self.decode, row) if self._pool else row
 
+    def hold_decoded(self, hold: bool) -> None:
+        """Sets whether decoded rows are held in memory, if all of them fit."""
+        self._decoded = {} if hold else None
+
     def forget(self) -> None:
         """Drops what was fetched and not used."""
         self._fetched.clear()
@@ -237,12 +259,12 @@ class RowDataset(torch.utils.data.Dataset):
         return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {}}
 
 
-def size_of(sample: Any) -> int:
+def _size_of(sample: Any) -> int:
     """About how many bytes a decoded sample takes."""
     if isinstance(sample, Mapping):
-        return 500 + sum(size_of(value) for value in sample.values())
+        return 500 + sum(_size_of(value) for value in sample.values())
     if isinstance(sample, list | tuple):
-        return 100 + sum(size_of(value) for value in sample)
+        return 100 + sum(_size_of(value) for value in sample)
     if isinstance(sample, torch.Tensor | np.ndarray):
         return 100 + sample.nbytes
     if hasattr(sample, "getbands"):  # a PIL image
@@ -251,5 +273,16 @@ def size_of(sample: Any) -> int:
 
 
 def _copied(sample: Any) -> Any:
-    """A copy that transforms may change in place: of its entries, none does that to the values."""
-    return dict(sample) if type(sample) is dict else list(sample) if type(sample) is list else sample
+    """A copy that transforms may change in place."""
+    if isinstance(sample, dict):
+        return {key: _copied(value) for key, value in sample.items()}
+    if isinstance(sample, list):
+        return [_copied(value) for value in sample]
+    if isinstance(sample, torch.Tensor):
+        return sample.clone()
+    return sample.copy() if isinstance(sample, np.ndarray) or hasattr(sample, "getbands") else sample
+
+
+def to_be_mended(error: DataError) -> DataError:
+    """The error of a row that cannot be used, with what to do about it."""
+    return DataError(f"{error}; correct or remove it, or let some be left out (max_bad_rows)")

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -150,7 +150,7 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     workers = scaling_config.num_workers
     workers = workers[0] if isinstance(workers, tuple) else workers
     each = {name: float(amount) for name, amount in scaling_config._resources_per_worker_not_none.items() if amount}
-    needed = f"{workers} workers x {_shown(each)} = {_shown({name: workers * n for name, n in each.items()})}"
+    needed = f"{workers} workers x {amounts(each)} = {amounts({name: workers * n for name, n in each.items()})}"
     possible, text = room_for(each)
     if possible < workers:
         less = f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
@@ -164,7 +164,7 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
         began, told = time.monotonic(), -5.0
         while not group.wait(0.2):
             waited = time.monotonic() - began
-            free = _shown({name: ray.available_resources().get(name, 0.0) for name in each})
+            free = amounts({name: ray.available_resources().get(name, 0.0) for name in each})
             if waited > wait_seconds:
                 raise ResourceError(
                     f"the run needs {needed}, but there was no room within {wait_seconds:.0f} s: only {free} is free, "
@@ -182,7 +182,7 @@ def room_for(each: dict[str, float]) -> tuple[int, str]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     possible = sum(_fitting(node, each) for node in nodes)
     text = (
-        f"the cluster has {_shown(_total(nodes, each))} on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, "
+        f"the cluster has {amounts(_total(nodes, each))} on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, "
         f"room for {possible} such workers"
     )
     return possible, text
@@ -196,7 +196,8 @@ def _total(nodes: list[dict[str, float]], each: dict[str, float]) -> dict[str, f
     return {name: sum(node.get(name, 0.0) for node in nodes) for name in each}
 
 
-def _shown(resources: dict[str, float]) -> str:
+def amounts(resources: Mapping[str, float]) -> str:
+    """Resources in words."""
     return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 

@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
-from ray_classy.errors import ComponentError, RayClassyError, RunError
+from ray_classy.errors import ComponentError, RayClassyError, RunError, WorkerDiedError
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
 from ray_classy.tasks import ClassificationTask, ClassyTask
 from ray_classy.tasks.task_state import take_evaluation
@@ -93,7 +93,7 @@ class RayTrainer(ClassyTrainer):
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
             with opened_run(*place, task, run_config.storage_filesystem) as run:
-                check_visible(run.path, _data_files(task))
+                check_visible(run.path, data_files(task))
                 with followed(run), interrupt_handler_kept():
                     state = self.fit(task, run, scaling, _in_folder(run_config, run))
         _take_final_state(task, run, state)
@@ -184,7 +184,7 @@ def _rows_away(base: RowDataset) -> Iterator[None]:
         base.rows = rows
 
 
-def _data_files(task: ClassyTask) -> list[str]:
+def data_files(task: ClassyTask) -> list[str]:
     """A path or two of each dataset, to see whether other nodes have them."""
     files: list[str] = []
     for dataset in getattr(task, "datasets", {}).values():
@@ -213,6 +213,8 @@ def _cause(error: Any) -> Exception:
     rank, cause = min(failures.items(), key=lambda item: (_is_consequence(item[1]), item[0]))
     if isinstance(cause, RayClassyError | FloatingPointError):
         return cause
+    if type(cause).__module__.startswith("ray.") and type(cause).__name__ != "UserExceptionWithTraceback":
+        return WorkerDiedError(f"the process of rank {rank} died: {cause}")
     trace = "\n".join(getattr(cause, "__notes__", [])) or f"{type(cause).__name__}: {cause}"
     return RunError(f"training failed on rank {rank}:\n{trace.rstrip()}")
 

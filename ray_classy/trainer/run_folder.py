@@ -190,15 +190,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""
-        if not self.storage.exists(METRICS_FILE):
-            return []
-        lines = []
-        for line in self.storage.read(METRICS_FILE).decode().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
-        return lines
+        return self.storage.json_lines(METRICS_FILE)
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Adds a line to `metrics.jsonl`."""

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from ray_classy.config.document import Config
 from ray_classy.dataset.classy_dataset import datasets_kept
 from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.hooks import CheckpointHook
 from ray_classy.models import models_built_on
 from ray_classy.registry import Key
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_config import ray_keys
+from ray_classy.trainer.ray_trainer import data_files
 from ray_classy.tune.section import reported
 from ray_classy.tune.space import Node, Space
 
@@ -25,11 +27,15 @@ class Examined(NamedTuple):
         metrics: the names that every trial reports; empty if that is not known beforehand.
         epochs: train phases of a trial, the most there are.
         mutable: the nodes whose values do not change the structure of a trial's state.
+        sparse: whether there are rounds without a checkpoint.
+        files: a few of the data's, to see whether other nodes have them.
     """
 
     metrics: list[str]
     epochs: int
     mutable: list[Node]
+    sparse: bool
+    files: list[str]
 
 
 def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
@@ -61,7 +67,13 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
         raise ConfigError("\n".join(problems))
     names = [reported(task) for _, task in tasks]
     common = [name for name in names[0] if all(name in others for others in names)]
-    return Examined(common, max(_epochs(task) for _, task in tasks), _mutable(space, tasks))
+    return Examined(
+        common,
+        max(_epochs(task) for _, task in tasks),
+        _mutable(space, tasks),
+        any(_is_sparse(task) for _, task in tasks),
+        data_files(tasks[0][1]),
+    )
 
 
 def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
@@ -76,6 +88,10 @@ def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
         task = build_task(config)
         preflight(task, world_size, on_gpu)
     return task
+
+
+def _is_sparse(task: ClassyTask) -> bool:
+    return any(isinstance(hook, CheckpointHook) and hook.checkpoint_period > 1 for hook in task.hooks)
 
 
 def _epochs(task: ClassyTask) -> int:
@@ -105,4 +121,5 @@ def _structure(task: Any) -> Any:
         return None
     shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
     meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]
-    return type(task), shapes, type(task.optimizer), meters, len(task._build_phases())
+    flags = {name: value for name, value in vars(task.optimizer).items() if isinstance(value, bool)}
+    return type(task), shapes, type(task.optimizer), flags, meters, len(task._build_phases())

@@ -44,7 +44,8 @@ class TrialRecord:
         metrics: of its last report, by dotted name.
         checkpoint: the name of the checkpoint of that report.
         seconds: training time.
-        clones: what it took up from other trials: `{"epoch", "of", "params"}` each.
+        clones: what it took up from other trials: `{"of", "checkpoint", "epoch", "params", "done"}` each; done once it
+            has reported since.
     """
 
     name: str
@@ -57,6 +58,11 @@ class TrialRecord:
     checkpoint: str | None = None
     seconds: float = 0.0
     clones: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def pending_clone(self) -> dict[str, Any] | None:
+        """What it is to take up, and may not have taken up yet."""
+        return self.clones[-1] if self.clones and not self.clones[-1]["done"] else None
 
     @property
     def ended(self) -> bool:
@@ -122,15 +128,7 @@ class Reports:
 
     def read(self) -> list[dict[str, Any]]:
         """All reports; a last line that was cut off by a kill is passed over."""
-        if not self._storage.exists(REPORTS_FILE):
-            return []
-        reports = []
-        for line in self._storage.read(REPORTS_FILE).decode().splitlines():
-            try:
-                reports.append(json.loads(line))
-            except ValueError:
-                break
-        return reports
+        return self._storage.json_lines(REPORTS_FILE)
 
     def add(self, report: Mapping[str, Any]) -> None:
         """Adds a report."""
@@ -144,13 +142,12 @@ class Reports:
             epoch: its train phases.
             checkpoint: the name of the checkpoint it was read from.
         """
-        before = self.read()
-        reports = [report for report in before if report["epoch"] <= epoch] if epoch else []
+        reports = [report for report in self.read() if report["epoch"] <= epoch] if epoch else []
         last = [line for line in lines if line["epoch"] == epoch]
         if last and (not reports or reports[-1]["epoch"] < epoch):  # killed after the checkpoint, before the report
             progress = {key: last[-1][key] for key in ("phase_idx", "epoch", "where")}
             reports.append({**latest_by_phase_type(last), **progress, "checkpoint": checkpoint})
-        if reports != before:
+        if reports or self._storage.exists(REPORTS_FILE):  # also to be rid of a line that was cut off
             self.write(reports)
         return reports
 

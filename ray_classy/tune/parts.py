@@ -22,7 +22,7 @@ class Sweep(NamedTuple):
     Attributes:
         space: what is searched.
         epochs: train phases of a trial.
-        seed: of the sweep.
+        seed: of the sweep, and of how many trials it had before it was gone on with.
         mutable: the nodes whose values may change in the middle of a trial, because the model keeps its structure.
     """
 
@@ -196,15 +196,14 @@ class Pb2(_Population):
 
 
 class _Bounded:
-    """Keeps values that were multiplied inside the bounds of their nodes."""
+    """Keeps values that were multiplied inside the bounds of their nodes, and on their steps."""
 
     def __init__(self, nodes: list[Node]) -> None:
-        self.bounds = {node.name: node.bounds for node in nodes if node.bounds is not None}
+        self.nodes = {node.name: node for node in nodes}
 
     def __call__(self, params: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: min(max(value, self.bounds[name][0]), self.bounds[name][1]) if name in self.bounds else value
-            for name, value in params.items()
+            name: self.nodes[name].nearest(value) if name in self.nodes else value for name, value in params.items()
         }
 
 
@@ -267,8 +266,11 @@ class Optuna(SearchAlg):
 
     @classmethod
     def build(cls, arguments: dict[str, Any], sweep: Sweep) -> Any:
-        wrong = [node.name for node in sweep.space.nodes if node.grid or node.domain.is_function()]
+        wrong = [node.name for node in sweep.space.nodes if node.grid or (node.labels is None and node.bounds is None)]
         if wrong:
-            raise ComponentError(f"optuna searches no grids and functions: {', '.join(wrong)}; use choice, or a range")
+            raise ComponentError(
+                f"optuna searches no grids, functions and normal distributions: {', '.join(wrong)}; use choice, or a "
+                f"range"
+            )
         seed = arguments.get("seed")
         return cls._made({**arguments, "seed": sweep.seed if seed is None else seed})

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.train import ScalingConfig
+from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 
 from ray_classy.config import mark_of, problems_in, raise_problems
 from ray_classy.errors import ConfigError, ResourceError
+from ray_classy.seeding import derive_seed
 from ray_classy.tasks.task_config import import_modules, located
-from ray_classy.trainer.ray_cluster import room_for
+from ray_classy.trainer.ray_cluster import amounts, room_for
 from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.tune.examine import examine
@@ -74,14 +76,22 @@ class Plan:
         named = stop if isinstance(stop, Mapping) else {}
         chosen = with_metric(chosen, config, examined.metrics, named)
         self.stop = Stop(stop, chosen.time_budget_s)
-        sweep = Sweep(self.space, examined.epochs, self.seed, examined.mutable)
-        self.tune_config = with_parts(chosen, section, config, sweep)
-        self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
-        self.max_failures = max(run_config.failure_config.max_failures, ray_section.get("max_failures") or 0)
-        kept = ray_section.get("num_to_keep") or (run_config.checkpoint_config.num_to_keep or 2)
-        self.keep = max(2, kept)
         path = tuner.resume or tuner.extend
         self.earlier = existing_sweep(path, self.filesystem) if path else None
+        before = len(self.earlier.trials()) if self.earlier is not None else 0
+        # A search algorithm that is told of earlier trials must not draw again what it drew for them.
+        seed = derive_seed(self.seed, before) & 0x7FFFFFFF if before else self.seed
+        sweep = Sweep(self.space, examined.epochs, seed, examined.mutable)
+        self.tune_config = with_parts(chosen, section, config, sweep)
+        pauses = isinstance(self.tune_config.scheduler, PopulationBasedTraining | HyperBandScheduler)
+        if examined.sparse and pauses:
+            raise ConfigError(
+                f"{mark_of(config, ('hooks',))}: hooks: checkpoint_period must be 1 with this scheduler, which goes on "
+                f"from the checkpoint of any epoch"
+            )
+        self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
+        self.max_failures = run_config.failure_config.max_failures or ray_section.get("max_failures") or 0
+        self.keep = run_config.checkpoint_config.num_to_keep or ray_section.get("num_to_keep") or 2
 
     def _place(self, tuner: TaskTuner, ray_section: dict[str, Any]) -> None:
         """Where trials run, and where the sweep is kept."""
@@ -132,7 +142,3 @@ def concurrency(scaling: ScalingConfig) -> int:
             f"give a trial less (tune.resources_per_trial, ray.num_workers)"
         )
     return possible // workers
-
-
-def amounts(resources: Mapping[str, float]) -> str:
-    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items())

@@ -39,7 +39,9 @@ class SweepResult(ResultGrid):
         self._folder, self._table = folder, table
         self.metric, self.mode, self.path = metric, mode, folder.path
         self.trials = sorted(records.values(), key=lambda record: record.index)
-        order = table.best(record for record in self.trials if record.state != FAILED and metric in record.metrics)
+        order = table.best(
+            record for record in self.trials if record.state != FAILED and is_number(record.metrics.get(metric))
+        )
         self.best = order[0] if order else None
 
     # -- conveniences -------------------------------------------------------------------------------------------------
@@ -168,6 +170,11 @@ class SweepResult(ResultGrid):
             best_checkpoints=[(kept, last)] if kept is not None else [],
             _storage_filesystem=self.filesystem,
         )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a metric has a value by which trials can be ranked."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _scoped(values: list[float], scope: str, mode: str) -> float | None:

@@ -10,8 +10,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule
 from ray.tune.search import SearchAlgorithm, Searcher
 
+from ray_classy.errors import RunError
 from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
 from ray_classy.tune.space import Space
+from ray_classy.tune.trial import SOURCE
 
 
 class SweepSearch(SearchAlgorithm):
@@ -26,6 +28,7 @@ class SweepSearch(SearchAlgorithm):
         searcher: chooses parameters; None draws them at random, grids in full.
         begin: called with the record of each trial that is new, before it is given.
         history: the reports of an earlier trial, as Ray Tune saw them.
+        folder_of: the run folder of a trial.
     """
 
     def __init__(
@@ -38,14 +41,17 @@ class SweepSearch(SearchAlgorithm):
         searcher: Searcher | None,
         begin: Callable[[TrialRecord], None],
         history: Callable[[TrialRecord], list[dict[str, Any]]],
+        folder_of: Callable[[str], str],
     ) -> None:
         self._space, self._seed, self._searcher = space, seed, searcher
-        self._begin, self._history = begin, history
+        self._begin, self._history, self._folder_of = begin, history, folder_of
         self._ended = [record for record in records if record.ended]
         self._left = [record for record in records if not record.ended]
         self._next = max((record.index for record in records), default=-1) + 1
         self._total, self._most_live = total, most_live
         self._live: set[str] = set()
+        self._suggested: set[str] = set()
+        self._by_name = {record.name: record for record in records}
         self._experiment: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,6 +59,11 @@ class SweepSearch(SearchAlgorithm):
         return {}
 
     # -- what Ray Tune calls ------------------------------------------------------------------------------------------
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the search algorithm has nothing more to suggest."""
+        return self._finished
 
     @property
     def total_samples(self) -> int:
@@ -79,13 +90,13 @@ class SweepSearch(SearchAlgorithm):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report of a trial."""
-        if self._searcher is not None and "failed" not in result:
+        if self._searcher is not None and trial_id in self._suggested and "failed" not in result:
             self._searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The end of a trial."""
         self._live.discard(trial_id)
-        if self._searcher is not None:
+        if self._searcher is not None and trial_id in self._suggested:
             failed = error or "failed" in (result or {})
             self._searcher.on_trial_complete(trial_id, None if failed else result, failed)
 
@@ -106,7 +117,14 @@ class SweepSearch(SearchAlgorithm):
             if suggested == Searcher.FINISHED:
                 self.set_finished()
                 return None
-            params = {node.name: suggested[node.name] for node in self._space.nodes if node.name in suggested}
+            names = [node.name for node in self._space.nodes]
+            if suggested.keys() != set(names):
+                raise RunError(
+                    f"the search algorithm suggests {', '.join(suggested)}, but what is searched are "
+                    f"{', '.join(names)}: make it without a space of its own"
+                )
+            self._suggested.add(name)
+            params = {name: suggested[name] for name in names}
         record = TrialRecord(name, self._next, params)
         self._next += 1
         self._begin(record)
@@ -117,7 +135,7 @@ class SweepSearch(SearchAlgorithm):
         spec = experiment.public_spec
         return Trial(
             experiment.run_identifier,
-            config=dict(record.params),
+            config={**record.params, **self._source(record)},
             trial_id=record.name,
             storage=experiment.storage,
             evaluated_params=dict(record.params),
@@ -128,6 +146,13 @@ class SweepSearch(SearchAlgorithm):
             trial_dirname_creator=_name,
             max_failures=experiment.spec.get("max_failures", 0),
         )
+
+    def _source(self, record: TrialRecord) -> dict[str, Any]:
+        """Where a trial goes on from that was to take up another's state when the sweep was cut off."""
+        clone = record.pending_clone
+        if clone is None or clone["checkpoint"] is None:
+            return {}
+        return {SOURCE: {"run": self._folder_of(clone["of"]), "checkpoint": clone["checkpoint"]}}
 
     # -- history ------------------------------------------------------------------------------------------------------
 

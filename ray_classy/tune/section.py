@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
+from ray.tune.search import BasicVariantGenerator
 
 from ray_classy.config import dotted, mark_of
 from ray_classy.errors import ComponentError, ConfigError
@@ -22,7 +24,7 @@ from ray_classy.trainer.metrics import plain
 from ray_classy.tune.parts import EPOCH, SCHEDULER_REGISTRY, SEARCH_ALG_REGISTRY, Scheduler, SearchAlg, Sweep
 
 _OBJECTS = frozenset({"trial_name_creator", "trial_dirname_creator", "chdir_to_trial_dir", "scheduler", "search_alg"})
-PROGRESS = (EPOCH, "where", "training_iteration", "time_total_s")
+PROGRESS = (EPOCH, "where", "training_iteration")
 """What every report of a trial has beside its metrics."""
 
 
@@ -57,10 +59,17 @@ def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any,
         ConfigError: an argument is impossible; the message has its line.
     """
     built = dataclasses.replace(chosen)
+    if isinstance(built.search_alg, BasicVariantGenerator):
+        built.search_alg = None  # what it does is done here, from the seed
     if built.scheduler is None:
         built.scheduler = _part("scheduler", SCHEDULER_REGISTRY, section, config, sweep)
     if built.search_alg is None:
         built.search_alg = _part("search_alg", SEARCH_ALG_REGISTRY, section, config, sweep)
+    if isinstance(built.scheduler, PopulationBasedTraining) and built.search_alg is not None:
+        raise ConfigError(
+            f"{mark_of(config, ('tune', 'search_alg'))}: tune.search_alg: population-based training changes the values "
+            f"itself: leave out the search algorithm, or take another scheduler"
+        )
     return built
 
 
@@ -118,6 +127,10 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
             f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: must be at least 1 (or -1 for no end), "
             f"not {built.num_samples}"
         )
+    for key in ("max_concurrent_trials", "time_budget_s"):
+        value = getattr(built, key)
+        if isinstance(value, int | float) and value <= 0:
+            raise ConfigError(f"{mark_of(config, ('tune', key))}: tune.{key}: must be above 0 or null, not {value}")
     if built.num_samples == -1 and not built.time_budget_s:
         raise ConfigError(
             f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: -1 samples without end: set "

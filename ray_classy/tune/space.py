@@ -8,6 +8,7 @@ included, and inside the choices of another node.
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import json
 import zlib
@@ -81,6 +82,15 @@ class Node:
         exclusive = isinstance(self.domain, Integer) and not _quantized(self.domain)
         return self.domain.lower, self.domain.upper - exclusive
 
+    def nearest(self, value: Any) -> Any:
+        """The value of a range that is nearest to a number."""
+        if self.bounds is None:
+            return value
+        sampler = self.domain.get_sampler()
+        if isinstance(sampler, Quantized):
+            value = round(value / sampler.q) * sampler.q
+        return self.domain.cast(min(max(value, self.bounds[0]), self.bounds[1]))
+
     def value(self, label: Any) -> Any:
         """The value that a label stands for."""
         return copy.deepcopy(self.labels[label]) if self.labels is not None and label in self.labels else label
@@ -98,6 +108,8 @@ class Node:
     def draw(self, seed: int, spec: Any) -> Any:
         """The label that the seed gives."""
         generator = np.random.RandomState(derive_seed(seed, zlib.crc32(self.name.encode())) & 0xFFFFFFFF)
+        if isinstance(self.domain, Function):
+            return self.domain.func(spec) if inspect.signature(self.domain.func).parameters else self.domain.func()
         drawn = self.domain.sample(spec, random_state=generator)
         return drawn.item() if isinstance(drawn, np.generic) else drawn
 
@@ -145,7 +157,7 @@ class Space:
             return
         name = dotted(path)
         if any(node.name == name for node in self.nodes):
-            name = f"{name}@{'@'.join(str(label) for label in within.values())}"
+            name = f"{name}@{'@'.join(str(label) for label in within.values())}".replace("/", "_")
         grid = key == "values"
         if grid and within:
             self._problems.append(
@@ -196,9 +208,15 @@ class Space:
         grids = [node for node in self.nodes if node.grid]
         combinations = list(itertools.product(*(list(node.labels or ()) for node in grids)))
         params = dict(zip((node.name for node in grids), combinations[index % len(combinations)], strict=True))
+        try:
+            return self._drawn(params, index, seed)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"cannot draw the values of trial {index}: {type(error).__name__}: {error}") from error
+
+    def _drawn(self, params: dict[str, Any], index: int, seed: int) -> dict[str, Any]:
         late = [node for node in self.nodes if isinstance(node.domain, Function)]
         for node in [node for node in self.nodes if not node.grid and node not in late] + late:
-            spec = SimpleNamespace(config=self.trial_config(params)) if node in late else None
+            spec = SimpleNamespace(config=_Attributes(self.trial_config(params))) if node in late else None
             params[node.name] = node.draw(derive_seed(seed, index), spec)
         return {node.name: params[node.name] for node in self.nodes}
 
@@ -249,6 +267,17 @@ class Space:
         return _described(self.config)
 
 
+class _Attributes(dict[str, Any]):
+    """A config whose keys are attributes too, as functions of `tune.sample_from` expect it."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"the config has no {name!r}, only {', '.join(self)}") from None
+        return _Attributes(value) if isinstance(value, dict) else value
+
+
 def in_words(node: Node) -> str:
     """What a node gives, for people."""
     if node.labels is not None:
@@ -267,7 +296,7 @@ def is_node(value: Any) -> bool:
 
 
 def _is_rays_grid(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.keys() == {"grid_search"} and isinstance(value["grid_search"], list)
+    return isinstance(value, Mapping) and value.keys() == {"grid_search"}
 
 
 def _normal(domain: Domain) -> Any:
@@ -305,11 +334,16 @@ def _problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
     for key in ("q", "sd"):
         if key in given and not given[key] > 0:
             problems.append(Problem((*origin, key), f"must be above 0, not {given[key]}"))
+    if not problems and name not in ("choice", "grid_search"):
+        try:
+            getattr(tune, name)(**arguments)
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(origin, str(error)))
     return problems
 
 
 def _labels(values: list[Any]) -> dict[Any, Any]:
-    """A short, distinct label for each value: the value itself where it is plain, else what tells it from the others."""
+    """A distinct label for each value: the value itself where it is plain, else what tells it from the others."""
     labels: dict[Any, Any] = {}
     for value in values:
         label = _label(value, values)
@@ -321,8 +355,12 @@ def _labels(values: list[Any]) -> dict[Any, Any]:
 
 
 def _label(value: Any, values: list[Any]) -> Any:
-    if not isinstance(value, Mapping | list | tuple):
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
         return value
+    if not isinstance(value, Mapping | list | tuple):
+        return _label(_described(value), [])
     words = [_shown(value)]
     if isinstance(value, Mapping):
         others = [other for other in values if isinstance(other, Mapping)]

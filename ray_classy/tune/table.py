@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ray_classy.tune.folder import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
+from ray_classy.tune.folder import FAILED, TrialRecord
 from ray_classy.tune.space import Space
 
 _SECONDS_BETWEEN = 0.5
 _LINES_BETWEEN = 15.0
 _STATES = {"PENDING": "waiting", "PAUSED": "paused", "RUNNING": "running"}
-_ORDER = {RUNNING: 0, FINISHED: 1, STOPPED: 2, FAILED: 3}
 
 
 class Table:
@@ -103,7 +103,7 @@ class Table:
         return sorted(
             records,
             key=lambda record: (
-                record.state == FAILED or self._metric not in record.metrics,
+                record.state == FAILED or not math.isfinite(record.metrics.get(self._metric, math.nan)),
                 sign * record.metrics.get(self._metric, 0.0),
                 record.index,
             ),

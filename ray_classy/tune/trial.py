@@ -28,7 +28,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
-from ray_classy.errors import RunError
+from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.registry import Registry
 from ray_classy.storage import is_url
@@ -41,13 +41,16 @@ from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import SETTINGS, check_resources, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.ray_worker import RaySession
-from ray_classy.trainer.run_folder import METRICS_FILE, RunFolder, epoch_of
+from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
 from ray_classy.trainer.session import FolderSession
 from ray_classy.tune.folder import GROUP_FILE, REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
 
 _POINTER = "pointer.json"
+SOURCE = "__source__"
+"""In a trial's parameters: the checkpoint that it goes on from, as in the pointers that Ray Tune keeps."""
 _ABORT_SECONDS = 15.0
+_WAIT_SECONDS = 3600.0  # for room that was there when the sweep began, and that others have taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +114,9 @@ class TaskTrial(tune.Trainable):
         """Called once for each process."""
         self._job = job
         self._rounds: Iterator[dict[str, Any]] | None = None
-        self._source: dict[str, str] | None = None
+        self._source: dict[str, str] | None = config.get(SOURCE)
         self._last: dict[str, Any] = {}
+        self._reported = 0
         if os.path.isdir(job.cwd):
             os.chdir(job.cwd)  # so that a relative path means what it means to the driver
         sys.path.extend(folder for folder in job.path if folder not in sys.path)
@@ -120,7 +124,7 @@ class TaskTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes the process ready for another trial."""
         self.cleanup()
-        self._source, self._last = None, {}
+        self._source, self._last, self._reported = new_config.get(SOURCE), {}, 0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -132,7 +136,7 @@ class TaskTrial(tune.Trainable):
             return self._step()
         except Exception as error:
             self._rounds = None
-            if isinstance(error, ray.exceptions.RayError) and not isinstance(error, RunError):
+            if isinstance(error, ray.exceptions.RayError | WorkerDiedError | ResourceError):
                 raise  # of the cluster: worth another try
             reason = f"{type(error).__name__}: {error}".strip()
             nothing = {"epoch": 0, self._job.metric: math.nan}
@@ -174,7 +178,9 @@ class TaskTrial(tune.Trainable):
 
     def _result(self, report: dict[str, Any]) -> dict[str, Any]:
         done = report.pop("done", False)
-        return {**dotted(report), "trial": self.trial_id, "done": done}
+        result = {**dotted(report), "trial": self.trial_id, "done": done}
+        self._reported += self._job.metric in result
+        return {**result, "training_iteration": self._reported}
 
     def _trial_rounds(self) -> Iterator[dict[str, Any]]:
         """The rounds of the trial, in this process or on workers."""
@@ -185,16 +191,27 @@ class TaskTrial(tune.Trainable):
             stack.enter_context(fresh_process())
             task = build_task(config)
             source = self._source
-            if source is not None and source["run"] != run.path and source["checkpoint"]:
-                adopt(run, RunFolder(source["run"], job.filesystem), source["checkpoint"])
+            taken_up = self._take_up(run, source, config)
             text = config_text(task)
-            run.describe(text, job.command, seed=task.seed, task=type(task).__name__, trial=self.trial_id)
+            facts = {"seed": task.seed, "task": type(task).__name__, "trial": self.trial_id}
+            run.describe(text, job.command, **facts, **taken_up)
+            self._reported = sum(job.metric in dotted(report) for report in Reports(run.storage).read())
             stack.enter_context(_ending_told(run))
             if job.workers == 1:
                 stack.enter_context(logged_to(run))
                 yield from self._in_process(task, run)
             else:
                 yield from self._on_workers(task, run)
+
+    def _take_up(self, run: RunFolder, source: dict[str, str] | None, config: Config) -> dict[str, Any]:
+        """Takes up another trial's state, unless that was done before this process was killed; a fact to be kept."""
+        if source is None or source["run"] == run.path or not source["checkpoint"]:
+            return {}
+        taken_up = {**source, "config": json.loads(json.dumps(config, default=repr))}
+        if run.storage.exists(RUN_FILE) and run.facts().get("taken_up") == taken_up:
+            return {}
+        adopt(run, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
+        return {"taken_up": taken_up}
 
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         if isinstance(task, ClassificationTask) and task.use_gpu is None:
@@ -211,20 +228,20 @@ class TaskTrial(tune.Trainable):
         names = run.checkpoints()
         epoch = epoch_of(names[-1]) if names else 0
         reports = Reports(run.storage)
-        seen = len(reports.begin(run.metrics(), epoch, names[-1] if names else None))
-        last = seen
+        before = reports.begin(run.metrics(), epoch, names[-1] if names else None)
+        first = last = before[-1]["phase_idx"] if before else -1
         with _fitting(self._job.trainer, task, run) as fitting:
             while True:
                 over = fitting.over.wait(1.0 if is_url(run.path) else 0.1)
-                new = reports.read()[last:]
-                last += len(new)
+                new = [report for report in reports.read() if report["phase_idx"] > last]
                 for report in new:
+                    last = report["phase_idx"]
                     yield {**report, "done": report["where"] >= 1.0 and _is_last(task, report)}
                 if over and not new:
                     break
             if fitting.error is not None:
                 raise fitting.error
-        if last == seen:
+        if last == first:
             yield from _last_report(run)
 
 
@@ -335,7 +352,7 @@ class _Fitting:
 @contextlib.contextmanager
 def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
     """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
-    run.storage.remove_file(GROUP_FILE)
+    release(run)  # what a process of this trial that was killed held
     scaling = trainer.scaling_config
     assert scaling is not None
     name, filesystem = f"train-{os.urandom(3).hex()}", run.storage.filesystem
@@ -343,7 +360,7 @@ def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[
 
     def fit() -> None:
         with environment(SETTINGS):
-            check_resources(scaling, trainer.wait_for_resources_s)
+            check_resources(scaling, _WAIT_SECONDS)
             trainer.fit(task, run, scaling, keep, TrialWorkerSession)
 
     fitting = _Fitting(fit)
@@ -368,4 +385,5 @@ def release(run: RunFolder) -> bool:
         return False
     identity = run.storage.read(GROUP_FILE).decode()
     remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(identity)))
+    run.storage.remove_file(GROUP_FILE)
     return True

@@ -14,17 +14,18 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 from ray_classy.config import dump_yaml
-from ray_classy.errors import RunError
+from ray_classy.errors import ConfigError, RunError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.logs import shown
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.ray_cluster import check_visible, connected, environment
+from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
 from ray_classy.trainer.ray_trainer import RayTrainer, interrupt_handler_kept
+from ray_classy.trainer.run_folder import RUN_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.tune.changes import refuse_changes
-from ray_classy.tune.folder import BEST_FILE, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
+from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
-from ray_classy.tune.plan import Plan, amounts, concurrency
+from ray_classy.tune.plan import Plan, concurrency
 from ray_classy.tune.result import SweepResult
 from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
@@ -40,15 +41,19 @@ _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 _HEAD = "node:__internal_head__"
+_MOST_SHARES = 20
 
 
 class TaskTuner:
     """Searches over a task config in which search nodes stand for some values; follows `ray.tune.Tuner`.
 
     Args:
-        config: a task's config; its `tune` section says what is None here.
-        tune_config: Ray's: metric (a dotted name such as "test.accuracy.top_1"), mode, number of samples, scheduler ...
-        run_config: Ray's `tune.RunConfig`: name, storage path, callbacks, stop, failure and checkpoint settings.
+        config: a task's config with search nodes.
+        tune_config: Ray's: metric (a dotted name such as "test.accuracy.top_1"), mode, number of samples, scheduler
+            ...; None takes the config's `tune` section, from which a scheduler or search algorithm is also taken that
+            it lacks. Processes are always reused, and trials have names of their own.
+        run_config: Ray's `tune.RunConfig`, of which name, storage path, callbacks, stop, max_failures and num_to_keep
+            count.
         trainer: gives each trial its workers, and says where the cluster is; None takes the config's `ray` section.
         resume: the folder of an earlier sweep, whose unfinished trials go on and whose missing ones are run.
         extend: the folder of a sweep to which more is added.
@@ -99,8 +104,9 @@ class TaskTuner:
             SweepFolder.planned(plan.storage_path, plan.name, filesystem)
         with shown(), connected(plan.trainer.address, plan.trainer.verbose), environment(_SETTINGS):
             most = concurrency(plan.scaling)
+            check_resources(plan.scaling, plan.trainer.wait_for_resources_s)
             with _opened(plan) as folder:
-                check_visible(folder.path, [])
+                check_visible(folder.path, plan.examined.files)
                 return _Sweep(self, plan, folder, most).run()
 
 
@@ -116,7 +122,11 @@ def _opened(plan: Plan) -> Iterator[SweepFolder]:
         try:
             yield folder
         except BaseException as error:
-            if folder.storage.exists("run.json"):
+            if not folder.storage.exists(RUN_FILE):
+                pass  # nothing was written down yet
+            elif isinstance(error, KeyboardInterrupt):
+                folder.finish("interrupted")
+            else:
                 folder.finish("failed", error=f"{type(error).__name__}: {error}")
             folder.remove_if_unused()
             raise
@@ -138,6 +148,7 @@ class _Sweep:
             plan.space, metric, mode, plan.examined.epochs, self.total, self.records, shown=tuner.progress
         )
         self.metric, self.mode = metric, mode
+        self.interrupted = False
 
     def run(self) -> SweepResult:
         """Runs what is left of the sweep."""
@@ -147,7 +158,11 @@ class _Sweep:
         left = self.total - len(self.records) + sum(not record.ended for record in self.records.values())
         if left > 0:
             self._tell(left)
-            self._fit()
+            longer = [record for record in self.records.values() if not record.ended and "num_epochs" in record.params]
+            if longer:  # they were chosen by the user: no scheduler stops them
+                self._fit(longer, len(self.records), tune.schedulers.FIFOScheduler())
+            if left > len(longer) and not self.interrupted:
+                self._fit(list(self.records.values()), self.total, self.chosen.scheduler)
             self._look_at_the_end()
         self.table.finish()
         result = SweepResult(self.folder, self.records, self.table, self.metric, self.mode)
@@ -178,7 +193,10 @@ class _Sweep:
         """Writes down what is searched, or compares it with what was."""
         described = self.plan.space.described()
         if self.plan.earlier is not None:
-            refuse_changes(self.plan.earlier.facts()["config"], described, self.folder.path)
+            facts = self.plan.earlier.facts()
+            chosen = {"by": {"metric": self.metric, "mode": self.mode}}
+            before = {"by": {"metric": facts["metric"], "mode": facts["mode"]}}
+            refuse_changes({**facts["config"], **before}, {**described, **chosen}, self.folder.path)
         file = getattr(self.config, "file", None)
         earlier = self.folder.facts() if self.plan.earlier is not None else {}
         self.folder.describe(
@@ -194,10 +212,13 @@ class _Sweep:
 
     def _extend_best(self, num_epochs: int | float) -> None:
         """Takes the best trials up again, to be trained to that many epochs."""
-        done = [record for record in self.records.values() if record.ended and self.metric in record.metrics]
-        for record in self.table.best(done)[: self.tuner.best]:
-            if num_epochs <= record.params.get("num_epochs", 0) or record.epoch >= num_epochs:
-                continue
+        able = [r for r in self.records.values() if r.state in (FINISHED, STOPPED) and self.metric in r.metrics]
+        phases = self.plan.examined.epochs / self.config["num_epochs"]  # train phases per epoch
+        chosen = [record for record in self.table.best(able)[: self.tuner.best] if record.epoch < phases * num_epochs]
+        if not chosen:
+            best = f"the best {self.tuner.best} trials"
+            raise ConfigError(f"none of {best} has fewer than {num_epochs} epochs: give a larger num_epochs")
+        for record in chosen:
             record.params = {**record.params, "num_epochs": num_epochs}
             record.state, record.reason = RUNNING, None
             self.folder.write_trial(record)
@@ -215,9 +236,10 @@ class _Sweep:
 
     # -- Ray Tune -----------------------------------------------------------------------------------------------------
 
-    def _fit(self) -> None:
+    def _fit(self, records: list[TrialRecord], total: float, scheduler: Any) -> None:
+        """Lets Ray Tune run what is left of these trials, and new ones up to a total."""
         plan, chosen, folder = self.plan, self.chosen, self.folder
-        scheduler, searcher = chosen.scheduler, chosen.search_alg
+        searcher = chosen.search_alg
         scheduler.set_search_properties(self.metric, self.mode)  # (False: it was made with its own)
         if searcher is not None:
             space = {node.name: node.domain for node in plan.space.nodes}
@@ -238,12 +260,13 @@ class _Sweep:
         search = SweepSearch(
             plan.space,
             plan.seed,
-            list(self.records.values()),
-            self.total,
-            chosen.max_concurrent_trials or math.inf,
+            records,
+            total,
+            chosen.max_concurrent_trials or (math.inf if self._at_once() <= _MOST_SHARES else self._at_once()),
             searcher,
             watch.begin,
             self._history,
+            folder.storage.join,
         )
         with host_rng_kept(), interrupt_handler_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
             seed_host(derive_seed(plan.seed, 1))
@@ -275,6 +298,10 @@ class _Sweep:
             except tune.TuneError as error:
                 raise RunError(f"Ray Tune failed: {error}. Go on with --resume {folder.path}") from error
 
+            left = [record for record in records if not record.ended]
+            missing = not search.exhausted and len(self.records) < total
+            self.interrupted = bool(left or missing) and plan.stop.over is None
+
     def _job(self) -> Job:
         plan = self.plan
         job = Job(
@@ -302,11 +329,15 @@ class _Sweep:
             each = {name: amount for name, amount in plan.scaling._resources_per_worker_not_none.items() if amount}
             return tune.PlacementGroupFactory([each])
         at_once = self._at_once()
+        if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
+            return tune.PlacementGroupFactory([{_HEAD: 0.0001}])
         return tune.PlacementGroupFactory([{_HEAD: math.floor((1 - 0.002 * at_once) / at_once * 1e4) / 1e4}])
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage
-        return [dotted(report) for report in Reports(storage).read()]
+        reports = [dotted(report) for report in Reports(storage).read()]
+        reports = [report for report in reports if self.metric in report]
+        return [{**report, "training_iteration": number} for number, report in enumerate(reports, 1)]
 
     def _why_stopped(self, result: dict[str, Any]) -> str:
         reason = self.plan.stop.reason(result)
@@ -318,13 +349,9 @@ class _Sweep:
 
     def _look_at_the_end(self) -> None:
         """Trials that are not over were stopped by the sweep's own limits, or by the user."""
-        unfinished = [record for record in self.records.values() if not record.ended]
-        missing = not math.isinf(self.total) and len(self.records) < self.total
-        if not (unfinished or missing):
-            return
-        if self.plan.stop.over is None:
+        if self.interrupted:
             self.table.finish()
             raise KeyboardInterrupt(self.folder.path)
-        for record in unfinished:
+        for record in [record for record in self.records.values() if not record.ended]:
             record.state, record.reason = STOPPED, self.plan.stop.over
             self.folder.write_trial(record)

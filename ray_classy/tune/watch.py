@@ -4,15 +4,18 @@ not needed any more, frees what dead trials hold, and keeps the table."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cloudpickle
 from ray import tune
 from ray.tune.experiment import Trial
 
+from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.run_folder import epoch_of
-from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
+from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Reports, SweepFolder, TrialRecord
+from ray_classy.tune.result import is_number
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
 
@@ -72,9 +75,12 @@ class Watch(tune.Callback):
         params = {name: value for name, value in trial.config.items() if name in record.params}
         if params != record.params:
             source = trial.latest_checkpoint_result
-            of = source.metrics.get("trial") if source is not None else None
-            record.clones.append({"of": of, "epoch": source.metrics.get("epoch") if source else None, "params": params})
+            told = source.metrics if source is not None else {}
+            of = told.get("trial")
+            clone = {"of": of, "checkpoint": told.get("checkpoint"), "epoch": told.get("epoch")}
+            record.clones.append({**clone, "params": params, "done": False})
             record.params = params
+            self._best.pop(record.name, None)
             self._folder.write_trial(record)
             self._table.told(f"{record.name} goes on from {of} with {self._table.params(params)}")
 
@@ -89,6 +95,9 @@ class Watch(tune.Callback):
         record.metrics = {name: value for name, value in result.items() if name.startswith(_KEPT_OF_RESULTS)}
         record.checkpoint = result.get("checkpoint") or record.checkpoint
         record.seconds += result.get("time_this_iter_s") or 0.0
+        if record.pending_clone is not None:
+            record.pending_clone["done"] = True
+            self._folder.write_trial(record)
         self._table.reported(record, result.get("where"))
         if result.get("checkpoint"):
             self._remove_checkpoints(trials, trial, result)
@@ -124,14 +133,17 @@ class Watch(tune.Callback):
     def _remove_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
         """Removes a trial's checkpoints but the latest, the best, and those that other trials are to take up."""
         name, checkpoint = trial.trial_id, result["checkpoint"]
-        value = result.get(self._metric)
-        if isinstance(value, int | float):
-            best = self._best.get(name)
-            if best is None or self._sign * value >= self._sign * best[0]:
-                self._best[name] = (value, checkpoint)
         run = self._folder.trial_run(name, self._filesystem)
+        if name not in self._best:  # of a trial that is gone on with, or has another's past now
+            self._best[name] = (-math.inf, checkpoint)
+            for report in Reports(run.storage).read():
+                self._note(name, dotted(report))
+        self._note(name, result)
         there = run.checkpoints()
-        needed = {*there[-self._keep :], self._best.get(name, (0, checkpoint))[1]}
+        needed = {*there[-self._keep :], self._best[name][1]}
+        for other in self._records.values():
+            if other.pending_clone is not None and other.pending_clone["of"] == name:
+                needed.add(other.pending_clone["checkpoint"])
         if self._interval is not None:
             since = result["epoch"] - self._interval  # one that was named less than an interval ago may be taken up
             needed |= {old for old in there if epoch_of(old) >= since}
@@ -142,6 +154,13 @@ class Watch(tune.Callback):
         for old in there:
             if old not in needed:
                 run.remove_checkpoint(old)
+
+    def _note(self, name: str, report: Mapping[str, Any]) -> None:
+        """Notes the checkpoint of a report, if none was better."""
+        value: Any = report.get(self._metric)
+        checkpoint = report.get("checkpoint")
+        if checkpoint and is_number(value) and self._sign * value >= self._best[name][0]:
+            self._best[name] = (self._sign * value, checkpoint)
 
 
 def _reason(trial: Trial) -> str:

@@ -81,6 +81,27 @@ def test_rows_with_random_transforms_are_decoded_once_but_drawn_anew():
     )
 
 
+def test_a_transform_that_changes_its_input_in_place_does_not_add_up():
+    def transform(sample):
+        sample["input"] += 1
+        return sample
+
+    made = dataset(transform=transform)
+    first, second = batches(made, 0), batches(made, 0)
+    assert same(first, second)
+
+
+class Noisy(ClassyDataset):
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return {**sample, "input": sample["input"] + torch.rand(1)}
+
+
+def test_a_dataset_with_samples_of_its_own_is_not_kept():
+    made = Noisy(RowDataset(ItemRows(value=list(range(20))), Decode()), 6, False, None)
+    assert not same(batches(made, 0), batches(made, 1))
+
+
 def test_another_transform_is_seen():
     made = dataset()
     batches(made)
@@ -110,7 +131,7 @@ def test_what_does_not_fit_into_columns_goes_the_usual_way(extra, monkeypatch):
 
 def test_a_dataset_that_is_too_large_is_not_kept(monkeypatch):
     monkeypatch.setattr(kept, "KEPT_BYTES", 100)
-    monkeypatch.setattr("ray_classy.dataset.rows._KEPT_BYTES", 100)
+    monkeypatch.setattr("ray_classy.dataset.rows.KEPT_BYTES", 100)
     made = dataset()
     for phase in range(2):
         batches(made, phase)

@@ -69,5 +69,35 @@ def world_sizes(tmp_path):
     assert [each["loss"] for each in evaluations] == pytest.approx([evaluations[0]["loss"]] * 4, rel=1e-6)
 
 
+def sweep_on_killed_node(tmp_path):
+    """A node is killed under a sweep; its trials go on elsewhere, to what they give on a calm cluster."""
+    from ray_classy.tune import TaskTuner
+    from tests.tune.sweeps import sweep_config
+
+    def swept(name, hooks):
+        section = {"max_failures": 2, "storage_path": str(tmp_path / "runs"), "name": name}
+        return TaskTuner(sweep_config(hooks=hooks, ray=section), progress=False).fit()
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        calm = swept("calm", [{"name": "slow", "seconds": 0.01}])
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(swept, "disturbed", [{"name": "slow", "seconds": 1.0}])
+            while not list((tmp_path / "runs" / "disturbed").glob("t*/reports.jsonl")):
+                assert not running.done(), running.result()
+                time.sleep(0.1)
+            cluster.remove_node(nodes[0], False)
+            disturbed = running.result()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert [record.state for record in disturbed.trials] == ["finished"] * 4
+    assert [record.metrics for record in disturbed.trials] == [record.metrics for record in calm.trials]
+
+
 if __name__ == "__main__":
-    {"killed_node": killed_node, "world_sizes": world_sizes}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    {"killed_node": killed_node, "sweep_on_killed_node": sweep_on_killed_node, "world_sizes": world_sizes}[sys.argv[1]](
+        pathlib.Path(sys.argv[2])
+    )

@@ -2,6 +2,7 @@
 
 import collections
 
+import numpy as np
 import pytest
 from ray import tune
 
@@ -128,6 +129,29 @@ def test_a_function_sees_the_trials_config():
     assert Space(config).draw(0, 0) == {"lr": 2.0, "decay": 6.0}
 
 
+def test_a_function_may_use_attributes():
+    config = {"o": {"lr": tune.choice([2.0])}, "decay": tune.sample_from(lambda spec: spec.config.o.lr * 3)}
+    assert Space(config).draw(0, 0)["decay"] == 6.0
+
+
+def test_a_function_that_fails_is_told():
+    with pytest.raises(ConfigError, match="cannot draw the values of trial 0: KeyError: 'b'"):
+        Space({"a": tune.sample_from(lambda spec: spec.config["b"])}).draw(0, 0)
+
+
+def test_a_range_of_rays_inside_a_choice():
+    space = Space({"a": tune.choice([tune.uniform(0.0, 1.0), 3])})
+    params = space.draw(0, 0)
+    label = next(label for label in space.nodes[0].labels if label != 3)
+    assert isinstance(label, str)
+    assert space.trial_config({**params, "a": label}) == {"a": params[space.nodes[1].name]}
+
+
+def test_labels_are_plain_values():
+    node = Space({"a": tune.grid_search(np.arange(2))}).nodes[0]
+    assert [type(label) for label in node.labels] == [int, int]
+
+
 def test_other_values_are_set_by_their_path():
     assert Space({"a": LR, "num_epochs": 1}).trial_config({"a": 1.0, "num_epochs": 4})["num_epochs"] == 4
 
@@ -156,6 +180,7 @@ def test_the_upper_end_of_integers_is_not_given():
         ({"search": "randint", "lower": 0.5, "upper": 2}, "a.lower: expected an integer"),
         ({"search": "choice", "categories": []}, "a.categories: is empty"),
         ({"search": "quniform", "lower": 0.0, "upper": 1.0, "q": 0.0}, "a.q: must be above 0"),
+        ({"search": "quniform", "lower": 0.05, "upper": 1.0, "q": 0.1}, "a: "),
     ],
 )
 def test_a_wrong_node_is_refused(node, message):

@@ -1,5 +1,7 @@
 """The table of a sweep, and its plain lines."""
 
+import math
+
 import pytest
 
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, TrialRecord
@@ -33,6 +35,10 @@ def table(records):
 
 def test_trials_come_from_the_best_to_the_worst(table, records):
     assert [one.name for one in table.best(records.values())] == ["t0001", "t0000", "t0002"]
+
+
+def test_what_is_no_number_is_never_the_best(table):
+    assert table.best([record(0, math.nan), record(1, 0.9), record(2, math.inf)])[0].name == "t0001"
 
 
 def test_a_smaller_loss_is_better(records):

@@ -177,7 +177,8 @@ def test_hyperband_goes_on_from_where_it_paused(ray_cluster, tmp_path):
         assert epochs == list(range(1, len(epochs) + 1))
 
 
-def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.full)])
+def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path, workers):
     section = {
         "num_samples": 1,
         "scheduler": {"name": "pbt", "perturbation_interval": 1, "quantile_fraction": 0.5, "resample_probability": 0.0},
@@ -186,6 +187,8 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path):
     config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.1}]
     config["seed"] = 1
     config["tune"]["num_samples"] = 4
+    config["model"]["dropout"] = {"search": "uniform", "lower": 0.0, "upper": 0.5}
+    config["ray"] = {"num_workers": workers, "resources_per_worker": {"CPU": 2 / workers}}
     result = run(tmp_path, config)
     assert any(record.clones for record in result.trials) and not result.num_errors
     for record in result.trials:
@@ -203,6 +206,10 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path):
             begun = re.search(r"phase \d+ where \S+ lr (\S+)", log)
             rate = clone["params"][LR] / 2 * (1 + math.cos(math.pi * epoch / 6))
             assert float(begun[1]) == pytest.approx(rate, rel=1e-5)
+        # all values that it ended with are those of its last clone
+        config = result.config_of(record)
+        assert config["model"]["dropout"] == record.params["model.dropout"]
+        assert config["optimizer"]["param_schedulers"]["lr"]["start_value"] == record.params[LR]
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +263,7 @@ def test_a_trial_leaves_nothing_behind_for_the_next_in_its_process(ray_cluster, 
     hooks = {"search": "grid_search", "values": [[], [{"name": "leaves_a_mess"}], [{"name": "say_state"}]]}
     config = sweep_config(0.1, {"num_samples": 1, "max_concurrent_trials": 1}, hooks=hooks, num_epochs=1)
     first, mess, last = run(tmp_path, config).trials
-    assert mess.state == "failed" and last.metrics == first.metrics
+    assert mess.ended and last.metrics == first.metrics
 
 
 class Raises(tune.Callback):
@@ -331,3 +338,68 @@ def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_pa
         time.sleep(0.1)
     assert ray_cluster.available_resources()["CPU"] == 4
     assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())
+
+
+def test_extending_an_asha_sweep_trains_the_best_to_the_end(ray_cluster, tmp_path):
+    scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
+    config = sweep_config(tune={"num_samples": 3, "scheduler": scheduler}, num_epochs=2)
+    result = run(tmp_path, config)
+    longer = run(None, config, name=None, extend=result.path, num_epochs=5, best=2)
+    assert sorted(record.epoch for record in longer.trials)[1:] == [5, 5]
+
+
+@pytest.mark.full
+def test_optuna_goes_on_with_new_points_and_unfinished_trials(ray_cluster, tmp_path):
+    pytest.importorskip("optuna")
+    config = sweep_config(tune={"num_samples": 4, "search_alg": {"name": "optuna"}}, num_epochs=2)
+    first = run(tmp_path, config)
+    record = first.trials[1]  # as if the driver had been killed under it
+    record.state, record.epoch = "running", 1
+    first._folder.write_trial(record)
+    again = run(None, config, name=None, resume=first.path)
+    assert [one.state for one in again.trials] == ["finished"] * 4
+    more = run(None, config, name=None, extend=first.path, num_samples=4)
+    assert [one.params for one in more.trials[:4]] == [one.params for one in first.trials]
+    assert len({one.params[LR] for one in more.trials}) == 8
+
+
+@pytest.mark.full
+def test_pb2_goes_through(ray_cluster, tmp_path):
+    pytest.importorskip("sklearn")
+    section = {"num_samples": 4, "scheduler": {"name": "pb2", "perturbation_interval": 1}}
+    result = run(tmp_path, sweep_config(tune=section, num_epochs=5))
+    assert [record.state for record in result.trials] == ["finished"] * 4
+    low, high = 1e-3, 1.0
+    assert all(low <= clone["params"][LR] <= high for record in result.trials for clone in record.clones)
+
+
+@pytest.mark.full
+def test_a_trial_whose_worker_is_killed_is_tried_again(ray_cluster, tmp_path):
+    marker = str(tmp_path / "marker")
+    hooks = [{"name": "say_state"}, {"name": "dies", "phase": 2, "how": "kill", "marker": marker}]
+    section = {"num_workers": 2, "max_failures": 1}
+    result = run(tmp_path, sweep_config(tune={"num_samples": 1}, hooks=hooks, ray=section, num_epochs=2))
+    assert os.path.exists(marker) and result.trials[0].state == "finished"
+    assert "going on from" in log_of(result, "t0000")
+
+
+@pytest.mark.full
+def test_an_error_of_a_user_on_workers_is_not_tried_again(ray_cluster, tmp_path):
+    hooks = [{"name": "dies", "phase": 2, "how": "raise"}]
+    config = sweep_config(tune={"num_samples": 1}, hooks=hooks, ray={"num_workers": 2, "max_failures": 3})
+    with pytest.raises(RunError, match="the hook had enough"):
+        run(tmp_path, config)
+
+
+def test_checkpoints_that_were_the_best_stay_when_a_sweep_goes_on(ray_cluster, tmp_path):
+    config = sweep_config(0.1, {"num_samples": 1}, num_epochs=1, seed={"search": "grid_search", "values": [1]})
+    result = run(tmp_path, config)
+    folder = os.path.join(result.path, "t0000")
+    with open(os.path.join(folder, "reports.jsonl")) as file:
+        report = json.loads(file.read())
+    report["test"]["accuracy"]["top_1"] = 1.0  # as if the first epoch had been the best there can be
+    with open(os.path.join(folder, "reports.jsonl"), "w") as file:
+        file.write(json.dumps(report) + "\n")
+    run(None, config, name=None, extend=result.path, num_epochs=6)
+    epochs = sorted(int(name[6:10]) for name in os.listdir(folder) if name.startswith("epoch"))
+    assert epochs == [1, 5, 6]
