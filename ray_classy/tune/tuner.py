@@ -160,7 +160,7 @@ class _Sweep:
             self._tell(left)
             longer = [record for record in self.records.values() if not record.ended and "num_epochs" in record.params]
             if longer:  # they were chosen by the user: no scheduler stops them
-                self._fit(longer, len(self.records), tune.schedulers.FIFOScheduler())
+                self._fit(longer, 0, tune.schedulers.FIFOScheduler())
             if left > len(longer) and not self.interrupted:
                 self._fit(list(self.records.values()), self.total, self.chosen.scheduler)
             self._look_at_the_end()
@@ -237,8 +237,9 @@ class _Sweep:
     # -- Ray Tune -----------------------------------------------------------------------------------------------------
 
     def _fit(self, records: list[TrialRecord], total: float, scheduler: Any) -> None:
-        """Lets Ray Tune run what is left of these trials, and new ones up to a total."""
+        """Lets Ray Tune run what is left of these trials, and new ones up to a total (0 for none)."""
         plan, chosen, folder = self.plan, self.chosen, self.folder
+        others = self.records.keys() - {record.name for record in records}
         searcher = chosen.search_alg
         scheduler.set_search_properties(self.metric, self.mode)  # (False: it was made with its own)
         if searcher is not None:
@@ -298,9 +299,9 @@ class _Sweep:
             except tune.TuneError as error:
                 raise RunError(f"Ray Tune failed: {error}. Go on with --resume {folder.path}") from error
 
-            left = [record for record in records if not record.ended]
-            missing = not search.exhausted and len(self.records) < total
-            self.interrupted = bool(left or missing) and plan.stop.over is None
+        left = [record for name, record in self.records.items() if name not in others and not record.ended]
+        missing = not search.exhausted and len(self.records) < total
+        self.interrupted = bool(left or missing) and plan.stop.over is None
 
     def _job(self) -> Job:
         plan = self.plan
