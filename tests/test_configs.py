@@ -1,7 +1,9 @@
 """Every file in configs/ is a config without mistakes, and its header tells the command that runs it."""
 
+import io
 import re
 import shlex
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +39,9 @@ def ray_sections():
 
 
 @pytest.fixture
-def own_data(tmp_path):
+def own_data(tmp_path, monkeypatch):
     """What the capital letters in a command stand for: three classes, images of mixed sizes and modes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for folder in ("DIR", "DIR2"):
         for label, name in enumerate(("cat", "dog", "owl")):
@@ -52,8 +55,16 @@ def own_data(tmp_path):
         labels = [("cat", "dog", "owl").index(file.parent.name) for file in files]
         table = pa.table({"image": [file.read_bytes() for file in files], "label": labels})
         pq.write_table(table, tmp_path / f"{name}.parquet")
-    places = {name: tmp_path / name for name in ("DIR", "DIR2")}
-    return {**places, **{name: tmp_path / f"{name}.parquet" for name in ("FILES", "FILES2")}}
+        lines = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+        (tmp_path / f"{name.replace('FILES', 'MANIFEST')}.csv").write_text("\n".join(["path,label", *lines]))
+        with tarfile.open(tmp_path / f"{name.replace('FILES', 'SHARDS')}.tar", "w") as tar:
+            for number, (file, label) in enumerate(zip(files, labels, strict=True)):
+                tar.add(file, f"{number}.png")
+                content = tarfile.TarInfo(f"{number}.cls")
+                content.size = 1
+                tar.addfile(content, io.BytesIO(str(label).encode()))
+    endings = {"DIR": "", "FILES": ".parquet", "MANIFEST": ".csv", "SHARDS": ".tar"}
+    return {f"{name}{two}": tmp_path / f"{name}{two}{end}" for name, end in endings.items() for two in ("", "2")}
 
 
 def filled(words, places):

@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ray_classy.errors import DataError
+from ray_classy.errors import ComponentError, DataError
 
 IMAGE_MODES = ("RGB", "L")
+
+
+def check_image_mode(mode: str) -> None:
+    """Refuses a mode that is none of `IMAGE_MODES`.
+
+    Raises:
+        ComponentError: it is not.
+    """
+    if mode not in IMAGE_MODES:
+        raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {mode!r}")
 
 
 def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Image.Image:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ray_classy.dataset.classy_dataset import ClassyDataset, register_dataset
+from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
+from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.rows import ItemRows, RowDataset
-from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.registry import nearest, reads_signature
+from ray_classy.registry import nearest
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 @register_dataset("image_path")
-class ImagePathDataset(ClassyDataset):
+class ImagePathDataset(ImageDataset):
     """Images from files: samples `{"input": RGB image, "target": class}`, or without a target where there is none.
 
     A folder of folders has one class per folder: classes in name order, files in path order, deeper folders belong to
@@ -69,18 +69,6 @@ class ImagePathDataset(ClassyDataset):
         dataset = RowDataset(ItemRows(**columns), _sample, max_bad_rows)
         self._labels = columns.get("label")
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
-
-    @classmethod
-    @reads_signature
-    def from_config(cls, config: Mapping[str, Any]) -> ClassyDataset:
-        """Builds the dataset from a config whose keys are those of `config_keys`."""
-        dataset = super().from_config(config)
-        if config.get("transforms") is None:
-            dataset.transform = ApplyTransformToKey(ImagenetNoAugmentTransform())
-        return dataset
-
-    def labels(self) -> np.ndarray | None:
-        return None if self._labels is None else np.asarray(self._labels)
 
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:

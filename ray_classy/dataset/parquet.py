@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
-import numpy as np
-
-from ray_classy.dataset.classy_dataset import ClassyDataset, register_dataset
-from ray_classy.dataset.decode import IMAGE_MODES, decode_image
+from ray_classy.dataset.classy_dataset import register_dataset
+from ray_classy.dataset.decode import check_image_mode, decode_image
+from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.parquet_columns import check_columns, read_labels
 from ray_classy.dataset.rows import ParquetRows, RowDataset, find_files
-from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
-from ray_classy.errors import ComponentError
-from ray_classy.registry import reads_signature
 
 
 @register_dataset("parquet")
-class ParquetDataset(ClassyDataset):
+class ParquetDataset(ImageDataset):
     """Rows of Parquet files with an image and a label column: samples `{"input": image, "target": class}`.
 
     Images are encoded bytes, structs `{bytes, path}` as Hugging Face writes them, or arrays of uint8 (lists of lists
@@ -57,13 +53,11 @@ class ParquetDataset(ClassyDataset):
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
     ) -> None:
-        if image_mode not in IMAGE_MODES:
-            raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {image_mode!r}")
+        check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
         check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
-        self._labels: np.ndarray | None = None
         columns = [image_column]
         if label_column is not None:
             columns.append(label_column)
@@ -78,23 +72,6 @@ class ParquetDataset(ClassyDataset):
         )
         dataset = RowDataset(ParquetRows(found, columns), decode, max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
-
-    @classmethod
-    @reads_signature
-    def from_config(cls, config: Mapping[str, Any]) -> ClassyDataset:
-        """Builds the dataset from a config whose keys are those of `config_keys`."""
-        dataset = super().from_config(config)
-        if config.get("transforms") is None:
-            assert isinstance(dataset, ParquetDataset)
-            dataset.transform = ApplyTransformToKey(dataset.default_transform())
-        return dataset
-
-    def default_transform(self) -> Callable[[Any], Any]:
-        """What is applied to the image when a config names no transforms."""
-        return ImagenetNoAugmentTransform() if self.image_mode == "RGB" else build_transform({"name": "ToTensor"})
-
-    def labels(self) -> np.ndarray | None:
-        return self._labels
 
 
 def _sample(

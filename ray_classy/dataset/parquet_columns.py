@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_classy.dataset.labels import class_targets
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 
@@ -67,51 +68,8 @@ def read_labels(
     Raises:
         DataError: a label is missing, of the wrong type, or no class; the message names file and row.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    parts = []
-    for file in files:
-        values = pq.read_table(file, columns=[column]).column(column)
-        if pa.types.is_dictionary(values.type):
-            values = pc.cast(values, values.type.value_type)
-        if values.null_count:
-            row = pc.index(pc.is_null(values), True).as_py()
-            raise DataError(f"{file}, row {row}: no label (null in column {column!r})")
-        parts.append(values)
-    kinds = {"string" if _is_string(part.type) else str(part.type) for part in parts}
-    strings = kinds == {"string"}
-    if not strings and not all(pa.types.is_integer(part.type) or pa.types.is_boolean(part.type) for part in parts):
-        raise DataError(f"column {column!r} holds {' and '.join(sorted(kinds))}: labels must be integers or strings")
-    names = list(classes) if classes is not None else None
-    if strings and names is None:
-        names = sorted({name for part in parts for name in pc.unique(part).to_pylist()})
-    targets = []
-    for file, part in zip(files, parts, strict=True):
-        if strings:
-            found = pc.index_in(part, value_set=pa.array(names, part.type))
-            numbers = pc.fill_null(found, -1).to_numpy().astype(np.int64)
-        else:
-            numbers = pc.cast(part, pa.int64()).to_numpy()
-        bad = (numbers < 0) if names is None else (numbers < 0) | (numbers >= len(names))
-        if bad.any():
-            row = int(bad.argmax())
-            raise DataError(f"{file}, row {row}: label {part[row].as_py()!r} {_why_no_class(part[row].as_py(), names)}")
-        targets.append(numbers)
-    return np.concatenate(targets), names
-
-
-def _is_string(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _why_no_class(label: Any, names: list[str] | None) -> str:
-    if names is None:
-        return "is negative: class indices count from 0"
-    if isinstance(label, str):
-        near = nearest(label, names)
-        return "is not among the classes" + (f": did you mean {near}?" if near else f" {', '.join(names[:5])}, ...")
-    return f"is no class: `classes` lists {len(names)}, numbered from 0"
+    return class_targets(
+        [pq.read_table(file, columns=[column]).column(column) for file in files], files, column, classes
+    )

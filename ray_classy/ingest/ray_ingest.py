@@ -95,7 +95,7 @@ def ray_dataset(dataset: ClassyDataset) -> Any | None:
     if isinstance(base.rows, ItemRows):
         import pyarrow as pa
 
-        return ray.data.from_arrow(pa.table({name: list(values) for name, values in base.rows.columns.items()}))
+        return ray.data.from_arrow(pa.table(base.rows.arrays()))
     if isinstance(base.rows, ParquetRows):
         return _parquet(base.rows)
     return None

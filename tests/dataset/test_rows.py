@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,6 +33,14 @@ def test_rows_are_taken_by_number(files, kind):
     rows = all_rows(kind)(files)
     assert len(rows) == 7
     assert rows.take([6, 0, 3]) == [{"value": i, "name": str(i)} for i in (6, 0, 3)]
+
+
+def test_items_may_be_arrays():
+    rows = ItemRows(
+        number=np.arange(3), name=pa.array(["a", "b", "c"]), kind=pa.array(["x", "y", "x"]).dictionary_encode()
+    )
+    assert rows.take([2, 0]) == [{"number": 2, "name": "c", "kind": "x"}, {"number": 0, "name": "a", "kind": "x"}]
+    assert rows.column("name") == ["a", "b", "c"] and pa.table(rows.arrays()).num_rows == 3
 
 
 @pytest.mark.parametrize("kind", ["items", "blocks", "parquet"])

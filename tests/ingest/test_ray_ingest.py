@@ -1,6 +1,8 @@
 """Datasets in Ray Data's hands, on the shared cluster."""
 
+import io
 import os
+import tarfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,6 +86,39 @@ def test_an_image_folder_of_mixed_sizes_and_modes_trains_on_two_workers(ray_clus
     alone = local.train(build_task(config)).metrics["test"]
     assert alone["accuracy"] == result.metrics["test"]["accuracy"]
     assert alone["loss"] == pytest.approx(result.metrics["test"]["loss"], rel=1e-6)
+
+
+def packed(folder, name):
+    """The images of an image folder as a dataset of another kind."""
+    files = sorted(os.path.join(root, file) for root, _, files in os.walk(folder) for file in files)
+    labels = [os.path.basename(os.path.dirname(file)) for file in files]
+    if name == "manifest":
+        lines = [f"{os.path.relpath(file, folder)},{label}\n" for file, label in zip(files, labels, strict=True)]
+        with open(os.path.join(folder, "m.csv"), "w") as manifest:
+            manifest.writelines(["path,label\n", *lines])
+        return {"manifest": manifest.name}
+    with tarfile.open(f"{folder}.tar", "w") as tar:
+        for number, (file, label) in enumerate(zip(files, labels, strict=True)):
+            tar.add(file, f"{number}{os.path.splitext(file)[1]}")
+            content = tarfile.TarInfo(f"{number}.cls")
+            content.size = len(label)
+            tar.addfile(content, io.BytesIO(label.encode()))
+    return {"shards": tar.name}
+
+
+@pytest.mark.parametrize("name", ["manifest", "webdataset"])
+def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_cluster, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = image_folder(tmp_path / "train")
+    config = folder_config(folder, folder)
+    want = LocalTrainer(str(tmp_path / "local")).train(build_task({**config, "test_only": True, "num_epochs": 1}))
+    source = packed(folder, name)
+    for phase in config["dataset"].values():
+        del phase["image_folder"]
+        phase.update(name=name, num_workers=2, **source)
+    trainer = RayTrainer(scaling(), storage_path=str(tmp_path / "runs"))
+    result = trainer.train(build_task({**config, "test_only": True, "num_epochs": 1}))
+    assert result.metrics["test"]["loss"] == pytest.approx(want.metrics["test"]["loss"], rel=1e-6)
 
 
 def test_a_file_that_is_no_image_stops_the_run_with_its_path(ray_cluster, tmp_path):

@@ -185,11 +185,11 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path, workers)
     }
     epochs = 6
     if workers > 1:  # each perturbation starts a new group of workers, which takes a while
-        epochs, section["scheduler"]["perturbation_interval"] = 4, 2
+        section["scheduler"]["perturbation_interval"] = 2
     config = sweep_config(tune=section, num_epochs=epochs)
     config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.1}]
     config["seed"] = 1
-    config["tune"]["num_samples"] = 4 if workers == 1 else 2
+    config["tune"]["num_samples"] = 4
     config["model"]["dropout"] = {"search": "uniform", "lower": 0.0, "upper": 0.5}
     config["ray"] = {"num_workers": workers, "resources_per_worker": {"CPU": 2 / workers}}
     result = run(tmp_path, config)

@@ -1,0 +1,117 @@
+"""Images that a file lists, with their labels."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import os
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, Literal
+
+from ray_classy.dataset.classy_dataset import register_dataset
+from ray_classy.dataset.decode import check_image_mode, decode_image
+from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.labels import class_targets
+from ray_classy.dataset.manifest_file import read_manifest
+from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.storage import is_url
+
+
+@register_dataset("manifest")
+class ManifestDataset(ImageDataset):
+    """Images whose paths and labels are the rows of a file: samples `{"input": image, "target": class}`.
+
+    The file is CSV (.csv, .tsv; its first line names the columns), JSON Lines (.jsonl, .ndjson) or Parquet; other
+    columns are passed over. Paths are files or URLs. The images are not looked for before they are read. Built from a
+    config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey
+    ones.
+
+    Args:
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
+        num_samples: see `ClassyDataset`.
+        manifest: path or URL of the file, or a list of them, read in that order.
+        path_column: name of the column of paths.
+        label_column: name of the column of labels; None for samples without a target.
+        root: folder or URL at which relative paths start; None is the folder of the manifest.
+        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
+            labels are the targets.
+        image_mode: "RGB" or "L" (grey).
+        max_bad_rows: images that may be missing or fail to decode before it is an error.
+
+    Raises:
+        ComponentError: an argument is impossible.
+        DataError: no file, one of an unknown kind or damaged, no such column, no rows, a row without a path, labels of
+            mixed types, or a label that is no class.
+    """
+
+    def __init__(
+        self,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *,
+        manifest: str | list[str],
+        path_column: str = "path",
+        label_column: str | None = "label",
+        root: str | None = None,
+        classes: list[str] | None = None,
+        image_mode: Literal["RGB", "L"] = "RGB",
+        max_bad_rows: int = 0,
+    ) -> None:
+        import pyarrow as pa
+
+        check_image_mode(image_mode)
+        given = [manifest] if isinstance(manifest, str | os.PathLike) else manifest
+        if not given or not all(given):
+            raise ComponentError(f"manifest must be a path or a list of at least one, not {manifest!r}")
+        files = [os.path.expanduser(os.fspath(file)) for file in given]
+        roots = [os.path.dirname(file) if root is None else os.path.expanduser(root) for file in files]
+        self.image_mode = image_mode
+        self.classes = classes
+        paths, labels = [], []
+        for file, start in zip(files, roots, strict=True):
+            found, label = read_manifest(file, path_column, label_column, classes)
+            paths.append(_located(found, start))
+            labels.append(label)
+        ends = list(accumulate(len(part) for part in paths))
+        if not ends[-1]:
+            raise DataError(f"no rows in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+        columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
+        if label_column is not None:
+            self._labels, self.classes = class_targets(labels, files, label_column, classes)
+            columns["label"] = self._labels
+        decode = functools.partial(_sample, mode=image_mode, files=files, roots=roots, ends=ends)
+        dataset = RowDataset(ItemRows(**columns), decode, max_bad_rows)
+        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+
+
+def _located(paths: Any, root: str) -> Any:
+    """The paths, with the relative ones put below the root."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not root:
+        return paths
+    start, slash = (pa.scalar(text, pa.large_string()) for text in (root.rstrip("/"), "/"))
+    complete = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
+    return pc.if_else(complete, paths, pc.binary_join_element_wise(start, paths, slash))
+
+
+def _sample(row: dict[str, Any], mode: str, files: list[str], roots: list[str], ends: list[int]) -> dict[str, Any]:
+    path = row["path"]
+    try:
+        sample: dict[str, Any] = {"input": decode_image(path, mode)}
+    except DataError as error:
+        number = bisect.bisect_right(ends, row["row"])
+        place = f"{files[number]}, row {row['row'] - (ends[number - 1] if number else 0)}"
+        missing = not is_url(path) and not os.path.exists(path)
+        hint = f"; relative paths start at {roots[number] or os.getcwd()!r}, see `root`" if missing else ""
+        raise DataError(f"{error} ({place}{hint})") from error
+    if "label" in row:
+        sample["target"] = int(row["label"])
+    return sample

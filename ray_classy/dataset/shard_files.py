@@ -1,0 +1,103 @@
+"""Tar files by name, and the bytes in them by offset."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ray_classy.dataset.rows import find_files
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.storage import is_url
+
+_OPEN_FILES = 64
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+def find_shards(shards: str | Sequence[str]) -> list[str]:
+    """The tar files that a path, a glob, a folder, a path with braces or a list of those stands for.
+
+    Raises:
+        ComponentError: one is a URL.
+        DataError: there is none.
+    """
+    given = [shards] if isinstance(shards, str | os.PathLike) else shards
+    if not given or not all(given):
+        raise ComponentError(f"shards must be a path or a list of at least one, not {shards!r}")
+    patterns = [os.path.expanduser(name) for entry in given for name in expand_braces(os.fspath(entry))]
+    for pattern in patterns:
+        if is_url(pattern) or pattern.startswith("pipe:"):
+            raise ComponentError(f"shards are read by offset from local files, not from {pattern!r}: mount or copy it")
+    return find_files(patterns, (".tar",))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """The names that a pattern such as `train-{000..012}.tar` or `{a,b}.tar` stands for, in its order."""
+    braces = _BRACES.search(pattern)
+    if braces is None:
+        return [pattern]
+    first, last, listed = braces.groups()
+    if listed is not None:
+        inside = listed.split(",")
+    else:
+        step = 1 if int(first) <= int(last) else -1
+        width = len(first) if first.startswith("0") or last.startswith("0") else 0
+        inside = [str(number).zfill(width) for number in range(int(first), int(last) + step, step)]
+    before, after = pattern[: braces.start()], expand_braces(pattern[braces.end() :])
+    return [before + middle + end for middle in inside for end in after]
+
+
+class ShardFiles:
+    """Reads pieces of files, of which it holds the last ones open; a pickled copy opens its own.
+
+    Threads may share it: each read names its offset.
+    """
+
+    def __init__(self) -> None:
+        self._open = functools.lru_cache(maxsize=_OPEN_FILES)(_OpenFile)
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`.
+
+        Raises:
+            DataError: there is no such file, or it is shorter than that.
+        """
+        try:
+            file = self._open(path)
+            data = file.read(size, offset)
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {path!r}") from error
+        except OSError as error:
+            raise DataError(f"cannot read {path!r}: {error}") from error
+        if len(data) < size:
+            raise DataError(f"{path} ends before byte {offset + size}: it was cut after it was indexed; start again")
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+class _OpenFile:
+    """A file descriptor that is closed when the last thread that reads from it lets go."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def read(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        while 0 < len(data) < size:  # one call reads 2 GiB at most
+            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)

@@ -1,0 +1,128 @@
+"""Images in tar files in WebDataset layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from ray_classy.dataset.classy_dataset import register_dataset
+from ray_classy.dataset.decode import check_image_mode, decode_image
+from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.labels import class_targets, typed_labels
+from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.shard_files import ShardFiles, find_shards
+from ray_classy.dataset.shard_index import Layout, shard_index
+from ray_classy.errors import ComponentError, DataError
+
+
+@register_dataset("webdataset")
+class WebDatasetDataset(ImageDataset):
+    """Images and labels in tar files (WebDataset): samples `{"input": image, "target": class}`.
+
+    The members of a sample have the same name up to the first dot: `0001.jpg` and `0001.cls`. The shards are plain tar
+    files on a disk, and indexed at first sight (see `shard_index`), so that any row can be read alone and rows are
+    shuffled over all shards. Built from a config without `transforms`, the dataset applies `imagenet_no_augment` to RGB
+    images and only `ToTensor` to grey ones.
+
+    Args:
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
+        num_samples: see `ClassyDataset`.
+        shards: a path, a glob, a folder, a path with braces (`train-{000..012}.tar`), or a list of those.
+        image_extensions: of the images; of several in a sample, the first in this order is taken.
+        label_extension: of the labels: text, an integer or a name; or "json", with label_field. None for samples
+            without a target.
+        label_field: the label's field in the JSON object.
+        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
+            labels are the targets.
+        image_mode: "RGB" or "L" (grey).
+        max_bad_rows: images that may fail to decode before it is an error.
+
+    Raises:
+        ComponentError: an argument is impossible.
+        DataError: no shard, one that is compressed or damaged, no rows, a sample without image or label, labels of
+            mixed types, or a label that is no class.
+    """
+
+    def __init__(
+        self,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *,
+        shards: str | list[str],
+        image_extensions: list[str] | tuple[str, ...] = ("jpg", "jpeg", "png", "webp"),
+        label_extension: str | None = "cls",
+        label_field: str | None = None,
+        classes: list[str] | None = None,
+        image_mode: Literal["RGB", "L"] = "RGB",
+        max_bad_rows: int = 0,
+    ) -> None:
+        import pyarrow as pa
+
+        check_image_mode(image_mode)
+        layout = _layout(image_extensions, label_extension, label_field)
+        files = find_shards(shards)
+        tables = [shard_index(file, layout) for file in files]
+        counts = [len(table) for table in tables]
+        if not sum(counts):
+            raise DataError(f"no samples in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+        self.image_mode = image_mode
+        self.classes = classes
+        numbers = pa.array(np.repeat(np.arange(len(files), dtype=np.int32), counts))
+        columns: dict[str, Any] = {"path": pa.DictionaryArray.from_arrays(numbers, pa.array(files))}
+        for name in ("member", "offset", "size"):
+            columns[name] = pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
+            columns[name] = columns[name].combine_chunks()
+        if label_extension is not None:
+            self._labels, self.classes = _targets(tables, files, layout, classes)
+            columns["label"] = self._labels
+        dataset = RowDataset(ItemRows(**columns), _Decode(image_mode), max_bad_rows)
+        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+
+
+def _layout(image_extensions: Any, label_extension: str | None, label_field: str | None) -> Layout:
+    if isinstance(image_extensions, str) or not image_extensions:
+        raise ComponentError(f"image_extensions must be a list of at least one, not {image_extensions!r}")
+    if (label_extension == "json") != (label_field is not None):
+        what = "needs the name of the label's field" if label_field is None else "goes with label_extension 'json' only"
+        raise ComponentError(f"label_field {what}: label_extension is {label_extension!r}, label_field {label_field!r}")
+    images = tuple(extension.lower().removeprefix(".") for extension in image_extensions)
+    return Layout(images, label_extension and label_extension.lower().removeprefix("."), label_field)
+
+
+def _targets(
+    tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None
+) -> tuple[np.ndarray, list[str] | None]:
+    def place(number: int, row: int) -> str:
+        return f"{files[number]}, {tables[number].column('member')[row].as_py()}"
+
+    kept = [number for number, table in enumerate(tables) if len(table)]
+    labels = [tables[number].column("label") for number in kept]
+    if layout.label_field is None:
+        labels = [
+            typed_labels(part, classes, lambda row, number=number: place(number, row))  # type: ignore[misc]
+            for number, part in zip(kept, labels, strict=True)
+        ]
+    sources = [files[number] for number in kept]
+    column = layout.label_field or layout.label_extension or ""
+    return class_targets(labels, sources, column, classes, lambda part, row: place(kept[part], row))
+
+
+class _Decode:
+    """Reads the image of a row from its shard, and decodes it."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.files = ShardFiles()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        data = self.files.read(row["path"], int(row["offset"]), int(row["size"]))
+        sample: dict[str, Any] = {"input": decode_image(data, self.mode, f"{row['path']}, {row['member']}")}
+        if "label" in row:
+            sample["target"] = int(row["label"])
+        return sample

@@ -1,0 +1,299 @@
+import gzip
+import json
+import pickle
+import sys
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ray_classy.dataset import ManifestDataset, build_dataset
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.registry import config_keys
+from ray_classy.tasks import build_task
+from ray_classy.trainer import LocalTrainer
+
+COMMON = {"name": "manifest", "batchsize_per_replica": 2, "use_shuffle": False}
+ROWS = [("a.png", "dog"), ("sub/b.jpg", "cat"), ("c.webp", "dog")]
+COLOURS = {"a.png": "red", "sub/b.jpg": "blue", "c.webp": "green"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images of different formats, sizes and modes."""
+    (tmp_path / "sub").mkdir()
+    for size, (name, colour) in enumerate(COLOURS.items(), 8):
+        Image.new("L" if name == "sub/b.jpg" else "RGB", (size, 9), colour).save(tmp_path / name)
+    return tmp_path
+
+
+def csv(path, rows=ROWS, names=("path", "label"), delimiter=","):
+    path.write_text("".join(delimiter.join(map(str, row)) + "\n" for row in [names, *rows]))
+    return str(path)
+
+
+def jsonl(path, rows=ROWS):
+    path.write_text("".join(json.dumps(dict(zip(("path", "label"), row, strict=True))) + "\n" for row in rows))
+    return str(path)
+
+
+def parquet(path, rows=ROWS):
+    paths, labels = zip(*rows, strict=True)
+    pq.write_table(pa.table({"path": paths, "label": labels}), path)
+    return str(path)
+
+
+def dataset(manifest, **arguments):
+    return ManifestDataset(2, False, manifest=manifest, **arguments)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: csv(folder / "m.csv"),
+        lambda folder: csv(folder / "m.tsv", delimiter="\t"),
+        lambda folder: jsonl(folder / "m.jsonl"),
+        lambda folder: jsonl(folder / "m.ndjson"),
+        lambda folder: parquet(folder / "m.parquet"),
+    ],
+    ids=["csv", "tsv", "jsonl", "ndjson", "parquet"],
+)
+def test_every_kind_of_file(folder, write):
+    data = dataset(write(folder))
+    assert data.classes == ["cat", "dog"] and data.num_classes == 2
+    assert [data[i]["target"] for i in range(3)] == [1, 0, 1] == data.labels().tolist()
+    assert [(data[i]["input"].mode, data[i]["input"].width) for i in range(3)] == [("RGB", 8), ("RGB", 9), ("RGB", 10)]
+
+
+def test_compressed_text(folder):
+    (folder / "m.csv.gz").write_bytes(gzip.compress(b"path,label\na.png,dog\n"))
+    assert dataset(str(folder / "m.csv.gz"))[0]["target"] == 0
+
+
+def test_url_of_the_manifest_is_where_relative_paths_start(folder):
+    csv(folder / "m.csv")
+    data = dataset(f"file://{folder}/m.csv")
+    assert data.dataset.rows.column("path")[0] == f"file://{folder}/a.png" and data[0]["input"].size == (8, 9)
+
+
+def test_several_files_in_the_order_given(folder):
+    first, second = jsonl(folder / "z.jsonl", ROWS[:1]), csv(folder / "a.csv", ROWS[1:])
+    assert dataset([first, second]).labels().tolist() == [1, 0, 1]
+
+
+def test_root_is_where_relative_paths_start(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert dataset(csv(elsewhere / "m.csv"), root=f"{folder}/")[1]["input"].size == (9, 9)
+
+
+@pytest.mark.parametrize("form", ["{}/a.png", "file://{}/a.png"])
+def test_whole_paths_stay_as_they_are(folder, form):
+    path = form.format(folder)
+    assert dataset(csv(folder / "m.csv", [(path, 0)]), root="/nowhere").dataset.rows.column("path") == [path]
+
+
+def test_integer_labels_are_the_targets(folder):
+    data = dataset(csv(folder / "m.csv", [("a.png", 3), ("c.webp", 0)]))
+    assert data.labels().tolist() == [3, 0] and data.classes is None
+
+
+@pytest.mark.parametrize(("classes", "targets"), [(["1", "0"], [1, 0]), (["cat", "dog"], [0, 1])])
+def test_text_that_looks_like_numbers_is_names_where_classes_say_so(folder, classes, targets):
+    assert dataset(csv(folder / "m.csv", [("a.png", 0), ("c.webp", 1)]), classes=classes).labels().tolist() == targets
+
+
+def test_names_in_the_order_given(folder):
+    assert dataset(csv(folder / "m.csv"), classes=["dog", "owl", "cat"]).labels().tolist() == [0, 2, 0]
+
+
+def test_no_labels(folder):
+    data = dataset(csv(folder / "m.csv", [("a.png",)], ("path",)), label_column=None)
+    assert set(data[0]) == {"input"} and data.labels() is None
+
+
+def test_other_column_names_beside_columns_of_any_kind(folder):
+    (folder / "m.jsonl").write_text(
+        '{"file": "a.png", "y": 0, "note": 1}\n\n{"file": "c.webp", "y": 1, "note": ["text"], "more": {}}\n'
+    )
+    assert dataset(str(folder / "m.jsonl"), path_column="file", label_column="y").labels().tolist() == [0, 1]
+
+
+def test_quoted_text_with_delimiters_and_line_ends(folder):
+    (folder / "m.csv").write_text('note,path,label\n"two\nlines, one",a.png,0\n')
+    assert dataset(str(folder / "m.csv"))[0]["target"] == 0
+
+
+def test_grey_images(folder):
+    assert dataset(csv(folder / "m.csv"), image_mode="L")[0]["input"].mode == "L"
+
+
+def test_home_folder_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    csv(folder / "m.csv")
+    assert dataset("~/m.csv")[0]["target"] == 1
+
+
+def test_config_defaults_to_the_imagenet_transform(folder):
+    batch = next(iter(build_dataset({**COMMON, "manifest": csv(folder / "m.csv")}).iterator()))
+    assert batch["input"].shape == (2, 3, 224, 224) and batch["target"].tolist() == [1, 0]
+
+
+def test_batches_from_worker_processes(folder):
+    data = build_dataset({**COMMON, "manifest": csv(folder / "m.csv"), "num_workers": 1})
+    assert torch.cat([batch["target"] for batch in data.iterator()]).tolist() == [1, 0, 1]
+
+
+def test_picklable(folder):
+    assert pickle.loads(pickle.dumps(dataset(csv(folder / "m.csv"))))[1]["target"] == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_long_manifest_makes_no_python_object_per_row(tmp_path, kind):
+    rows = 200_000
+    paths = [f"images/{number:09d}.jpg" for number in range(rows)]
+    write = {"csv": csv, "jsonl": jsonl, "parquet": parquet}[kind]
+    manifest = write(
+        tmp_path / f"m.{kind}", [(path, "cat" if number % 2 else "dog") for number, path in enumerate(paths)]
+    )
+    dataset(manifest)  # imports
+    blocks = sys.getallocatedblocks()
+    tracemalloc.start()
+    data = dataset(manifest)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sys.getallocatedblocks() - blocks < 10_000 and peak < 30 * rows
+    assert len(data) == rows and data.labels()[:3].tolist() == [1, 0, 1]
+
+
+def test_trains(folder, tmp_path):
+    shape = [{"name": "Resize", "size": [4, 4]}, {"name": "ToTensor"}]
+    transforms = [{"name": "apply_transform_to_key", "key": "input", "transforms": shape}]
+    phases = {
+        "train": {**COMMON, "manifest": jsonl(folder / "train.jsonl"), "transforms": transforms},
+        "test": {**COMMON, "manifest": parquet(folder / "test.parquet"), "transforms": transforms},
+    }
+    config = {
+        "name": "classification_task",
+        "num_epochs": 1,
+        "dataset": phases,
+        "model": {"name": "mlp", "input_dim": 48, "output_dim": 2, "hidden_dims": [4]},
+        "loss": {"name": "CrossEntropyLoss"},
+        "meters": {"accuracy": {"topk": [1]}},
+        "optimizer": {"name": "sgd", "lr": 0.1},
+    }
+    result = LocalTrainer(storage_path=str(tmp_path / "runs")).train(build_task(config))
+    assert 0 <= result.metrics["test"]["accuracy"]["top_1"] <= 1
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"no manifest '.*nowhere\.csv' \(looked in"):
+        dataset(str(tmp_path / "nowhere.csv"))
+
+
+@pytest.mark.parametrize("manifest", ["", []])
+def test_no_file_is_given(manifest):
+    with pytest.raises(ComponentError, match="manifest must be a path"):
+        dataset(manifest)
+
+
+def test_url_of_an_unknown_scheme():
+    with pytest.raises(DataError, match=r"nope://a/m\.csv.*give a local path"):
+        dataset("nope://a/m.csv")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("m.txt", "convert or rename"), ("m.json", "JSON Lines.*jsonl")])
+def test_unknown_extension(tmp_path, name, hint):
+    with pytest.raises(DataError, match=rf"{name}' is of an unknown kind: .*\.csv.*\.parquet; .*{hint}"):
+        dataset(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_missing_column_names_those_there_are(folder, name):
+    write = {"m.csv": csv, "m.jsonl": jsonl, "m.parquet": parquet}[name]
+    with pytest.raises(DataError, match=rf"{name} has no column 'paths': it has path, label.*did you mean 'path'"):
+        dataset(write(folder / name), path_column="paths")
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+def test_labels_of_mixed_types(folder, name):
+    write = {"m.csv": csv, "m.jsonl": jsonl}[name]
+    with pytest.raises(DataError, match=r"mixed types.*row 0 has '?1'?.*row 2 has '?cat'?"):
+        dataset(write(folder / name, [("a.png", 1), ("a.png", 2), ("c.webp", "cat")]))
+
+
+def test_labels_of_mixed_types_in_two_files(folder):
+    with pytest.raises(DataError, match=r"int64 \(.*a\.csv\) and string \(.*b\.csv\)"):
+        dataset([csv(folder / "a.csv", [("a.png", 1)]), csv(folder / "b.csv")])
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+def test_floating_point_labels(folder, name):
+    write = {"m.csv": csv, "m.jsonl": jsonl}[name]
+    with pytest.raises(DataError, match=rf"{name}, row 1: .*0\.5.* integer"):
+        dataset(write(folder / name, [("a.png", 1), ("c.webp", 0.5)]))
+
+
+def test_label_that_is_no_class(folder):
+    with pytest.raises(DataError, match=r"m\.csv, row 1: label 'cat' is not among the classes: did you mean 'cats'"):
+        dataset(csv(folder / "m.csv"), classes=["dog", "cats"])
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_row_without_a_path(folder, name):
+    write = {"m.csv": csv, "m.jsonl": jsonl, "m.parquet": parquet}[name]
+    with pytest.raises(DataError, match=rf"{name}, row 1: no path \(column 'path' is empty\); fill it in"):
+        dataset(write(folder / name, [("a.png", 0), ("", 1)]))
+
+
+def test_row_without_a_label(folder):
+    with pytest.raises(DataError, match=r"m\.csv, row 1: no label"):
+        dataset(csv(folder / "m.csv", [("a.png", 0), ("c.webp", "")]))
+
+
+def test_no_rows(folder):
+    with pytest.raises(DataError, match="no rows in"):
+        dataset(csv(folder / "m.csv", []))
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet", "m.jsonl"])
+def test_damaged_file(tmp_path, name):
+    (tmp_path / name).write_bytes(b"" if name == "m.csv" else b"{\n")
+    with pytest.raises(DataError, match=rf"{name}(, line 1: no JSON| cannot be read)"):
+        dataset(str(tmp_path / name))
+
+
+def test_column_of_other_things_than_paths(folder):
+    with pytest.raises(DataError, match="'path' of type int64 holds no paths"):
+        dataset(parquet(folder / "m.parquet", [(1, 0)]))
+
+
+def test_missing_image_is_named_with_its_row_and_root(folder):
+    first = csv(folder / "a.csv")
+    data = dataset([first, csv(folder / "b.csv", [("a.png", "dog"), ("no.png", "dog")])])
+    with pytest.raises(DataError, match=r"no file '.*no\.png' \(.*b\.csv, row 1; relative paths start at .*`root`"):
+        data[4]
+
+
+def test_damaged_image_is_named_with_its_row(folder):
+    (folder / "a.png").write_bytes(b"oops")
+    with pytest.raises(DataError, match=r"a\.png: not an image.*m\.csv, row 0\)"):
+        dataset(csv(folder / "m.csv"))[0]
+
+
+def test_bad_rows_are_left_out_if_the_config_says_so(folder):
+    manifest = csv(folder / "m.csv", [*ROWS, ("no.png", "dog")])
+    data = build_dataset({**COMMON, "manifest": manifest, "max_bad_rows": 1})
+    assert torch.cat([batch["target"] for batch in data.iterator()]).tolist() == [1, 0, 1]
+
+
+def test_unknown_mode(folder):
+    with pytest.raises(ComponentError, match="image_mode"):
+        dataset(csv(folder / "m.csv"), image_mode="CMYK")
+
+
+def test_keys_of_the_config():
+    keys = config_keys(ManifestDataset)
+    assert {"manifest", "path_column", "label_column", "root", "classes", "image_mode", "max_bad_rows"} <= set(keys)
