@@ -115,6 +115,7 @@ def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp
     assert before == {name: starts(sweep, name) for name in before}
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
     config = write(tmp_path, hooks=[{"name": "slow", "seconds": 0.5}])
     process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -343,6 +343,7 @@ def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_pa
     assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())
 
 
+@pytest.mark.full
 def test_extending_an_asha_sweep_trains_the_best_to_the_end(ray_cluster, tmp_path):
     scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     config = sweep_config(tune={"num_samples": 3, "scheduler": scheduler}, num_epochs=2)
@@ -394,6 +395,7 @@ def test_an_error_of_a_user_on_workers_is_not_tried_again(ray_cluster, tmp_path)
         run(tmp_path, config)
 
 
+@pytest.mark.full
 def test_checkpoints_that_were_the_best_stay_when_a_sweep_goes_on(ray_cluster, tmp_path):
     config = sweep_config(0.1, {"num_samples": 1}, num_epochs=1, seed={"search": "grid_search", "values": [1]})
     result = run(tmp_path, config)
