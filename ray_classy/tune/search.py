@@ -51,7 +51,6 @@ class SweepSearch(SearchAlgorithm):
         self._total, self._most_live = total, most_live
         self._live: set[str] = set()
         self._suggested: set[str] = set()
-        self._by_name = {record.name: record for record in records}
         self._experiment: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -407,11 +407,13 @@ def _described(value: Any) -> Any:
     if isinstance(value, Domain):
         return _described_domain(value)
     if _is_rays_grid(value):
-        return {SEARCH: "grid_search", "values": _described(value["grid_search"])}
+        return {SEARCH: "grid_search", "values": _described(list(value["grid_search"]))}
     if isinstance(value, Mapping):
         return {str(key): _described(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_described(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 

@@ -148,7 +148,9 @@ def test_a_range_of_rays_inside_a_choice():
 
 
 def test_labels_are_plain_values():
-    node = Space({"a": tune.grid_search(np.arange(2))}).nodes[0]
+    space = Space({"a": tune.grid_search(np.arange(2))})
+    node = space.nodes[0]
+    assert space.described() == {"a": {"search": "grid_search", "values": [0, 1]}}
     assert [type(label) for label in node.labels] == [int, int]
 
 
