@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,35 +18,24 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Normal, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, Quantized
 
-from ray_classy.config import Config, Problem, dotted, problems_in, raise_problems
+from ray_classy.config import Config, Problem, dotted, raise_problems
 from ray_classy.config.document import Mark, Path
 from ray_classy.errors import ConfigError
-from ray_classy.registry import Key, Keys, nearest
 from ray_classy.seeding import derive_seed
+from ray_classy.tune.domains import (
+    SEARCH,
+    described,
+    is_node,
+    is_rays_grid,
+    labels_of,
+    normal,
+    problems_of_node,
+    quantized,
+)
 
-SEARCH = "search"
 _STRUCTURE = ("tune", "ray", "imports")
-_BOUNDS: Keys = {"lower": Key(float), "upper": Key(float)}
-_WHOLE: Keys = {"lower": Key(int), "upper": Key(int)}
-_STEP: Keys = {"q": Key(float)}
-_WHOLE_STEP: Keys = {"q": Key(int)}
-DOMAINS: dict[str, Keys] = {
-    "choice": {"categories": Key(list[Any])},
-    "grid_search": {"values": Key(list[Any])},
-    "uniform": _BOUNDS,
-    "quniform": {**_BOUNDS, **_STEP},
-    "loguniform": _BOUNDS,
-    "qloguniform": {**_BOUNDS, **_STEP},
-    "randn": {"mean": Key(float, 0.0), "sd": Key(float, 1.0)},
-    "qrandn": {"mean": Key(float), "sd": Key(float), **_STEP},
-    "randint": _WHOLE,
-    "qrandint": {**_WHOLE, "q": Key(int, 1)},
-    "lograndint": _WHOLE,
-    "qlograndint": {**_WHOLE, **_WHOLE_STEP},
-}
-"""Ray's domains under Ray's names, and the keys of each."""
 
 
 @dataclass(eq=False)
@@ -77,9 +65,9 @@ class Node:
     @property
     def bounds(self) -> tuple[float, float] | None:
         """The least and the largest value of a range of numbers; None of anything else."""
-        if not isinstance(self.domain, Float | Integer) or _normal(self.domain):
+        if not isinstance(self.domain, Float | Integer) or normal(self.domain):
             return None
-        exclusive = isinstance(self.domain, Integer) and not _quantized(self.domain)
+        exclusive = isinstance(self.domain, Integer) and not quantized(self.domain)
         return self.domain.lower, self.domain.upper - exclusive
 
     def nearest(self, value: Any) -> Any:
@@ -103,7 +91,7 @@ class Node:
             return [(self.bounds[0], ("lower",)), (self.bounds[1], ("upper",))]
         if isinstance(self.domain, Function):
             return []
-        return [(self.domain.cast(_normal(self.domain).mean), ("mean",))]
+        return [(self.domain.cast(normal(self.domain).mean), ("mean",))]
 
     def draw(self, seed: int, spec: Any) -> Any:
         """The label that the seed gives."""
@@ -167,7 +155,7 @@ class Space:
         self.nodes.append(node)
         if values is None:
             return
-        node.labels = _labels(values)
+        node.labels = labels_of(values)
         node.domain = Categorical(list(node.labels)).uniform()
         for index, (label, inner) in enumerate(node.labels.items()):
             self._collect(inner, path, (*origin, key, index), {**within, name: label})
@@ -178,9 +166,9 @@ class Space:
             return value, list(value.categories), "categories"
         if isinstance(value, Domain):
             return value, None, ""
-        if _is_rays_grid(value):
+        if is_rays_grid(value):
             return Categorical([]), list(value["grid_search"]), "values"
-        problems = _problems_of_node(value, origin)
+        problems = problems_of_node(value, origin)
         self._problems += problems
         if problems:
             return None, None, ""
@@ -264,7 +252,7 @@ class Space:
 
     def described(self) -> dict[str, Any]:
         """The config as plain values, with search nodes as mappings; what cannot be written is told as text."""
-        return _described(self.config)
+        return described(self.config)
 
 
 class _Attributes(dict[str, Any]):
@@ -282,106 +270,12 @@ def in_words(node: Node) -> str:
     """What a node gives, for people."""
     if node.labels is not None:
         return f"{'each' if node.grid else 'one'} of {', '.join(str(label) for label in node.labels)}"
-    said = _described(node.domain)
+    said = described(node.domain)
     if not isinstance(said, Mapping):
         return str(said)
     given = {key: value for key, value in said.items() if key not in (SEARCH, "lower", "upper")}
     words = f"{said[SEARCH]} from {said['lower']} to {said['upper']}" if "lower" in said else str(said[SEARCH])
     return " ".join([words, *(f"{key} {value}" for key, value in given.items())])
-
-
-def is_node(value: Any) -> bool:
-    """Whether a value of a config is a search node."""
-    return isinstance(value, Domain) or _is_rays_grid(value) or (isinstance(value, Mapping) and SEARCH in value)
-
-
-def _is_rays_grid(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.keys() == {"grid_search"}
-
-
-def _normal(domain: Domain) -> Any:
-    """The normal distribution that a domain draws from; None if it draws from another."""
-    sampler = domain.get_sampler()
-    sampler = sampler.get_sampler() if isinstance(sampler, Quantized) else sampler
-    return sampler if isinstance(sampler, Normal) else None
-
-
-def _quantized(domain: Domain) -> bool:
-    return isinstance(domain.get_sampler(), Quantized)
-
-
-def _problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
-    """What is wrong with a search node that is written as a mapping."""
-    name = value[SEARCH]
-    if name not in DOMAINS:
-        near = nearest(str(name), list(DOMAINS))
-        hint = f"did you mean {near}?" if near else f"known: {', '.join(DOMAINS)}"
-        return [Problem((*origin, SEARCH), f"unknown kind of search {name!r}: {hint}")]
-    arguments = {key: inner for key, inner in value.items() if key != SEARCH}
-    problems = problems_in(arguments, DOMAINS[name], origin)
-    if problems:
-        return problems
-    given = {**{key: entry.default for key, entry in DOMAINS[name].items()}, **arguments}
-    for key in ("categories", "values"):
-        if key in given and not given[key]:
-            problems.append(Problem((*origin, key), "is empty; give the values to choose from"))
-    if "lower" in given and not given["lower"] < given["upper"]:
-        text = f"lower is {given['lower']} and upper is {given['upper']}; lower must be below upper"
-        problems.append(Problem((*origin, "lower"), text))
-    if "log" in name and not given["lower"] > 0:
-        text = f"{name} needs a lower bound above 0, not {given['lower']}"
-        problems.append(Problem((*origin, "lower"), text))
-    for key in ("q", "sd"):
-        if key in given and not given[key] > 0:
-            problems.append(Problem((*origin, key), f"must be above 0, not {given[key]}"))
-    if not problems and name not in ("choice", "grid_search"):
-        try:
-            getattr(tune, name)(**arguments)
-        except (ValueError, TypeError) as error:
-            problems.append(Problem(origin, str(error)))
-    return problems
-
-
-def _labels(values: list[Any]) -> dict[Any, Any]:
-    """A distinct label for each value: the value itself where it is plain, else what tells it from the others."""
-    labels: dict[Any, Any] = {}
-    for value in values:
-        label = _label(value, values)
-        unique, number = label, 2
-        while unique in labels:
-            unique, number = f"{label}#{number}", number + 1
-        labels[unique] = value
-    return labels
-
-
-def _label(value: Any, values: list[Any]) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if not isinstance(value, Mapping | list | tuple):
-        return _label(_described(value), [])
-    words = [_shown(value)]
-    if isinstance(value, Mapping):
-        others = [other for other in values if isinstance(other, Mapping)]
-        telling = [key for key in value if any(other.get(key) != value[key] for other in others)]
-        words = [
-            f"{key}={inner}" for key, inner in value.items() if key in telling and _is_short(inner) and key != "name"
-        ]
-        if isinstance(value.get("name"), str) and ("name" in telling or not words):
-            words.insert(0, value["name"])
-            if [other.get("name") for other in others].count(value["name"]) == 1:
-                words = words[:1]
-    text = " ".join(words) or _shown(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _is_short(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 20)
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _plain(value: Any) -> Any:
@@ -401,39 +295,3 @@ def _put(values: Any, path: Path, value: Any) -> None:
             values[step] = {}
         values = values[step]
     values[path[-1]] = value
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Domain):
-        return _described_domain(value)
-    if _is_rays_grid(value):
-        return {SEARCH: "grid_search", "values": _described(list(value["grid_search"]))}
-    if isinstance(value, Mapping):
-        return {str(key): _described(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_described(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-def _described_domain(domain: Domain) -> Any:
-    """The mapping that stands for one of Ray's domains in a file."""
-    if isinstance(domain, Categorical):
-        return {SEARCH: "choice", "categories": _described(list(domain.categories))}
-    if isinstance(domain, Function):
-        return f"sample_from({getattr(domain.func, '__qualname__', domain.func)})"
-    sampler = domain.get_sampler()
-    quantum = {}
-    if isinstance(sampler, Quantized):
-        quantum, sampler = {"q": sampler.q}, sampler.get_sampler()
-    whole = isinstance(domain, Integer)
-    prefix = "q" if quantum else ""
-    if isinstance(sampler, Normal):
-        return {SEARCH: f"{prefix}randn", "mean": sampler.mean, "sd": sampler.sd, **quantum}
-    bounds = {"lower": domain.lower, "upper": domain.upper}
-    log = isinstance(sampler, LogUniform)
-    if not log and sampler is not None and not isinstance(sampler, Uniform):
-        raise ConfigError(f"a search space cannot hold {domain!r}; use one of {', '.join(DOMAINS)}")
-    name = f"{prefix}{'log' if log else ''}{'randint' if whole else 'uniform'}"
-    return {SEARCH: name, **bounds, **quantum}

@@ -8,7 +8,8 @@ from ray import tune
 
 from ray_classy.config import load_config
 from ray_classy.errors import ConfigError
-from ray_classy.tune.space import DOMAINS, Space
+from ray_classy.tune.domains import DOMAINS
+from ray_classy.tune.space import Space
 
 LR = {"search": "loguniform", "lower": 1e-4, "upper": 1.0}
 
