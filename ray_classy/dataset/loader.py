@@ -115,6 +115,11 @@ class PhaseIterator:
     def __len__(self) -> int:
         return self.plan.num_steps
 
+    @property
+    def consumed(self) -> int:
+        """Rows of a train phase that all ranks together have consumed, up to the batch returned last."""
+        return self.plan.consumed(self._step)
+
     def __iter__(self) -> PhaseIterator:
         return self
 

@@ -106,6 +106,10 @@ class PhasePlan:
             return begin + rows, begin + rows
         return begin + -(-rows * rank // ranks), begin + -(-rows * (rank + 1) // ranks)
 
+    def consumed(self, steps: int) -> int:
+        """Rows of a train phase that all ranks together have consumed after `steps` steps of this plan."""
+        return self.start + min(steps * self.global_batch_size, self.rows_left)
+
     def share(self, step: int) -> Share:
         """What step `step` (from 0) means to this rank."""
         if not self.train:

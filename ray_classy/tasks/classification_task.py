@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.distributed import barrier, get_world_size
@@ -22,7 +23,7 @@ from ray_classy.models import ClassyModel
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.registry import Keys
-from ray_classy.tasks import arguments, task_config, task_state
+from ray_classy.tasks import arguments, phase_state, task_config, task_state
 from ray_classy.tasks.classy_task import ClassyTask, register_task
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.precision import Precision, autocast
@@ -103,6 +104,8 @@ class ClassificationTask(ClassyTask):
         self.dataloader_mp_context: str | None = "spawn"
         self.update_step = UpdateStep()
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
+        self._in_phase: dict[str, Any] | None = None  # the state of a phase that was begun elsewhere
+        self._consumed = self._begun = 0  # rows and steps of the current phase before this process took it up
         self._config: Mapping[str, Any] | None = None
         self._built: list[Any] | None = None
 
@@ -256,6 +259,13 @@ class ClassificationTask(ClassyTask):
         self.distributed_options = DistributedOptions(*statistics, *gradients)
         return self
 
+    def set_checkpoint_every(
+        self, rounds: int | None = None, steps: int | None = None, minutes: float | None = 10.0
+    ) -> ClassificationTask:
+        """Sets how often the run writes checkpoints: the arguments of `CheckpointEvery`."""
+        self.checkpoint_every = CheckpointEvery(rounds, steps, minutes)
+        return self
+
     def set_use_gpu(self, use_gpu: bool | None) -> ClassificationTask:
         """Sets whether to train on a GPU; None takes one if the process has one."""
         self.use_gpu = use_gpu
@@ -296,7 +306,7 @@ class ClassificationTask(ClassyTask):
     @property
     def num_batches_per_phase(self) -> int:
         """Steps of this rank in the current phase."""
-        return len(self.data_iterator)
+        return self._begun + len(self.data_iterator)
 
     @property
     def where(self) -> float:
@@ -315,11 +325,16 @@ class ClassificationTask(ClassyTask):
             return where_of(index + 1, total)  # (more ranks than test rows: this one has none to evaluate)
         if self.num_batches_per_phase == 0:
             raise TaskError("the train phase has no batches")
-        return where_of(index, total, self._steps_in_phase, self.num_batches_per_phase)
+        return where_of(index, total, self.steps_in_phase, self.num_batches_per_phase)
 
     @property
-    def _steps_in_phase(self) -> int:
-        """Steps made in the current phase; those that train are told by `num_updates`, which any train step adds to."""
+    def steps_in_phase(self) -> int:
+        """Steps made in the current phase, those before it was interrupted among them."""
+        return self._begun + self._steps_made
+
+    @property
+    def _steps_made(self) -> int:
+        """Steps that this process made; those that train are told by `num_updates`, which any train step adds to."""
         if not self.train:
             return self._eval_steps
         return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
@@ -409,8 +424,15 @@ class ClassificationTask(ClassyTask):
         self.train = self.phases[self.phase_idx]["train"]
         self.train_phase_idx += self.train
         self._updates_before_phase, self._eval_steps = self.num_updates, 0
+        begun, self._in_phase = self._in_phase, None
+        self._consumed = begun["rows"] if begun is not None else 0
         self.build_dataloaders_for_current_phase()
         self.create_data_iterators()
+        group = self.get_global_batchsize() * self.optimizer_period
+        self._begun = 0 if begun is None else round(begun["rows"] / group) * self.optimizer_period
+        if begun is not None:
+            phase_state.take_up(self, begun)
+            task_state.set_meter_states(self, begun["meters"])
         self._set_model_train_mode()
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
@@ -424,6 +446,8 @@ class ClassificationTask(ClassyTask):
             dataset: asked for its `iterator`.
             kwargs: passed on to it.
         """
+        if self._consumed:
+            kwargs = {"start": self._consumed, **kwargs}
         return dataset.iterator(
             phase_type=self.phase_type,
             current_phase_id=self.train_phase_idx if self.train else 0,
@@ -475,8 +499,8 @@ class ClassificationTask(ClassyTask):
         target = sample["target"]
         if self.mixup_transform is not None:
             sample = self.mixup_transform(sample)
-        steps = self.num_batches_per_phase
-        with torch.enable_grad(), self.update_step.gradient_sync(self.model, self._steps_in_phase, steps):
+        steps = len(self.data_iterator)
+        with torch.enable_grad(), self.update_step.gradient_sync(self.model, self._steps_made, steps):
             with autocast(self.precision, self.device):
                 output = self.compute_model(sample)
                 loss = self.compute_loss(output, sample)
@@ -488,7 +512,7 @@ class ClassificationTask(ClassyTask):
 
     def run_optimizer(self, loss: torch.Tensor) -> None:
         """Backward pass of a train step, and the optimizer's step where a group of accumulated steps ends."""
-        step, steps = self._steps_in_phase, self.num_batches_per_phase
+        step, steps = self._steps_made, len(self.data_iterator)
         reduction = getattr(self.base_loss, "reduction", "mean")
         factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
         self.update_step.run(loss, self.optimizer, self.where, step, steps, factor)
@@ -518,7 +542,7 @@ class ClassificationTask(ClassyTask):
             FloatingPointError: a loss is infinite or not a number; the message names the step.
         """
         number = self.train_phase_idx if self.train else self.eval_phase_idx
-        losses = self.losses if loss is None else LossLog([0.0] * self._steps_in_phase + [torch.as_tensor(loss).item()])
+        losses = self.losses if loss is None else LossLog([0.0] * self.steps_in_phase + [torch.as_tensor(loss).item()])
         losses.check_finite(f"{self.phase_type} phase {number}")
 
     # -- what the trainer calls ---------------------------------------------------------------------------------------
@@ -561,10 +585,24 @@ class ClassificationTask(ClassyTask):
     def log_phase_end(self, tag: str) -> None:
         """Notes the current phase's speed in `perf_log`, over all ranks."""
         seconds = max(time.perf_counter() - self._phase_began, 1e-9)
-        speed = self._steps_in_phase * self.get_global_batchsize() / seconds
+        speed = self._steps_made * self.get_global_batchsize() / seconds
         self.perf_log.append({"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": speed})
 
     # -- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether a checkpoint can be written now: the rows are dealt by a plan, and no gradients are pending."""
+        return self.train and phase_state.can_pause(self, self._steps_made)
+
+    def get_phase_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides of a train phase that is not over: the state's entry `in_phase`.
+
+        Every rank must call it. The replicas are wrapped anew, as they are where the run goes on from the checkpoint.
+        """
+        state = phase_state.phase_state(self)
+        self.init_distributed_data_parallel_model()
+        return state
 
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """Everything a checkpoint keeps of the task.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
@@ -43,6 +44,7 @@ class ClassyTask(ABC):
     losses: Any = ()
     meters: Sequence[Any] = ()
     perf_log: Sequence[Mapping[str, Any]] = ()
+    checkpoint_every: CheckpointEvery = CheckpointEvery()
 
     def __init__(self) -> None:
         self.hooks = []
@@ -115,6 +117,20 @@ class ClassyTask(ABC):
     def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> Any:
         """Sets the content of a checkpoint to start from."""
         raise TaskError(f"{type(self).__name__} cannot go on from a checkpoint: it has no _set_checkpoint_dict")
+
+    @property
+    def steps_in_phase(self) -> int:
+        """Steps of the current phase that are over, also those that another process made before an interruption."""
+        return 0
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether a checkpoint can be written now, inside a train phase."""
+        return False
+
+    def get_phase_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides of a train phase that is not over; asked for where `can_pause` says so."""
+        raise NotImplementedError
 
     def step(self) -> None:
         """Trains or evaluates one batch, then calls the hooks."""

@@ -30,12 +30,19 @@ class LastBatchInfo(NamedTuple):
 
 
 class LossLog(Sequence[float]):
-    """The losses of a phase's steps: a sequence whose floats are fetched from the device when they are read."""
+    """The losses of a phase's steps: a sequence whose floats are fetched from the device when they are read.
 
-    def __init__(self, values: Sequence[float] = (), rows: Sequence[float] = ()) -> None:
+    Args:
+        values: the losses of steps that were made already.
+        rows: how many rows each is the mean of; 1 each if none are given.
+        shared: so many of them, from the first, are of all ranks already.
+    """
+
+    def __init__(self, values: Sequence[float] = (), rows: Sequence[float] = (), shared: int = 0) -> None:
         self._values: list[float] = [float(value) for value in values]
         self._rows: list[float] = list(rows) or [1.0] * len(self._values)
         self._pending: list[torch.Tensor] = []
+        self._shared = shared
 
     def append(self, loss: torch.Tensor | float, rows: float = 1.0) -> None:
         """Adds a step's loss, the mean over `rows` rows; a tensor stays on its device until the log is read."""
@@ -70,6 +77,11 @@ class LossLog(Sequence[float]):
     def __repr__(self) -> str:
         return f"LossLog({list(self)})"
 
+    @property
+    def rows(self) -> list[float]:
+        """How many rows each step's loss is the mean of."""
+        return list(self._rows)
+
     def row_mean(self, last: int | None = None) -> float:
         """The mean over all rows, or over those of the `last` steps; NaN if there are none.
 
@@ -102,16 +114,24 @@ class LossLog(Sequence[float]):
         self._fetch()
         if not is_distributed_training_run():
             return
-        steps = int(all_reduce_max(torch.tensor(len(self), dtype=torch.int64)))
+        before = self._shared
+        steps = int(all_reduce_max(torch.tensor(len(self) - before, dtype=torch.int64)))
         table = torch.zeros(2, steps, dtype=torch.float64)
-        for step, (value, rows) in enumerate(zip(self._values, self._rows, strict=True)):
+        for step, (value, rows) in enumerate(zip(self._values[before:], self._rows[before:], strict=True)):
             table[0, step] = value * rows if rows else 0.0
             table[1, step] = rows
         all_reduce_sum(table)
-        self._rows = table[1].tolist()
-        self._values = [
-            total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), self._rows, strict=True)
-        ]
+        counts = table[1].tolist()
+        means = [total / rows if rows else 0.0 for total, rows in zip(table[0].tolist(), counts, strict=True)]
+        self._values[before:], self._rows[before:] = means, counts
+        self._shared = len(self._values)
+
+    def synchronized(self) -> LossLog:
+        """A synchronised copy; every rank must call it."""
+        self._fetch()
+        copied = LossLog(self._values, self._rows, self._shared)
+        copied.synchronize()
+        return copied
 
 
 class LossCurve:

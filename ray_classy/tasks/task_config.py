@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices
@@ -75,6 +76,7 @@ def classification_keys() -> Keys:
         "dataloader_mp_context": Key(Literal["spawn", "fork", "forkserver"] | None, "spawn"),
         "distributed": Key(modes, {}),
         "checkpoint": Key(str | None, None),
+        "checkpoint_every": Key(signature_keys(CheckpointEvery), {}),
         "checkpoint_load_strict": Key(bool, True),
     }
 
@@ -178,6 +180,8 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
         task.set_checkpoint_load_strict(config.get("checkpoint_load_strict", True))
         if config.get("checkpoint") is not None:
             task.set_checkpoint(config["checkpoint"])
+    with located(config, "checkpoint_every"):
+        task.set_checkpoint_every(**(config.get("checkpoint_every") or {}))
     with located(config, "amp_args"):
         task.set_amp_args(config.get("amp_args"))
     with located(config, "distributed"):

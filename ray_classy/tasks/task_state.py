@@ -148,15 +148,17 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
         return
     task.phases = task.phases or task._build_phases()
     task.train = state["train"]
-    task.train_phase_idx = state["train_phase_idx"]
-    task.phase_idx = position(task.phases, task.train_phase_idx, state["train"])
+    task._in_phase = state.get("in_phase")
+    inside = task._in_phase is not None  # the phase is begun again, at the rows that are left of it
+    task.train_phase_idx = state["train_phase_idx"] - inside
+    task.phase_idx = position(task.phases, task.train_phase_idx, state["train"] and not inside)
     task.num_updates = state["num_updates"]
     task.num_train_steps = state.get("num_train_steps", 0)
     task.losses = LossLog(state["losses"])
     task.data_iterator = None
     if task.base_loss is not None:
         set_loss_state(task.base_loss, state["loss"])
-    _set_meter_states(task, state["meters"])
+    set_meter_states(task, state["meters"])
     _set_hook_states(task, state["hooks"])
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
@@ -174,7 +176,7 @@ def _has_state(dataset: Any) -> bool:
     return hasattr(dataset, "get_classy_state") and hasattr(dataset, "set_classy_state")
 
 
-def _set_meter_states(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
+def set_meter_states(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
     """By name: a meter that the checkpoint lacks starts at zero, as it does in every phase."""
     by_name = {state.get("name"): state for state in states}
     for meter in task.meters:
@@ -210,4 +212,4 @@ def take_evaluation(task: ClassificationTask, state: dict[str, Any]) -> None:
     """Gives a test-only task what `evaluation_state` told of another."""
     task.phases, task.train = phases_of(task), False
     task.phase_idx, task.losses = state["phase_idx"], state["losses"]
-    _set_meter_states(task, state["meters"])
+    set_meter_states(task, state["meters"])

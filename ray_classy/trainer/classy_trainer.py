@@ -59,7 +59,7 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         phase += 1
         seed_all(derive_seed(task.seed, phase, get_rank()))
         task.on_phase_start()
-        step = 0
+        step = task.steps_in_phase
         while True:
             seed_all(derive_seed(task.seed, phase, step, get_rank()))
             try:
@@ -67,6 +67,8 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
             except StopIteration:
                 break
             step += 1
+            if task.train:
+                session.step_ended(task)
         task.on_phase_end()
         report = session.phase_ended(task)
         if report is not None:

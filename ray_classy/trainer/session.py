@@ -17,6 +17,7 @@ from ray_classy.distributed import broadcast_object, gather_objects, get_world_s
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
+from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.run_folder import RunFolder
 
@@ -28,6 +29,9 @@ class Session:
 
     def start(self, task: Any) -> None:
         """Called before the task is prepared: gives it the state to go on from."""
+
+    def step_ended(self, task: Any) -> None:
+        """Called after each train step."""
 
     def phase_ended(self, task: Any) -> dict[str, Any] | None:
         """Called after each phase; returns the report of the round, if the phase ends one."""
@@ -46,6 +50,11 @@ class FolderSession(Session):
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
+        self._agreement = Agreement(self._asked)
+        self._minutes: float | None = None
+        self._written = time.monotonic()
+        self._due = False  # a checkpoint inside the phase, at the next step at which one can be written
+        self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
@@ -56,6 +65,8 @@ class FolderSession(Session):
             task._set_checkpoint_dict(content)
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
+            if state.get("in_phase") is not None:
+                epoch, tested, self._inside = epoch - 1, True, names[-1]
             _log.info("going on from %s", self.run.storage.join(names[-1]))
         self.began = (epoch, names[-1] if names else None)
         if is_primary():
@@ -63,6 +74,35 @@ class FolderSession(Session):
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
         self._phase_began = time.time()
+        self._minutes = task.checkpoint_every.minutes
+
+    def step_ended(self, task: Any) -> None:
+        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written."""
+        steps = task.checkpoint_every.steps
+        if self._agreement.after_step() or (steps is not None and task.num_train_steps % steps == 0):
+            self._due = True
+        if not self._due or not task.can_pause:
+            return
+        self._due = False
+        last = self._inside
+        name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
+        in_phase, generators = task.get_phase_state(), gather_objects(get_rng_state())
+        if is_primary():
+            content = checkpoint_content(task, generators)
+            content["classy_state_dict"]["in_phase"] = in_phase
+            self.run.write_checkpoint(name, content)
+        self._replaced(last, name)
+        self._inside = name
+
+    def _asked(self) -> int:
+        """Whether so much time has passed since the last checkpoint that another is due."""
+        return int(self._minutes is not None and time.monotonic() - self._written >= self._minutes * 60)
+
+    def _replaced(self, old: str | None, new: str) -> None:
+        """A checkpoint is there, and the one before it, if it was written inside a phase, is not needed any more."""
+        self._written, self._inside = time.monotonic(), None
+        if old is not None and old != new and is_primary():
+            self.run.remove_checkpoint(old)
 
     def phase_ended(self, task: Any) -> dict[str, Any] | None:
         """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports."""
@@ -111,7 +151,11 @@ class FolderSession(Session):
         """Writes the checkpoint of the round that ends, if one is due, and returns its name."""
         hooks = [hook for hook in task.hooks if isinstance(hook, CheckpointHook)]
         last = task.done_training()
-        if task.test_only or not (last or not hooks or any(hook.due for hook in hooks)):
+        rounds = task.checkpoint_every.rounds
+        due = any(hook.due for hook in hooks) or (
+            not hooks if rounds is None else (task.train_phase_idx + 1) % rounds == 0
+        )
+        if task.test_only or not (last or due):
             return None
         generators = gather_objects(get_rng_state())
         name = f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
@@ -123,6 +167,8 @@ class FolderSession(Session):
                     save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
         for hook in hooks:
             hook.due = False
+        self._due = False
+        self._replaced(self._inside, name)
         return name
 
 

@@ -33,7 +33,7 @@ class Exploding(ClassificationTask):
 
     def compute_loss(self, model_output, sample):
         loss = super().compute_loss(model_output, sample)
-        here = (self.phase_idx, self._eval_steps if not self.train else self._steps_in_phase)
+        here = (self.phase_idx, self._eval_steps if not self.train else self.steps_in_phase)
         return loss * math.nan if here == self.where_it_explodes else loss
 
 

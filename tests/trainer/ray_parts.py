@@ -122,7 +122,7 @@ class At(ClassyHook):
     def on_step(self, task):
         from ray_classy.distributed import get_rank
 
-        if (task.phase_idx, task._steps_in_phase, get_rank()) != (self.phase, self.step, self.rank):
+        if (task.phase_idx, task.steps_in_phase, get_rank()) != (self.phase, self.step, self.rank):
             return
         if os.path.exists(self.marker):
             return

@@ -1,0 +1,82 @@
+"""What is needed to go on within a train phase, on as many ranks as there are then."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from ray_classy.dataset.loader import PhaseIterator
+from ray_classy.distributed import gather_objects, is_primary
+from ray_classy.errors import CheckpointError
+from ray_classy.tasks.progress import LossLog
+
+if TYPE_CHECKING:
+    from ray_classy.dataset.plan import PhasePlan
+    from ray_classy.tasks.classification_task import ClassificationTask
+
+
+def can_pause(task: ClassificationTask, steps: int) -> bool:
+    """Whether the task could go on from here elsewhere.
+
+    Args:
+        task: in a train phase.
+        steps: made of the phase since this process took it up.
+    """
+    iterator = task.data_iterator
+    return isinstance(iterator, PhaseIterator) and steps % task.optimizer_period == 0 and 0 < steps < len(iterator)
+
+
+def phase_state(task: ClassificationTask) -> dict[str, Any]:
+    """The state of the current train phase, of all ranks together; every rank must call it.
+
+    Returns:
+        rows: consumed so far, by all ranks.
+        order: of what order of rows these are the first; see `_order`.
+        losses, loss_rows: each step's loss, and of how many rows it is the mean.
+        meters: the states of the meters.
+        bad_rows: rows left out so far.
+    """
+    iterator: PhaseIterator = task.data_iterator
+    meters = [copy.deepcopy(meter) for meter in task.meters]
+    for meter in meters:
+        meter.sync_state()
+    losses = task.losses.synchronized()
+    return {
+        "rows": iterator.consumed,
+        "order": _order(iterator.plan),
+        "losses": list(losses),
+        "loss_rows": losses.rows,
+        "meters": [meter.get_classy_state() for meter in meters],
+        "bad_rows": sum(gather_objects(iterator.bad_rows)),
+    }
+
+
+def _order(plan: PhasePlan) -> dict[str, Any]:
+    """What the order of a phase's rows depends on."""
+    return {
+        "num_rows": plan.num_rows,
+        "shuffle": plan.shuffle,
+        "seed": plan.seed,
+        "epoch": plan.epoch,
+        "part": list(plan.part),
+    }
+
+
+def take_up(task: ClassificationTask, state: dict[str, Any]) -> None:
+    """Gives a phase that has just begun, at the first row that is not consumed, what was counted before.
+
+    Raises:
+        CheckpointError: the rows come in another order now, so that the first ones are not those that were consumed.
+    """
+    iterator = task.data_iterator
+    now = _order(iterator.plan) if isinstance(iterator, PhaseIterator) else {}
+    before = state["order"]
+    changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if now.get(name) != before[name]]
+    if changed:
+        raise CheckpointError(
+            f"the checkpoint was written after {state['rows']} rows of a train phase, whose order is another one now: {', '.join(changed)}. Go on with the data and settings of that run, or from a checkpoint that was "
+            f"written at the end of a phase"
+        )
+    task.losses = LossLog(state["losses"], state["loss_rows"], len(state["losses"]))
+    if is_primary():
+        iterator.bad_rows = state["bad_rows"]
