@@ -88,7 +88,8 @@ def _decode(data: bytes, mode: str, source: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             image.load()
-            return _converted(ImageOps.exif_transpose(image), mode)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _converted(image, mode)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     except Image.UnidentifiedImageError as error:

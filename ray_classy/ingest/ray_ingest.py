@@ -122,7 +122,11 @@ def _parquet(rows: ParquetRows) -> Any:
 
 
 def attach(dataset: ClassyDataset, shard: Shard) -> None:
-    """Makes a task's dataset read its raw rows from a shard; `num_workers` becomes the number of decoding threads."""
+    """Makes a task's dataset read its raw rows from a shard.
+
+    `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
+    """
     base: RowDataset = dataset.dataset  # type: ignore[assignment]
     base.rows = shard.rows()
-    base.threads, dataset.num_workers = dataset.num_workers, 0
+    cpus = int(os.environ.get("OMP_NUM_THREADS") or 1)  # Ray sets it to what the worker has
+    base.threads, dataset.num_workers = dataset.num_workers or cpus, 0
