@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from ray_classy.dataset.rows import ItemRows, RowDataset
 from ray_classy.dataset.transforms import build_transforms
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+FLIP, NORMALIZE = {"name": "RandomHorizontalFlip"}, {"name": "Normalize", "mean": MEAN, "std": STD}
 CPUS = len(os.sched_getaffinity(0))
 
 
@@ -130,27 +131,24 @@ def best_pictures(paths: list[str], batch: int) -> Any:
     return DataLoader(Files(paths, open_tensor, transform), batch, shuffle=True, num_workers=CPUS)
 
 
-def our_pictures(folder: str, batch: int) -> ClassyDataset:
-    """The dataset `image_path`, as a config makes it."""
+def our_pictures(folder: str, batch: int, tensors: bool = False) -> ClassyDataset:
+    """The dataset `image_path`, as a config makes it; with `ToImage` first, tensors are cropped, not PIL images."""
+    crop = {"name": "RandomResizedCrop", "size": 224}
+    to_float = [{"name": "ToDtype", "dtype": "float32", "scale": True}] if tensors else [{"name": "ToTensor"}]
+    first = [{"name": "ToImage"}, crop] if tensors else [crop]
     return build_dataset(
         {
             "name": "image_path",
             "image_folder": folder,
             "batchsize_per_replica": batch,
             "use_shuffle": True,
-            "transforms": [{"name": "apply_transform_to_key", "key": "input", "transforms": _config(224)}],
+            "transforms": _on_input([*first, FLIP, *to_float, NORMALIZE]),
         }
     )
 
 
-def _config(crop: int | None) -> list[dict[str, Any]]:
-    cropped = [{"name": "RandomResizedCrop", "size": crop}] if crop else []
-    return [
-        *cropped,
-        {"name": "RandomHorizontalFlip"},
-        {"name": "ToTensor"},
-        {"name": "Normalize", "mean": MEAN, "std": STD},
-    ]
+def _on_input(transforms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"name": "apply_transform_to_key", "key": "input", "transforms": transforms}]
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +157,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def our_memory(images: np.ndarray, labels: np.ndarray, batch: int) -> ClassyDataset:
     """Arrays of bytes (rows, height, width, channels) in memory."""
-    transforms = build_transforms([{"name": "apply_transform_to_key", "transforms": _config(None)}])
+    transforms = build_transforms(_on_input([FLIP, {"name": "ToTensor"}, NORMALIZE]))
     return ClassyDataset(RowDataset(ItemRows(image=images, label=labels), _row), batch, True, transforms)
 
 
@@ -171,34 +169,46 @@ class Phases:
 
     def __iter__(self) -> Iterator[Any]:
         self.phase += 1
-        return iter(
-            self.dataset.iterator(phase_type="train", current_phase_id=self.phase, num_workers=self.workers)
-        )
+        return iter(self.dataset.iterator(phase_type="train", current_phase_id=self.phase, num_workers=self.workers))
 
 
-def timed(batches: Iterable[Any]) -> tuple[float, float]:
-    """Rows per second of one pass, and seconds to the first batch."""
+class Pass(NamedTuple):
+    """One pass over a loader: rows per second, seconds to the first batch, and seconds of CPU per row."""
+
+    rate: float
+    first: float
+    cpu: float
+
+
+def timed(batches: Iterable[Any]) -> Pass:
+    """Measures one pass; the CPU time of loading processes counts once they have ended."""
     rows, first = 0, 0.0
-    began = time.perf_counter()
+    cpu, began = sum(os.times()[:4]), time.perf_counter()
     for batch in batches:
         rows += len(batch["target"] if isinstance(batch, dict) else batch[1])
         first = first or time.perf_counter() - began
-    return rows / (time.perf_counter() - began), first
+    rate = rows / (time.perf_counter() - began)
+    return Pass(rate, first, (sum(os.times()[:4]) - cpu) / rows)
 
 
 def compare(title: str, loaders: dict[str, Any], rounds: int) -> None:
-    """Prints every loader's rate, ours over its, and the time to the first batch. Ours is the first."""
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+    """Prints every loader's rate, and the rates of ours over it: of those whose names begin with "ours"."""
+    measured: dict[str, list[Pass]] = {name: [] for name in loaders}
     for _ in range(rounds):
         for name, loader in loaders.items():
             measured[name].append(timed(loader))
-    print(f"{title}\n{'':44}{'rows/s':>10}{'ours / its':>12}{'first batch':>13}{'first pass':>13}")
-    ours = [rate for rate, _ in measured[next(iter(loaders))]]
+    ours = [name for name in loaders if name.startswith("ours")]
+    head = "".join(f"{f'[{number + 1}] / it':>10}" for number in range(len(ours)))
+    print(f"{title}\n{'':48}{'rows/s':>9}{head}{'CPU us/row':>12}{'first batch':>13}{'first pass':>12}")
     for name, passes in measured.items():
-        rate = statistics.median(one for one, _ in passes)
-        ratio = statistics.median(our / one for our, (one, _) in zip(ours, passes, strict=True))
-        first = statistics.median(seconds for _, seconds in passes)
-        print(f"{name:44}{rate:10,.0f}{ratio:12.2f}{first:11.3f} s{passes[0][0]:13,.0f}")
+        label = f"[{ours.index(name) + 1}] {name}" if name in ours else name
+        rate, first, cpu = (statistics.median(numbers) for numbers in zip(*passes, strict=True))
+        ratios = [
+            statistics.median(our.rate / its.rate for our, its in zip(measured[one], passes, strict=True))
+            for one in ours
+        ]
+        shown = "".join(f"{ratio:10.2f}" for ratio in ratios)
+        print(f"{label:48}{rate:9,.0f}{shown}{cpu * 1e6:12,.0f}{first:11.3f} s{passes[0].rate:12,.0f}")
 
 
 def main() -> None:
@@ -215,10 +225,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(folder, rows)
         loaders = {
-            "ours": Phases(our_pictures(folder, arguments.batch)),
+            "ours, PIL transforms": Phases(our_pictures(folder, arguments.batch)),
+            "ours, ToImage first": Phases(our_pictures(folder, arguments.batch, tensors=True)),
+            f"ours, PIL transforms, {CPUS} processes": Phases(our_pictures(folder, arguments.batch), CPUS),
             f"DataLoader, PIL, {CPUS} processes": usual_pictures(paths, arguments.batch),
-            f"DataLoader, tensors, {CPUS} processes": best_pictures(paths, arguments.batch),
-            f"ours, {CPUS} processes": Phases(our_pictures(folder, arguments.batch), CPUS),
+            f"DataLoader, decode_jpeg, tensors, {CPUS} processes": best_pictures(paths, arguments.batch),
         }
         compare(f"{rows} JPEGs of about 400 x 300 to crops of 224, {CPUS} CPUs", loaders, rounds)
     random = np.random.default_rng(0)

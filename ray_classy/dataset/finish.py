@@ -1,4 +1,4 @@
-"""From a batch as the host made it to one that the model can take: on its device, the tail of the transforms applied."""
+"""A batch as the host made it becomes one for the model: on its device, with the tail of the transforms applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small datasets are held in memory: their rows decoded and, where their transforms draw nothing on the host, ready for batches."""
+"""Small datasets are held in memory: their rows decoded and, where nothing is drawn on the host, ready for batches."""
 
 from __future__ import annotations
 
@@ -59,9 +59,13 @@ class Columns:
                 return False
             self._tensors = {name: value.new_empty((self._length, *value.shape)) for name, value in values.items()}
             self.waits = row.waits
-        if row.waits is not self.waits or values.keys() != self._tensors.keys() or any(
-            value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
-            for name, value in values.items()
+        if (
+            row.waits is not self.waits
+            or values.keys() != self._tensors.keys()
+            or any(
+                value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
+                for name, value in values.items()
+            )
         ):
             return False
         for name, value in values.items():

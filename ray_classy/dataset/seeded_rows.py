@@ -1,4 +1,4 @@
-"""The rows of a phase as samples, each with the draws of its (seed, epoch, row), in this thread, in others, or elsewhere."""
+"""The rows of a phase as samples, each drawn for by its (seed, epoch, row), whichever thread or process makes it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SeededRows(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Any, plan: PhasePlan) -> None:
         self.dataset = dataset
-        self.base = getattr(dataset, "dataset", None)
+        self.base: Any = getattr(dataset, "dataset", None)
         self.seed, self.epoch, self.train = plan.seed, plan.epoch, plan.train
         self.split: Split | None = split(dataset.transform) if is_plain(dataset) else None
         self.max_bad_rows = getattr(self.base, "max_bad_rows", 0)
@@ -176,7 +176,9 @@ class SeededRows(torch.utils.data.Dataset):
         if not good:
             return Batch(None, 0, bad)
         if all(row.waits for row in good):
-            return Batch(default_collate([row.sample for row in good]), weighty, bad, np.array([r.number for r in good]))
+            return Batch(
+                default_collate([row.sample for row in good]), weighty, bad, np.array([r.number for r in good])
+            )
         return Batch(default_collate([self._finished(row) for row in good]), weighty, bad)
 
     def _finished(self, row: Row) -> Any:

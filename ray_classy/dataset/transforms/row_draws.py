@@ -48,10 +48,8 @@ DRAWING = (
 """Classes of torchvision whose draws are calls of the functions in `_DRAW`."""
 
 _CONTAINERS = ("Compose", "RandomApply", "RandomChoice", "RandomOrder")
-_DRAW = frozenset(
-    [torch.rand, torch.randint, torch.randn, torch.randperm, torch.multinomial]
-    + [torch.Tensor.uniform_, torch.Tensor.normal_]
-)
+_DRAW = {torch.rand, torch.randint, torch.randn, torch.randperm, torch.multinomial}
+_DRAW |= {torch.Tensor.uniform_, torch.Tensor.normal_}
 
 
 def threads_can_run(transform: Any) -> bool:

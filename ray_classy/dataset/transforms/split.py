@@ -66,7 +66,7 @@ def split(transform: Any) -> Split:
         before = [*before, GenericImageTransform(Compose(rest) if rest else None)]
     elif rest:
         before = [*before, ApplyTransformToKey(Compose(rest), last.key)]
-    key = last.key if type(last) is ApplyTransformToKey else "input"
+    key = getattr(last, "key", "input")
     return Split(Compose(before) if before else None, key, Tail(steps))
 
 
