@@ -128,5 +128,17 @@ def attach(dataset: ClassyDataset, shard: Shard) -> None:
     """
     base: RowDataset = dataset.dataset  # type: ignore[assignment]
     base.rows = shard.rows()
-    cpus = int(os.environ.get("OMP_NUM_THREADS") or 1)  # Ray sets it to what the worker has
-    base.threads, dataset.num_workers = dataset.num_workers or cpus, 0
+    base.threads, dataset.num_workers = dataset.num_workers or cpus_of_worker(), 0
+
+
+def cpus_of_worker() -> int:
+    """CPUs that Ray gave this process; it has no others to read with."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)  # Ray sets it
+
+
+def read_with_own_cpus(task: Any) -> None:
+    """Lets the datasets of a task that trains in a process of Ray's read with the CPUs of that process alone."""
+    for dataset in getattr(task, "datasets", {}).values():
+        base = getattr(dataset, "dataset", None)
+        if isinstance(base, RowDataset) and base.threads is None:
+            base.threads = cpus_of_worker()

@@ -153,3 +153,16 @@ def test_a_dataset_that_cannot_describe_itself_runs_through_loading_processes(ra
     trainer = RayTrainer(scaling(), storage_path=f"file://{tmp_path}/runs")
     result = trainer.train(build_task({**config, "num_epochs": 1}))
     assert (result.metrics["test"]["accuracy"]["top_1"] * 37) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_datasets_of_a_process_of_rays_read_with_its_cpus(monkeypatch):
+    from ray_classy.dataset import build_dataset
+    from ray_classy.ingest.ray_ingest import read_with_own_cpus
+    from tests.helpers import make_task
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    task = make_task(test=None)
+    digits = {"name": "digits", "split": "test", "batchsize_per_replica": 8, "use_shuffle": False}
+    task.set_dataset(build_dataset(digits), "test")
+    read_with_own_cpus(task)
+    assert task.datasets["test"].dataset.threads == 3
