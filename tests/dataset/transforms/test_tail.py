@@ -57,7 +57,7 @@ def test_normalize_of_bytes_is_refused_as_by_torchvision():
 
 
 @pytest.mark.parametrize("name", ["RandomHorizontalFlip", "RandomVerticalFlip"])
-@pytest.mark.parametrize("images", [BYTES, FLOATS])
+@pytest.mark.parametrize("images", [BYTES, FLOATS, FLOATS.bfloat16(), FLOATS.repeat(1, 1, 10, 10)])
 def test_flips(name, images):
     made, sure = step(name, p=0.3), build_transform({"name": name, "p": 1.0})
     drawn = row_uniforms(0, 0, ROWS, 0, 1)
