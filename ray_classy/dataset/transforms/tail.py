@@ -98,7 +98,7 @@ class _Normalize(Step):
 
 
 _CACHED_BYTES = 1 << 17
-"""What a CPU flips at once; on it, `torch.where` takes several times as long for bytes as copies of the flipped rows."""
+"""What a CPU flips at once. `torch.where` on bytes takes it several times as long as copies of the flipped rows."""
 
 
 class _Flip(Step):
