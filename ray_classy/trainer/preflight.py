@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -275,10 +276,31 @@ def _try_checkpoint(task: ClassificationTask) -> None:
         state = task.checkpoint_dict["classy_state_dict"]
         if "base_model" not in state:
             raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
+        _check_class_names(task, task.checkpoint_dict)
         copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
         return
     if isinstance(task, FineTuningTask):
         content = task._read_pretrained()
+        if not task.reset_heads:
+            _check_class_names(task, content)
         task._set_pretrained_checkpoint_dict(content)
         strict = task.pretrained_checkpoint_load_strict
         take_pretrained(copy.deepcopy(task.base_model), content, task.reset_heads, strict)
+
+
+def _check_class_names(task: ClassificationTask, content: Mapping[str, Any]) -> None:
+    """The classes of the datasets must be those that the model of a checkpoint was trained for, in the same order."""
+    known = (content.get("ray_classy") or {}).get("classes") or {}
+    trained = known.get("train") or known.get("test")
+    for phase_type, dataset in task.datasets.items():
+        names = class_names(dataset)
+        if not trained or names is None or names == trained:
+            continue
+        lacking, strange = [n for n in trained if n not in set(names)], [n for n in names if n not in set(trained)]
+        raise DataError(
+            f"{_place(task, 'dataset', phase_type)}the classes of the {phase_type} dataset are not those that the "
+            f"checkpoint's model was trained for: {len(lacking)} are lacking {lacking[:5]}, {len(strange)} are new "
+            f"{strange[:5]}" + (", the order is another" if not lacking and not strange else "") + ". So that labels "
+            "mean the same, give the dataset the classes of the checkpoint in their order (`classes`; they are under "
+            f"['ray_classy']['classes'] in it, and begin {trained[:5]})"
+        )

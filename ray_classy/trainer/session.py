@@ -74,7 +74,8 @@ class FolderSession(Session):
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
         self._phase_began = time.time()
-        self._minutes = task.checkpoint_every.minutes
+        # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
+        self._minutes = None if task.deterministic else task.checkpoint_every.minutes
 
     def step_ended(self, task: Any) -> None:
         """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written."""
