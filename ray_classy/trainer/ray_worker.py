@@ -16,6 +16,7 @@ import ray.train.torch
 import torch
 
 from ray_classy.distributed import is_primary
+from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
 from ray_classy.tasks import ClassificationTask
 from ray_classy.tasks.task_state import evaluation_state
@@ -44,13 +45,16 @@ class RaySession(FolderSession):
         )
 
 
-def train_on_worker(job: dict[str, Any]) -> bytes | None:
-    """Trains a task on this worker, and returns what it saw last if it only evaluated.
+def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains a task on this worker.
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
             `session` (the class of the run's session), `shards` (the phase types whose rows Ray Data has), `cwd` and
             `path` (of the driver).
+
+    Returns:
+        `stopped`, a message, if the run was asked to stop; `evaluation`, the state of a task that only evaluated.
     """
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # so that a relative path means what it means to the driver
@@ -71,11 +75,13 @@ def train_on_worker(job: dict[str, Any]) -> bytes | None:
             stack.enter_context(logged_to(run))
         try:
             run_loop(task, job["session"](run))
+        except RunStopped as stopped:
+            return {"stopped": str(stopped)}  # an error would be tried again
         except Exception as error:
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise
     if not (isinstance(task, ClassificationTask) and task.test_only):
-        return None
+        return {}
     buffer = io.BytesIO()
     torch.save(evaluation_state(task), buffer)
-    return buffer.getvalue()
+    return {"evaluation": buffer.getvalue()}

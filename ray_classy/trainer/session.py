@@ -13,7 +13,8 @@ from typing import Any
 from ray_classy.checkpoint import save_checkpoint
 from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
-from ray_classy.distributed import broadcast_object, gather_objects, get_world_size, is_primary
+from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
+from ray_classy.errors import RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
@@ -22,6 +23,8 @@ from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
+
+_CHECKPOINT, _STOP = 1, 2  # what the primary rank may want
 
 
 class Session:
@@ -53,7 +56,7 @@ class FolderSession(Session):
         self._agreement = Agreement(self._asked)
         self._minutes: float | None = None
         self._written = time.monotonic()
-        self._due = False  # a checkpoint inside the phase, at the next step at which one can be written
+        self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
     def start(self, task: Any) -> None:
@@ -78,46 +81,70 @@ class FolderSession(Session):
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
 
     def step_ended(self, task: Any) -> None:
-        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written."""
+        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written.
+
+        Raises:
+            RunStopped: the run is asked to stop, and that checkpoint is written.
+        """
+        self._hear(self._agreement.after_step())
         steps = task.checkpoint_every.steps
-        if self._agreement.after_step() or (steps is not None and task.num_train_steps % steps == 0):
-            self._due = True
-        if not self._due or not task.can_pause:
+        self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
+        if not (self._due or self._stopping) or not task.can_pause:
             return
-        self._due = False
-        last = self._inside
-        name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
         in_phase, generators = task.get_phase_state(), gather_objects(get_rng_state())
+        name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
         if is_primary():
             content = checkpoint_content(task, generators)
             content["classy_state_dict"]["in_phase"] = in_phase
             self.run.write_checkpoint(name, content)
-        self._replaced(last, name)
-        self._inside = name
+        self._written_as(name, inside=True)
+        self._stop_if_asked(name)
 
     def _asked(self) -> int:
-        """Whether so much time has passed since the last checkpoint that another is due."""
-        return int(self._minutes is not None and time.monotonic() - self._written >= self._minutes * 60)
+        """What the primary rank wants all ranks to do."""
+        if self.run.stop_requested():
+            return _STOP
+        waited = time.monotonic() - self._written
+        return _CHECKPOINT if self._minutes is not None and waited >= self._minutes * 60 else 0
 
-    def _replaced(self, old: str | None, new: str) -> None:
-        """A checkpoint is there, and the one before it, if it was written inside a phase, is not needed any more."""
-        self._written, self._inside = time.monotonic(), None
-        if old is not None and old != new and is_primary():
-            self.run.remove_checkpoint(old)
+    def _hear(self, answer: int) -> None:
+        self._due = self._due or answer == _CHECKPOINT
+        self._stopping = self._stopping or answer == _STOP
+
+    def _written_as(self, name: str, inside: bool = False) -> None:
+        """A checkpoint is there; the one before it, if it was written inside a phase, is not needed any more."""
+        if self._inside not in (None, name) and is_primary():
+            self.run.remove_checkpoint(self._inside)
+        self._written, self._due, self._inside = time.monotonic(), False, name if inside else None
+
+    def _stop_if_asked(self, checkpoint: str) -> None:
+        if self._stopping:
+            barrier()  # the primary rank may still be writing
+            raise RunStopped(f"the run was stopped; its state is in {self.run.storage.join(checkpoint)}")
 
     def phase_ended(self, task: Any) -> dict[str, Any] | None:
-        """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports."""
+        """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports.
+
+        Raises:
+            RunStopped: the run is asked to stop, and its checkpoint is written.
+        """
         line = self._line(task)
         self._round.append(line)
         if is_primary():
             self.run.add_metrics(line)
+        if not task.test_only and not task.done_training():
+            self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
+            if self._due or self._stopping:  # the test phase may be long
+                self._stop_if_asked(self._write(task, []))
             return None
         name = self._checkpoint(task)
         progress = {"phase_idx": task.phase_idx, "epoch": task.train_phase_idx + 1, "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
         self.report(report, name)
+        if name is not None and not task.done_training():
+            self._stop_if_asked(name)
         return {**report, "checkpoint": name}
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
@@ -151,25 +178,26 @@ class FolderSession(Session):
     def _checkpoint(self, task: Any) -> str | None:
         """Writes the checkpoint of the round that ends, if one is due, and returns its name."""
         hooks = [hook for hook in task.hooks if isinstance(hook, CheckpointHook)]
-        last = task.done_training()
-        rounds = task.checkpoint_every.rounds
-        due = any(hook.due for hook in hooks) or (
-            not hooks if rounds is None else (task.train_phase_idx + 1) % rounds == 0
-        )
+        last, rounds = task.done_training(), task.checkpoint_every.rounds
+        due = not hooks if rounds is None else (task.train_phase_idx + 1) % rounds == 0
+        due = due or any(hook.due for hook in hooks) or self._due or self._stopping
         if task.test_only or not (last or due):
             return None
+        name = self._write(task, [hook for hook in hooks if hook.due or last])
+        for hook in hooks:
+            hook.due = False
+        return name
+
+    def _write(self, task: Any, hooks: list[CheckpointHook]) -> str:
+        """Writes the checkpoint of a phase that is over, publishes copies as the hooks say, and returns its name."""
         generators = gather_objects(get_rng_state())
         name = f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
         if is_primary():
             content = checkpoint_content(task, generators)
             self.run.write_checkpoint(name, content)
             for hook in hooks:
-                if hook.due or last:
-                    save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
-        for hook in hooks:
-            hook.due = False
-        self._due = False
-        self._replaced(self._inside, name)
+                save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
+        self._written_as(name)
         return name
 
 
