@@ -34,14 +34,22 @@ class RaySession(FolderSession):
         """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
         kept = None
         if checkpoint is not None and is_primary():
-            # The checkpoint lies in the run folder already, which is where Ray would put it.
+            # The checkpoint is written to the run folder, which is where Ray would put it.
             storage = ray.train.get_context().get_storage()
             kept = ray.train.Checkpoint(f"{storage.experiment_fs_path}/{checkpoint}", storage.storage_filesystem)
+        written = self._writer.last()
+
+        def when_written(kept: ray.train.Checkpoint, _: str) -> ray.train.Checkpoint:
+            written.result()
+            return kept
+
         ray.train.report(
             dotted(metrics),
             checkpoint=kept,
             checkpoint_dir_name=checkpoint,
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=when_written,
+            delete_local_checkpoint_after_upload=False,
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ray_classy.checkpoint import save_checkpoint
@@ -19,6 +20,7 @@ from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
+from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.run_folder import RunFolder
 
@@ -40,6 +42,9 @@ class Session:
         """Called after each phase; returns the report of the round, if the phase ends one."""
         return None
 
+    def close(self) -> None:
+        """Called when the loop is left, in whatever way."""
+
 
 class FolderSession(Session):
     """A run that keeps its metrics and checkpoints in a run folder.
@@ -54,6 +59,7 @@ class FolderSession(Session):
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
         self._agreement = Agreement(self._asked)
+        self._writer = CheckpointWriter()
         self._minutes: float | None = None
         self._written = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
@@ -91,13 +97,8 @@ class FolderSession(Session):
         self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
         if not (self._due or self._stopping) or not task.can_pause:
             return
-        in_phase, generators = task.get_phase_state(), gather_objects(get_rng_state())
         name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
-        if is_primary():
-            content = checkpoint_content(task, generators)
-            content["classy_state_dict"]["in_phase"] = in_phase
-            self.run.write_checkpoint(name, content)
-        self._written_as(name, inside=True)
+        self._write(name, task, task.get_phase_state())
         self._stop_if_asked(name)
 
     def _asked(self) -> int:
@@ -111,15 +112,41 @@ class FolderSession(Session):
         self._due = self._due or answer == _CHECKPOINT
         self._stopping = self._stopping or answer == _STOP
 
-    def _written_as(self, name: str, inside: bool = False) -> None:
-        """A checkpoint is there; the one before it, if it was written inside a phase, is not needed any more."""
-        if self._inside not in (None, name) and is_primary():
-            self.run.remove_checkpoint(self._inside)
-        self._written, self._due, self._inside = time.monotonic(), False, name if inside else None
+    def _write(
+        self, name: str, task: Any, in_phase: dict[str, Any] | None, hooks: Sequence[CheckpointHook] = ()
+    ) -> None:
+        """Begins to write a checkpoint; the one before it, if it was written inside a phase, is removed afterwards.
+
+        Args:
+            name: of the checkpoint.
+            task: its state is copied.
+            in_phase: the state of the phase, if it is not over.
+            hooks: publish a copy each.
+        """
+        generators = gather_objects(get_rng_state())
+        if is_primary():
+            content = host_copy(checkpoint_content(task, generators))
+            if in_phase is not None:
+                content["classy_state_dict"]["in_phase"] = in_phase
+            old = None if self._inside == name else self._inside
+            self._writer.begin(lambda: self._write_now(name, content, hooks, old))
+        self._written, self._due, self._inside = time.monotonic(), False, name if in_phase is not None else None
+
+    def _write_now(self, name: str, content: dict[str, Any], hooks: Sequence[CheckpointHook], old: str | None) -> None:
+        self.run.write_checkpoint(name, content)
+        for hook in hooks:
+            save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
+        if old is not None:
+            self.run.remove_checkpoint(old)
+
+    def close(self) -> None:
+        """Waits for the checkpoint that is being written."""
+        self._writer.close()
 
     def _stop_if_asked(self, checkpoint: str) -> None:
         if self._stopping:
-            barrier()  # the primary rank may still be writing
+            self._writer.wait()
+            barrier()  # the primary rank may still have been writing
             raise RunStopped(f"the run was stopped; its state is in {self.run.storage.join(checkpoint)}")
 
     def phase_ended(self, task: Any) -> dict[str, Any] | None:
@@ -136,23 +163,27 @@ class FolderSession(Session):
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
             if self._due or self._stopping:  # the test phase may be long
-                self._stop_if_asked(self._write(task, []))
+                name = _name_at_end(task)
+                self._write(name, task, None)
+                self._stop_if_asked(name)
             return None
-        name = self._checkpoint(task)
+        checkpoint = self._checkpoint(task)
+        if task.done_training():
+            self._writer.wait()
         progress = {"phase_idx": task.phase_idx, "epoch": task.train_phase_idx + 1, "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
-        self.report(report, name)
-        if name is not None and not task.done_training():
-            self._stop_if_asked(name)
-        return {**report, "checkpoint": name}
+        self.report(report, checkpoint)
+        if checkpoint is not None and not task.done_training():
+            self._stop_if_asked(checkpoint)
+        return {**report, "checkpoint": checkpoint}
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         """Hands on the metrics of a round.
 
         Args:
             metrics: nested; plain values.
-            checkpoint: name of the checkpoint written at the round's end, if one was.
+            checkpoint: name of the checkpoint of the round's end, if there is one; it may still be being written.
         """
 
     def _line(self, task: Any) -> dict[str, Any]:
@@ -183,22 +214,16 @@ class FolderSession(Session):
         due = due or any(hook.due for hook in hooks) or self._due or self._stopping
         if task.test_only or not (last or due):
             return None
-        name = self._write(task, [hook for hook in hooks if hook.due or last])
+        name = _name_at_end(task)
+        self._write(name, task, None, [hook for hook in hooks if hook.due or last])
         for hook in hooks:
             hook.due = False
         return name
 
-    def _write(self, task: Any, hooks: list[CheckpointHook]) -> str:
-        """Writes the checkpoint of a phase that is over, publishes copies as the hooks say, and returns its name."""
-        generators = gather_objects(get_rng_state())
-        name = f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
-        if is_primary():
-            content = checkpoint_content(task, generators)
-            self.run.write_checkpoint(name, content)
-            for hook in hooks:
-                save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
-        self._written_as(name)
-        return name
+
+def _name_at_end(task: Any) -> str:
+    """The name of a checkpoint of a train phase that is over."""
+    return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
 
 
 def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str, Any]:
