@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.urls import read_bytes, shown
 
 IMAGE_MODES = ("RGB", "L")
 
@@ -25,7 +26,7 @@ def check_image_mode(mode: str) -> None:
         raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {mode!r}")
 
 
-def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Image.Image:
+def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since: float | None = None) -> Image.Image:
     """Decodes one image, upright, in the given mode.
 
     The EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped: the colours below
@@ -36,43 +37,17 @@ def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Ima
             integers in [0, 255] with shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         mode: a PIL mode of 8-bit channels: "RGB" or "L" (grey).
         source: what to call the image in an error: a path or a row.
+        since: a time in seconds since 1970; a file that was changed after it is an error.
 
     Raises:
-        DataError: it is missing, empty, damaged, too large or no image; the message names it.
+        DataError: it is missing, changed, empty, damaged, too large or no image; the message names it.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return _decode(bytes(data), mode, source or "the image")
     if isinstance(data, (str, os.PathLike)):
         path = os.fspath(data)
-        return _decode(_read(path), mode, source or path)
+        return _decode(read_bytes(path, since), mode, source or shown(path))
     return _from_array(data, mode, source or "the image")
-
-
-def _read(path: str) -> bytes:
-    """The content of a local file, or of an URL that pyarrow or fsspec can open."""
-    try:
-        if "://" not in path:
-            with open(path, "rb") as file:
-                return file.read()
-        return _read_url(path)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path!r}") from error
-    except Exception as error:
-        raise DataError(f"cannot read {path!r}: {error}") from error
-
-
-def _read_url(url: str) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
-    import pyarrow as pa
-    import pyarrow.fs
-
-    try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
-    except pa.ArrowInvalid:  # a scheme that pyarrow does not know
-        with fsspec.open(url, "rb") as file:
-            return file.read()
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read()
 
 
 @functools.cache

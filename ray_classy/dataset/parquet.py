@@ -10,7 +10,9 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.parquet_columns import check_columns, read_labels
-from ray_classy.dataset.rows import ParquetRows, RowDataset, find_files
+from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.source_files import SourceFiles, find_files
+from ray_classy.urls import shown
 
 
 @register_dataset("parquet")
@@ -26,7 +28,7 @@ class ParquetDataset(ImageDataset):
         shuffle: see `ClassyDataset`.
         transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
         num_samples: see `ClassyDataset`.
-        files: a path, a glob, a folder, or a list of those; read in name order.
+        files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
@@ -55,7 +57,8 @@ class ParquetDataset(ImageDataset):
     ) -> None:
         check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
-        check_columns(found, image_column, label_column)
+        sources = SourceFiles(found)
+        sizes = check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
         columns = [image_column]
@@ -68,9 +71,9 @@ class ParquetDataset(ImageDataset):
             label_column=label_column,
             targets={name: target for target, name in enumerate(self.classes or [])},
             mode=image_mode,
-            files=found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more files",
+            files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )
-        dataset = RowDataset(ParquetRows(found, columns), decode, max_bad_rows)
+        dataset = RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
 

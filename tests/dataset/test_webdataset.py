@@ -257,14 +257,14 @@ def test_damaged_image_is_named(tmp_path):
 def test_shard_that_went_away(tmp_path):
     data = dataset(shard(tmp_path / "a.tar", samples(0)))
     os.remove(tmp_path / "a.tar")
-    with pytest.raises(DataError, match=r"no file .*a\.tar"):
+    with pytest.raises(DataError, match=r"a\.tar' was removed since"):
         data[0]
 
 
 def test_shard_that_was_cut_afterwards(tmp_path):
     data = dataset(shard(tmp_path / "a.tar", samples(0)))
     os.truncate(tmp_path / "a.tar", 520)
-    with pytest.raises(DataError, match="cut after it was indexed"):
+    with pytest.raises(DataError, match=r"a\.tar' was changed since the run began: it had 10240 bytes"):
         data[0]
 
 
