@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ray_classy.errors import DataError
 
@@ -17,6 +17,8 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?]*)(?P<pa
 _ARROW_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _AT_ONCE = 16
 _GCS_SECONDS = 30
+_CONNECT_SECONDS = 5
+_SILENT_SECONDS = 10
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")
 
@@ -104,10 +106,34 @@ def _opened(start: str, process: int) -> Any:
     if scheme in _ARROW_SCHEMES:
         if scheme in ("gs", "gcs") and "retry_limit_seconds" not in start:  # else it goes on for 15 minutes
             start += f"{'&' if '?' in start else '?'}retry_limit_seconds={_GCS_SECONDS}"
-        return fs.FileSystem.from_uri(start)
+        filesystem, root = fs.FileSystem.from_uri(start)
+        return (_patient_for_seconds(filesystem, start) if scheme == "s3" else filesystem), root
     import fsspec  # type: ignore[import-untyped]
 
     return fsspec.core.url_to_fs(f"{start}/")[0]
+
+
+def _patient_for_seconds(filesystem: Any, start: str) -> Any:
+    """The S3 file system of a URL with a bound on what it waits: by itself it tries a silent store for minutes."""
+    from pyarrow import fs
+
+    parts = urlsplit(start)
+    options: dict[str, Any] = {
+        name: value.lower() in ("true", "1") if name.startswith(("allow_", "check_", "tls_verify_")) else value
+        for name, value in parse_qsl(parts.query)
+        if name != "smart_defaults"
+    }
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint and "endpoint_override" not in options:
+        options.update(scheme=urlsplit(endpoint).scheme, endpoint_override=urlsplit(endpoint).netloc)
+    if parts.username:
+        options.update(access_key=unquote(parts.username), secret_key=unquote(parts.password or ""))
+    return fs.S3FileSystem(
+        **{**options, "region": filesystem.region},
+        connect_timeout=_CONNECT_SECONDS,
+        request_timeout=_SILENT_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
+    )
 
 
 def read_bytes(path: str, since: float | None = None) -> bytes:

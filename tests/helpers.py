@@ -140,7 +140,9 @@ class Bucket:
         Bucket.count += 1
         self.name, self.port = f"bucket-{Bucket.count}", port
         self.query = f"?scheme=http&endpoint_override=127.0.0.1:{port}"
-        self.filesystem, _ = fs.FileSystem.from_uri(f"s3://key:secret@{self.name}{self.query}&allow_bucket_creation=1")
+        self.filesystem, _ = fs.FileSystem.from_uri(
+            f"s3://key:secret@{self.name}{self.query}&allow_bucket_creation=true"
+        )
         self.filesystem.create_dir(self.name)
 
     def url(self, path):
