@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import struct
 from typing import Any
 
 import numpy as np
@@ -52,26 +53,60 @@ def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since:
 
 @functools.cache
 def _formats() -> list[str]:
-    """All formats that PIL reads by itself: not EPS, for which it runs Ghostscript on what the file says."""
+    """The formats that PIL reads by itself and that begin with a sign of theirs.
+
+    For EPS it runs Ghostscript on what the file says, and one without a sign might be any damaged file.
+    """
     Image.init()
-    return [name for name in Image.OPEN if name != "EPS"]
+    return [name for name, (_, accepts) in Image.OPEN.items() if accepts is not None and name != "EPS"]
 
 
 def _decode(data: bytes, mode: str, source: str) -> Image.Image:
     if not data:
         raise DataError(f"{source}: empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with _opened(data) as image:
+            _check_size(image.width, image.height)
             image.load()
-            return _converted(ImageOps.exif_transpose(image), mode)
+            return _converted(_upright(image), mode)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise DataError(f"{source}: not an image in a known format ({len(data)} bytes)") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{source}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # of a frame, or another part
+        raise DataError(f"{source}: too large: {error} Scale it down or remove it") from error
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
+
+
+def _opened(data: bytes) -> Any:
+    """The image with its header read. `Image.open` would do, but that warns of large images, and we have a limit."""
+    reasons = []
+    for name in _formats():
+        read, accepts = Image.OPEN[name]
+        accepted = accepts(data[:16])
+        if accepted and not isinstance(accepted, str):  # a string says why PIL cannot read it here
+            try:
+                return read(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is of another format after all
+                reasons.append(f"; as {name}: {error}")
+    raise DataError(
+        f"not an image in a known format ({len(data)} bytes that begin with {data[:12]!r}{''.join(reasons)})"
+    )
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuses what would take gigabytes to decode: more than twice PIL's limit, which is PIL's own threshold."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it down "
+            f"or remove it (or raise PIL.Image.MAX_IMAGE_PIXELS in the process that decodes)"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF data that make no sense say nothing about the orientation
+        return image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -82,6 +117,8 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         image = Image.fromarray(values.astype(np.uint8))
     elif image.mode == "F":
         raise DataError("floating-point pixels have no agreed range: store the image with 8 or 16 bits")
+    elif image.mode == "LAB":  # PIL takes it to RGB only
+        image = image.convert("RGB")
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns when it goes to RGB at once
     return image.convert(mode)
