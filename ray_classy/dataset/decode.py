@@ -88,17 +88,16 @@ def _opened(data: bytes) -> Any:
                 return read(io.BytesIO(data), "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is of another format after all
                 reasons.append(f"; as {name}: {error}")
-    raise DataError(
-        f"not an image in a known format ({len(data)} bytes that begin with {data[:12]!r}{''.join(reasons)})"
-    )
+    begin = f"{len(data)} bytes that begin with {data[:12]!r}"
+    raise DataError(f"not an image in a known format ({begin}{''.join(reasons)})")
 
 
 def _check_size(width: int, height: int) -> None:
     """Refuses what would take gigabytes to decode: more than twice PIL's limit, which is PIL's own threshold."""
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise DataError(
-            f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it down "
-            f"or remove it (or raise PIL.Image.MAX_IMAGE_PIXELS in the process that decodes)"
+            f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it "
+            f"down or remove it (or raise PIL.Image.MAX_IMAGE_PIXELS in the process that decodes)"
         )
 
 

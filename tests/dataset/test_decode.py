@@ -248,9 +248,8 @@ def test_every_mode_of_every_format(mode, kind):
 
 
 def test_16_bits_per_channel():
-    content = b"".join(
-        b"\0" + struct.pack(">6H", *(256 * value + 77 for value in row)) for row in PIXELS[:, :2].reshape(6, 6)
-    )
+    values = (PIXELS[:, :2].astype(">u2") * 256 + 77).astype(">u2").reshape(6, 6)
+    content = b"".join(b"\0" + row.tobytes() for row in values)
     image = decode_image(png(2, 6, 2, 16, content))
     assert np.array_equal(np.asarray(image), PIXELS[:, :2])
 
@@ -275,18 +274,17 @@ def test_orientations_that_there_are_and_that_there_are_not(orientation):
     assert size == ((40, 30) if orientation in (5, 6, 7, 8) else (30, 40))
 
 
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0junk", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12", b"Exif\0\0" + b"x" * 65_000]
-)
+@pytest.mark.parametrize("exif", [b"junk", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"x" * 65_000])
 @pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
 def test_senseless_exif_data_are_passed_over(exif):
-    assert decode_image(encoded(LARGER, "JPEG", exif=exif)).size == (30, 40)
+    assert decode_image(encoded(LARGER, "JPEG", exif=b"Exif\0\0" + exif)).size == (30, 40)
 
 
 @pytest.mark.parametrize("profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"junk" * 9])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_colour_profiles_are_not_applied(profile, kind):
-    assert decode_image(encoded(LARGER, kind, icc_profile=profile)) == decode_image(encoded(LARGER, kind))
+    images = [decode_image(encoded(LARGER, kind, **options)) for options in ({"icc_profile": profile}, {})]
+    assert images[0].tobytes() == images[1].tobytes()
 
 
 def test_a_text_chunk_that_unpacks_to_much_is_refused():
