@@ -52,13 +52,13 @@ def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since:
 
 
 @functools.cache
-def _formats() -> list[str]:
-    """The formats that PIL reads by itself and that begin with a sign of theirs.
+def _formats() -> list[tuple[str, Any, Any]]:
+    """Name, reader and test of the formats that PIL reads by itself and that begin with a sign of theirs.
 
     For EPS it runs Ghostscript on what the file says, and one without a sign might be any damaged file.
     """
     Image.init()
-    return [name for name, (_, accepts) in Image.OPEN.items() if accepts is not None and name != "EPS"]
+    return [(name, *both) for name, both in Image.OPEN.items() if both[1] is not None and name != "EPS"]
 
 
 def _decode(data: bytes, mode: str, source: str) -> Image.Image:
@@ -80,8 +80,7 @@ def _decode(data: bytes, mode: str, source: str) -> Image.Image:
 def _opened(data: bytes) -> Any:
     """The image with its header read. `Image.open` would do, but that warns of large images, and we have a limit."""
     reasons = []
-    for name in _formats():
-        read, accepts = Image.OPEN[name]
+    for name, read, accepts in _formats():
         accepted = accepts(data[:16])
         if accepted and not isinstance(accepted, str):  # a string says why PIL cannot read it here
             try:
