@@ -66,7 +66,7 @@ class ParquetDataset(ImageDataset):
             columns.append(label_column)
             self._labels, self.classes = read_labels(found, label_column, classes)
         decode = functools.partial(
-            _sample,
+            encoded_sample,
             image_column=image_column,
             label_column=label_column,
             targets={name: target for target, name in enumerate(self.classes or [])},
@@ -77,9 +77,22 @@ class ParquetDataset(ImageDataset):
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
 
-def _sample(
+def encoded_sample(
     row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str, files: str
 ) -> dict[str, Any]:
+    """The sample of a row with an image and a label column.
+
+    Args:
+        row: the values, and its number under "row".
+        image_column: name of the column of images.
+        label_column: name of the column of labels; None for samples without a target.
+        targets: class indices by name, where labels are names.
+        mode: a PIL mode, see `decode_image`.
+        files: what to call the rows in an error.
+
+    Raises:
+        DataError: the image cannot be decoded.
+    """
     data, source = row[image_column], f"row {row['row']} of {files}" if "row" in row else files
     if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
         source = data.get("path") or source

@@ -15,6 +15,7 @@ import ray
 import ray.data
 import ray.train
 from pyarrow.fs import LocalFileSystem
+from ray.data.block import BlockAccessor
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
@@ -26,10 +27,28 @@ _READ_ON_DRIVER_BYTES = 64 << 20
 
 
 class ShardRows(BlockRows):
-    """The rows of a Ray Data dataset, read from its blocks by number."""
+    """The rows of a Ray Data dataset, read from its blocks by number.
+
+    Attributes:
+        source: the materialised Ray Data dataset, where it is known.
+    """
+
+    source: Any = None
 
     def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
-        super().__init__(sizes, lambda number: ray.get(blocks[number]))
+        super().__init__(sizes, lambda number: arrow_block(ray.get(blocks[number])))
+
+    @classmethod
+    def of(cls, source: Any) -> ShardRows:
+        """The rows of a materialised Ray Data dataset."""
+        rows = _shard(source).rows()
+        rows.source = source
+        return rows
+
+
+def arrow_block(block: Any) -> Any:
+    """A block of Ray Data, which may be a pandas table, as an Arrow table."""
+    return BlockAccessor.for_block(block).to_arrow()
 
 
 class Shard:
@@ -100,7 +119,7 @@ def ray_dataset(dataset: ClassyDataset) -> Any | None:
         return ray.data.from_arrow(pa.table(base.rows.arrays()))
     if isinstance(base.rows, ParquetRows):
         return _parquet(base.rows)
-    return None
+    return base.rows.source if isinstance(base.rows, ShardRows) else None
 
 
 def _parquet(rows: ParquetRows) -> Any:
@@ -129,4 +148,4 @@ def attach(dataset: ClassyDataset, shard: Shard) -> None:
     """Makes a task's dataset read its raw rows from a shard; `num_workers` becomes the number of decoding threads."""
     base: RowDataset = dataset.dataset  # type: ignore[assignment]
     base.rows = shard.rows()
-    base.threads, dataset.num_workers = dataset.num_workers, 0
+    base.threads, dataset.num_workers = base.threads or dataset.num_workers, 0

@@ -7,11 +7,19 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from torch import nn
+from torchvision.datasets import FakeData
+from torchvision.transforms import v2
 
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.transforms import build_transforms
 from ray_classy.distributed import is_primary
 from ray_classy.errors import DataError
-from ray_classy.tasks import build_task
+from ray_classy.meters import AccuracyMeter
+from ray_classy.optim import SGD
+from ray_classy.tasks import ClassificationTask, build_task
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from tests.helpers import RecordingHook
 
@@ -224,3 +232,26 @@ def test_a_shard_that_is_replaced_under_a_run_stops_it(ray_cluster, tmp_path, mo
     task = build_task(config).set_hooks([Swap(source["shards"], b"x" * 20000)])
     with pytest.raises(DataError, match=r"train\.tar' was changed since the run began: it had .* bytes"):
         RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(task)
+
+
+def fake_task(batch):
+    images = FakeData(size=21, image_size=(3, 8, 8), num_classes=3, transform=v2.Compose([v2.ToImage(), SCALE]))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    nn.init.zeros_(model[1].weight)
+    nn.init.zeros_(model[1].bias)
+    task = ClassificationTask().set_num_epochs(2).set_model(model).set_loss(nn.CrossEntropyLoss())
+    for phase_type in ("train", "test"):
+        transform = build_transforms([{"name": "tuple_to_map", "list_of_map_keys": ["input", "target"]}])
+        task.set_dataset(ClassyDataset(images, batch, phase_type == "train", transform), phase_type)
+    return task.set_optimizer(SGD(lr=0.1)).set_meters([AccuracyMeter([1])])
+
+
+SCALE = v2.ToDtype(torch.float32, scale=True)
+
+
+def test_a_dataset_of_torchvision_trains_on_two_workers_as_in_one_process(ray_cluster, tmp_path):
+    got = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(fake_task(2)).metrics
+    want = LocalTrainer(str(tmp_path / "local")).train(fake_task(4)).metrics
+    for phase in ("train", "test"):
+        assert got[phase]["loss"] == pytest.approx(want[phase]["loss"], rel=1e-5)
+        assert got[phase]["accuracy"] == want[phase]["accuracy"]
