@@ -69,6 +69,7 @@ def test_without_ids_the_log_says_what_that_means(rows, caplog):
     assert "no id_column" in caplog.text
 
 
+@pytest.mark.full
 def test_two_workers_train_as_one_process_does(rows, tmp_path):
     from ray.train import ScalingConfig
 
