@@ -254,6 +254,29 @@ def _check_classes(task: ClassificationTask) -> None:
         )
 
 
+def check_known_classes(task: Any, content: Mapping[str, Any], where: str) -> None:
+    """Looks whether the task's datasets have the classes that they had when a checkpoint was written.
+
+    Args:
+        task: with its datasets.
+        content: the checkpoint's.
+        where: its path, for an error.
+
+    Raises:
+        DataError: they have others, so that the outputs of the model would get another meaning.
+    """
+    for phase_type, before in (content.get("ray_classy") or {}).get("classes", {}).items():
+        now = class_names(task.datasets.get(phase_type))
+        if now is None or now == list(before):
+            continue
+        kinds = (("then", set(before) - set(now)), ("now", set(now) - set(before)))
+        what = "; ".join(f"only {when}: {sorted(names)[:5]}" for when, names in kinds if names) or "in another order"
+        raise DataError(
+            f"{_place(task, 'dataset', phase_type)}the {phase_type} dataset has other classes than in the run that is "
+            f"to go on: {what} (checkpoint {where}). Give it the data of then, or start a new run"
+        )
+
+
 def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
     """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
     if not task.test_only:

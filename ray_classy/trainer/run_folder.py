@@ -26,6 +26,7 @@ from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.urls import split_query
 
 DEFAULT_STORAGE_PATH = "runs"
 METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
@@ -57,7 +58,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The run's name: the folder's."""
-        return os.path.basename(self.path.rstrip("/"))
+        return os.path.basename(split_query(self.path)[0].rstrip("/"))
 
     # -- opening ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
+from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class FolderSession(Session):
         epoch, tested = 0, False
         if names:
             content = self.run.load_checkpoint(names[-1])
+            check_known_classes(task, content, self.run.storage.join(names[-1]))
             task._set_checkpoint_dict(content)
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
