@@ -31,6 +31,7 @@ from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.urls import is_url, located, parent
 
 
 class RayTrainer(ClassyTrainer):
@@ -132,7 +133,7 @@ class RayTrainer(ClassyTrainer):
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
-            "run": (run.path, run_config.storage_filesystem, run.token),
+            "run": (run.path, run.storage.filesystem, run.token),
             "session": session,
             "shards": sorted(shards),
             "cwd": os.getcwd(),
@@ -159,8 +160,11 @@ class RayTrainer(ClassyTrainer):
 
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
     """Ray's settings for this run: its folder is where Ray keeps what it keeps."""
-    parent = os.path.dirname(run.path.rstrip("/"))
-    return dataclasses.replace(config, name=run.name, storage_path=parent)
+    above = parent(run.path.rstrip("/"))
+    if run.storage.filesystem is not None or not is_url(above):
+        return dataclasses.replace(config, name=run.name, storage_path=above)
+    filesystem, path = located(above)  # Ray would drop the query of a URL
+    return dataclasses.replace(config, name=run.name, storage_path=path, storage_filesystem=filesystem)
 
 
 def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:

@@ -24,6 +24,7 @@ from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class FolderSession(Session):
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             if state.get("in_phase") is not None:
                 epoch, tested, self._inside = epoch - 1, True, names[-1]
-            _log.info("going on from %s", self.run.storage.join(names[-1]))
+            _log.info("going on from %s", shown(self.run.storage.join(names[-1])))
         self.began = (epoch, names[-1] if names else None)
         if is_primary():
             self.run.keep_metrics_until(epoch, tested)

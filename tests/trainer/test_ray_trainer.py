@@ -309,6 +309,14 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
+def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
+    storage = s3.url("runs")
+    first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
+    again = RayTrainer(scaling(1), resume=s3.url("runs/r")).train(digits_task(num_epochs=2))
+    assert len(again.metrics_history) == 4 and again.metrics_history[:2] == first.metrics_history
+    assert load_checkpoint(again.checkpoint)["classy_state_dict"]["train_phase_idx"] == 1
+
+
 def test_a_name_that_exists_is_refused_and_nothing_is_touched(digits_run):
     result, _ = digits_run
     before = sorted(os.listdir(result.path))
