@@ -130,14 +130,15 @@ def _parquet(rows: ParquetRows) -> Any:
     if small or any(other != filesystem for other, _ in places):
         return ray.data.from_arrow(each(rows.table, range(len(rows.files)), any(map(is_url, rows.files))))
     context = ray.data.DataContext.get_current()
-    kept = context.use_datasource_v2, context.execution_options.preserve_order
+    kept = context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars
     # The first reader makes one task of all files; the order of blocks is the order of rows, and must stay.
     context.use_datasource_v2, context.execution_options.preserve_order = False, True
+    context.enable_progress_bars = False
     try:
         paths = [os.path.abspath(path) if isinstance(filesystem, LocalFileSystem) else path for _, path in places]
         read = ray.data.read_parquet(paths, filesystem=filesystem, columns=rows.columns, shuffle=None).materialize()
     finally:
-        context.use_datasource_v2, context.execution_options.preserve_order = kept
+        context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars = kept
     rows.sources.check()
     if read.count() != len(rows):
         raise DataError(f"Ray Data read {read.count()} rows of {shown(rows.files[0])} ..., the files say {len(rows)}")

@@ -18,6 +18,7 @@ from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import ComponentError, RayClassyError, RunError, RunStopped, WorkerDiedError
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
+from ray_classy.ingest.store_memory import tell_if_too_large
 from ray_classy.tasks import ClassificationTask, ClassyTask
 from ray_classy.tasks.task_state import take_evaluation
 from ray_classy.trainer.classy_trainer import ClassyTrainer
@@ -93,6 +94,7 @@ class RayTrainer(ClassyTrainer):
         check_place(*place, run_config.storage_filesystem)
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
+            tell_if_too_large(getattr(task, "datasets", {}), ray.cluster_resources().get("object_store_memory", 0.0))
             with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, data_files(task))
                 with followed(run), handlers_kept():
