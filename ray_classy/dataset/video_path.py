@@ -19,7 +19,7 @@ from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.errors import ComponentError
 from ray_classy.storage import is_url
 
-VIDEO_EXTENSIONS = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .ogv".split())
+VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 
 
 @register_dataset("video_path")
