@@ -7,16 +7,15 @@ from ray_classy.dataset.clips import video_decoder_class
 from ray_classy.errors import ComponentError
 
 
-def _why_not():
+def _missing():
     try:
         video_decoder_class()
-    except ComponentError as error:
-        return str(error)
-    return None
+    except ComponentError:
+        return True
+    return False
 
 
-_MISSING = _why_not()
-needs_video = pytest.mark.skipif(_MISSING is not None, reason=_MISSING or "")
+needs_video = pytest.mark.skipif(_missing(), reason="torchcodec or FFmpeg is missing: pip install 'ray_classy[video]'")
 """For tests that decode videos."""
 
 LEVELS = 6
