@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError
-from ray_classy.storage import Storage, is_url
+from ray_classy.storage import Storage
+from ray_classy.urls import is_url, parent, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 FORMAT = 1
@@ -83,8 +84,8 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
         CheckpointError: the file is damaged, or is no checkpoint.
     """
     if storage is None:
-        folder, _, name = path.rpartition("/") if is_url(path) else (os.path.dirname(path) or ".", "", path)
-        storage, name = Storage(folder), os.path.basename(path.rstrip("/")) if not is_url(path) else name
+        folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
+        storage, name = Storage(folder), os.path.basename(split_query(path)[0].rstrip("/"))
         if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(".torch")):
             storage, name = Storage(path), CHECKPOINT_FILE
     else:

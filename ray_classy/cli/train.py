@@ -8,6 +8,7 @@ from typing import Any
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.settings import Settings, settings_of
+from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.trainer.local_trainer import result_of
 from ray_classy.trainer.metrics import dotted
@@ -49,7 +50,7 @@ def train(given: Given) -> Answer:
 def _trained(settings: Settings, task: ClassyTask) -> Result:
     try:
         return settings.trainer().train(task)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RunStopped):
         begun = settings.run.storage.exists(RUN_FILE)
         raise KeyboardInterrupt(_resume_command(settings) if begun else "") from None
 

@@ -14,6 +14,7 @@ import torch.utils.data
 
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.rows import check_sources
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, DataError
@@ -217,6 +218,7 @@ class ClassyDataset:
     ) -> torch.utils.data.DataLoader:
         """A DataLoader over this rank's rows of a phase; the arguments not named in `plan` are the DataLoader's."""
         workers = self.num_workers if num_workers is None else num_workers
+        check_sources(self)
         return PhaseLoader(
             self,
             self.plan(phase_type, current_phase_id, seed, start, shuffle_seed),

@@ -13,7 +13,7 @@ import torch
 
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.seeding import derive_seed
-from ray_classy.storage import is_url
+from ray_classy.urls import check_age, is_url, read_bytes, shown
 
 _CLIP_PLACES = 1
 """Keeps the draws of places apart from those of a row's transform, which are seeded by (seed, epoch, row)."""
@@ -75,23 +75,27 @@ class ClipDecoder:
 
     Attributes:
         sampling: which frames the clips have.
+        since: a time in seconds since 1970; a video that was changed after it is an error.
         random: (seed, epoch) for clips at random places; None for evenly spread ones.
     """
 
     sampling: ClipSampling
+    since: float | None = None
     random: tuple[int, int] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         random, index = self.random, int(row["row"])
         draw = None if random is None else derive_seed(*random, index, _CLIP_PLACES)
-        clip = decode_clip(row["path"], self.sampling, index % self.sampling.clips_per_video, draw)
+        clip = decode_clip(row["path"], self.sampling, index % self.sampling.clips_per_video, draw, self.since)
         sample: dict[str, Any] = {"input": clip}
         if "label" in row:
             sample["target"] = int(row["label"])
         return sample
 
 
-def decode_clip(path: str, sampling: ClipSampling, number: int = 0, draw: int | None = None) -> torch.Tensor:
+def decode_clip(
+    path: str, sampling: ClipSampling, number: int = 0, draw: int | None = None, since: float | None = None
+) -> torch.Tensor:
     """Decodes the frames of one clip of a video, and no others than those that they depend on.
 
     FFmpeg decodes in one thread. A clip that is longer than the video repeats the last frame.
@@ -101,21 +105,22 @@ def decode_clip(path: str, sampling: ClipSampling, number: int = 0, draw: int | 
         sampling: which frames the clips have.
         number: see `ClipSampling.start`.
         draw: see `ClipSampling.start`.
+        since: a time in seconds since 1970; a file that was changed after it is an error.
 
     Returns:
         RGB, uint8, shape (frames_per_clip, 3, H, W).
 
     Raises:
-        DataError: it is missing, empty, damaged or no video; the message names it.
+        DataError: it is missing, empty, damaged, changed or no video; the message names it.
         ComponentError: torchcodec or FFmpeg is missing.
     """
     decoder_class = video_decoder_class()
-    source = _source(path)
+    source = _source(path, since)
     try:
         decoder = decoder_class(source, num_ffmpeg_threads=1, seek_mode="exact")
         return _frames(decoder, sampling, number, draw)
     except Exception as error:  # damaged files make decoders raise almost anything
-        raise DataError(f"{path}: damaged, or no video ({_reason(error)})") from error
+        raise DataError(f"{shown(path)}: damaged, or no video ({_reason(error)})") from error
 
 
 def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:
@@ -133,26 +138,25 @@ def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None)
     return decoder.get_frames_played_at([min(begin + frame / rate + _SECONDS_LATE, last) for frame in numbers]).data
 
 
-def _source(path: str) -> str | bytes:
+def _source(path: str, since: float | None) -> str | bytes:
     """What the decoder opens: a local file that has content, or all of what a URL names."""
-    try:
-        if is_url(path):
-            from pyarrow import fs
-
-            filesystem, inside = fs.FileSystem.from_uri(path)
-            with filesystem.open_input_stream(inside) as stream:
-                content = stream.read()
-            size = len(content)
-        else:
-            content = os.path.abspath(path)  # FFmpeg reads a:b.mp4 as a protocol, /a:b.mp4 as a file
-            size = os.stat(path).st_size
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path!r}") from error
-    except Exception as error:
-        raise DataError(f"cannot read {path!r}: {error}") from error
+    source: str | bytes
+    if is_url(path):
+        source = read_bytes(path, since)
+        size = len(source)
+    else:
+        source = os.path.abspath(path)  # FFmpeg reads a:b.mp4 as a protocol, /a:b.mp4 as a file
+        try:
+            status = os.stat(path)
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {path!r}") from error
+        except OSError as error:
+            raise DataError(f"cannot read {path!r}: {error}") from error
+        check_age(path, since, min(status.st_mtime, status.st_ctime))
+        size = status.st_size
     if not size:
-        raise DataError(f"{path}: empty (0 bytes)")
-    return content
+        raise DataError(f"{shown(path)}: empty (0 bytes)")
+    return source
 
 
 def _reason(error: Exception) -> str:

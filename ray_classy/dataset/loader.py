@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 
 from ray_classy.dataset.kept import kept_batches
 from ray_classy.dataset.plan import PhasePlan, Share
-from ray_classy.dataset.rows import to_be_mended
+from ray_classy.dataset.rows import check_sources, to_be_mended
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
@@ -170,7 +170,12 @@ class PhaseLoader(torch.utils.data.DataLoader):
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
         kept = kept_batches(self._dataset, self.plan) if self._in_process else None
         batches = super().__iter__() if kept is None else self._from_memory(kept)
-        return PhaseIterator(batches, self.plan, self._max_bad_rows)
+        return PhaseIterator(self._checked(batches), self.plan, self._max_bad_rows)
+
+    def _checked(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+        """The batches; a phase whose files changed under it does not end well."""
+        yield from batches
+        check_sources(self._dataset)
 
     def _from_memory(self, kept: Iterator[dict[str, torch.Tensor]]) -> Iterator[_Batch]:
         """The kept batches, and in the usual way what turns out not to be kept."""

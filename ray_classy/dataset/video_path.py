@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.rows import ItemRows, RowDataset
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.errors import ComponentError
-from ray_classy.storage import is_url
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 
@@ -38,8 +38,8 @@ class VideoPathDataset(ImageDataset):
         transform: see `ClassyDataset`; the clips of a batch must come out of it with the same size.
         num_samples: see `ClassyDataset`; rows are clips.
         frames_per_clip: frames of a clip, T.
-        video_folder: a local folder with one folder of videos per class, read as by `image_path`; exactly one of this
-            and `manifest`.
+        video_folder: path or URL of a folder with one folder of videos per class, read as by `image_path`; exactly one
+            of this and `manifest`.
         manifest: a file of paths and labels, or a list of them, read as by `manifest`.
         path_column: see `ManifestDataset`.
         label_column: see `ManifestDataset`.
@@ -80,20 +80,20 @@ class VideoPathDataset(ImageDataset):
             given = "both are" if video_folder is not None else "neither is"
             raise ComponentError(f"video_path takes either video_folder or manifest; {given} given")
         sampling = ClipSampling(frames_per_clip, clips_per_video, step_between_clips, frame_rate)
+        began = time.time()
         if manifest is not None:
             paths, labels, self.classes = _listed(manifest, path_column, label_column, root, classes)
         else:
             assert video_folder is not None
-            if root is not None or is_url(video_folder):
-                wrong = "root goes with manifest" if root is not None else f"{video_folder!r} is a URL"
-                raise ComponentError(f"{wrong}: video_folder is a local folder; list videos elsewhere in a manifest")
+            if root is not None:
+                raise ComponentError("video_path takes root with manifest only: it is where relative paths start")
             folder = os.path.expanduser(video_folder)
             found = read_class_folders(folder, classes, VIDEO_EXTENSIONS, "video_folder", "videos")
             paths, labels, self.classes = found
         columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
         if labels is not None:
             columns["label"] = self._labels = np.repeat(labels, clips_per_video)
-        dataset = _ClipRows(ItemRows(**columns), ClipDecoder(sampling), max_bad_rows)
+        dataset = _ClipRows(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
     def default_transform(self) -> Callable[[Any], Any]:

@@ -254,6 +254,32 @@ def _check_classes(task: ClassificationTask) -> None:
         )
 
 
+def check_known_classes(task: Any, content: Mapping[str, Any], where: str | None) -> None:
+    """Looks whether the task's datasets have the classes of those that a checkpoint was written with.
+
+    Args:
+        task: with its datasets.
+        content: the checkpoint's.
+        where: its path, if it is known, for an error.
+
+    Raises:
+        DataError: they have others, so that the outputs of the model would get another meaning.
+    """
+    known = (content.get("ray_classy") or {}).get("classes") or {}
+    for phase_type, dataset in task.datasets.items():
+        before, now = known.get(phase_type) or known.get("train") or known.get("test"), class_names(dataset)
+        if before is None or now is None or now == list(before):
+            continue
+        kinds = (("then", [n for n in before if n not in set(now)]), ("now", [n for n in now if n not in set(before)]))
+        what = "; ".join(f"only {when}: {names[:5]}" for when, names in kinds if names) or "in another order"
+        raise DataError(
+            f"{_place(task, 'dataset', phase_type)}the {phase_type} dataset has other classes than those that the "
+            f"checkpoint{f' {where}' if where else ''} was trained on: {what}. So that labels mean the same, give it "
+            f"the data of then, or those {len(before)} classes in their order (`classes: [{', '.join(before[:3])}, "
+            f"...]`; the checkpoint has them under ['ray_classy']['classes'])"
+        )
+
+
 def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
     """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
     if not task.test_only:
@@ -276,31 +302,13 @@ def _try_checkpoint(task: ClassificationTask) -> None:
         state = task.checkpoint_dict["classy_state_dict"]
         if "base_model" not in state:
             raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
-        _check_class_names(task, task.checkpoint_dict)
+        check_known_classes(task, task.checkpoint_dict, task.checkpoint_path)
         copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
         return
     if isinstance(task, FineTuningTask):
         content = task._read_pretrained()
         if not task.reset_heads:
-            _check_class_names(task, content)
+            check_known_classes(task, content, task.pretrained_checkpoint_path)
         task._set_pretrained_checkpoint_dict(content)
         strict = task.pretrained_checkpoint_load_strict
         take_pretrained(copy.deepcopy(task.base_model), content, task.reset_heads, strict)
-
-
-def _check_class_names(task: ClassificationTask, content: Mapping[str, Any]) -> None:
-    """The classes of the datasets must be those that the model of a checkpoint was trained for, in the same order."""
-    known = (content.get("ray_classy") or {}).get("classes") or {}
-    trained = known.get("train") or known.get("test")
-    for phase_type, dataset in task.datasets.items():
-        names = class_names(dataset)
-        if not trained or names is None or names == trained:
-            continue
-        lacking, strange = [n for n in trained if n not in set(names)], [n for n in names if n not in set(trained)]
-        raise DataError(
-            f"{_place(task, 'dataset', phase_type)}the classes of the {phase_type} dataset are not those that the "
-            f"checkpoint's model was trained for: {len(lacking)} are lacking {lacking[:5]}, {len(strange)} are new "
-            f"{strange[:5]}" + (", the order is another" if not lacking and not strange else "") + ". So that labels "
-            "mean the same, give the dataset the classes of the checkpoint in their order (`classes`; they are under "
-            f"['ray_classy']['classes'] in it, and begin {trained[:5]})"
-        )

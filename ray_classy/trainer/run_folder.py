@@ -5,6 +5,7 @@ run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
 log.txt                what rank 0 logged
 lease.json             who holds the folder
+stop                   there once the run is asked to stop
 epoch_0003-step_000690/checkpoint.torch
 """
 
@@ -25,9 +26,11 @@ from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.urls import split_query
 
 DEFAULT_STORAGE_PATH = "runs"
 METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
+STOP_FILE = "stop"
 _CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
 
 
@@ -55,7 +58,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The run's name: the folder's."""
-        return os.path.basename(self.path.rstrip("/"))
+        return os.path.basename(split_query(self.path)[0].rstrip("/"))
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -168,6 +171,7 @@ class RunFolder:
             facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
+        self._forget_stop()
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -176,6 +180,19 @@ class RunFolder:
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
+        self._forget_stop()
+
+    def request_stop(self) -> None:
+        """Asks whoever trains in this folder to write a checkpoint and stop."""
+        self.storage.write(STOP_FILE, b"")
+
+    def stop_requested(self) -> bool:
+        """Whether the run is asked to stop."""
+        return self.storage.exists(STOP_FILE)
+
+    def _forget_stop(self) -> None:
+        if self.stop_requested():
+            self.storage.remove_file(STOP_FILE)
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""

@@ -16,10 +16,11 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray_classy.config import dump_yaml
 from ray_classy.errors import ConfigError, RunError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.trainer.interrupts import handlers_kept
 from ray_classy.trainer.logs import shown
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
-from ray_classy.trainer.ray_trainer import RayTrainer, interrupt_handler_kept
+from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run_folder import RUN_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.tune.changes import refuse_changes
@@ -269,7 +270,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), interrupt_handler_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
+        with host_rng_kept(), handlers_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")

@@ -180,6 +180,25 @@ def test_a_manifest_of_videos(folder, tmp_path):
 
 
 @needs_video
+def test_a_folder_behind_a_url(folder):
+    data = dataset(f"file://{folder}", clips_per_video=2)
+    assert data.labels().tolist() == [0] * 4 + [1] * 4 and seen(data, "test") == [0, 36] * VIDEOS
+
+
+@needs_video
+def test_a_video_that_is_changed_afterwards_is_an_error(tmp_path):
+    import os
+    import time
+
+    path = save_video(tmp_path / "run" / "a.mp4")
+    data = dataset(tmp_path)
+    data.dataset.decode.since -= 60
+    os.utime(path, (time.time() - 5, time.time() - 5))
+    with pytest.raises(DataError, match=r"a\.mp4' was changed at .*, since the run began"):
+        data[0]
+
+
+@needs_video
 def test_a_flat_folder_has_no_targets(folder):
     data = dataset(folder / "run")
     assert len(data) == 2 and set(data[0]) == {"input"} and data.labels() is None
@@ -220,8 +239,7 @@ def test_pickles_and_rows_that_ray_data_can_hold(folder):
         ({"video_folder": None}, "either video_folder or manifest; neither is given"),
         ({"manifest": "m.csv"}, "both are given"),
         ({"frames_per_clip": 0}, "frames_per_clip"),
-        ({"root": "x"}, "root goes with manifest"),
-        ({"video_folder": "s3://bucket/videos"}, "is a URL: video_folder is a local folder"),
+        ({"root": "x"}, "root with manifest only"),
     ],
 )
 def test_impossible_arguments(folder, arguments, told):

@@ -148,6 +148,9 @@ class At(ClassyHook):
                     parameter.fill_(float("nan"))
         elif self.action == "wait":
             time.sleep(600)
+        elif self.action == "hold":
+            while os.path.exists(os.path.join(os.path.dirname(marker), "hold")):
+                time.sleep(0.1)
 
 
 OVERRIDDEN = (

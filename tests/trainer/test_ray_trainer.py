@@ -274,6 +274,49 @@ def test_a_run_whose_driver_was_killed_is_resumed_to_equal_weights(digits_run, t
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
+STOPPED_DRIVER = """
+import os, signal, sys, threading, time
+from tests.trainer.ray_parts import At, digits_task
+from ray.train import ScalingConfig
+from ray_classy.errors import RunStopped
+from ray_classy.trainer import RayTrainer
+storage = sys.argv[1]
+def interrupt():
+    while not os.path.exists(storage + "/marker"):
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    os.remove(storage + "/hold")
+threading.Thread(target=interrupt, daemon=True).start()
+open(storage + "/hold", "w").close()
+task = digits_task().set_hooks([At(2, 4, "hold", storage + "/marker")])
+try:
+    RayTrainer(ScalingConfig(num_workers=2), storage_path=storage, name="run").train(task)
+except RunStopped as stopped:
+    sys.exit(f"stopped: {stopped}")
+"""
+
+
+def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tmp_path):
+    result, _ = digits_run
+    command = [sys.executable, "-c", STOPPED_DRIVER, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
+    assert done.returncode == 1 and "stopped: the run was stopped; its state is in" in done.stderr, done.stderr
+    last = max(name for name in os.listdir(tmp_path / "run") if name.startswith("epoch_"))
+    assert "epoch_0001-step_000015" < last <= "epoch_0002-step_000030"
+    again = RayTrainer(scaling(2), resume=str(tmp_path / "run")).train(digits_task())
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
+    storage = s3.url("runs")
+    first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
+    again = RayTrainer(scaling(1), resume=s3.url("runs/r")).train(digits_task(num_epochs=2))
+    assert len(again.metrics_history) == 4 and again.metrics_history[:2] == first.metrics_history
+    assert load_checkpoint(again.checkpoint)["classy_state_dict"]["train_phase_idx"] == 1
+
+
 def test_a_name_that_exists_is_refused_and_nothing_is_touched(digits_run):
     result, _ = digits_run
     before = sorted(os.listdir(result.path))
