@@ -151,12 +151,12 @@ def read_bytes(path: str, since: float | None = None) -> bytes:
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
                 # Unpacking an archive may set the first in the future, and changing an owner sets the second.
-                _check_age(path, since, min(status.st_mtime, status.st_ctime))
+                check_age(path, since, min(status.st_mtime, status.st_ctime))
                 return file.read()
         filesystem, inside = located(path)
         with filesystem.open_input_stream(inside) as stream:
             if since is not None:
-                _check_age(path, since, _modified(stream))
+                check_age(path, since, _modified(stream))
             return stream.read()
     except FileNotFoundError as error:
         raise DataError(f"there is no file {shown(path)!r}") from error
@@ -178,7 +178,12 @@ _CLOCK_SECONDS = 10
 """By how much the clock of a file server may be ahead of ours."""
 
 
-def _check_age(path: str, since: float | None, changed: float | None) -> None:
+def check_age(path: str, since: float | None, changed: float | None) -> None:
+    """Refuses a file that was changed after a time, both in seconds since 1970; None stands for what is not known.
+
+    Raises:
+        DataError: it was; the message names it.
+    """
     if since is not None and changed is not None and changed > since + _CLOCK_SECONDS:
         raise DataError(
             f"{shown(path)!r} was changed at {datetime.fromtimestamp(changed):%Y-%m-%d %H:%M:%S}, since the run began: "
