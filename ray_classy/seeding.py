@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 _MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def derive_seed(*parts: int) -> int:
@@ -22,11 +23,35 @@ def derive_seed(*parts: int) -> int:
     """
     state = 0
     for part in parts:
-        state = (state + (part & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+        state = (state + (part & _MASK) + _GOLDEN) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         state ^= state >> 31
     return state >> 1
+
+
+def row_uniforms(seed: int, epoch: int, rows: np.ndarray, purpose: int, count: int) -> np.ndarray:
+    """Random numbers that belong to rows, whoever draws them: shape (rows, count), float64, evenly in [0, 1).
+
+    Args:
+        seed: the run's seed.
+        epoch: pass over the dataset.
+        rows: row numbers, shape (rows,).
+        purpose: what is drawn for; other numbers for another purpose.
+        count: numbers per row.
+    """
+    key = np.uint64(derive_seed(seed, epoch, purpose))
+    with np.errstate(over="ignore"):
+        states = _mixed(key + np.asarray(rows).astype(np.uint64)[:, None] * np.uint64(_GOLDEN))
+        mixed = _mixed(states + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser on each number."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def seed_host(seed: int) -> None:

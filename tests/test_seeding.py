@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import torch
 
-from ray_classy.seeding import derive_seed, get_rng_state, host_rng_kept, seed_all, set_rng_state
+from ray_classy.seeding import derive_seed, get_rng_state, host_rng_kept, row_uniforms, seed_all, set_rng_state
 from ray_classy.tasks import build_task
 
 
@@ -25,6 +25,25 @@ def test_neighbouring_seeds_do_not_meet():
 def test_seed_is_the_same_in_another_process():
     code = "from ray_classy.seeding import derive_seed; print(derive_seed(1, 2, 3))"
     assert int(subprocess.check_output([sys.executable, "-c", code])) == derive_seed(1, 2, 3)
+
+
+def test_numbers_of_rows_do_not_depend_on_their_neighbours():
+    rows = np.array([5, 3, 2**40])
+    whole = row_uniforms(1, 2, rows, 3, 4)
+    assert whole.shape == (3, 4) and (whole >= 0).all() and (whole < 1).all()
+    for row, numbers in zip(rows, whole, strict=True):
+        assert row_uniforms(1, 2, np.array([row]), 3, 7)[0, :4].tolist() == numbers.tolist()
+
+
+def test_numbers_of_rows_are_even_and_apart():
+    drawn = [
+        row_uniforms(*parts, np.arange(20_000), purpose, 2)
+        for *parts, purpose in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    ]
+    columns = np.concatenate(drawn, axis=1)
+    assert np.abs(columns.mean(0) - 0.5).max() < 0.01 and np.abs(columns.std(0) - 12**-0.5).max() < 0.01
+    assert np.abs(np.corrcoef(columns.T) - np.eye(8)).max() < 0.03
+    assert np.abs(np.corrcoef(columns[1:, 0], columns[:-1, 0])[0, 1]) < 0.03
 
 
 def test_seed_all_seeds_the_three_generators():

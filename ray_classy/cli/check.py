@@ -11,7 +11,10 @@ from ray_classy.cli.output import Answer, short
 from ray_classy.cli.settings import Settings, ray_sections, settings_of
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
 from ray_classy.config.document import search_node
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.seeded_rows import is_plain
+from ray_classy.dataset.transforms.split import split
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import held_bytes, in_units
 from ray_classy.models import models_built_on
@@ -85,6 +88,7 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     ]
     if isinstance(task, ClassificationTask):
         data["phases"], data["model"] = _phases(task), _model(task, trials)
+        data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in trials}
         lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
         if not settings.local:
             data["shared_memory"] = {phase_type: held_bytes(task.datasets[phase_type]) for phase_type in trials}
@@ -115,8 +119,18 @@ def _phase_lines(task: ClassificationTask, trials: dict[str, Trial], settings: S
     yield "phases: " + " + ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "train")
     for phase_type, trial in trials.items():
         yield f"{phase_type}: {_plan(task, phase_type, trial.rows, settings.world_size)}"
+        parts = _transforms(task.datasets[phase_type])
+        by_row, by_batch = (", ".join(names) or "nothing" for names in parts.values())
+        yield f"{phase_type} transforms: row by row on the CPU: {by_row}; in batches on the training device: {by_batch}"
     if task.simulated_global_batchsize is not None:
         yield f"updates: of {task.simulated_global_batchsize} rows, by accumulated gradients"
+
+
+def _transforms(dataset: ClassyDataset) -> dict[str, list[str]]:
+    """What is done to each row by itself, and what to batches, by name."""
+    if not is_plain(dataset):
+        return {"rows": [type(dataset).__name__], "batches": []}
+    return dict(zip(("rows", "batches"), split(dataset.transform).names(), strict=True))
 
 
 def _plan(task: ClassificationTask, phase_type: str, rows: int, world_size: int) -> str:

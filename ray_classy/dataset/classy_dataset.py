@@ -37,8 +37,8 @@ class ClassyDataset:
         num_samples: use the first `num_samples` rows only.
 
     Attributes:
-        num_workers: processes that read and transform rows ahead; 0 reads in the training process. On a Ray Data
-            shard it is the number of threads that decode ahead.
+        num_workers: processes that read and transform rows ahead; 0 reads in the training process, with a thread for
+            each CPU. On a Ray Data shard it is the number of those threads, if it is not 0.
         drop_last: leave out the last global batch of a train phase if it is short.
         phases_per_epoch: cut each epoch into this many train phases.
         classes: class names in the order of their targets, where the dataset knows them.

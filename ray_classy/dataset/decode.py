@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -101,10 +102,9 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF data that make no sense say nothing about the orientation
-        return image
+    with contextlib.suppress(Exception):  # EXIF data that make no sense say nothing about the orientation
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

@@ -1,7 +1,8 @@
-"""Small datasets are held in memory: their rows decoded and, where no transform draws at random, ready for batches."""
+"""Small datasets are held in memory: their rows decoded and, where nothing is drawn on the host, ready for batches."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 from collections import OrderedDict
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ray_classy.dataset.rows import KEPT_BYTES, ParquetRows, RowDataset, to_be_mended
+from ray_classy.dataset.rows import KEPT_BYTES, ParquetRows, RowDataset
+from ray_classy.dataset.seeded_rows import Batch, Row, SeededRows
 from ray_classy.dataset.transforms.draws import draws
-from ray_classy.errors import DataError
 
 if TYPE_CHECKING:
     from ray_classy.dataset.plan import PhasePlan
@@ -26,12 +27,16 @@ class Columns:
 
     Args:
         length: rows of the dataset.
+
+    Attributes:
+        waits: whether the tail of the transform is still to be applied to them.
     """
 
     def __init__(self, length: int) -> None:
         self._length = length
         self._have = np.zeros(length, dtype=bool)
         self._tensors: dict[str, torch.Tensor] = {}
+        self.waits = False
 
     @property
     def bytes(self) -> int:
@@ -42,25 +47,30 @@ class Columns:
         """Which of these rows are not there yet."""
         return rows[~self._have[rows]]
 
-    def put(self, row: int, sample: Any) -> bool:
+    def put(self, row: Row) -> bool:
         """Adds a row; False if it is not like the others, or too large for all to be kept."""
-        if not isinstance(sample, dict):
+        if not isinstance(row.sample, dict):
             return False
-        values = {name: _tensor(value) for name, value in sample.items()}
+        values = {name: _tensor(value) for name, value in row.sample.items()}
         if any(value is None for value in values.values()):
             return False
         if not self._tensors:
             if self._length * sum(value.nbytes for value in values.values()) > KEPT_BYTES:
                 return False
             self._tensors = {name: value.new_empty((self._length, *value.shape)) for name, value in values.items()}
-        if values.keys() != self._tensors.keys() or any(
-            value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
-            for name, value in values.items()
+            self.waits = row.waits
+        if (
+            row.waits is not self.waits
+            or values.keys() != self._tensors.keys()
+            or any(
+                value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
+                for name, value in values.items()
+            )
         ):
             return False
         for name, value in values.items():
-            self._tensors[name][row] = value
-        self._have[row] = True
+            self._tensors[name][row.number] = value
+        self._have[row.number] = True
         return True
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -80,28 +90,20 @@ def _tensor(value: Any) -> Any:
     return None
 
 
-def kept_batches(dataset: Any, plan: PhasePlan) -> Iterator[Any] | None:
-    """The batches of a plan from memory; None if the dataset is none whose samples can be kept."""
-    columns = _columns_of(dataset)
-    return None if columns is None else _batches(dataset, columns, plan)
-
-
-def _batches(dataset: Any, columns: Columns, plan: PhasePlan) -> Iterator[Any]:
-    for rows in plan.batches():
-        missing = columns.missing(rows)
-        if len(missing):
-            dataset.dataset.fetch(missing)
-            for row in missing.tolist():
-                try:
-                    sample = dataset[row]
-                except DataError as error:
-                    raise to_be_mended(error) from error
-                if not columns.put(row, sample):
-                    dataset._kept = _Kept(dataset.transform, dataset.dataset.rows, None)
-                    dataset.dataset.hold_decoded(True)
-                    dataset.dataset.forget()
-                    return
-        yield columns.batch(rows)
+def kept_batches(rows: SeededRows, plan: PhasePlan) -> Iterator[Batch]:
+    """The batches of a plan from memory, up to the first row that cannot be kept; none if none can."""
+    columns = _columns_of(rows)
+    if columns is None:
+        return
+    wanted, again = itertools.tee(plan.batches())
+    for numbers, read in zip(wanted, rows.read(columns.missing(batch) for batch in again), strict=True):
+        for row in read:
+            assert isinstance(row, Row)  # no row may be bad
+            if not columns.put(row):
+                rows.dataset._kept = _Kept(rows.dataset.transform, rows.base.rows, None)
+                rows.base.hold_decoded(True)
+                return
+        yield Batch(columns.batch(numbers), len(numbers), [], numbers if columns.waits else None)
 
 
 class _Kept(NamedTuple):
@@ -112,21 +114,15 @@ class _Kept(NamedTuple):
     columns: Columns | None
 
 
-def _columns_of(dataset: Any) -> Columns | None:
-    base = getattr(dataset, "dataset", None)
-    if not isinstance(base, RowDataset) or base.max_bad_rows or draws(dataset.transform) or _has_own_rows(dataset):
+def _columns_of(rows: SeededRows) -> Columns | None:
+    dataset, base = rows.dataset, rows.base
+    if not isinstance(base, RowDataset) or base.max_bad_rows or rows.split is None or draws(rows.split.host):
         return None
     kept = dataset.__dict__.get("_kept")
     if kept is None or kept.transform is not dataset.transform or kept.rows is not base.rows:
         kept = dataset._kept = _Kept(dataset.transform, base.rows, _known(dataset, base) or Columns(len(dataset)))
         base.hold_decoded(False)  # they are held in the columns
     return kept.columns
-
-
-def _has_own_rows(dataset: Any) -> bool:
-    """Whether the dataset's class makes its samples in a way of its own, which may draw at random."""
-    maker = next(cls for cls in type(dataset).__mro__ if "__getitem__" in vars(cls))
-    return maker.__module__ != "ray_classy.dataset.classy_dataset"
 
 
 def _known(dataset: Any, base: RowDataset) -> Columns | None:

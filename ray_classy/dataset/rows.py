@@ -5,6 +5,7 @@ A dataset made of raw rows can be read by somebody else: Ray Data swaps `RowData
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -197,6 +198,9 @@ class RowDataset(torch.utils.data.Dataset):
             that it cannot use raises `DataError`.
         max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
         sources: the files that `decode` reads from, if they are to be looked at in every phase.
+
+    Attributes:
+        threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
     """
 
     def __init__(
@@ -210,7 +214,7 @@ class RowDataset(torch.utils.data.Dataset):
         self.sources = sources
         self.decode = decode
         self.max_bad_rows = max_bad_rows
-        self.threads = 0
+        self.threads: int | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._fetched: dict[int, Any] = {}
         self._decoded: dict[int, Any] | None = {}  # None if the dataset is too large
@@ -219,37 +223,51 @@ class RowDataset(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        if self._decoded and index in self._decoded:
-            return _copied(self._decoded[index])
+        held = self._decoded
+        if held and index in held:
+            return _copied(held[index])
         fetched = self._fetched.pop(index, None)
         if isinstance(fetched, Future):
             sample = fetched.result()
         else:
             sample = self.decode(fetched if fetched is not None else {**self.rows.take([index])[0], "row": index})
-        if self._decoded is not None:
-            self._keep(index, sample)
+        if held is not None:
+            self._keep(held, index, sample)
         return sample
 
-    def _keep(self, index: int, sample: Any) -> None:
+    def _keep(self, held: dict[int, Any], index: int, sample: Any) -> None:
         """Holds a decoded row for the next epochs, if all rows fit."""
-        assert self._decoded is not None
-        if not self._decoded and len(self) * _size_of(sample) > KEPT_BYTES:
+        if not held and len(self) * _size_of(sample) > KEPT_BYTES:
             self._decoded = None
         else:
-            self._decoded[index] = _copied(sample)
+            held[index] = _copied(sample)
 
-    def fetch(self, indices: Sequence[int]) -> None:
-        """Reads the raw rows of a batch at once, and begins to decode them where `threads` says so."""
-        there = self._decoded or {}
-        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in there]
+    def number_of_threads(self) -> int:
+        """Threads that read ahead in the training process: `threads`, or one for each CPU that is there for it."""
+        return cpus_of_this_process() if self.threads is None else self.threads
+
+    def pool(self) -> ThreadPoolExecutor | None:
+        """The threads; None if there are none."""
+        if self._pool is None and self.number_of_threads():
+            self._pool = ThreadPoolExecutor(self.number_of_threads(), thread_name_prefix="decode")
+        return self._pool
+
+    def fetch(self, indices: Sequence[int], begin: bool = False) -> None:
+        """Reads the raw rows of a batch at once.
+
+        Args:
+            indices: which.
+            begin: begin to decode them in the threads.
+        """
+        held = self._decoded or {}
+        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in held]
         if not wanted:
             return
         raw = self.rows.take(wanted)
-        if self.threads and self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        pool = self.pool() if begin else None
         for index, row in zip(wanted, raw, strict=True):
             row["row"] = index
-            self._fetched[index] = self._pool.submit(self.decode, row) if self._pool else row
+            self._fetched[index] = row if pool is None else pool.submit(self.decode, row)
 
     def hold_decoded(self, hold: bool) -> None:
         """Sets whether decoded rows are held in memory, if all of them fit."""
@@ -261,6 +279,13 @@ class RowDataset(torch.utils.data.Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {}}
+
+
+def cpus_of_this_process() -> int:
+    """CPUs that there are for each of the processes that were started together on this machine."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    together = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, here // (int(together) if together.isdigit() and int(together) else 1))
 
 
 def _size_of(sample: Any) -> int:

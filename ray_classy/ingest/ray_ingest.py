@@ -146,7 +146,23 @@ def _parquet(rows: ParquetRows) -> Any:
 
 
 def attach(dataset: ClassyDataset, shard: Shard) -> None:
-    """Makes a task's dataset read its raw rows from a shard; `num_workers` becomes the number of decoding threads."""
+    """Makes a task's dataset read its raw rows from a shard.
+
+    `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
+    """
     base: RowDataset = dataset.dataset  # type: ignore[assignment]
     base.rows = shard.rows()
-    base.threads, dataset.num_workers = base.threads or dataset.num_workers, 0
+    base.threads, dataset.num_workers = base.threads or dataset.num_workers or cpus_of_worker(), 0
+
+
+def cpus_of_worker() -> int:
+    """CPUs that Ray gave this process; it has no others to read with."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)  # Ray sets it
+
+
+def read_with_own_cpus(task: Any) -> None:
+    """Lets the datasets of a task that trains in a process of Ray's read with the CPUs of that process alone."""
+    for dataset in getattr(task, "datasets", {}).values():
+        base = getattr(dataset, "dataset", None)
+        if isinstance(base, RowDataset) and base.threads is None:
+            base.threads = cpus_of_worker()

@@ -13,6 +13,7 @@ from torch import nn
 
 from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.distributed import barrier, get_world_size
 from ray_classy.errors import TaskError
@@ -456,7 +457,7 @@ class ClassificationTask(ClassyTask):
         """
         if self._consumed:
             kwargs = {"start": self._consumed, **kwargs}
-        return dataset.iterator(
+        loader = dataset.iterator(
             phase_type=self.phase_type,
             current_phase_id=self.train_phase_idx if self.train else 0,
             seed=self.seed,
@@ -464,6 +465,9 @@ class ClassificationTask(ClassyTask):
             multiprocessing_context=self.dataloader_mp_context,
             **kwargs,
         )
+        if isinstance(loader, PhaseLoader):
+            loader.device = self.device
+        return loader
 
     def build_dataloaders_for_current_phase(self) -> None:
         """Builds the dataloader of the current phase."""

@@ -141,7 +141,7 @@ class RayTrainer(ClassyTrainer):
             "cwd": os.getcwd(),
             "path": own_folders(),
         }
-        trainer = _stopped_gently(None if task.test_only else run.request_stop)(
+        trainer = _trainer(None if task.test_only else run.request_stop, cleaner=session is RaySession)(
             train_on_worker,
             train_loop_config=job,
             torch_config=self.torch_config,
@@ -204,10 +204,20 @@ def data_files(task: ClassyTask) -> list[str]:
     return files
 
 
-def _stopped_gently(request: Callable[[], Any] | None) -> type[TorchTrainer]:
-    """Ray's trainer, whose first Ctrl-C calls `request`, if there is one; Ray's own way, an abort, is for the next."""
+def _trainer(request: Callable[[], Any] | None, cleaner: bool) -> type[TorchTrainer]:
+    """Ray's trainer with two changes.
+
+    Args:
+        request: called at the first Ctrl-C, if there is one; Ray's own way with it, an abort, is for the next.
+        cleaner: let Ray start an actor that frees the workers' resources if the controller dies. A trial, which is
+            stopped by ending its controller, frees them itself; without a dashboard the actor would then stay for ever.
+    """
 
     class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [one for one in callbacks if cleaner or type(one).__name__ != "PlacementGroupCleanerCallback"]
+
         def _register_sigint_handler(self, controller: Any) -> None:
             super()._register_sigint_handler(controller)
             if request is not None:

@@ -30,6 +30,7 @@ from ray_classy.config import Config
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
+from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.registry import Registry
 from ray_classy.storage import is_url
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
@@ -217,7 +218,8 @@ class TaskTrial(tune.Trainable):
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         if isinstance(task, ClassificationTask) and task.use_gpu is None:
             task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+        torch.set_num_threads(cpus_of_worker())
+        read_with_own_cpus(task)
         reported = False
         for report in rounds(task, TrialSession(run)):
             reported = True

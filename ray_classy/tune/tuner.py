@@ -324,7 +324,8 @@ class _Sweep:
         """What Ray Tune reserves for a trial.
 
         A trial of one worker is that worker. One of several only waits for them, and Ray Tune must not start more such
-        trials than there is room for: each holds its part of a resource of which there is one.
+        trials than there is room for: each holds a part of a resource of which there is one, so large that one trial
+        more would not fit. What is over is for others, who hold small parts of it.
         """
         plan = self.plan
         if plan.workers == 1:
@@ -333,7 +334,7 @@ class _Sweep:
         at_once = self._at_once()
         if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
             return tune.PlacementGroupFactory([{_HEAD: 0.0001}])
-        return tune.PlacementGroupFactory([{_HEAD: math.floor((1 - 0.002 * at_once) / at_once * 1e4) / 1e4}])
+        return tune.PlacementGroupFactory([{_HEAD: math.floor(1e4 / (at_once + 1) + 1) / 1e4}])
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage

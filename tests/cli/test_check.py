@@ -59,7 +59,18 @@ def test_json_has_the_same_facts(check):
     data = check("--json").json
     assert data["phases"] == {"train": 1, "test": 1}
     assert data["model"]["parameters"] == 610
+    assert data["transforms"]["test"] == {"rows": [], "batches": ["ToTensor"]}
     assert data["cluster"]["total"] == {"CPU": 2}
+
+
+def test_it_shows_which_transforms_run_where(check):
+    chain = "[{name: RandomResizedCrop, size: 8}, {name: RandomHorizontalFlip}, {name: ToTensor}]"
+    out = check(f"dataset.train.transforms=[{{name: apply_transform_to_key, transforms: {chain}}}]").out
+    assert (
+        "# train transforms: row by row on the CPU: RandomResizedCrop; "
+        "in batches on the training device: RandomHorizontalFlip, ToTensor\n"
+    ) in out
+    assert "# test transforms: row by row on the CPU: nothing; in batches on the training device: ToTensor\n" in out
 
 
 def test_gpus_are_asked_for(check):

@@ -64,8 +64,8 @@ def test_fetched_rows_are_decoded_once(threads):
     decoded = []
     base = RowDataset(ItemRows(value=[1, 2, 3]), lambda row: decoded.append(row["row"]) or row["value"])
     base.threads = threads
-    base.fetch([0, 2])
-    base.fetch([2])
+    base.fetch([0, 2], begin=True)
+    base.fetch([2], begin=True)
     assert [base[2], base[0], base[1]] == [3, 1, 2] and sorted(decoded) == [0, 1, 2]
 
 
@@ -80,3 +80,20 @@ def test_unused_rows_are_forgotten():
     base.fetch([0])
     base.forget()
     assert base._fetched == {}
+
+
+def test_there_is_a_thread_for_each_cpu_of_the_process(monkeypatch):
+    base = RowDataset(ItemRows(value=[1]), abs)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    cpus = base.number_of_threads()
+    assert cpus >= 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(2 * cpus))
+    assert base.number_of_threads() == 1
+    base.threads = 5
+    assert base.number_of_threads() == 5
+
+
+def test_no_threads_if_none_are_wanted():
+    base = RowDataset(ItemRows(value=[1]), abs)
+    base.threads = 0
+    assert base.pool() is None
