@@ -57,6 +57,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.train import train
 
         return train(given)
+    if arguments.command == "bench-data":
+        from ray_classy.cli.bench_data import bench_data
+
+        return bench_data(given)
     from ray_classy.cli.check import check
 
     return check(given)
