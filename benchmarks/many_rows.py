@@ -1,4 +1,4 @@
-"""How long a run over a manifest of many rows takes to its first training step, and what memory its driver needs.
+"""How long a run over a manifest of many rows takes to its first training step, and what memory it needs for them.
 
     python benchmarks/many_rows.py [--rows 10000 100000 1000000 10000000]
 
@@ -32,8 +32,9 @@ class Stop(ClassyHook):
     on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
 
     def on_step(self, task):
+        there, free = ray.cluster_resources(), ray.available_resources()
         with open(os.path.join({folder!r}, "first"), "w") as file:
-            file.write(str(time.time()))
+            file.write(f"{{time.time()}} {{there['object_store_memory'] - free['object_store_memory']}}")
         raise KeyError("the first step is over")
 
 ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
@@ -50,8 +51,9 @@ try:
     RayTrainer(ScalingConfig(num_workers=2), storage_path={folder!r}, name="run").train(task)
 except RunError:
     pass
-first = float(open(os.path.join({folder!r}, "first")).read())
-print(json.dumps({{"build": built - began, "first": first - began, "memory": memory() - before}}))
+first, store = map(float, open(os.path.join({folder!r}, "first")).read().split())
+seen = {{"build": built - began, "first": first - began, "memory": memory() - before, "store": store / 2**20}}
+print(json.dumps(seen))
 """
 
 
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--kind", choices=["csv", "parquet"], default="parquet")
     options = parser.parse_args()
-    print(f"{'rows':>12}  {'build':>8}  {'first step':>10}  driver memory, beyond what it had")
+    print(f"{'rows':>12}  {'build':>8}  {'first step':>10}  {'driver':>10}  shared memory of Ray")
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as folder:
             program = RUN.format(folder=folder, manifest=write_manifest(folder, rows, options.kind))
@@ -83,7 +85,8 @@ def main() -> None:
             if done.returncode:
                 raise SystemExit(done.stderr)
             seen = json.loads(done.stdout.splitlines()[-1])
-        print(f"{rows:>12,}  {seen['build']:>6.1f} s  {seen['first']:>8.1f} s  {seen['memory']:>6} MiB", flush=True)
+        times, memory = (seen["build"], seen["first"]), (seen["memory"], seen["store"])
+        print("{:>12,}  {:>6.1f} s  {:>8.1f} s  {:>6} MiB  {:>6.0f} MiB".format(rows, *times, *memory), flush=True)
 
 
 if __name__ == "__main__":

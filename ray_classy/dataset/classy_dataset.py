@@ -42,6 +42,7 @@ class ClassyDataset:
         drop_last: leave out the last global batch of a train phase if it is short.
         phases_per_epoch: cut each epoch into this many train phases.
         classes: class names in the order of their targets, where the dataset knows them.
+        order_is_stable: whether row i is the same row in every run; else a run cannot go on inside an epoch.
 
     Raises:
         ComponentError: an argument is impossible.
@@ -50,6 +51,7 @@ class ClassyDataset:
     FORMER_KEYS: ClassVar[tuple[str, ...]] = ("use_augmentation",)
 
     classes: list[str] | None = None
+    order_is_stable: bool = True
 
     def __init__(
         self,

@@ -39,7 +39,8 @@ class RayDataset(ImageDataset):
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
         id_column: name of a column of values that differ from row to row, by which rows are sorted. Without one, the
-            rows are in the order that the pipeline gives them, which may be another in the next run.
+            rows are in the order that the pipeline gives them, which may be another in the next run: a run that was
+            interrupted goes on with the epoch, not at the row.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
@@ -79,7 +80,11 @@ class RayDataset(ImageDataset):
         if id_column is not None:
             _check_ids(ids, id_column)
         else:
-            _log.info("the rows have no id_column: their order, and with it the batches, may differ in the next run")
+            self.order_is_stable = False
+            _log.info(
+                "the rows have no id_column: their order may differ in the next run, so a run that is interrupted goes "
+                "on with the epoch, not at the row"
+            )
         rows = ShardRows.of(made)
         if not len(rows):
             raise DataError("the Ray Data dataset has no rows")

@@ -23,6 +23,8 @@ def can_pause(task: ClassificationTask, steps: int) -> bool:
         steps: made of the phase since this process took it up.
     """
     iterator = task.data_iterator
+    if not getattr(task.datasets["train"], "order_is_stable", True):
+        return False
     return isinstance(iterator, PhaseIterator) and steps % task.optimizer_period == 0 and 0 < steps < len(iterator)
 
 
