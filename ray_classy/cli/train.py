@@ -57,9 +57,9 @@ def _trained(settings: Settings, task: ClassyTask) -> Result:
 
 def _take_checkpoint(settings: Settings, task: ClassyTask) -> None:
     """Sets the run's newest checkpoint, so that it is tried on the task before anything is written into the folder."""
-    names = settings.run.checkpoints()
-    if names and isinstance(task, ClassificationTask):
-        task._set_checkpoint_dict(settings.run.load_checkpoint(names[-1]))
+    latest = settings.run.load_latest_checkpoint() if isinstance(task, ClassificationTask) else None
+    if latest is not None and isinstance(task, ClassificationTask):
+        task._set_checkpoint_dict(latest[1])
 
 
 def _finished(settings: Settings, task: ClassyTask) -> bool:

@@ -11,11 +11,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from ray_classy import __version__
 from ray_classy.checkpoint import save_checkpoint
 from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
-from ray_classy.errors import RunStopped
+from ray_classy.errors import CheckpointError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
@@ -63,31 +66,48 @@ class FolderSession(Session):
         self._agreement = Agreement(self._asked)
         self._writer = CheckpointWriter()
         self._minutes: float | None = None
+        self._config_hash: str | None = None
         self._written = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
-        names = broadcast_object(self.run.checkpoints() if is_primary() else None)
+        name, content = self._latest()
         epoch, tested = 0, False
-        if names:
-            content = self.run.load_checkpoint(names[-1])
-            check_known_classes(task, content, self.run.storage.join(names[-1]))
+        if name is not None:
+            check_known_classes(task, content, self.run.storage.join(name))
             task._set_checkpoint_dict(content)
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             if state.get("in_phase") is not None:
-                epoch, tested, self._inside = epoch - 1, True, names[-1]
-            _log.info("going on from %s", shown(self.run.storage.join(names[-1])))
-        self.began = (epoch, names[-1] if names else None)
+                epoch, tested, self._inside = epoch - 1, True, name
+            _log.info("going on from %s", shown(self.run.storage.join(name)))
+        self.began = (epoch, name)
         if is_primary():
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
+            self._config_hash = self.run.config_hash()
         self._phase_began = time.time()
         # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
+
+    def _latest(self) -> tuple[str | None, dict[str, Any]]:
+        """Name and content of the checkpoint to go on from, the same on every rank; no name if there is none."""
+        answer: Any = None  # a name, none, or what is wrong
+        content: dict[str, Any] = {}
+        if is_primary():
+            try:
+                answer, content = self.run.load_latest_checkpoint() or (None, {})
+            except CheckpointError as error:
+                answer = error
+        answer = broadcast_object(answer)
+        if isinstance(answer, CheckpointError):
+            raise answer
+        if answer is not None and not is_primary():
+            content = self.run.load_checkpoint(answer)
+        return answer, content
 
     def step_ended(self, task: Any) -> None:
         """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written.
@@ -132,11 +152,19 @@ class FolderSession(Session):
             if in_phase is not None:
                 content["classy_state_dict"]["in_phase"] = in_phase
             old = None if self._inside == name else self._inside
-            self._writer.begin(lambda: self._write_now(name, content, hooks, old))
+            facts = {**checkpoint_facts(task, in_phase, self._round), "config_sha256": self._config_hash}
+            self._writer.begin(lambda: self._write_now(name, content, facts, hooks, old))
         self._written, self._due, self._inside = time.monotonic(), False, name if in_phase is not None else None
 
-    def _write_now(self, name: str, content: dict[str, Any], hooks: Sequence[CheckpointHook], old: str | None) -> None:
-        self.run.write_checkpoint(name, content)
+    def _write_now(
+        self,
+        name: str,
+        content: dict[str, Any],
+        facts: dict[str, Any],
+        hooks: Sequence[CheckpointHook],
+        old: str | None,
+    ) -> None:
+        self.run.write_checkpoint(name, content, facts)
         for hook in hooks:
             save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
         if old is not None:
@@ -227,6 +255,31 @@ class FolderSession(Session):
 def _name_at_end(task: Any) -> str:
     """The name of a checkpoint of a train phase that is over."""
     return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
+
+
+def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest of a checkpoint tells.
+
+    Args:
+        task: as it is now.
+        in_phase: the state of the phase, if it is not over.
+        lines: of the phases of the round that has ended.
+    """
+    rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
+    return {
+        "format": FORMAT,
+        "epoch": task.train_phase_idx + (in_phase is None),
+        "step": task.num_train_steps,
+        "samples": task.num_updates,
+        "where": task.where,
+        "in_phase": rows,
+        "metrics": latest_by_phase_type(lines),
+        "seed": task.seed,
+        "world_size": get_world_size(),
+        "classes": next(filter(None, map(class_names, task.datasets.values())), None),
+        "versions": {"ray_classy": __version__, "torch": torch.__version__},
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
 
 
 def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str, Any]:
