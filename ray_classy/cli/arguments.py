@@ -117,6 +117,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--rows", "how many rows of each dataset are read in each way; default: 2000", default=2000, **_NUMBER)
     option("--json", "print one JSON object on standard output and nothing else", action="store_true")
     option("--verbose", "show tracebacks of errors", action="store_true")
+    for name, text, word, what in (
+        ("ls", "list the checkpoints of a run", "RUN", "the run's folder, local or a URL"),
+        ("show", "show what is in a checkpoint, and whether its file is what was written", "CHECKPOINT", "or a run"),
+    ):
+        option = command(name, text, word, what)
+        option("--json", "print one JSON object on standard output and nothing else", action="store_true")
+        option("--verbose", "show tracebacks of errors", action="store_true")
     option = command("list", "show components with their keys and defaults", "KIND [NAME]", "such as: model resnet")
     option("--verbose", "show tracebacks of errors", action="store_true")
     return parser, options

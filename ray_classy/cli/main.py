@@ -46,6 +46,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.listing import listing
 
         return listing(arguments)
+    if arguments.command in ("ls", "show"):
+        from ray_classy.cli.checkpoints import ls, show
+
+        return ls(arguments) if arguments.command == "ls" else show(arguments)
     if arguments.command == "tune":
         from ray_classy.cli.tune import tune
 
