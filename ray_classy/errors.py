@@ -77,5 +77,9 @@ class RunError(RayClassyError, RuntimeError):
     """Training failed; the message carries the traceback of the worker that failed first."""
 
 
+class RunStopped(RunError):
+    """The run was asked to stop, and did after a checkpoint; the message names it."""
+
+
 class WorkerDiedError(RunError):
     """A worker's process died: it was killed, or its node was lost; trying again may help."""

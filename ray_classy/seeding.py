@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,13 @@ def seed_all(seed: int) -> None:
     # torch.manual_seed would format a stack trace on every call while CUDA is not initialised.
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
+
+
+def use_deterministic_algorithms() -> None:
+    """Makes torch use algorithms that give the same bits every time; an operation that has none raises an error."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS reads when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def get_rng_state() -> dict[str, Any]:

@@ -11,18 +11,16 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from ray_classy.errors import RunFolderError
+from ray_classy.urls import is_url, joined, located
 
-
-def is_url(path: str) -> bool:
-    """Whether a path names a store by its scheme (`s3://...`) rather than a local file."""
-    return "://" in path
+__all__ = ["Storage", "is_url"]
 
 
 class Storage:
     """A folder of small files.
 
     Args:
-        path: a local path, or a URL that `pyarrow.fs` opens.
+        path: a local path, or a URL that `pyarrow.fs` or fsspec opens.
         filesystem: a `pyarrow.fs.FileSystem` in which `path` lies; None finds it from the path.
     """
 
@@ -33,16 +31,14 @@ class Storage:
 
     def _remote(self, name: str) -> tuple[Any, str]:
         """The file system and the path in it."""
-        from pyarrow import fs
-
         if self.filesystem is not None:
             return self.filesystem, f"{self.path}/{name}" if name else self.path
-        filesystem, root = fs.FileSystem.from_uri(self.path)
+        filesystem, root = located(self.path)
         return filesystem, f"{root}/{name}" if name else root
 
     def join(self, name: str) -> str:
         """The path of a file in the folder, as a user may give it back."""
-        return os.path.join(self.path, name) if self.local else f"{self.path.rstrip('/')}/{name}"
+        return os.path.join(self.path, name) if self.local else joined(self.path, name)
 
     def make(self) -> None:
         """Makes the folder and its parents.

@@ -1,12 +1,14 @@
 """Small tasks for tests, and functions run on several ranks."""
 
 import os
+import pathlib
 import socket
 import traceback
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from pyarrow import fs
 from torch import nn
 
 from ray_classy.dataset import ClassyDataset
@@ -127,6 +129,41 @@ class RecordingHook(ClassyHook):
 
     def seen(self, point):
         return [value for name, value in self.calls if name == point]
+
+
+class Bucket:
+    """A bucket on a local S3-compatible server."""
+
+    count = 0
+
+    def __init__(self, port):
+        Bucket.count += 1
+        self.name, self.port = f"bucket-{Bucket.count}", port
+        self.query = f"?scheme=http&endpoint_override=127.0.0.1:{port}"
+        self.filesystem, _ = fs.FileSystem.from_uri(
+            f"s3://key:secret@{self.name}{self.query}&allow_bucket_creation=true"
+        )
+        self.filesystem.create_dir(self.name)
+
+    def url(self, path):
+        """Of an object or folder."""
+        return f"s3://key:secret@{self.name}/{path}{self.query}"
+
+    def put(self, path, content):
+        """Writes an object and returns its URL."""
+        with self.filesystem.open_output_stream(f"{self.name}/{path}") as stream:
+            stream.write(content)
+        return self.url(path)
+
+    def copy(self, local, path):
+        """Copies a file or a folder into the bucket and returns its URL."""
+        files = [file for file in pathlib.Path(local).rglob("*") if file.is_file()]
+        for file in files:
+            self.put(f"{path}/{file.relative_to(local)}", file.read_bytes())
+        return self.url(path) if files else self.put(path, pathlib.Path(local).read_bytes())
+
+    def remove(self, path):
+        self.filesystem.delete_file(f"{self.name}/{path}")
 
 
 def free_port():

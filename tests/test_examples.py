@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.videos import needs_video
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train_with_setters.py", "train_from_config.py"]
 
@@ -39,7 +41,7 @@ def train_own_model(folder, *more):
     return json.loads(run(folder, "-m", "ray_classy", "train", config, "--json", *more))
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, pytest.param("train_on_video.py", marks=needs_video)])
 def test_script_trains_in_one_process(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script), "--local")) > 0.9
 

@@ -102,3 +102,16 @@ def test_weights_depend_on_the_seed_alone():
         return next(build_task({**CONFIG, "seed": seed}).base_model.parameters())
 
     assert torch.equal(weight(3), weight(3)) and not torch.equal(weight(3), weight(4))
+
+
+def test_deterministic_refuses_what_has_no_such_algorithm():
+    code = """
+import torch
+from ray_classy.seeding import use_deterministic_algorithms
+use_deterministic_algorithms()
+try:
+    torch.empty(3).put_(torch.tensor([0, 0]), torch.ones(2))
+except RuntimeError as error:
+    print("refused" if "deterministic" in str(error) else error)
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "refused"

@@ -20,14 +20,22 @@ from typing import Any
 
 import torch
 
+from ray_classy.checkpoint.manifest import check_file, remove_manifest, write_manifest
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError
-from ray_classy.storage import Storage, is_url
+from ray_classy.storage import Storage
+from ray_classy.urls import is_url, parent, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 FORMAT = 1
 
 
-def save_checkpoint(folder: str, content: dict[str, Any], file: str = CHECKPOINT_FILE, storage: Any = None) -> str:
+def save_checkpoint(
+    folder: str,
+    content: dict[str, Any],
+    file: str = CHECKPOINT_FILE,
+    storage: Any = None,
+    facts: Mapping[str, Any] | None = None,
+) -> str:
     """Writes a checkpoint so that no reader ever sees half of it, and returns its path.
 
     Args:
@@ -35,6 +43,7 @@ def save_checkpoint(folder: str, content: dict[str, Any], file: str = CHECKPOINT
         content: tensors and plain values.
         file: the file's name.
         storage: the `Storage` to write to; None writes to `folder` itself.
+        facts: what is told in a manifest beside the file; None writes none.
 
     Raises:
         CheckpointError: the content is not of tensors and plain values, so that it could not be loaded safely.
@@ -50,8 +59,18 @@ def save_checkpoint(folder: str, content: dict[str, Any], file: str = CHECKPOINT
             f"the task's state cannot be kept in a checkpoint: {_strange(content) or _reason(error)}. "
             f"Keep only tensors, numbers, strings, lists and dicts in the state of models, hooks and datasets"
         ) from None
+    inside = name.rpartition("/")[0]
+    if facts is not None:
+        remove_manifest(target, inside)
     target.write(name, buffer.getvalue())
+    if facts is not None:
+        write_manifest(target, inside, facts, {file: buffer.getvalue()})
     return target.join(name)
+
+
+def _folder_and_file(name: str) -> tuple[str, str]:
+    folder, _, file = name.rpartition("/")
+    return folder, file
 
 
 def _strange(value: Any, path: str = "") -> str:
@@ -65,6 +84,8 @@ def _strange(value: Any, path: str = "") -> str:
 
 def _reason(error: Exception) -> str:
     """What torch says is wrong, without its advice to trust the file."""
+    if isinstance(error, CheckpointError):
+        return str(error)
     text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
     return (
         f"{type(error).__name__}: {text.splitlines()[0].partition(' was not an allowed')[0]}" if text else repr(error)
@@ -83,8 +104,8 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
         CheckpointError: the file is damaged, or is no checkpoint.
     """
     if storage is None:
-        folder, _, name = path.rpartition("/") if is_url(path) else (os.path.dirname(path) or ".", "", path)
-        storage, name = Storage(folder), os.path.basename(path.rstrip("/")) if not is_url(path) else name
+        folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
+        storage, name = Storage(folder), os.path.basename(split_query(path)[0].rstrip("/"))
         if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(".torch")):
             storage, name = Storage(path), CHECKPOINT_FILE
     else:
@@ -95,7 +116,9 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on files that are none of its own
-            content = torch.load(io.BytesIO(storage.read(name)), map_location="cpu", weights_only=True)
+            data = storage.read(name)
+            check_file(storage, *_folder_and_file(name), data)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where the damage is
         raise CheckpointError(
             f"the checkpoint {where!r} is damaged or no checkpoint ({_reason(error)}); use an earlier one, or write it "

@@ -30,6 +30,7 @@ _EXAMPLES = """examples:
   ray-classy train configs/digits.yaml test_only=true --checkpoint runs/20260102-030405-ab12
   ray-classy tune configs/sweeps/asha.yaml --num-samples 12
   ray-classy check configs/digits.yaml
+  ray-classy bench-data configs/digits.yaml
   ray-classy list optimizer
 """
 
@@ -112,6 +113,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--address", "of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print one JSON object on standard output and nothing else", action="store_true")
     option("--verbose", "show what Ray prints, and tracebacks of errors", action="store_true")
+    option = command("bench-data", "measure how fast a config's data are read, and name what holds them up", *_CONFIG)
+    option("--rows", "how many rows of each dataset are read in each way; default: 2000", default=2000, **_NUMBER)
+    option("--json", "print one JSON object on standard output and nothing else", action="store_true")
+    option("--verbose", "show tracebacks of errors", action="store_true")
+    for name, text, word, what in (
+        ("ls", "list the checkpoints of a run", "RUN", "the run's folder, local or a URL"),
+        ("show", "show what is in a checkpoint, and whether its file is what was written", "CHECKPOINT", "or a run"),
+    ):
+        option = command(name, text, word, what)
+        option("--json", "print one JSON object on standard output and nothing else", action="store_true")
+        option("--verbose", "show tracebacks of errors", action="store_true")
     option = command("list", "show components with their keys and defaults", "KIND [NAME]", "such as: model resnet")
     option("--verbose", "show tracebacks of errors", action="store_true")
     return parser, options

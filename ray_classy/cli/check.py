@@ -16,6 +16,7 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.seeded_rows import is_plain
 from ray_classy.dataset.transforms.split import split
 from ray_classy.generic.profiler import compute_flops, count_params
+from ray_classy.ingest.store_memory import held_bytes, in_units
 from ray_classy.models import models_built_on
 from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, build_task
 from ray_classy.tasks.task_config import RESERVED
@@ -89,8 +90,16 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         data["phases"], data["model"] = _phases(task), _model(task, trials)
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in trials}
         lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
+        if not settings.local:
+            data["shared_memory"] = {phase_type: held_bytes(task.datasets[phase_type]) for phase_type in trials}
+            lines.append(_shared_memory(data["shared_memory"]))
     data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
     return data, [*lines, f"runs in: {short(settings.storage_path)}", f"cluster: {_cluster_line(data['cluster'])}"]
+
+
+def _shared_memory(held: dict[str, int]) -> str:
+    each = ", ".join(f"{phase_type} {in_units(count)}" for phase_type, count in held.items())
+    return f"Ray's shared memory: about {in_units(sum(held.values()))} ({each}), whatever the number of workers"
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def read_given(arguments: argparse.Namespace) -> Given:
     config = apply_overrides(given, overrides)
     on_command_line = {override.partition("=")[0].strip() for override in overrides}
     if "test_only" in on_command_line and config.get("test_only") is True:
-        if arguments.resume:
+        if getattr(arguments, "resume", None):
             raise UsageError(
                 f"--resume goes on training; to evaluate, give test_only=true --checkpoint {arguments.resume}"
             )
@@ -77,11 +77,12 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
         config = load_config(words[0])
         folder = os.path.dirname(os.path.abspath(words[0]))
         return _at_home(config, folder), words[0], words[1:]
-    earlier = arguments.resume or getattr(arguments, "extend", None)
+    resumes = hasattr(arguments, "resume")
+    earlier = getattr(arguments, "resume", None) or getattr(arguments, "extend", None)
     if earlier is None:
         raise UsageError(
-            f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...], "
-            f"or --resume RUN to go on with a run"
+            f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...]"
+            + (", or --resume RUN to go on with a run" if resumes else "")
         )
     from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
 

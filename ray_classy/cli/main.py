@@ -46,6 +46,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.listing import listing
 
         return listing(arguments)
+    if arguments.command in ("ls", "show"):
+        from ray_classy.cli.checkpoints import ls, show
+
+        return ls(arguments) if arguments.command == "ls" else show(arguments)
     if arguments.command == "tune":
         from ray_classy.cli.tune import tune
 
@@ -57,6 +61,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.train import train
 
         return train(given)
+    if arguments.command == "bench-data":
+        from ray_classy.cli.bench_data import bench_data
+
+        return bench_data(given)
     from ray_classy.cli.check import check
 
     return check(given)

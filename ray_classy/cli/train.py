@@ -8,6 +8,7 @@ from typing import Any
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.settings import Settings, settings_of
+from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.trainer.local_trainer import result_of
 from ray_classy.trainer.metrics import dotted
@@ -49,16 +50,16 @@ def train(given: Given) -> Answer:
 def _trained(settings: Settings, task: ClassyTask) -> Result:
     try:
         return settings.trainer().train(task)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RunStopped):
         begun = settings.run.storage.exists(RUN_FILE)
         raise KeyboardInterrupt(_resume_command(settings) if begun else "") from None
 
 
 def _take_checkpoint(settings: Settings, task: ClassyTask) -> None:
     """Sets the run's newest checkpoint, so that it is tried on the task before anything is written into the folder."""
-    names = settings.run.checkpoints()
-    if names and isinstance(task, ClassificationTask):
-        task._set_checkpoint_dict(settings.run.load_checkpoint(names[-1]))
+    latest = settings.run.load_latest_checkpoint() if isinstance(task, ClassificationTask) else None
+    if latest is not None and isinstance(task, ClassificationTask):
+        task._set_checkpoint_dict(latest[1])
 
 
 def _finished(settings: Settings, task: ClassyTask) -> bool:

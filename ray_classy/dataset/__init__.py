@@ -6,6 +6,7 @@ from ray_classy.dataset.image_path import ImagePathDataset
 from ray_classy.dataset.manifest import ManifestDataset
 from ray_classy.dataset.parquet import ParquetDataset
 from ray_classy.dataset.synthetic_image import SyntheticImageDataset
+from ray_classy.dataset.video_path import VideoPathDataset
 from ray_classy.dataset.webdataset import WebDatasetDataset
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ManifestDataset",
     "ParquetDataset",
     "SyntheticImageDataset",
+    "VideoPathDataset",
     "WebDatasetDataset",
     "build_dataset",
     "register_dataset",

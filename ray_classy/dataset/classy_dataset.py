@@ -14,6 +14,7 @@ import torch.utils.data
 
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.rows import check_sources
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, DataError
@@ -41,6 +42,7 @@ class ClassyDataset:
         drop_last: leave out the last global batch of a train phase if it is short.
         phases_per_epoch: cut each epoch into this many train phases.
         classes: class names in the order of their targets, where the dataset knows them.
+        order_is_stable: whether row i is the same row in every run; else a run cannot go on inside an epoch.
 
     Raises:
         ComponentError: an argument is impossible.
@@ -49,6 +51,7 @@ class ClassyDataset:
     FORMER_KEYS: ClassVar[tuple[str, ...]] = ("use_augmentation",)
 
     classes: list[str] | None = None
+    order_is_stable: bool = True
 
     def __init__(
         self,
@@ -217,6 +220,7 @@ class ClassyDataset:
     ) -> torch.utils.data.DataLoader:
         """A DataLoader over this rank's rows of a phase; the arguments not named in `plan` are the DataLoader's."""
         workers = self.num_workers if num_workers is None else num_workers
+        check_sources(self)
         return PhaseLoader(
             self,
             self.plan(phase_type, current_phase_id, seed, start, shuffle_seed),

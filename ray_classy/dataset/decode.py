@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
+import struct
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.urls import read_bytes, shown
 
 IMAGE_MODES = ("RGB", "L")
 
@@ -25,7 +28,7 @@ def check_image_mode(mode: str) -> None:
         raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {mode!r}")
 
 
-def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Image.Image:
+def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since: float | None = None) -> Image.Image:
     """Decodes one image, upright, in the given mode.
 
     The EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped: the colours below
@@ -36,68 +39,72 @@ def decode_image(data: Any, mode: str = "RGB", source: str | None = None) -> Ima
             integers in [0, 255] with shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         mode: a PIL mode of 8-bit channels: "RGB" or "L" (grey).
         source: what to call the image in an error: a path or a row.
+        since: a time in seconds since 1970; a file that was changed after it is an error.
 
     Raises:
-        DataError: it is missing, empty, damaged, too large or no image; the message names it.
+        DataError: it is missing, changed, empty, damaged, too large or no image; the message names it.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         return _decode(bytes(data), mode, source or "the image")
     if isinstance(data, (str, os.PathLike)):
         path = os.fspath(data)
-        return _decode(_read(path), mode, source or path)
+        return _decode(read_bytes(path, since), mode, source or shown(path))
     return _from_array(data, mode, source or "the image")
 
 
-def _read(path: str) -> bytes:
-    """The content of a local file, or of an URL that pyarrow or fsspec can open."""
-    try:
-        if "://" not in path:
-            with open(path, "rb") as file:
-                return file.read()
-        return _read_url(path)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path!r}") from error
-    except Exception as error:
-        raise DataError(f"cannot read {path!r}: {error}") from error
-
-
-def _read_url(url: str) -> bytes:
-    import fsspec  # type: ignore[import-untyped]
-    import pyarrow as pa
-    import pyarrow.fs
-
-    try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(url)
-    except pa.ArrowInvalid:  # a scheme that pyarrow does not know
-        with fsspec.open(url, "rb") as file:
-            return file.read()
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read()
-
-
 @functools.cache
-def _formats() -> list[str]:
-    """All formats that PIL reads by itself: not EPS, for which it runs Ghostscript on what the file says."""
+def _formats() -> list[tuple[str, Any, Any]]:
+    """Name, reader and test of the formats that PIL reads by itself and that begin with a sign of theirs.
+
+    For EPS it runs Ghostscript on what the file says, and one without a sign might be any damaged file.
+    """
     Image.init()
-    return [name for name in Image.OPEN if name != "EPS"]
+    return [(name, *both) for name, both in Image.OPEN.items() if both[1] is not None and name != "EPS"]
 
 
 def _decode(data: bytes, mode: str, source: str) -> Image.Image:
     if not data:
         raise DataError(f"{source}: empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with _opened(data) as image:
+            _check_size(image.width, image.height)
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _converted(image, mode)
+            return _converted(_upright(image), mode)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise DataError(f"{source}: not an image in a known format ({len(data)} bytes)") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{source}: {error} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # of a frame, or another part
+        raise DataError(f"{source}: too large: {error} Scale it down or remove it") from error
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
+
+
+def _opened(data: bytes) -> Any:
+    """The image with its header read. `Image.open` would do, but that warns of large images, and we have a limit."""
+    reasons = []
+    for name, read, accepts in _formats():
+        accepted = accepts(data[:16])
+        if accepted and not isinstance(accepted, str):  # a string says why PIL cannot read it here
+            try:
+                return read(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is of another format after all
+                reasons.append(f"; as {name}: {error}")
+    begin = f"{len(data)} bytes that begin with {data[:12]!r}"
+    raise DataError(f"not an image in a known format ({begin}{''.join(reasons)})")
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuses what would take gigabytes to decode: more than twice PIL's limit, which is PIL's own threshold."""
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it "
+            f"down or remove it (or raise PIL.Image.MAX_IMAGE_PIXELS in the process that decodes)"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # EXIF data that make no sense say nothing about the orientation
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -108,6 +115,8 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         image = Image.fromarray(values.astype(np.uint8))
     elif image.mode == "F":
         raise DataError("floating-point pixels have no agreed range: store the image with 8 or 16 bits")
+    elif image.mode == "LAB":  # PIL takes it to RGB only
+        image = image.convert("RGB")
     elif image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns when it goes to RGB at once
     return image.convert(mode)

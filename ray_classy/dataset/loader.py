@@ -13,6 +13,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from ray_classy.dataset.finish import finished
 from ray_classy.dataset.kept import kept_batches
 from ray_classy.dataset.plan import PhasePlan, Share
+from ray_classy.dataset.rows import check_sources
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
 from ray_classy.errors import DataError
 
@@ -103,8 +104,13 @@ class PhaseLoader(torch.utils.data.DataLoader):
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
         batches = super().__iter__() if self.num_workers else self._in_this_process()
-        done = finished(batches, self._rows.split, self.plan, self.device)
+        done = finished(self._checked(batches), self._rows.split, self.plan, self.device)
         return PhaseIterator(done, self.plan, self._rows.max_bad_rows)
+
+    def _checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; a phase whose files changed under it does not end well."""
+        yield from batches
+        check_sources(self._rows.dataset)
 
     def _in_this_process(self) -> Iterator[Batch]:
         """From memory what is kept there, and the rest as it is read."""

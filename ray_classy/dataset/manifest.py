@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import os
+import time
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.manifest_file import read_manifest
 from ray_classy.dataset.rows import ItemRows, RowDataset
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.storage import is_url
+from ray_classy.urls import is_url, parent, shown, split_query
 
 
 @register_dataset("manifest")
@@ -70,7 +71,8 @@ class ManifestDataset(ImageDataset):
         if not given or not all(given):
             raise ComponentError(f"manifest must be a path or a list of at least one, not {manifest!r}")
         files = [os.path.expanduser(os.fspath(file)) for file in given]
-        roots = [os.path.dirname(file) if root is None else os.path.expanduser(root) for file in files]
+        roots = [parent(file) if root is None else os.path.expanduser(root) for file in files]
+        began = time.time()
         self.image_mode = image_mode
         self.classes = classes
         paths, labels = [], []
@@ -80,12 +82,12 @@ class ManifestDataset(ImageDataset):
             labels.append(label)
         ends = list(accumulate(len(part) for part in paths))
         if not ends[-1]:
-            raise DataError(f"no rows in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+            raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
         if label_column is not None:
-            self._labels, self.classes = class_targets(labels, files, label_column, classes)
+            self._labels, self.classes = class_targets(labels, [shown(file) for file in files], label_column, classes)
             columns["label"] = self._labels
-        decode = functools.partial(_sample, mode=image_mode, files=files, roots=roots, ends=ends)
+        decode = functools.partial(_sample, mode=image_mode, files=files, roots=roots, ends=ends, since=began)
         dataset = RowDataset(ItemRows(**columns), decode, max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
@@ -95,20 +97,23 @@ def _located(paths: Any, root: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not root:
+    if not root or pc.all(pc.starts_with(paths, "/")).as_py():  # (the usual cases, and fast)
         return paths
-    start, slash = (pa.scalar(text, pa.large_string()) for text in (root.rstrip("/"), "/"))
+    start, query = split_query(root)
+    before, after, between = (pa.scalar(text, pa.large_string()) for text in (start.rstrip("/") + "/", query, ""))
     complete = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
-    return pc.if_else(complete, paths, pc.binary_join_element_wise(start, paths, slash))
+    return pc.if_else(complete, paths, pc.binary_join_element_wise(before, paths, after, between))
 
 
-def _sample(row: dict[str, Any], mode: str, files: list[str], roots: list[str], ends: list[int]) -> dict[str, Any]:
+def _sample(
+    row: dict[str, Any], mode: str, files: list[str], roots: list[str], ends: list[int], since: float
+) -> dict[str, Any]:
     path = row["path"]
     try:
-        sample: dict[str, Any] = {"input": decode_image(path, mode)}
+        sample: dict[str, Any] = {"input": decode_image(path, mode, since=since)}
     except DataError as error:
         number = bisect.bisect_right(ends, row["row"])
-        place = f"{files[number]}, row {row['row'] - (ends[number - 1] if number else 0)}"
+        place = f"{shown(files[number])}, row {row['row'] - (ends[number - 1] if number else 0)}"
         missing = not is_url(path) and not os.path.exists(path)
         hint = f"; relative paths start at {roots[number] or os.getcwd()!r}, see `root`" if missing else ""
         raise DataError(f"{error} ({place}{hint})") from error

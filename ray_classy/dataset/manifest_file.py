@@ -13,7 +13,7 @@ from typing import Any
 from ray_classy.dataset.labels import is_string, typed_labels
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
-from ray_classy.storage import is_url
+from ray_classy.urls import is_url, located, reason, shown, split_query
 
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 _JSON_TYPES = {bool: "bool", int: "int64", str: "string"}
@@ -41,57 +41,46 @@ def read_manifest(
     try:
         table = reader(file, columns)
     except FileNotFoundError as error:
-        raise DataError(f"there is no manifest {file!r} (looked in {os.getcwd()})") from error
+        looked = "" if is_url(file) else f" (looked in {os.getcwd()})"
+        raise DataError(f"there is no manifest {shown(file)!r}{looked}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
+        raise DataError(f"{shown(file)} cannot be read: {reason(error)}") from error
     paths = table.column(path_column)
     if pa.types.is_dictionary(paths.type):
         paths = pc.cast(paths, paths.type.value_type)
     if not is_string(paths.type):
         raise DataError(
-            f"{file}: column {path_column!r} of type {paths.type} holds no paths: set path_column to another"
+            f"{shown(file)}: column {path_column!r} of type {paths.type} holds no paths: set path_column to another"
         )
     empty = pc.index(pc.fill_null(pc.equal(paths, ""), True), True).as_py()
     if empty >= 0:
-        raise DataError(f"{file}, row {empty}: no path (column {path_column!r} is empty); fill it in or remove the row")
+        raise DataError(
+            f"{shown(file)}, row {empty}: no path (column {path_column!r} is empty); fill it in or remove the row"
+        )
     paths = pc.cast(paths, pa.large_string()).combine_chunks()
     labels = None if label_column is None else table.column(label_column)
     if labels is not None and reader not in (_read_parquet, _read_json):  # a CSV file has no types
-        labels = typed_labels(labels, classes, lambda row: f"{file}, row {row}")
+        labels = typed_labels(labels, classes, lambda row: f"{shown(file)}, row {row}")
     return paths, labels
 
 
 def _reader_of(file: str) -> Callable[[str, list[str]], Any]:
-    name = file.lower()
+    whole = split_query(file)[0].lower()
+    name = whole
     for compression in _COMPRESSIONS:
         name = name.removesuffix(compression)
     extension = os.path.splitext(name)[1]
-    if extension not in _READERS or (extension == ".parquet" and not file.lower().endswith(extension)):
+    if extension not in _READERS or (extension == ".parquet" and not whole.endswith(extension)):
         hint = "name JSON Lines, with one object a line, .jsonl" if extension == ".json" else "convert or rename it"
         raise DataError(
-            f"manifest {file!r} is of an unknown kind: expected a file ending in {', '.join(_READERS)}; {hint}"
+            f"manifest {shown(file)!r} is of an unknown kind: expected a file ending in {', '.join(_READERS)}; {hint}"
         )
     return _READERS[extension]
 
 
-def _place(file: str) -> tuple[Any, str]:
-    """The file system, and the path in it."""
-    import pyarrow as pa
-    import pyarrow.fs
-
-    if not is_url(file):
-        return pyarrow.fs.LocalFileSystem(), file
-    try:
-        return pyarrow.fs.FileSystem.from_uri(file)
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"manifest {file!r}: {error}; give a local path, or a URL such as s3://... or gs://..."
-        ) from error
-
-
 @contextmanager
 def _stream(file: str) -> Iterator[Any]:
-    filesystem, path = _place(file)
+    filesystem, path = located(file)
     with filesystem.open_input_stream(path) as stream:
         yield stream
 
@@ -102,15 +91,17 @@ def _check_names(file: str, wanted: list[str], there: list[str], where: str = ""
         if column not in there:
             near = nearest(column, there)
             hint = f"did you mean {near}?" if near else f"set {key} to one of them"
-            raise DataError(f"{file} has no column {column!r}: it has {', '.join(there) or 'none'}{where}; {hint}")
+            raise DataError(
+                f"{shown(file)} has no column {column!r}: it has {', '.join(there) or 'none'}{where}; {hint}"
+            )
 
 
 def _read_parquet(file: str, columns: list[str]) -> Any:
     import pyarrow.parquet as pq
 
-    filesystem, path = _place(file)
+    filesystem, path = located(file)
     with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as parquet:
-        _check_names(file, columns, parquet.schema_arrow.names)
+        _check_names(shown(file), columns, parquet.schema_arrow.names)
         return parquet.read(columns=columns)
 
 
@@ -154,7 +145,7 @@ def _read_json(file: str, columns: list[str]) -> Any:
                 kind = _json_type(file, row, name, value.get(name), types[name])
                 if kind != types[name]:
                     raise DataError(
-                        f"{file}: column {name!r} is of mixed types: row 0 has {first[name]!r} ({types[name]}), "
+                        f"{shown(file)}: column {name!r} is of mixed types: row 0 has {first[name]!r} ({types[name]}), "
                         f"row {row} has {value[name]!r} ({kind}); make them all integers or all strings"
                     ) from None
         raise
@@ -170,10 +161,10 @@ def _json_lines(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"{file}, line {number}: no JSON ({error}); JSON Lines have one object a line"
+                    f"{shown(file)}, line {number}: no JSON ({error}); JSON Lines have one object a line"
                 ) from None
             if not isinstance(value, dict):
-                raise DataError(f"{file}, line {number}: no JSON object; JSON Lines have one object a line")
+                raise DataError(f"{shown(file)}, line {number}: no JSON object; JSON Lines have one object a line")
             yield row, value
             row += 1
 
@@ -182,9 +173,9 @@ def _json_type(file: str, row: int, name: str, value: Any, default: str | None =
     if value is None and default is not None:
         return default
     if value is None:
-        raise DataError(f"{file}, row {row}: no value in column {name!r}; fill it in or remove the row")
+        raise DataError(f"{shown(file)}, row {row}: no value in column {name!r}; fill it in or remove the row")
     if type(value) not in _JSON_TYPES:
-        raise DataError(f"{file}, row {row}: {value!r} in column {name!r}: expected an integer or a string")
+        raise DataError(f"{shown(file)}, row {row}: {value!r} in column {name!r}: expected an integer or a string")
     return _JSON_TYPES[type(value)]
 
 

@@ -10,7 +10,9 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.parquet_columns import check_columns, read_labels
-from ray_classy.dataset.rows import ParquetRows, RowDataset, find_files
+from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.source_files import SourceFiles, find_files
+from ray_classy.urls import shown
 
 
 @register_dataset("parquet")
@@ -26,7 +28,7 @@ class ParquetDataset(ImageDataset):
         shuffle: see `ClassyDataset`.
         transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
         num_samples: see `ClassyDataset`.
-        files: a path, a glob, a folder, or a list of those; read in name order.
+        files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
@@ -55,7 +57,8 @@ class ParquetDataset(ImageDataset):
     ) -> None:
         check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
-        check_columns(found, image_column, label_column)
+        sources = SourceFiles(found)
+        sizes = check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
         columns = [image_column]
@@ -63,20 +66,33 @@ class ParquetDataset(ImageDataset):
             columns.append(label_column)
             self._labels, self.classes = read_labels(found, label_column, classes)
         decode = functools.partial(
-            _sample,
+            encoded_sample,
             image_column=image_column,
             label_column=label_column,
             targets={name: target for target, name in enumerate(self.classes or [])},
             mode=image_mode,
-            files=found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more files",
+            files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )
-        dataset = RowDataset(ParquetRows(found, columns), decode, max_bad_rows)
+        dataset = RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
 
-def _sample(
+def encoded_sample(
     row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str, files: str
 ) -> dict[str, Any]:
+    """The sample of a row with an image and a label column.
+
+    Args:
+        row: the values, and its number under "row".
+        image_column: name of the column of images.
+        label_column: name of the column of labels; None for samples without a target.
+        targets: class indices by name, where labels are names.
+        mode: a PIL mode, see `decode_image`.
+        files: what to call the rows in an error.
+
+    Raises:
+        DataError: the image cannot be decoded.
+    """
     data, source = row[image_column], f"row {row['row']} of {files}" if "row" in row else files
     if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
         source = data.get("path") or source

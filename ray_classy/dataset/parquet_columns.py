@@ -1,8 +1,9 @@
-"""What must hold of the columns of Parquet files before training: they exist, have the right type, and good labels."""
+"""Columns of Parquet files: read, and checked before training: they exist, have the right type, and good labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,37 +11,85 @@ import numpy as np
 from ray_classy.dataset.labels import class_targets
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
+from ray_classy.urls import each, is_url, located, reason, shown
 
 
-def check_columns(files: Sequence[str], image_column: str, label_column: str | None) -> None:
-    """Checks names and types of the columns in every file, from the footers alone.
+@contextmanager
+def opened_parquet(file: str) -> Iterator[Any]:
+    """A Parquet file at a path or URL, as a `pyarrow.parquet.ParquetFile`.
 
     Raises:
-        DataError: a file is no Parquet file or lacks a column, a column has the wrong type, or there are no rows.
+        DataError: it cannot be read, is no Parquet file, or is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = 0
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as opened:
-                schema, rows = opened.schema_arrow, rows + opened.metadata.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{file} cannot be read as a Parquet file: {error}") from error
-        for key, column in (("image_column", image_column), ("label_column", label_column)):
-            if column is not None and column not in schema.names:
-                near = nearest(column, schema.names)
-                hint = f"did you mean {near}?" if near else f"set {key} to one of them"
-                raise DataError(f"{file} has no column {column!r}: it has {', '.join(schema.names)}; {hint}")
-        image_type = schema.field(image_column).type
-        if not _holds_images(image_type):
-            raise DataError(
-                f"{file}: column {image_column!r} of type {image_type} holds no images: expected encoded bytes, "
-                f"a struct {{bytes, path}}, or arrays of uint8 (H, W) or (H, W, channels)"
-            )
-    if rows == 0:
-        raise DataError(f"no rows in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+    try:
+        if not is_url(file):
+            with pq.ParquetFile(file, memory_map=True) as opened:
+                yield opened
+            return
+        filesystem, inside = located(file)
+        with filesystem.open_input_file(inside) as stream, pq.ParquetFile(stream, pre_buffer=True) as opened:
+            yield opened
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{shown(file)} cannot be read as a Parquet file: {reason(error)}") from error
+
+
+def read_parquet(file: str, columns: Sequence[str]) -> Any:
+    """Columns of a Parquet file as an Arrow table.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with opened_parquet(file) as opened:
+        return opened.read(columns=list(columns))
+
+
+def parquet_sizes(files: Sequence[str]) -> list[int]:
+    """Rows per file, from the files' footers.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+
+    def size(file: str) -> int:
+        with opened_parquet(file) as opened:
+            return opened.metadata.num_rows
+
+    return each(size, files, any(map(is_url, files)))
+
+
+def check_columns(files: Sequence[str], image_column: str, label_column: str | None) -> list[int]:
+    """Checks names and types of the columns in every file, from the footers alone, and returns the rows of each.
+
+    Raises:
+        DataError: a file is no Parquet file or lacks a column, a column has the wrong type, or there are no rows.
+    """
+
+    def rows_of(file: str) -> int:
+        with opened_parquet(file) as opened:
+            _check_schema(shown(file), opened.schema_arrow, image_column, label_column)
+            return opened.metadata.num_rows
+
+    rows = each(rows_of, files, any(map(is_url, files)))
+    if not sum(rows):
+        raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
+    return rows
+
+
+def _check_schema(file: str, schema: Any, image_column: str, label_column: str | None) -> None:
+    for key, column in (("image_column", image_column), ("label_column", label_column)):
+        if column is not None and column not in schema.names:
+            near = nearest(column, schema.names)
+            hint = f"did you mean {near}?" if near else f"set {key} to one of them"
+            raise DataError(f"{file} has no column {column!r}: it has {', '.join(schema.names)}; {hint}")
+    image_type = schema.field(image_column).type
+    if not _holds_images(image_type):
+        raise DataError(
+            f"{file}: column {image_column!r} of type {image_type} holds no images: expected encoded bytes, "
+            f"a struct {{bytes, path}}, or arrays of uint8 (H, W) or (H, W, channels)"
+        )
 
 
 def _holds_images(kind: Any) -> bool:
@@ -68,8 +117,5 @@ def read_labels(
     Raises:
         DataError: a label is missing, of the wrong type, or no class; the message names file and row.
     """
-    import pyarrow.parquet as pq
-
-    return class_targets(
-        [pq.read_table(file, columns=[column]).column(column) for file in files], files, column, classes
-    )
+    labels = each(lambda file: read_parquet(file, [column]).column(column), files, any(map(is_url, files)))
+    return class_targets(labels, [shown(file) for file in files], column, classes)

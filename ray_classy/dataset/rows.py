@@ -5,7 +5,6 @@ A dataset made of raw rows can be read by somebody else: Ray Data swaps `RowData
 
 from __future__ import annotations
 
-import glob
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch.utils.data
 
+from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
+from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
+from ray_classy.urls import shown
 
 
 class Rows(Protocol):
@@ -122,70 +124,65 @@ def _value(scalar: Any) -> Any:
 class ParquetRows:
     """The rows of Parquet files: the files in name order, each in its own order.
 
-    Files are opened when first needed, and a pickled copy carries only their names.
+    Files are opened when first needed, and a pickled copy carries only their names. A file that has changed by then is
+    an error.
 
     Args:
-        files: paths.
+        files: paths or URLs.
         columns: the columns to read.
+        sizes: rows per file; None reads them from the files' footers.
+        sources: the files as they were; None takes them as they are now.
+
+    Raises:
+        DataError: a file does not exist.
     """
 
-    def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        columns: Sequence[str],
+        sizes: Sequence[int] | None = None,
+        sources: SourceFiles | None = None,
+    ) -> None:
         self.files = list(files)
         self.columns = list(columns)
+        self.sources = sources or SourceFiles(files)
+        self.sizes = list(sizes) if sizes is not None else parquet_sizes(self.files)
         self._rows: BlockRows | None = None
 
-    def sizes(self) -> list[int]:
-        """Rows per file, from the files' footers."""
-        import pyarrow.parquet as pq
+    def table(self, number: int) -> Any:
+        """The columns of one file, as an Arrow table.
 
-        return [pq.read_metadata(file).num_rows for file in self.files]
+        Raises:
+            DataError: it has changed, or cannot be read.
+        """
+        file = self.files[number]
+        self.sources.check([file])
+        table = read_parquet(file, self.columns)
+        if table.num_rows != self.sizes[number]:
+            raise DataError(
+                f"{shown(file)} was changed since the run began: it had {self.sizes[number]} rows, and has "
+                f"{table.num_rows}; put the former file back or start a new run"
+            )
+        self.sources.check([file])
+        return table
 
     def _opened(self) -> BlockRows:
         if self._rows is None:
-            import pyarrow.parquet as pq
-
-            self._rows = BlockRows(
-                self.sizes(), lambda number: pq.read_table(self.files[number], columns=self.columns, memory_map=True)
-            )
+            self._rows = BlockRows(self.sizes, self.table)
         return self._rows
 
     def __len__(self) -> int:
-        return len(self._opened())
+        return sum(self.sizes)
 
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         return self._opened().take(indices)
 
     def column(self, name: str) -> Any:
-        import pyarrow.parquet as pq
-
-        return np.concatenate(
-            [np.asarray(pq.read_table(file, columns=[name]).column(name).to_pylist()) for file in self.files]
-        )
+        return np.concatenate([np.asarray(read_parquet(file, [name]).column(name).to_pylist()) for file in self.files])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}
-
-
-def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
-    """The files that a path, a glob, a folder or a list of those stands for, sorted by name.
-
-    Raises:
-        DataError: there is none.
-    """
-    if not isinstance(pattern, str):
-        return [file for entry in pattern for file in find_files(entry, suffixes)]
-    if os.path.isdir(pattern):
-        found = sorted(
-            os.path.join(folder, file)
-            for folder, _, files in os.walk(pattern)
-            for file in files
-            if file.lower().endswith(suffixes) and not file.startswith((".", "_"))
-        )
-    else:
-        found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise DataError(f"no {' or '.join(suffixes)} file at {pattern!r} (looked in {os.getcwd()})")
-    return found
 
 
 KEPT_BYTES = 256 << 20
@@ -200,13 +197,21 @@ class RowDataset(torch.utils.data.Dataset):
         decode: makes a sample of one raw row, which also has its number under "row"; it draws no random number. A row
             that it cannot use raises `DataError`.
         max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
+        sources: the files that `decode` reads from, if they are to be looked at in every phase.
 
     Attributes:
         threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
     """
 
-    def __init__(self, rows: Rows, decode: Callable[[dict[str, Any]], Any], max_bad_rows: int = 0) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        decode: Callable[[dict[str, Any]], Any],
+        max_bad_rows: int = 0,
+        sources: SourceFiles | None = None,
+    ) -> None:
         self.rows = rows
+        self.sources = sources
         self.decode = decode
         self.max_bad_rows = max_bad_rows
         self.threads: int | None = None
@@ -305,6 +310,19 @@ def _copied(sample: Any) -> Any:
     if isinstance(sample, torch.Tensor):
         return sample.clone()
     return sample.copy() if isinstance(sample, np.ndarray) or hasattr(sample, "getbands") else sample
+
+
+def check_sources(dataset: Any) -> None:
+    """Looks whether the files that a `ClassyDataset` reads its rows from are what they were when it was built.
+
+    Raises:
+        DataError: one was removed or changed; the message names it.
+    """
+    base = getattr(dataset, "dataset", None)
+    if isinstance(base, RowDataset):
+        for sources in (base.sources, getattr(base.rows, "sources", None)):
+            if sources is not None:
+                sources.check()
 
 
 def to_be_mended(error: DataError) -> DataError:

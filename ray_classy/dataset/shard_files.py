@@ -8,19 +8,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ray_classy.dataset.rows import find_files
+from ray_classy.dataset.source_files import SourceFiles, find_files
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.storage import is_url
+from ray_classy.urls import Stamp, is_url, located, reason, shown
 
 _OPEN_FILES = 64
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 def find_shards(shards: str | Sequence[str]) -> list[str]:
-    """The tar files that a path, a glob, a folder, a path with braces or a list of those stands for.
+    """The tar files that a path, a glob, a folder, a path with braces or a list of those stands for; each may be a URL.
 
     Raises:
-        ComponentError: one is a URL.
+        ComponentError: one is a pipe.
         DataError: there is none.
     """
     given = [shards] if isinstance(shards, str | os.PathLike) else shards
@@ -28,8 +28,8 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
         raise ComponentError(f"shards must be a path or a list of at least one, not {shards!r}")
     patterns = [os.path.expanduser(name) for entry in given for name in expand_braces(os.fspath(entry))]
     for pattern in patterns:
-        if is_url(pattern) or pattern.startswith("pipe:"):
-            raise ComponentError(f"shards are read by offset from local files, not from {pattern!r}: mount or copy it")
+        if pattern.startswith("pipe:"):
+            raise ComponentError(f"shards are read by offset, not from {pattern!r}: give paths or URLs of tar files")
     return find_files(patterns, (".tar",))
 
 
@@ -53,41 +53,61 @@ class ShardFiles:
     """Reads pieces of files, of which it holds the last ones open; a pickled copy opens its own.
 
     Threads may share it: each read names its offset.
+
+    Args:
+        sources: the files as they were indexed; one that has changed since is an error.
     """
 
-    def __init__(self) -> None:
-        self._open = functools.lru_cache(maxsize=_OPEN_FILES)(_OpenFile)
+    def __init__(self, sources: SourceFiles | None = None) -> None:
+        self.sources = sources
+        self._open = functools.lru_cache(maxsize=_OPEN_FILES)(self._opened)
+
+    def _opened(self, path: str) -> _LocalFile | _UrlFile:
+        if not is_url(path):
+            return _LocalFile(path)
+        file = _UrlFile(path)
+        if self.sources is not None:
+            self.sources.check([path])
+        return file
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`.
 
         Raises:
-            DataError: there is no such file, or it is shorter than that.
+            DataError: there is no such file, it has changed, it is shorter than that, or it cannot be read.
         """
         try:
             file = self._open(path)
             data = file.read(size, offset)
+            if self.sources is not None and isinstance(file, _LocalFile):
+                self.sources.compare(path, file.stamp())
         except FileNotFoundError as error:
-            raise DataError(f"there is no file {path!r}") from error
+            if self.sources is not None:
+                self.sources.compare(path, None)
+            raise DataError(f"there is no file {shown(path)!r}") from error
         except OSError as error:
-            raise DataError(f"cannot read {path!r}: {error}") from error
+            raise DataError(f"cannot read {shown(path)!r}: {reason(error)}") from error
         if len(data) < size:
-            raise DataError(f"{path} ends before byte {offset + size}: it was cut after it was indexed; start again")
+            raise DataError(f"{shown(path)} ends before byte {offset + size}: it was cut after it was indexed")
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {"sources": self.sources}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
+        self.__init__(state["sources"])  # type: ignore[misc]
 
 
-class _OpenFile:
+class _LocalFile:
     """A file descriptor that is closed when the last thread that reads from it lets go."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDONLY)
+
+    def stamp(self) -> Stamp:
+        status = os.fstat(self._descriptor)
+        return Stamp(status.st_size, status.st_mtime_ns)
 
     def read(self, size: int, offset: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
@@ -101,3 +121,14 @@ class _OpenFile:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+class _UrlFile:
+    """A file of a store, from which pieces are read by range."""
+
+    def __init__(self, path: str) -> None:
+        filesystem, inside = located(path)
+        self._file = filesystem.open_input_file(inside)
+
+    def read(self, size: int, offset: int) -> bytes:
+        return self._file.read_at(size, offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -12,10 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
+from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError, RunFolderError
 from ray_classy.registry import nearest
 from ray_classy.storage import Storage
+from ray_classy.urls import Stamp, is_url, located, reason, shown
 
+_SCAN_BYTES = 4 << 20
 _VERSION = 1
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -35,35 +39,39 @@ class Layout:
     label_field: str | None
 
 
-def shard_index(shard: str, layout: Layout) -> Any:
+def shard_index(shard: str, layout: Layout, stamp: Stamp | None = None) -> Any:
     """An Arrow table with a row per sample, in the order of the shard: member, offset, size and, if any, label.
 
     It is kept in this process, and between processes in `$XDG_CACHE_HOME/ray_classy` (by default in `~/.cache`), until
     the shard's size or time of change differs.
 
+    Args:
+        shard: a path or URL.
+        layout: which members are what.
+        stamp: the shard's, if it is known.
+
     Raises:
-        DataError: the shard is compressed, damaged or no tar file, or a sample lacks its image or label.
+        DataError: the shard cannot be read, is compressed, damaged or no tar file; or a sample lacks image or label.
     """
-    try:
-        status = os.stat(shard)
-    except OSError as error:
-        raise DataError(f"cannot read the shard {shard!r}: {error}") from error
-    return _remembered(os.path.abspath(shard), status.st_size, status.st_mtime_ns, layout)
+    if stamp is None:
+        stamp = SourceFiles([shard]).stamps[shard]
+    return _remembered(shard if is_url(shard) else os.path.abspath(shard), stamp, layout)
 
 
 @functools.lru_cache(maxsize=4096)
-def _remembered(shard: str, size: int, mtime_ns: int, layout: Layout) -> Any:
+def _remembered(shard: str, stamp: Stamp, layout: Layout) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # The name is that of the shard, so that the index of a shard that has changed takes the place of the former one.
-    described = {"version": _VERSION, "shard": shard, "layout": asdict(layout)}
+    described = {"version": _VERSION, "shard": shown(shard), "layout": asdict(layout)}
     name = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32] + ".parquet"
-    key = json.dumps({**described, "size": size, "mtime_ns": mtime_ns}).encode()
+    key = json.dumps({**described, "size": stamp.size, "mtime_ns": stamp.changed_ns}).encode()
     folder = cache_folder()
     try:
         table = pq.read_table(os.path.join(folder, name), page_checksum_verification=True)
-        if (table.schema.metadata or {}).get(b"shard") == key and table.column_names == _columns(layout):
+        known = stamp.changed_ns is not None  # else another content might have the same stamp
+        if known and (table.schema.metadata or {}).get(b"shard") == key and table.column_names == _columns(layout):
             return table
     except (OSError, pa.ArrowException, ValueError):
         pass  # there is none, or it is damaged
@@ -86,23 +94,43 @@ def _columns(layout: Layout) -> list[str]:
 def _scan(shard: str, layout: Layout) -> Any:
     import pyarrow as pa
 
-    with open(shard, "rb") as file:
-        samples = _samples(shard, file, layout)
-        chosen = [_image(shard, key, members, layout) for key, members in samples.items()]
-        columns: dict[str, Any] = {
-            "member": pa.array([member[0] for member in chosen], pa.large_string()),
-            "offset": pa.array([member[1] for member in chosen], pa.int64()),
-            "size": pa.array([member[2] for member in chosen], pa.int64()),
-        }
-        if layout.label_extension is not None:
-            labels = [_label(shard, key, members, file, layout) for key, members in samples.items()]
-            columns["label"] = _label_column(shard, list(samples), labels)
+    name = shown(shard)
+    try:
+        with _opened(shard) as file:
+            samples, labels = _samples(name, file, layout)
+    except OSError as error:
+        raise DataError(f"cannot read the shard {name!r}: {reason(error)}") from error
+    chosen = [_image(name, key, members, layout) for key, members in samples.items()]
+    columns: dict[str, Any] = {
+        "member": pa.array([member[0] for member in chosen], pa.large_string()),
+        "offset": pa.array([member[1] for member in chosen], pa.int64()),
+        "size": pa.array([member[2] for member in chosen], pa.int64()),
+    }
+    if layout.label_extension is not None:
+        for key, members in samples.items():
+            if key not in labels:
+                raise DataError(
+                    f"{name}, sample {key!r}: no label: it has {_listed(members)}, and label_extension is "
+                    f"{layout.label_extension!r}; set it to another, or to null for images without labels"
+                )
+        columns["label"] = _label_column(name, list(samples), [labels[key] for key in samples])
     return pa.table(columns)
 
 
-def _samples(shard: str, file: BinaryIO, layout: Layout) -> dict[str, dict[str, tuple[str, int, int]]]:
-    """Per key and extension: name, offset and size of a member."""
+def _opened(shard: str) -> BinaryIO:
+    if not is_url(shard):
+        return open(shard, "rb")
+    filesystem, path = located(shard)
+    # A request for each header would take longer than the bytes between them.
+    return io.BufferedReader(filesystem.open_input_file(path), _SCAN_BYTES)
+
+
+def _samples(
+    shard: str, file: BinaryIO, layout: Layout
+) -> tuple[dict[str, dict[str, tuple[str, int, int]]], dict[str, str | int]]:
+    """Per key and extension: name, offset and size of a member; and per key the label."""
     samples: dict[str, dict[str, tuple[str, int, int]]] = {}
+    labels: dict[str, str | int] = {}
     for name, offset, size in _members(shard, file):
         folder, _, base = name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
@@ -113,7 +141,10 @@ def _samples(shard: str, file: BinaryIO, layout: Layout) -> dict[str, dict[str, 
         if extension.lower() in members:
             raise DataError(f"{shard} has {name!r} twice: write each sample once, with all its members, under one key")
         members[extension.lower()] = (name, offset, size)
-    return samples
+        if extension.lower() == layout.label_extension:  # now, as a second pass over a store would read it all again
+            file.seek(offset)
+            labels[key] = _label(f"{shard}, sample {key!r}", name, file.read(size), layout)
+    return samples, labels
 
 
 def _members(shard: str, file: BinaryIO) -> Iterator[tuple[str, int, int]]:
@@ -152,17 +183,9 @@ def _image(shard: str, key: str, members: dict[str, tuple[str, int, int]], layou
     )
 
 
-def _label(shard: str, key: str, members: dict[str, tuple[str, int, int]], file: BinaryIO, layout: Layout) -> str | int:
-    extension, place = layout.label_extension, f"{shard}, sample {key!r}"
-    if extension not in members:
-        raise DataError(
-            f"{place}: no label: it has {_listed(members)}, and label_extension is {extension!r}; set it to another, "
-            f"or to null for images without labels"
-        )
-    name, offset, size = members[extension]
-    file.seek(offset)
+def _label(place: str, name: str, content: bytes, layout: Layout) -> str | int:
     try:
-        text = file.read(size).decode().strip()
+        text = content.decode().strip()
         value = text if layout.label_field is None else json.loads(text)
     except ValueError as error:
         raise DataError(f"{place}: {name!r} holds no label: {error}; correct or remove it") from error

@@ -14,7 +14,9 @@ from ray_classy.dataset.labels import class_targets, typed_labels
 from ray_classy.dataset.rows import ItemRows, RowDataset
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
 from ray_classy.dataset.shard_index import Layout, shard_index
+from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.urls import each, is_url, shown
 
 
 @register_dataset("webdataset")
@@ -22,16 +24,17 @@ class WebDatasetDataset(ImageDataset):
     """Images and labels in tar files (WebDataset): samples `{"input": image, "target": class}`.
 
     The members of a sample have the same name up to the first dot: `0001.jpg` and `0001.cls`. The shards are plain tar
-    files on a disk, and indexed at first sight (see `shard_index`), so that any row can be read alone and rows are
-    shuffled over all shards. Built from a config without `transforms`, the dataset applies `imagenet_no_augment` to RGB
-    images and only `ToTensor` to grey ones.
+    files, and indexed at first sight (see `shard_index`), so that any row can be read alone and rows are shuffled over
+    all shards. Built from a config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and
+    only `ToTensor` to grey ones.
 
     Args:
         batchsize_per_replica: see `ClassyDataset`.
         shuffle: see `ClassyDataset`.
         transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
         num_samples: see `ClassyDataset`.
-        shards: a path, a glob, a folder, a path with braces (`train-{000..012}.tar`), or a list of those.
+        shards: a path, a glob, a folder, a path with braces (`train-{000..012}.tar`), or a list of those;
+            each may be a URL.
         image_extensions: of the images; of several in a sample, the first in this order is taken.
         label_extension: of the labels: text, an integer or a name; or "json", with label_field. None for samples
             without a target.
@@ -67,10 +70,11 @@ class WebDatasetDataset(ImageDataset):
         check_image_mode(image_mode)
         layout = _layout(image_extensions, label_extension, label_field)
         files = find_shards(shards)
-        tables = [shard_index(file, layout) for file in files]
+        sources = SourceFiles(files)
+        tables = each(lambda file: shard_index(file, layout, sources.stamps[file]), files, any(map(is_url, files)))
         counts = [len(table) for table in tables]
         if not sum(counts):
-            raise DataError(f"no samples in {', '.join(files[:3])}{', ...' if len(files) > 3 else ''}")
+            raise DataError(f"no samples in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         self.image_mode = image_mode
         self.classes = classes
         numbers = pa.array(np.repeat(np.arange(len(files), dtype=np.int32), counts))
@@ -81,7 +85,7 @@ class WebDatasetDataset(ImageDataset):
         if label_extension is not None:
             self._labels, self.classes = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
-        dataset = RowDataset(ItemRows(**columns), _Decode(image_mode), max_bad_rows)
+        dataset = RowDataset(ItemRows(**columns), _Decode(image_mode, sources), max_bad_rows, sources)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
 
@@ -99,7 +103,7 @@ def _targets(
     tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None
 ) -> tuple[np.ndarray, list[str] | None]:
     def place(number: int, row: int) -> str:
-        return f"{files[number]}, {tables[number].column('member')[row].as_py()}"
+        return f"{shown(files[number])}, {tables[number].column('member')[row].as_py()}"
 
     kept = [number for number, table in enumerate(tables) if len(table)]
     labels = [tables[number].column("label") for number in kept]
@@ -108,21 +112,21 @@ def _targets(
             typed_labels(part, classes, lambda row, number=number: place(number, row))  # type: ignore[misc]
             for number, part in zip(kept, labels, strict=True)
         ]
-    sources = [files[number] for number in kept]
+    names = [shown(files[number]) for number in kept]
     column = layout.label_field or layout.label_extension or ""
-    return class_targets(labels, sources, column, classes, lambda part, row: place(kept[part], row))
+    return class_targets(labels, names, column, classes, lambda part, row: place(kept[part], row))
 
 
 class _Decode:
     """Reads the image of a row from its shard, and decodes it."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, sources: SourceFiles) -> None:
         self.mode = mode
-        self.files = ShardFiles()
+        self.files = ShardFiles(sources)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         data = self.files.read(row["path"], int(row["offset"]), int(row["size"]))
-        sample: dict[str, Any] = {"input": decode_image(data, self.mode, f"{row['path']}, {row['member']}")}
+        sample: dict[str, Any] = {"input": decode_image(data, self.mode, f"{shown(row['path'])}, {row['member']}")}
         if "label" in row:
             sample["target"] = int(row["label"])
         return sample

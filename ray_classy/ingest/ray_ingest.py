@@ -14,20 +14,41 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
+from pyarrow.fs import LocalFileSystem
+from ray.data.block import BlockAccessor
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import DataError
+from ray_classy.urls import each, is_url, located, shown
 
 _READ_ON_DRIVER_BYTES = 64 << 20
 """Parquet files up to this size altogether are read by the driver: starting Ray Data's readers takes seconds."""
 
 
 class ShardRows(BlockRows):
-    """The rows of a Ray Data dataset, read from its blocks by number."""
+    """The rows of a Ray Data dataset, read from its blocks by number.
+
+    Attributes:
+        source: the materialised Ray Data dataset, where it is known.
+    """
+
+    source: Any = None
 
     def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
-        super().__init__(sizes, lambda number: ray.get(blocks[number]))
+        super().__init__(sizes, lambda number: arrow_block(ray.get(blocks[number])))
+
+    @classmethod
+    def of(cls, source: Any) -> ShardRows:
+        """The rows of a materialised Ray Data dataset."""
+        rows = _shard(source).rows()
+        rows.source = source
+        return rows
+
+
+def arrow_block(block: Any) -> Any:
+    """A block of Ray Data, which may be a pandas table, as an Arrow table."""
+    return BlockAccessor.for_block(block).to_arrow()
 
 
 class Shard:
@@ -98,26 +119,29 @@ def ray_dataset(dataset: ClassyDataset) -> Any | None:
         return ray.data.from_arrow(pa.table(base.rows.arrays()))
     if isinstance(base.rows, ParquetRows):
         return _parquet(base.rows)
-    return None
+    return base.rows.source if isinstance(base.rows, ShardRows) else None
 
 
 def _parquet(rows: ParquetRows) -> Any:
-    import pyarrow.parquet as pq
-
-    expected = len(rows)
-    here = all(os.path.exists(file) for file in rows.files)
-    if here and sum(os.path.getsize(file) for file in rows.files) <= _READ_ON_DRIVER_BYTES:
-        return ray.data.from_arrow([pq.read_table(file, columns=rows.columns) for file in rows.files])
+    places = [located(file) for file in rows.files]
+    filesystem = places[0][0]
+    sizes = [stamp.size for stamp in rows.sources.stamps.values()]
+    small = None not in sizes and sum(size or 0 for size in sizes) <= _READ_ON_DRIVER_BYTES
+    if small or any(other != filesystem for other, _ in places):
+        return ray.data.from_arrow(each(rows.table, range(len(rows.files)), any(map(is_url, rows.files))))
     context = ray.data.DataContext.get_current()
-    kept = context.use_datasource_v2, context.execution_options.preserve_order
+    kept = context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars
     # The first reader makes one task of all files; the order of blocks is the order of rows, and must stay.
     context.use_datasource_v2, context.execution_options.preserve_order = False, True
+    context.enable_progress_bars = False
     try:
-        read = ray.data.read_parquet(rows.files, columns=rows.columns, shuffle=None).materialize()
+        paths = [os.path.abspath(path) if isinstance(filesystem, LocalFileSystem) else path for _, path in places]
+        read = ray.data.read_parquet(paths, filesystem=filesystem, columns=rows.columns, shuffle=None).materialize()
     finally:
-        context.use_datasource_v2, context.execution_options.preserve_order = kept
-    if read.count() != expected:
-        raise DataError(f"Ray Data read {read.count()} rows of {rows.files[0]} ..., the files say {expected}")
+        context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars = kept
+    rows.sources.check()
+    if read.count() != len(rows):
+        raise DataError(f"Ray Data read {read.count()} rows of {shown(rows.files[0])} ..., the files say {len(rows)}")
     return read
 
 
@@ -128,7 +152,7 @@ def attach(dataset: ClassyDataset, shard: Shard) -> None:
     """
     base: RowDataset = dataset.dataset  # type: ignore[assignment]
     base.rows = shard.rows()
-    base.threads, dataset.num_workers = dataset.num_workers or cpus_of_worker(), 0
+    base.threads, dataset.num_workers = base.threads or dataset.num_workers or cpus_of_worker(), 0
 
 
 def cpus_of_worker() -> int:

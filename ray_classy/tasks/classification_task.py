@@ -24,6 +24,7 @@ from ray_classy.models import ClassyModel
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.registry import Keys
+from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import arguments, phase_state, task_config, task_state
 from ray_classy.tasks.classy_task import ClassyTask, register_task
 from ray_classy.tasks.phases import where_of
@@ -260,6 +261,11 @@ class ClassificationTask(ClassyTask):
         self.distributed_options = DistributedOptions(*statistics, *gradients)
         return self
 
+    def set_deterministic(self, deterministic: bool) -> ClassificationTask:
+        """Sets whether torch may only use algorithms that give the same bits every time."""
+        self.deterministic = arguments.flag("deterministic", deterministic)
+        return self
+
     def set_checkpoint_every(
         self, rounds: int | None = None, steps: int | None = None, minutes: float | None = 10.0
     ) -> ClassificationTask:
@@ -378,6 +384,8 @@ class ClassificationTask(ClassyTask):
             CheckpointError: the checkpoint is missing, damaged or does not fit.
         """
         task_state.check_parts(self)
+        if self.deterministic:
+            use_deterministic_algorithms()
         self.phases = self._build_phases()
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)

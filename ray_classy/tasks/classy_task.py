@@ -26,6 +26,7 @@ class ClassyTask(ABC):
         hooks: called at the five points of a run.
         train: whether the current phase trains.
         seed: the run's seed, at least 0.
+        deterministic: whether torch may only use algorithms that give the same bits every time.
 
     The other attributes are what trainers and hooks look at; a task that has no such thing leaves them as they are.
     """
@@ -33,6 +34,7 @@ class ClassyTask(ABC):
     hooks: list[ClassyHook]
     train: bool = True
     seed: int = 0
+    deterministic: bool = False
     test_only: bool = False
     phases: Sequence[Mapping[str, bool]] = ()
     phase_idx: int = -1

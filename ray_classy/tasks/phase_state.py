@@ -23,6 +23,8 @@ def can_pause(task: ClassificationTask, steps: int) -> bool:
         steps: made of the phase since this process took it up.
     """
     iterator = task.data_iterator
+    if not getattr(task.datasets["train"], "order_is_stable", True):
+        return False
     return isinstance(iterator, PhaseIterator) and steps % task.optimizer_period == 0 and 0 < steps < len(iterator)
 
 
@@ -74,8 +76,9 @@ def take_up(task: ClassificationTask, state: dict[str, Any]) -> None:
     changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if now.get(name) != before[name]]
     if changed:
         raise CheckpointError(
-            f"the checkpoint was written after {state['rows']} rows of a train phase, whose order is another one now: {', '.join(changed)}. Go on with the data and settings of that run, or from a checkpoint that was "
-            f"written at the end of a phase"
+            f"the checkpoint was written after {state['rows']} rows of a train phase, and the order of rows is another "
+            f"one now: {', '.join(changed)}. Go on with the data and settings of that run, or from a checkpoint that "
+            f"was written at the end of a phase"
         )
     task.losses = LossLog(state["losses"], state["loss_rows"], len(state["losses"]))
     if is_primary():

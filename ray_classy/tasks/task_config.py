@@ -72,6 +72,7 @@ def classification_keys() -> Keys:
         "clip_grad_norm": Key(float | None, None),
         "simulated_global_batchsize": Key(int | None, None),
         "use_gpu": Key(bool | None, None),
+        "deterministic": Key(bool, False),
         "use_sharded_ddp": Key(Literal[False], False),
         "dataloader_mp_context": Key(Literal["spawn", "fork", "forkserver"] | None, "spawn"),
         "distributed": Key(modes, {}),
@@ -173,6 +174,7 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
     with located(config):
         task.set_seed(seed).set_test_only(test_only).set_num_epochs(config["num_epochs"])
         task.set_test_phase_period(config.get("test_phase_period", 1))
+        task.set_deterministic(config.get("deterministic", False))
         task.set_use_gpu(config.get("use_gpu")).set_clip_grad_norm(config.get("clip_grad_norm"))
         task.set_simulated_global_batchsize(config.get("simulated_global_batchsize"))
         task.set_bn_weight_decay(config.get("bn_weight_decay", False))
@@ -219,6 +221,7 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
 _PLAIN = (
     "num_epochs",
     "seed",
+    "deterministic",
     "test_only",
     "test_phase_period",
     "clip_grad_norm",

@@ -10,7 +10,7 @@ import torch
 from ray_classy.distributed import broadcast, get_world_size, is_primary
 
 _SECONDS = 1.0
-_MOST_STEPS = 10_000
+_MOST_STEPS = 100  # steps may become slow
 
 
 class Agreement:
@@ -32,12 +32,14 @@ class Agreement:
     def after_step(self) -> int:
         """The answer, where it is time for one, else 0; every rank must call it after each train step."""
         self._steps += 1
-        if self._steps < self._next:
-            return 0
+        return 0 if self._steps < self._next else self.now()
+
+    def now(self) -> int:
+        """The answer at once; every rank must call it."""
         answer = torch.zeros(2, dtype=torch.int64)
         if is_primary():
             now = time.monotonic()
-            per_step = max(now - self._asked, 1e-6) / self._steps
+            per_step = max(now - self._asked, 1e-6) / max(self._steps, 1)
             answer[0], answer[1] = self._ask(), max(1, min(int(_SECONDS / per_step), _MOST_STEPS))
             self._asked = now
         if get_world_size() > 1:

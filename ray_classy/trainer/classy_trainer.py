@@ -50,6 +50,13 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
     """
     if not isinstance(task, ClassyTask):
         raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
+    try:
+        yield from _rounds(task, session)
+    finally:
+        session.close()
+
+
+def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
     session.start(task)
     task.prepare()
     barrier()

@@ -9,10 +9,11 @@ from typing import Any
 
 from ray_classy.config import dump_yaml, resolve
 from ray_classy.distributed import broadcast_object, is_primary
-from ray_classy.errors import RayClassyError, RunFolderError
+from ray_classy.errors import RayClassyError, RunFolderError, RunStopped
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.task_config import RESERVED, config_of
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
+from ray_classy.trainer.interrupts import stopping_gently
 from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.preflight import preflight
@@ -41,10 +42,11 @@ class LocalTrainer(ClassyTrainer):
         Raises:
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
+            RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
         preflight(task)
         with opened_run(self.storage_path, self.name, self.resume, task) as run:
-            with shown(), logged_to(run):
+            with shown(), logged_to(run), stopping_gently(None if task.test_only else run.request_stop):
                 run_loop(task, FolderSession(run))
             return result_of(run)
 
@@ -63,7 +65,7 @@ def opened_run(
         try:
             yield run
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt | RunStopped):
                 run.finish("interrupted")
             else:
                 run.finish("failed", error=f"{type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,6 +254,32 @@ def _check_classes(task: ClassificationTask) -> None:
         )
 
 
+def check_known_classes(task: Any, content: Mapping[str, Any], where: str | None) -> None:
+    """Looks whether the task's datasets have the classes of those that a checkpoint was written with.
+
+    Args:
+        task: with its datasets.
+        content: the checkpoint's.
+        where: its path, if it is known, for an error.
+
+    Raises:
+        DataError: they have others, so that the outputs of the model would get another meaning.
+    """
+    known = (content.get("ray_classy") or {}).get("classes") or {}
+    for phase_type, dataset in task.datasets.items():
+        before, now = known.get(phase_type) or known.get("train") or known.get("test"), class_names(dataset)
+        if before is None or now is None or now == list(before):
+            continue
+        kinds = (("then", [n for n in before if n not in set(now)]), ("now", [n for n in now if n not in set(before)]))
+        what = "; ".join(f"only {when}: {names[:5]}" for when, names in kinds if names) or "in another order"
+        raise DataError(
+            f"{_place(task, 'dataset', phase_type)}the {phase_type} dataset has other classes than those that the "
+            f"checkpoint{f' {where}' if where else ''} was trained on: {what}. So that labels mean the same, give it "
+            f"the data of then, or those {len(before)} classes in their order (`classes: [{', '.join(before[:3])}, "
+            f"...]`; the checkpoint has them under ['ray_classy']['classes'])"
+        )
+
+
 def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
     """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
     if not task.test_only:
@@ -275,10 +302,13 @@ def _try_checkpoint(task: ClassificationTask) -> None:
         state = task.checkpoint_dict["classy_state_dict"]
         if "base_model" not in state:
             raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
+        check_known_classes(task, task.checkpoint_dict, task.checkpoint_path)
         copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
         return
     if isinstance(task, FineTuningTask):
         content = task._read_pretrained()
+        if not task.reset_heads:
+            check_known_classes(task, content, task.pretrained_checkpoint_path)
         task._set_pretrained_checkpoint_dict(content)
         strict = task.pretrained_checkpoint_load_strict
         take_pretrained(copy.deepcopy(task.base_model), content, task.reset_heads, strict)

@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -18,11 +16,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
-from ray_classy.errors import ComponentError, RayClassyError, RunError, WorkerDiedError
+from ray_classy.errors import ComponentError, RayClassyError, RunError, RunStopped, WorkerDiedError
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
+from ray_classy.ingest.store_memory import tell_if_too_large
 from ray_classy.tasks import ClassificationTask, ClassyTask
 from ray_classy.tasks.task_state import take_evaluation
 from ray_classy.trainer.classy_trainer import ClassyTrainer
+from ray_classy.trainer.interrupts import first_stops, handlers_kept
 from ray_classy.trainer.local_trainer import check_place, opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
@@ -32,6 +32,7 @@ from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.urls import is_url, located, parent
 
 
 class RayTrainer(ClassyTrainer):
@@ -82,6 +83,7 @@ class RayTrainer(ClassyTrainer):
             RayClassyError: the task, its data, the run folder or the cluster cannot be used; nothing was trained.
             FloatingPointError: the loss became infinite or not a number.
             RunError: training failed on a worker; the message has the worker's traceback.
+            RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
         scaling, run_config, address = self.settings_of(getattr(task, "_config", None) or {})
         workers = scaling.num_workers
@@ -92,11 +94,14 @@ class RayTrainer(ClassyTrainer):
         check_place(*place, run_config.storage_filesystem)
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
+            tell_if_too_large(getattr(task, "datasets", {}), ray.cluster_resources().get("object_store_memory", 0.0))
             with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, data_files(task))
-                with followed(run), interrupt_handler_kept():
-                    state = self.fit(task, run, scaling, _in_folder(run_config, run))
-        _take_final_state(task, run, state)
+                with followed(run), handlers_kept():
+                    answer = self.fit(task, run, scaling, _in_folder(run_config, run))
+                if "stopped" in answer:
+                    raise RunStopped(answer["stopped"])
+        _take_final_state(task, run, answer)
         return result_of(run)
 
     def settings_of(self, config: Mapping[str, Any]) -> tuple[ScalingConfig, RunConfig, str | None]:
@@ -117,8 +122,8 @@ class RayTrainer(ClassyTrainer):
         scaling: ScalingConfig,
         run_config: RunConfig,
         session: type[RaySession] = RaySession,
-    ) -> bytes:
-        """Trains on the workers, and returns what the primary rank's task saw last, for a run without checkpoints.
+    ) -> dict[str, Any]:
+        """Trains on the workers, and returns what `train_on_worker` does on the primary rank.
 
         Args:
             task: is shipped as it is.
@@ -130,13 +135,13 @@ class RayTrainer(ClassyTrainer):
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
-            "run": (run.path, run_config.storage_filesystem, run.token),
+            "run": (run.path, run.storage.filesystem, run.token),
             "session": session,
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
         }
-        trainer = TorchTrainer(
+        trainer = _trainer(None if task.test_only else run.request_stop, cleaner=session is RaySession)(
             train_on_worker,
             train_loop_config=job,
             torch_config=self.torch_config,
@@ -157,8 +162,11 @@ class RayTrainer(ClassyTrainer):
 
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
     """Ray's settings for this run: its folder is where Ray keeps what it keeps."""
-    parent = os.path.dirname(run.path.rstrip("/"))
-    return dataclasses.replace(config, name=run.name, storage_path=parent)
+    above = parent(run.path.rstrip("/"))
+    if run.storage.filesystem is not None or not is_url(above):
+        return dataclasses.replace(config, name=run.name, storage_path=above)
+    filesystem, path = located(above)  # Ray would drop the query of a URL
+    return dataclasses.replace(config, name=run.name, storage_path=path, storage_filesystem=filesystem)
 
 
 def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
@@ -196,11 +204,33 @@ def data_files(task: ClassyTask) -> list[str]:
     return files
 
 
-def _take_final_state(task: ClassyTask, run: RunFolder, state: bytes) -> None:
+def _trainer(request: Callable[[], Any] | None, cleaner: bool) -> type[TorchTrainer]:
+    """Ray's trainer with two changes.
+
+    Args:
+        request: called at the first Ctrl-C, if there is one; Ray's own way with it, an abort, is for the next.
+        cleaner: let Ray start an actor that frees the workers' resources if the controller dies. A trial, which is
+            stopped by ending its controller, frees them itself; without a dashboard the actor would then stay for ever.
+    """
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [one for one in callbacks if cleaner or type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            super()._register_sigint_handler(controller)
+            if request is not None:
+                first_stops(request)
+
+    return Trainer
+
+
+def _take_final_state(task: ClassyTask, run: RunFolder, answer: Mapping[str, Any]) -> None:
     """Gives the caller's task what the workers' tasks ended with."""
     names = run.checkpoints()
     if isinstance(task, ClassificationTask) and task.test_only:
-        take_evaluation(task, torch.load(io.BytesIO(state), weights_only=True))
+        take_evaluation(task, torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
     elif names:
         task.set_classy_state(run.load_checkpoint(names[-1])["classy_state_dict"])
 
@@ -223,16 +253,3 @@ def _is_consequence(error: BaseException) -> bool:
     """Whether a rank failed only because another one was gone."""
     text = str(error).lower()
     return any(sign in text for sign in ("connection closed by peer", "connection reset", "gloo", "nccl"))
-
-
-@contextlib.contextmanager
-def interrupt_handler_kept() -> Iterator[None]:
-    """Puts back the handler of Ctrl-C, which Ray Train replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)

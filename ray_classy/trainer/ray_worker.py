@@ -16,6 +16,7 @@ import ray.train.torch
 import torch
 
 from ray_classy.distributed import is_primary
+from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
 from ray_classy.tasks import ClassificationTask
 from ray_classy.tasks.task_state import evaluation_state
@@ -33,24 +34,35 @@ class RaySession(FolderSession):
         """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
         kept = None
         if checkpoint is not None and is_primary():
-            # The checkpoint lies in the run folder already, which is where Ray would put it.
+            # The checkpoint is written to the run folder, which is where Ray would put it.
             storage = ray.train.get_context().get_storage()
             kept = ray.train.Checkpoint(f"{storage.experiment_fs_path}/{checkpoint}", storage.storage_filesystem)
+        written = self._writer.last()
+
+        def when_written(kept: ray.train.Checkpoint, _: str) -> ray.train.Checkpoint:
+            written.result()
+            return kept
+
         ray.train.report(
             dotted(metrics),
             checkpoint=kept,
             checkpoint_dir_name=checkpoint,
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=when_written,
+            delete_local_checkpoint_after_upload=False,
         )
 
 
-def train_on_worker(job: dict[str, Any]) -> bytes | None:
-    """Trains a task on this worker, and returns what it saw last if it only evaluated.
+def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains a task on this worker.
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
             `session` (the class of the run's session), `shards` (the phase types whose rows Ray Data has), `cwd` and
             `path` (of the driver).
+
+    Returns:
+        `stopped`, a message, if the run was asked to stop; `evaluation`, the state of a task that only evaluated.
     """
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # so that a relative path means what it means to the driver
@@ -71,11 +83,13 @@ def train_on_worker(job: dict[str, Any]) -> bytes | None:
             stack.enter_context(logged_to(run))
         try:
             run_loop(task, job["session"](run))
+        except RunStopped as stopped:
+            return {"stopped": str(stopped)}  # an error would be tried again
         except Exception as error:
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise
     if not (isinstance(task, ClassificationTask) and task.test_only):
-        return None
+        return {}
     buffer = io.BytesIO()
     torch.save(evaluation_state(task), buffer)
-    return buffer.getvalue()
+    return {"evaluation": buffer.getvalue()}

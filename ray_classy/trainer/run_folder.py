@@ -5,12 +5,15 @@ run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
 log.txt                what rank 0 logged
 lease.json             who holds the folder
-epoch_0003-step_000690/checkpoint.torch
+stop                   there once the run is asked to stop
+epoch_0003-step_000690/checkpoint.torch, manifest.json
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -18,6 +21,7 @@ import secrets
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ray_classy import __version__
@@ -25,9 +29,13 @@ from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.urls import split_query
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_STORAGE_PATH = "runs"
 METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
+STOP_FILE = "stop"
 _CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
 
 
@@ -55,7 +63,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The run's name: the folder's."""
-        return os.path.basename(self.path.rstrip("/"))
+        return os.path.basename(split_query(self.path)[0].rstrip("/"))
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
@@ -168,14 +176,34 @@ class RunFolder:
             facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
+        self._forget_stop()
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
         return json.loads(self.storage.read(RUN_FILE))
 
+    def config_hash(self) -> str | None:
+        """The SHA-256 of the resolved config; None if the task was not built from one."""
+        if not self.storage.exists(CONFIG_FILE):
+            return None
+        return hashlib.sha256(self.storage.read(CONFIG_FILE)).hexdigest()
+
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
+        self._forget_stop()
+
+    def request_stop(self) -> None:
+        """Asks whoever trains in this folder to write a checkpoint and stop."""
+        self.storage.write(STOP_FILE, b"")
+
+    def stop_requested(self) -> bool:
+        """Whether the run is asked to stop."""
+        return self.storage.exists(STOP_FILE)
+
+    def _forget_stop(self) -> None:
+        if self.stop_requested():
+            self.storage.remove_file(STOP_FILE)
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""
@@ -214,10 +242,10 @@ class RunFolder:
         """Adds a line to `log.txt`."""
         self.storage.append(LOG_FILE, text + "\n")
 
-    def write_checkpoint(self, name: str, content: dict[str, Any]) -> str:
-        """Writes a checkpoint folder of that name and returns its path."""
+    def write_checkpoint(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
+        """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path."""
         check_token(self.storage, self.token)
-        save_checkpoint(name, content, storage=self.storage)
+        save_checkpoint(name, content, storage=self.storage, facts=facts)
         return self.storage.join(name)
 
     def checkpoints(self) -> list[str]:
@@ -238,16 +266,28 @@ class RunFolder:
         """The content of one of the run's checkpoints.
 
         Raises:
-            CheckpointError: it is damaged; the message says how to go on from the one before it.
+            CheckpointError: it is damaged.
         """
-        try:
-            return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
-        except CheckpointError as error:
-            before = [other for other in self.checkpoints() if _position(other) < _position(name)]
-            if not before:
-                raise
-            text = f"{error}. To go on from {before[-1]}, remove the folder {self.storage.join(name)}"
-            raise CheckpointError(text) from None
+        return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
+
+    def load_latest_checkpoint(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and content of the newest checkpoint that can be read; of a damaged one, the log says so.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none of them can be read.
+        """
+        names = self.checkpoints()
+        damaged: CheckpointError | None = None
+        for name in reversed(names):
+            try:
+                return name, self.load_checkpoint(name)
+            except CheckpointError as error:
+                damaged = damaged or error
+                if name != names[0]:
+                    _log.warning("%s; going on from the one before", error)
+        if damaged is not None:
+            raise damaged
+        return None
 
 
 def new_name() -> str:

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from ray_classy import __version__
 from ray_classy.checkpoint import save_checkpoint
 from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
-from ray_classy.distributed import broadcast_object, gather_objects, get_world_size, is_primary
+from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
+from ray_classy.errors import CheckpointError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
+from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
+from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
+
+_CHECKPOINT, _STOP = 1, 2  # what the primary rank may want
 
 
 class Session:
@@ -37,6 +47,9 @@ class Session:
         """Called after each phase; returns the report of the round, if the phase ends one."""
         return None
 
+    def close(self) -> None:
+        """Called when the loop is left, in whatever way."""
+
 
 class FolderSession(Session):
     """A run that keeps its metrics and checkpoints in a run folder.
@@ -51,80 +64,157 @@ class FolderSession(Session):
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
         self._agreement = Agreement(self._asked)
+        self._writer = CheckpointWriter()
         self._minutes: float | None = None
+        self._config_hash: str | None = None
         self._written = time.monotonic()
-        self._due = False  # a checkpoint inside the phase, at the next step at which one can be written
+        self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
-        names = broadcast_object(self.run.checkpoints() if is_primary() else None)
+        name, content = self._latest()
         epoch, tested = 0, False
-        if names:
-            content = self.run.load_checkpoint(names[-1])
+        if name is not None:
+            check_known_classes(task, content, self.run.storage.join(name))
             task._set_checkpoint_dict(content)
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             if state.get("in_phase") is not None:
-                epoch, tested, self._inside = epoch - 1, True, names[-1]
-            _log.info("going on from %s", self.run.storage.join(names[-1]))
-        self.began = (epoch, names[-1] if names else None)
+                epoch, tested, self._inside = epoch - 1, True, name
+            _log.info("going on from %s", shown(self.run.storage.join(name)))
+        self.began = (epoch, name)
         if is_primary():
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
+            self._config_hash = self.run.config_hash()
         self._phase_began = time.time()
-        self._minutes = task.checkpoint_every.minutes
+        # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
+        self._minutes = None if task.deterministic else task.checkpoint_every.minutes
+
+    def _latest(self) -> tuple[str | None, dict[str, Any]]:
+        """Name and content of the checkpoint to go on from, the same on every rank; no name if there is none."""
+        answer: Any = None  # a name, none, or what is wrong
+        content: dict[str, Any] = {}
+        if is_primary():
+            try:
+                answer, content = self.run.load_latest_checkpoint() or (None, {})
+            except CheckpointError as error:
+                answer = error
+        answer = broadcast_object(answer)
+        if isinstance(answer, CheckpointError):
+            raise answer
+        if answer is not None and not is_primary():
+            content = self.run.load_checkpoint(answer)
+        return answer, content
 
     def step_ended(self, task: Any) -> None:
-        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written."""
+        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written.
+
+        Raises:
+            RunStopped: the run is asked to stop, and that checkpoint is written.
+        """
+        self._hear(self._agreement.after_step())
         steps = task.checkpoint_every.steps
-        if self._agreement.after_step() or (steps is not None and task.num_train_steps % steps == 0):
-            self._due = True
-        if not self._due or not task.can_pause:
+        self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
+        if not (self._due or self._stopping) or not task.can_pause:
             return
-        self._due = False
-        last = self._inside
         name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
-        in_phase, generators = task.get_phase_state(), gather_objects(get_rng_state())
-        if is_primary():
-            content = checkpoint_content(task, generators)
-            content["classy_state_dict"]["in_phase"] = in_phase
-            self.run.write_checkpoint(name, content)
-        self._replaced(last, name)
-        self._inside = name
+        self._write(name, task, task.get_phase_state())
+        self._stop_if_asked(name)
 
     def _asked(self) -> int:
-        """Whether so much time has passed since the last checkpoint that another is due."""
-        return int(self._minutes is not None and time.monotonic() - self._written >= self._minutes * 60)
+        """What the primary rank wants all ranks to do."""
+        if self.run.stop_requested():
+            return _STOP
+        waited = time.monotonic() - self._written
+        return _CHECKPOINT if self._minutes is not None and waited >= self._minutes * 60 else 0
 
-    def _replaced(self, old: str | None, new: str) -> None:
-        """A checkpoint is there, and the one before it, if it was written inside a phase, is not needed any more."""
-        self._written, self._inside = time.monotonic(), None
-        if old is not None and old != new and is_primary():
+    def _hear(self, answer: int) -> None:
+        self._due = self._due or answer == _CHECKPOINT
+        self._stopping = self._stopping or answer == _STOP
+
+    def _write(
+        self, name: str, task: Any, in_phase: dict[str, Any] | None, hooks: Sequence[CheckpointHook] = ()
+    ) -> None:
+        """Begins to write a checkpoint; the one before it, if it was written inside a phase, is removed afterwards.
+
+        Args:
+            name: of the checkpoint.
+            task: its state is copied.
+            in_phase: the state of the phase, if it is not over.
+            hooks: publish a copy each.
+        """
+        generators = gather_objects(get_rng_state())
+        if is_primary():
+            content = host_copy(checkpoint_content(task, generators))
+            if in_phase is not None:
+                content["classy_state_dict"]["in_phase"] = in_phase
+            old = None if self._inside == name else self._inside
+            facts = {**checkpoint_facts(task, in_phase, self._round), "config_sha256": self._config_hash}
+            self._writer.begin(lambda: self._write_now(name, content, facts, hooks, old))
+        self._written, self._due, self._inside = time.monotonic(), False, name if in_phase is not None else None
+
+    def _write_now(
+        self,
+        name: str,
+        content: dict[str, Any],
+        facts: dict[str, Any],
+        hooks: Sequence[CheckpointHook],
+        old: str | None,
+    ) -> None:
+        self.run.write_checkpoint(name, content, facts)
+        for hook in hooks:
+            save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
+        if old is not None:
             self.run.remove_checkpoint(old)
 
+    def close(self) -> None:
+        """Waits for the checkpoint that is being written."""
+        self._writer.close()
+
+    def _stop_if_asked(self, checkpoint: str) -> None:
+        if self._stopping:
+            self._writer.wait()
+            barrier()  # the primary rank may still have been writing
+            raise RunStopped(f"the run was stopped; its state is in {self.run.storage.join(checkpoint)}")
+
     def phase_ended(self, task: Any) -> dict[str, Any] | None:
-        """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports."""
+        """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports.
+
+        Raises:
+            RunStopped: the run is asked to stop, and its checkpoint is written.
+        """
         line = self._line(task)
         self._round.append(line)
         if is_primary():
             self.run.add_metrics(line)
+        if not task.test_only and not task.done_training():
+            self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
+            if self._due or self._stopping:  # the test phase may be long
+                name = _name_at_end(task)
+                self._write(name, task, None)
+                self._stop_if_asked(name)
             return None
-        name = self._checkpoint(task)
+        checkpoint = self._checkpoint(task)
+        if task.done_training():
+            self._writer.wait()
         progress = {"phase_idx": task.phase_idx, "epoch": task.train_phase_idx + 1, "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
-        self.report(report, name)
-        return {**report, "checkpoint": name}
+        self.report(report, checkpoint)
+        if checkpoint is not None and not task.done_training():
+            self._stop_if_asked(checkpoint)
+        return {**report, "checkpoint": checkpoint}
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         """Hands on the metrics of a round.
 
         Args:
             metrics: nested; plain values.
-            checkpoint: name of the checkpoint written at the round's end, if one was.
+            checkpoint: name of the checkpoint of the round's end, if there is one; it may still be being written.
         """
 
     def _line(self, task: Any) -> dict[str, Any]:
@@ -150,26 +240,46 @@ class FolderSession(Session):
     def _checkpoint(self, task: Any) -> str | None:
         """Writes the checkpoint of the round that ends, if one is due, and returns its name."""
         hooks = [hook for hook in task.hooks if isinstance(hook, CheckpointHook)]
-        last = task.done_training()
-        rounds = task.checkpoint_every.rounds
-        due = any(hook.due for hook in hooks) or (
-            not hooks if rounds is None else (task.train_phase_idx + 1) % rounds == 0
-        )
+        last, rounds = task.done_training(), task.checkpoint_every.rounds
+        due = not hooks if rounds is None else (task.train_phase_idx + 1) % rounds == 0
+        due = due or any(hook.due for hook in hooks) or self._due or self._stopping
         if task.test_only or not (last or due):
             return None
-        generators = gather_objects(get_rng_state())
-        name = f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
-        if is_primary():
-            content = checkpoint_content(task, generators)
-            self.run.write_checkpoint(name, content)
-            for hook in hooks:
-                if hook.due or last:
-                    save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
+        name = _name_at_end(task)
+        self._write(name, task, None, [hook for hook in hooks if hook.due or last])
         for hook in hooks:
             hook.due = False
-        self._due = False
-        self._replaced(self._inside, name)
         return name
+
+
+def _name_at_end(task: Any) -> str:
+    """The name of a checkpoint of a train phase that is over."""
+    return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
+
+
+def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest of a checkpoint tells.
+
+    Args:
+        task: as it is now.
+        in_phase: the state of the phase, if it is not over.
+        lines: of the phases of the round that has ended.
+    """
+    rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
+    return {
+        "format": FORMAT,
+        "epoch": task.train_phase_idx + (in_phase is None),
+        "step": task.num_train_steps,
+        "samples": task.num_updates,
+        "where": task.where,
+        "in_phase": rows,
+        "metrics": latest_by_phase_type(lines),
+        "seed": task.seed,
+        "world_size": get_world_size(),
+        "classes": next(filter(None, map(class_names, task.datasets.values())), None),
+        "versions": {"ray_classy": __version__, "torch": torch.__version__},
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
 
 
 def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class TrialSession(FolderSession):
             Reports(self.run.storage).begin(self.run.metrics(), *self.began)
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
+        self._writer.wait()  # Ray Tune may hand the checkpoint to another trial at once
         if is_primary():
             Reports(self.run.storage).add({**metrics, "checkpoint": checkpoint})
 

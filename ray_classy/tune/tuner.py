@@ -16,10 +16,11 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray_classy.config import dump_yaml
 from ray_classy.errors import ConfigError, RunError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.trainer.interrupts import handlers_kept
 from ray_classy.trainer.logs import shown
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
-from ray_classy.trainer.ray_trainer import RayTrainer, interrupt_handler_kept
+from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run_folder import RUN_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.tune.changes import refuse_changes
@@ -269,7 +270,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), interrupt_handler_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
+        with host_rng_kept(), handlers_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")
@@ -323,7 +324,8 @@ class _Sweep:
         """What Ray Tune reserves for a trial.
 
         A trial of one worker is that worker. One of several only waits for them, and Ray Tune must not start more such
-        trials than there is room for: each holds its part of a resource of which there is one.
+        trials than there is room for: each holds a part of a resource of which there is one, so large that one trial
+        more would not fit. What is over is for others, who hold small parts of it.
         """
         plan = self.plan
         if plan.workers == 1:
@@ -332,7 +334,7 @@ class _Sweep:
         at_once = self._at_once()
         if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
             return tune.PlacementGroupFactory([{_HEAD: 0.0001}])
-        return tune.PlacementGroupFactory([{_HEAD: math.floor((1 - 0.002 * at_once) / at_once * 1e4) / 1e4}])
+        return tune.PlacementGroupFactory([{_HEAD: math.floor(1e4 / (at_once + 1) + 1) / 1e4}])
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage

@@ -2,10 +2,15 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torchvision.datasets import FakeData
+from torchvision.transforms import v2
 
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices, class_names
+from ray_classy.dataset.transforms import build_transforms
 from ray_classy.errors import ComponentError, DataError, UnknownComponentError
+from ray_classy.trainer.metrics import phase_metrics
 from tests.helpers import Vectors, make_task, train, vectors
 
 SYNTHETIC = {
@@ -137,3 +142,17 @@ def test_class_indices():
     assert class_indices(dataset).tolist() == [0, 2]
     dataset.labels = lambda: [0.5, 2.0]
     assert class_indices(dataset) is None
+
+
+def test_a_dataset_of_torchvision_is_trained():
+    images = FakeData(size=21, image_size=(3, 2, 1), num_classes=4, transform=v2.Compose([v2.ToImage(), SCALE]))
+    transform = build_transforms([{"name": "tuple_to_map", "list_of_map_keys": ["input", "target"]}])
+    task = make_task(train=None, test=None)
+    for phase_type in ("train", "test"):
+        task.set_dataset(ClassyDataset(images, 4, phase_type == "train", transform), phase_type)
+    task.set_model(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)))
+    metrics = phase_metrics(train(task))
+    assert (metrics["accuracy"]["top_1"] * 21) % 1 == pytest.approx(0, abs=1e-6)
+
+
+SCALE = v2.ToDtype(torch.float32, scale=True)

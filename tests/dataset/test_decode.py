@@ -1,9 +1,12 @@
 import io
+import resource
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ray_classy.dataset.decode import decode_image
 from ray_classy.errors import DataError
@@ -102,9 +105,34 @@ def test_unreadable_file_is_named(tmp_path):
         decode_image(tmp_path)
 
 
-def test_decompression_bomb(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(DataError, match="MAX_IMAGE_PIXELS"):
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width, height, colours, depth, content):
+    """A PNG file made by hand: colours is 0 for grey and 2 for RGB."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_is_refused_before_it_takes_memory():
+    data = png(20_000, 20_000, 0, 1, bytes(2501 * 20_000))
+    assert len(data) < 60_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        DataError, match=r"a\.png: too large: 20000 x 20000 pixels, and at most 178,956,970 are decoded"
+    ):
+        decode_image(data, source="a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB; decoded it takes 400 MB
+
+
+def test_a_large_image_below_the_limit_is_decoded_without_a_warning(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_image(encoded(Image.fromarray(PIXELS))).size == (4, 6)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
+    with pytest.raises(DataError, match="too large: 4 x 6 pixels, and at most 22 are decoded"):
         decode_image(encoded(Image.fromarray(PIXELS)))
 
 
@@ -150,3 +178,117 @@ def test_array_of_arrays():
 def test_other_arrays_are_refused(data):
     with pytest.raises(DataError, match="row 3"):
         decode_image(data, source="row 3")
+
+
+LARGER = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8))
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"]
+"""All that are promised."""
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    image = decode_image(encoded(LARGER, kind, **options))
+    assert image.mode == "RGB" and image.size == (30, 40)
+    if kind not in ("JPEG", "GIF"):
+        assert image.tobytes() == LARGER.tobytes()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kept", [4, 8, 20, 40, 0.5, 0.9])
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")  # PIL's, before it fails
+def test_cut_in_the_header_or_in_the_data(kind, kept):
+    data = encoded(LARGER, kind)
+    with pytest.raises(DataError, match=r"a\.jpg: (not an image in a known format|damaged or truncated image) \("):
+        decode_image(data[: int(kept * len(data)) if kept < 1 else kept], source="a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_overwritten_in_the_middle(kind):
+    data = bytearray(encoded(LARGER, kind))
+    data[len(data) // 3 : 2 * len(data) // 3] = b"\xff\xd8" * (len(data) // 3 // 2)
+    with pytest.raises(DataError, match=r"a\.jpg: (not an image|damaged|too large)"):
+        decode_image(bytes(data), source="a.jpg")
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>404 Not Found</html>", b"version https://git-lfs...", b"\0" * 999, b"x" * 9]
+)
+def test_what_is_no_image_shows_how_it_begins(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg: not an image in a known format \(\d+ bytes that begin with b'"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_the_extension_does_not_matter(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(LARGER, "PNG"))
+    assert decode_image(tmp_path / "a.jpg").tobytes() == LARGER.tobytes()
+
+
+MODES = [
+    *[
+        (mode, "TIFF")
+        for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16")
+    ],
+    *[(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")],
+    *[(mode, "JPEG") for mode in ("L", "RGB", "CMYK", "YCbCr")],
+    *[(mode, "WEBP") for mode in ("L", "RGB", "RGBA")],
+    *[(mode, "GIF") for mode in ("1", "L", "P", "RGBA")],
+]
+
+
+@pytest.mark.parametrize(("mode", "kind"), MODES)
+def test_every_mode_of_every_format(mode, kind):
+    source = LARGER.convert("L").convert(mode) if mode == "I;16" else LARGER.convert(mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for wanted in ("RGB", "L"):
+            image = decode_image(encoded(source, kind), wanted)
+            assert image.mode == wanted and image.size == (30, 40)
+
+
+def test_16_bits_per_channel():
+    values = (PIXELS[:, :2].astype(">u2") * 256 + 77).astype(">u2").reshape(6, 6)
+    content = b"".join(b"\0" + row.tobytes() for row in values)
+    image = decode_image(png(2, 6, 2, 16, content))
+    assert np.array_equal(np.asarray(image), PIXELS[:, :2])
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PNG"])
+def test_the_first_of_several_frames(kind):
+    other = LARGER.transpose(Image.Transpose.ROTATE_180)
+    data = encoded(LARGER, kind, save_all=True, append_images=[other], **({"lossless": True} if kind == "WEBP" else {}))
+    assert decode_image(data).tobytes() == LARGER.tobytes()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_one_pixel(kind):
+    assert decode_image(encoded(Image.new("RGB", (1, 1), "white"), kind)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_orientations_that_there_are_and_that_there_are_not(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    size = decode_image(encoded(LARGER, "JPEG", exif=exif)).size
+    assert size == ((40, 30) if orientation in (5, 6, 7, 8) else (30, 40))
+
+
+@pytest.mark.parametrize("exif", [b"junk", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"x" * 65_000])
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
+def test_senseless_exif_data_are_passed_over(exif):
+    assert decode_image(encoded(LARGER, "JPEG", exif=b"Exif\0\0" + exif)).size == (30, 40)
+
+
+@pytest.mark.parametrize("profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"junk" * 9])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_colour_profiles_are_not_applied(profile, kind):
+    images = [decode_image(encoded(LARGER, kind, **options)) for options in ({"icc_profile": profile}, {})]
+    assert images[0].tobytes() == images[1].tobytes()
+
+
+def test_a_text_chunk_that_unpacks_to_much_is_refused():
+    data = encoded(LARGER)
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000)))
+    with pytest.raises(DataError, match="Decompressed data too large"):
+        decode_image(data[:33] + text + data[33:])

@@ -1,3 +1,5 @@
+import logging
+import os
 import pickle
 
 import pytest
@@ -135,3 +137,73 @@ def test_damaged_image_is_named(pets):
 def test_keys_of_the_config():
     keys = config_keys(ImagePathDataset)
     assert {"image_folder", "image_files", "classes", "max_bad_rows", "use_shuffle", "transforms"} <= set(keys)
+
+
+def test_a_folder_of_a_store_is_read_as_one_of_a_disk(pets, s3):
+    here, there = dataset(image_folder=str(pets)), dataset(image_folder=s3.copy(pets, "pets"))
+    assert there.classes == here.classes and there.labels().tolist() == here.labels().tolist()
+    assert [there[i]["input"].tobytes() for i in range(3)] == [here[i]["input"].tobytes() for i in range(3)]
+    flat = dataset(image_folder=s3.url("pets/dog"))
+    assert len(flat) == 2 and flat.labels() is None
+
+
+def test_a_folder_of_a_store_is_listed_once(pets, s3):
+    url = s3.copy(pets, "pets")
+    for number in range(40):
+        s3.put(f"pets/dog/{number}.png", b"")
+    log = logging.getLogger("werkzeug")
+    log.addHandler(requests := Kept())
+    log.setLevel(logging.INFO)
+    try:
+        dataset(image_folder=url)
+    finally:
+        log.setLevel(logging.ERROR)
+        log.removeHandler(requests)
+    assert len(requests.lines) == 1 and "list-type=2" in requests.lines[0]
+
+
+class Kept(logging.Handler):
+    """Keeps the lines of a log."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def test_mistakes_in_a_store_are_those_of_a_disk(pets, s3):
+    url = s3.copy(pets, "pets")
+    with pytest.raises(DataError, match=r"nowhere.* does not exist, or is empty"):
+        dataset(image_folder=s3.url("nowhere"))
+    with pytest.raises(DataError, match=r"dog.*did you mean 'dogs'"):
+        dataset(image_folder=url, classes=["cat", "dogs"])
+    s3.put("pets/bird/notes.txt", b"")
+    with pytest.raises(DataError, match=r"class folder 's3://key:[*]+@.*/pets/bird.*has no images"):
+        dataset(image_folder=url)
+    s3.put("pets/stray.png", b"")
+    with pytest.raises(DataError, match=r"1 images \(stray\.png.* beside the class folders \(bird"):
+        dataset(image_folder=url)
+
+
+def test_an_image_that_was_removed_or_changed_since(pets, s3):
+    for folder, put, remove in (
+        (str(pets), lambda name: save(pets / name), lambda name: os.remove(pets / name)),
+        (s3.copy(pets, "p"), lambda name: s3.copy(pets / name, f"p/{name}"), lambda name: s3.remove(f"p/{name}")),
+    ):
+        data = dataset(image_folder=folder)
+        data.dataset.decode.keywords["since"] -= 60
+        put("dog/b.png")
+        with pytest.raises(DataError, match=r"dog/b\.png.* was changed at .*, since the run began"):
+            data[2]
+        remove("dog/b.png")
+        with pytest.raises(DataError, match=r"dog/b\.png.* was removed since the run began"):
+            data[2]
+        save(pets / "dog" / "b.png")
+
+
+def test_images_that_come_later_do_not_count(pets):
+    data = dataset(image_folder=str(pets))
+    save(pets / "cat" / "a.png")
+    assert len(data) == 3 and [data[i]["target"] for i in range(3)] == [0, 1, 1]

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import pickle
 import sys
 import tracemalloc
@@ -297,3 +298,27 @@ def test_unknown_mode(folder):
 def test_keys_of_the_config():
     keys = config_keys(ManifestDataset)
     assert {"manifest", "path_column", "label_column", "root", "classes", "image_mode", "max_bad_rows"} <= set(keys)
+
+
+@pytest.mark.parametrize("write", [csv, jsonl, parquet])
+def test_a_manifest_of_a_store_is_read_as_one_of_a_disk(folder, s3, write):
+    name = f"m.{write.__name__}"
+    write(folder / name)
+    here, there = dataset(str(folder / name)), dataset(s3.copy(folder, "m").replace("/m?", f"/m/{name}?"))
+    assert there.labels().tolist() == here.labels().tolist() and there.classes == here.classes
+    assert [there[i]["input"].tobytes() for i in range(3)] == [here[i]["input"].tobytes() for i in range(3)]
+
+
+def test_a_manifest_of_a_disk_may_name_a_store(folder, s3):
+    s3.copy(folder, "images")
+    data = dataset(csv(folder / "m.csv"), root=s3.url("images"))
+    os.remove(folder / "a.png")
+    assert data[0]["input"].size == (8, 9)
+    s3.remove("images/c.webp")
+    with pytest.raises(DataError, match=r"no file 's3://key:\*\*\*@.*images/c\.webp.*m\.csv, row 2\)"):
+        data[2]
+
+
+def test_no_manifest_in_a_store(s3):
+    with pytest.raises(DataError, match=r"no manifest 's3://key:\*\*\*@.*nowhere\.csv"):
+        dataset(s3.url("nowhere.csv"))

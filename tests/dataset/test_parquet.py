@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 
 import numpy as np
@@ -198,3 +199,75 @@ def test_unknown_mode(file):
 def test_keys_of_the_config():
     keys = config_keys(ParquetDataset)
     assert {"files", "image_column", "label_column", "classes", "image_mode", "max_bad_rows"} <= set(keys)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two files of two rows in a folder."""
+    for number in range(2):
+        rows = slice(2 * number, 2 * number + 2)
+        dataset(tmp_path / f"{number}.parquet", BYTES[rows], (0, 1, 2, 1)[rows])
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.parquet", "/1.parquet"])
+def test_files_of_a_store_are_read_as_those_of_a_disk(folder, s3, pattern):
+    s3.copy(folder, "data")
+    here, there = (ParquetDataset(2, False, files=place) for place in (f"{folder}{pattern}", s3.url(f"data{pattern}")))
+    assert len(here) == len(there) == (2 if "1" in pattern else 4)
+    assert there.labels().tolist() == here.labels().tolist()
+    assert all(there[i]["input"].tobytes() == here[i]["input"].tobytes() for i in range(len(here)))
+
+
+def test_no_parquet_file_in_a_store(s3):
+    with pytest.raises(DataError, match=r"no \.parquet file at 's3://key:\*\*\*@"):
+        ParquetDataset(2, False, files=s3.url("nowhere"))
+    with pytest.raises(DataError, match=r"s3://key:\*\*\*@.*a\.parquet.* cannot be read as a Parquet file"):
+        ParquetDataset(2, False, files=s3.put("a.parquet", b"no parquet"))
+
+
+def targets(sample):
+    return {"target": sample["target"]}
+
+
+def rewrite(path, rows):
+    pq.write_table(pa.table({"image": BYTES[:rows], "label": list(range(rows))}), path)
+
+
+@pytest.mark.parametrize("change", ["rewritten", "removed", "cut"])
+def test_a_file_that_changes_stops_the_next_phase(folder, change):
+    data = ParquetDataset(2, False, targets, files=str(folder))
+    assert len(list(data.iterator())) == 2
+    path = folder / "1.parquet"
+    {"rewritten": lambda: rewrite(path, 3), "removed": path.unlink, "cut": lambda: os.truncate(path, 100)}[change]()
+    with pytest.raises(DataError, match=r"1\.parquet' was (changed|removed) since the run began"):
+        data.iterator()
+
+
+def test_a_file_that_changes_during_a_phase_is_never_read(folder):
+    data = ParquetDataset(2, False, targets, files=str(folder))
+    data.dataset.threads = 0  # which would have read the next batch already
+    batches = iter(data.iterator())
+    next(batches)
+    rewrite(folder / "1.parquet", 3)
+    with pytest.raises(DataError, match=r"1\.parquet' was changed since the run began"):
+        next(batches)
+
+
+def test_a_phase_whose_files_changed_under_it_does_not_end(folder):
+    data = ParquetDataset(2, False, targets, files=str(folder))
+    batches = iter(data.iterator())
+    next(batches)
+    next(batches)
+    rewrite(folder / "0.parquet", 3)
+    with pytest.raises(DataError, match=r"0\.parquet' was changed since the run began"):
+        next(batches)
+
+
+def test_a_file_with_other_rows_is_told_by_their_number(folder, s3):
+    """Where a store tells no time of change, and for a file of the same size."""
+    data = ParquetDataset(2, False, files=s3.copy(folder, "data"))
+    rows = data.dataset.rows
+    rows.sizes[1] = 3
+    with pytest.raises(DataError, match=r"1\.parquet.* was changed since the run began: it had 3 rows, and has 2"):
+        rows.table(1)

@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset, find_files
-from ray_classy.errors import DataError
+from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
 
 
 def table(begin, end):
@@ -58,16 +57,6 @@ def test_pickled_parquet_rows_carry_only_names(files):
 def test_lists_are_arrays():
     rows = BlockRows([2], lambda number: pa.table({"pixels": [[1, 2], [3, 4]]}))
     assert rows.take([1])[0]["pixels"].tolist() == [3, 4]
-
-
-def test_files_of_a_folder_a_glob_and_a_list(tmp_path, files):
-    assert find_files(str(tmp_path), (".parquet",)) == find_files(str(tmp_path / "*.parquet"), ()) == files
-    assert find_files([files[1], files[0]], (".parquet",)) == [files[1], files[0]]
-
-
-def test_no_file_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"no \.parquet file"):
-        find_files(str(tmp_path), (".parquet",))
 
 
 @pytest.mark.parametrize("threads", [0, 2])

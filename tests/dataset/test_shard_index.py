@@ -105,7 +105,7 @@ def test_file_of_another_kind(tmp_path, content):
 
 
 def test_missing_shard(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read the shard '.*a\.tar'"):
+    with pytest.raises(DataError, match=r"no file '.*a\.tar'"):
         shard_index(str(tmp_path / "a.tar"), LAYOUT)
 
 

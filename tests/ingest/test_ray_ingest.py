@@ -7,11 +7,21 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from torch import nn
+from torchvision.datasets import FakeData
+from torchvision.transforms import v2
 
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.transforms import build_transforms
+from ray_classy.distributed import is_primary
 from ray_classy.errors import DataError
-from ray_classy.tasks import build_task
+from ray_classy.meters import AccuracyMeter
+from ray_classy.optim import SGD
+from ray_classy.tasks import ClassificationTask, build_task
 from ray_classy.trainer import LocalTrainer, RayTrainer
+from tests.helpers import RecordingHook
 
 pytestmark = pytest.mark.ray
 
@@ -106,7 +116,10 @@ def packed(folder, name):
     return {"shards": tar.name}
 
 
-@pytest.mark.parametrize("name", ["manifest", "webdataset"])
+OTHERS = ["manifest", "webdataset"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_cluster, tmp_path, monkeypatch, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = image_folder(tmp_path / "train")
@@ -153,6 +166,95 @@ def test_a_dataset_that_cannot_describe_itself_runs_through_loading_processes(ra
     trainer = RayTrainer(scaling(), storage_path=f"file://{tmp_path}/runs")
     result = trainer.train(build_task({**config, "num_epochs": 1}))
     assert (result.metrics["test"]["accuracy"]["top_1"] * 37) % 1 == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["image_path", *(pytest.param(name, marks=pytest.mark.full) for name in OTHERS)])
+def test_images_of_a_store_train_on_two_workers_as_those_of_a_disk(ray_cluster, tmp_path, s3, monkeypatch, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = image_folder(tmp_path / "train")
+    config = {**folder_config(folder, folder), "num_epochs": 1}
+    want = LocalTrainer(str(tmp_path / "local")).train(build_task(config)).metrics
+    if name != "image_path":
+        ((key, file),) = packed(folder, name).items()
+        for phase in config["dataset"].values():
+            del phase["image_folder"]
+            phase.update({"name": name, key: s3.copy(file, f"pets/{os.path.basename(file)}")})
+    root = s3.copy(folder, "pets")
+    for phase in config["dataset"].values():
+        phase.update({"image_folder": root} if name == "image_path" else {}, batchsize_per_replica=2, num_workers=2)
+    got = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(config)).metrics
+    assert got["train"]["loss"] == pytest.approx(want["train"]["loss"], rel=1e-5)
+    assert got["test"]["loss"] == pytest.approx(want["test"]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("on_driver", [True, False])
+def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, monkeypatch, on_driver):
+    from ray_classy.dataset.rows import ParquetRows, RowDataset
+    from ray_classy.ingest import ray_ingest
+
+    for number in range(3):
+        table = pa.table(
+            {"image": [bytes([number, i]) for i in range(50)], "label": range(50 * number, 50 * number + 50)}
+        )
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=7)
+    s3.copy(tmp_path, "data")
+    if not on_driver:
+        monkeypatch.setattr(ray_ingest, "_READ_ON_DRIVER_BYTES", 0)
+
+    class Dataset:
+        dataset = RowDataset(ParquetRows([s3.url(f"data/{i}.parquet") for i in range(3)], ["image", "label"]), dict)
+
+    rows = ray_ingest._shard(ray_ingest.ray_dataset(Dataset())).rows()
+    assert [row["label"] for row in rows.take(range(150))] == list(range(150))
+
+
+class Swap(RecordingHook):
+    """Replaces a file after the first train phase."""
+
+    def __init__(self, path, content):
+        super().__init__()
+        self.path, self.content = path, content
+
+    def on_phase_end(self, task):
+        if task.train and is_primary():
+            with open(self.path, "wb") as file:
+                file.write(self.content)
+
+
+def test_a_shard_that_is_replaced_under_a_run_stops_it(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = image_folder(tmp_path / "train")
+    config = folder_config(folder, folder)
+    source = packed(folder, "webdataset")
+    for phase in config["dataset"].values():
+        del phase["image_folder"]
+        phase.update(name="webdataset", **source)
+    task = build_task(config).set_hooks([Swap(source["shards"], b"x" * 20000)])
+    with pytest.raises(DataError, match=r"train\.tar' was changed since the run began: it had .* bytes"):
+        RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(task)
+
+
+def fake_task(batch):
+    images = FakeData(size=21, image_size=(3, 8, 8), num_classes=3, transform=v2.Compose([v2.ToImage(), SCALE]))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    nn.init.zeros_(model[1].weight)
+    nn.init.zeros_(model[1].bias)
+    task = ClassificationTask().set_num_epochs(2).set_model(model).set_loss(nn.CrossEntropyLoss())
+    for phase_type in ("train", "test"):
+        transform = build_transforms([{"name": "tuple_to_map", "list_of_map_keys": ["input", "target"]}])
+        task.set_dataset(ClassyDataset(images, batch, phase_type == "train", transform), phase_type)
+    return task.set_optimizer(SGD(lr=0.1)).set_meters([AccuracyMeter([1])])
+
+
+SCALE = v2.ToDtype(torch.float32, scale=True)
+
+
+def test_a_dataset_of_torchvision_trains_on_two_workers_as_in_one_process(ray_cluster, tmp_path):
+    got = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(fake_task(2)).metrics
+    want = LocalTrainer(str(tmp_path / "local")).train(fake_task(4)).metrics
+    for phase in ("train", "test"):
+        assert got[phase]["loss"] == pytest.approx(want[phase]["loss"], rel=1e-5)
+        assert got[phase]["accuracy"] == want[phase]["accuracy"]
 
 
 def test_datasets_of_a_process_of_rays_read_with_its_cpus(monkeypatch):

@@ -66,6 +66,8 @@ METHODS = {
     "set_optimizer_schedulers": ["schedulers"],
     "set_bn_weight_decay": ["bn_weight_decay"],
     "set_use_gpu": ["use_gpu"],
+    "set_checkpoint_every": ["rounds", "steps", "minutes"],
+    "set_deterministic": ["deterministic"],
     "step": [],
     "run_hooks": ["local_variables", "hook_function"],
 }
@@ -133,6 +135,8 @@ SETTERS = {
     "set_test_only": (True,),
     "set_test_phase_period": (2,),
     "set_use_gpu": (False,),
+    "set_checkpoint_every": (1, 100, None),
+    "set_deterministic": (False,),
 }
 ABSTRACT = {
     "from_config", "where", "done_training", "get_classy_state", "set_classy_state", "prepare", "train_step",

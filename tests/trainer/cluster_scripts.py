@@ -1,5 +1,6 @@
 """What tests do on a cluster of their own: `python -m tests.trainer.cluster_scripts NAME DIR`."""
 
+import logging
 import os
 import pathlib
 import sys
@@ -8,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -15,8 +18,10 @@ from ray.cluster_utils import Cluster
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.rows import ParquetRows, RowDataset
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import At, digits_task, id_task, recorded
+from tests.trainer.ray_parts import At, decode_id, digits_task, id_task, recorded
 
 
 def killed_node(tmp_path):
@@ -97,7 +102,43 @@ def sweep_on_killed_node(tmp_path):
     assert [record.metrics for record in disturbed.trials] == [record.metrics for record in calm.trials]
 
 
-if __name__ == "__main__":
-    {"killed_node": killed_node, "sweep_on_killed_node": sweep_on_killed_node, "world_sizes": world_sizes}[sys.argv[1]](
-        pathlib.Path(sys.argv[2])
+def small_store(tmp_path):
+    """A dataset larger than Ray's shared memory is told, and each of its rows is read once all the same."""
+    folder = tmp_path / "ids"
+    folder.mkdir()
+    for number in range(6):
+        ids = list(range(number * 20, number * 20 + 20))
+        table = {"id": ids, "label": [i % 2 for i in ids], "blob": [os.urandom(1 << 20) for _ in ids]}
+        pq.write_table(pa.table(table), tmp_path / f"{number}.parquet")
+    dataset = ClassyDataset(
+        RowDataset(ParquetRows(sorted(map(str, tmp_path.glob("*.parquet"))), ["id", "label", "blob"]), decode_id),
+        8,
+        True,
     )
+    ray.init(
+        "local",
+        num_cpus=2,
+        object_store_memory=80 << 20,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
+    told = []
+    logging.getLogger("ray_classy").addHandler(handler := logging.Handler())
+    handler.emit = lambda record: told.append(record.getMessage())
+    try:
+        task = id_task(folder, epochs=1).set_dataset(dataset, "train")
+        RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "runs")).train(task)
+    finally:
+        ray.shutdown()
+    assert recorded(folder) == {0: list(range(120)), 1: list(range(37))}
+    assert any("take about 120 MiB of Ray's shared memory" in line for line in told), told
+
+
+if __name__ == "__main__":
+    {
+        "killed_node": killed_node,
+        "sweep_on_killed_node": sweep_on_killed_node,
+        "small_store": small_store,
+        "world_sizes": world_sizes,
+    }[sys.argv[1]](pathlib.Path(sys.argv[2]))

@@ -95,23 +95,30 @@ class RecordIds(ClassyHook):
 
     def on_step(self, task):
         rows = task.data_iterator.share.rows
-        line = {"phase": task.phase_idx, "train": task.train, "ids": task.last_batch.sample["id"][:rows].tolist()}
+        line = {
+            "phase": task.phase_idx,
+            "train": task.train,
+            "step": task.num_train_steps,
+            "ids": task.last_batch.sample["id"][:rows].tolist(),
+        }
         with open(os.path.join(self.folder, f"{os.getpid()}.jsonl"), "a") as file:
             file.write(json.dumps(line) + "\n")
 
 
-def recorded(folder):
-    """Phase number to the sorted row numbers of all ranks."""
+def recorded(folder, last_step=None):
+    """Phase number to the sorted row numbers of all ranks, up to a train step after which work was lost."""
     phases = {}
     for name in os.listdir(folder):
         with open(os.path.join(folder, name)) as file:
             for line in map(json.loads, file):
+                if last_step is not None and line["step"] > last_step:
+                    continue
                 phases.setdefault(line["phase"], []).extend(line["ids"])
     return {phase: sorted(ids) for phase, ids in phases.items()}
 
 
 class At(ClassyHook):
-    """Does something to the process of one rank at one step of a phase, once."""
+    """Does something to the process of one rank, or of each (None), at one step of a phase, once."""
 
     on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
 
@@ -122,13 +129,14 @@ class At(ClassyHook):
     def on_step(self, task):
         from ray_classy.distributed import get_rank
 
-        if (task.phase_idx, task.steps_in_phase, get_rank()) != (self.phase, self.step, self.rank):
+        if (task.phase_idx, task.steps_in_phase) != (self.phase, self.step) or self.rank not in (None, get_rank()):
             return
-        if os.path.exists(self.marker):
+        marker = self.marker if self.rank is not None else f"{self.marker}.{get_rank()}"
+        if os.path.exists(marker):
             return
         import ray
 
-        with open(self.marker, "w") as file:
+        with open(marker, "w") as file:
             file.write(ray.get_runtime_context().get_node_id())
         if self.action == "kill":
             os.kill(os.getpid(), 9)
@@ -140,6 +148,9 @@ class At(ClassyHook):
                     parameter.fill_(float("nan"))
         elif self.action == "wait":
             time.sleep(600)
+        elif self.action == "hold":
+            while os.path.exists(os.path.join(os.path.dirname(marker), "hold")):
+                time.sleep(0.1)
 
 
 OVERRIDDEN = (

@@ -221,3 +221,20 @@ def test_classes_that_are_no_names_are_not_compared():
     task = make_task()
     task.datasets["train"].classes, task.datasets["test"].classes = 4, ["a"]
     preflight(task)
+
+
+def checkpoint_for(classes):
+    task = make_task()
+    return {"classy_state_dict": task.get_classy_state(), "ray_classy": {"classes": {"train": classes}}}
+
+
+def test_classes_that_are_not_those_of_the_checkpoint():
+    content = checkpoint_for(["ant", "bee", "cat", "dog"])
+    task = with_labels(make_task(train=None).set_test_only(True), [0], "test", classes=["ant", "cat"])
+    refused(task._set_checkpoint_dict(content), DataError, r"only then: \['bee', 'dog'\]")
+
+
+def test_the_classes_of_the_checkpoint_are_taken():
+    names = ["ant", "bee", "cat", "dog"]
+    task = with_labels(make_task(train=None).set_test_only(True), [0], "test", classes=names)
+    preflight(task._set_checkpoint_dict(checkpoint_for(names)))

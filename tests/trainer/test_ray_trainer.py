@@ -192,6 +192,51 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
+@pytest.mark.parametrize(
+    "phase, step", [(0, 4), *(pytest.param(*at, marks=pytest.mark.full) for at in [(2, 8), (4, 13)])]
+)
+def test_workers_that_are_all_killed_inside_an_epoch_go_on_at_the_row(digits_run, tmp_path, phase, step):
+    from ray.train import FailureConfig, RunConfig
+
+    result, _ = digits_run
+    task = digits_task().set_hooks([At(phase, step, "kill", str(tmp_path / "marker"), rank=None)])
+    task.set_checkpoint_every(steps=3, minutes=None)
+    config = RunConfig(storage_path=str(tmp_path / "runs"), failure_config=FailureConfig(max_failures=2))
+    again = RayTrainer(scaling(2), config).train(task)
+    with open(f"{again.path}/log.txt") as log:
+        assert "going on from" in log.read()
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+ID_DRIVER = """
+import sys
+from tests.trainer.ray_parts import At, id_task
+from ray.train import ScalingConfig
+from ray_classy.trainer import RayTrainer
+storage, workers, folder, resume = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+task = id_task(folder, batch=24 // workers).set_checkpoint_every(steps=2, minutes=None)
+task.set_hooks([*task.hooks, At(2, 3, "wait", storage + "/marker")])
+options = dict(resume=resume[0]) if resume else dict(storage_path=storage, name="run")
+scaling = ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 0.5})
+RayTrainer(scaling, **options).train(task)
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("first, second", [(2, 3), (3, 2)])
+def test_a_run_goes_on_inside_an_epoch_on_another_number_of_workers(ray_cluster, tmp_path, first, second):
+    folders = [tmp_path / "before", tmp_path / "after"]
+    for folder in folders:
+        folder.mkdir()
+    run = kill_driver(ID_DRIVER, tmp_path, str(tmp_path), str(first), str(folders[0]))
+    last = max(name for name in os.listdir(run) if name.startswith("epoch_0001-"))
+    task = id_task(folders[1], batch=24 // second)
+    RayTrainer(scaling(second), resume=str(run)).train(task)
+    before, after = recorded(folders[0], int(last.rpartition("_")[2])), recorded(folders[1])
+    assert sorted(before.get(2, []) + after[2]) == list(range(101)) and after[3] == list(range(37))
+
+
 DRIVER = """
 import sys
 from tests.trainer.ray_parts import At, digits_task
@@ -204,10 +249,10 @@ RayTrainer(ScalingConfig(num_workers=2), **options).train(task)
 """
 
 
-def kill_driver_in_phase(phase, tmp_path):
+def kill_driver(script, tmp_path, *arguments):
     """SIGKILLs a driver while its workers stand still in a phase; returns the run folder."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", DRIVER.format(phase=phase), str(tmp_path)]
+    command = [sys.executable, "-c", script, *arguments]
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     for _ in range(1200):
         if (tmp_path / "marker").exists():
@@ -216,16 +261,60 @@ def kill_driver_in_phase(phase, tmp_path):
         time.sleep(0.1)
     driver.kill()
     driver.wait()
+    driver.stderr.close()
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("phase", [2, pytest.param(0, marks=pytest.mark.full), pytest.param(4, marks=pytest.mark.full)])
 def test_a_run_whose_driver_was_killed_is_resumed_to_equal_weights(digits_run, tmp_path, phase):
     result, _ = digits_run
-    run = kill_driver_in_phase(phase, tmp_path)
+    run = kill_driver(DRIVER.format(phase=phase), tmp_path, str(tmp_path))
     again = RayTrainer(scaling(2), resume=str(run)).train(digits_task())
     assert same_weights(result.checkpoint, again.checkpoint)
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+STOPPED_DRIVER = """
+import os, signal, sys, threading, time
+from tests.trainer.ray_parts import At, digits_task
+from ray.train import ScalingConfig
+from ray_classy.errors import RunStopped
+from ray_classy.trainer import RayTrainer
+storage = sys.argv[1]
+def interrupt():
+    while not os.path.exists(storage + "/marker"):
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    os.remove(storage + "/hold")
+threading.Thread(target=interrupt, daemon=True).start()
+open(storage + "/hold", "w").close()
+task = digits_task().set_hooks([At(2, 4, "hold", storage + "/marker")])
+try:
+    RayTrainer(ScalingConfig(num_workers=2), storage_path=storage, name="run").train(task)
+except RunStopped as stopped:
+    sys.exit(f"stopped: {stopped}")
+"""
+
+
+def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tmp_path):
+    result, _ = digits_run
+    command = [sys.executable, "-c", STOPPED_DRIVER, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, text=True)
+    assert done.returncode == 1 and "stopped: the run was stopped; its state is in" in done.stderr, done.stderr
+    last = max(name for name in os.listdir(tmp_path / "run") if name.startswith("epoch_"))
+    assert "epoch_0001-step_000015" < last <= "epoch_0002-step_000030"
+    again = RayTrainer(scaling(2), resume=str(tmp_path / "run")).train(digits_task())
+    assert same_weights(result.checkpoint, again.checkpoint)
+    assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
+    storage = s3.url("runs")
+    first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
+    again = RayTrainer(scaling(1), resume=s3.url("runs/r")).train(digits_task(num_epochs=2))
+    assert len(again.metrics_history) == 4 and again.metrics_history[:2] == first.metrics_history
+    assert load_checkpoint(again.checkpoint)["classy_state_dict"]["train_phase_idx"] == 1
 
 
 def test_a_name_that_exists_is_refused_and_nothing_is_touched(digits_run):

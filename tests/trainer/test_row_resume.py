@@ -148,6 +148,13 @@ def test_a_checkpoint_inside_a_phase_opens_without_trust(tmp_path):
     assert state["in_phase"]["rows"] == 16 and len(state["in_phase"]["losses"]) == 4
 
 
+def test_rows_whose_order_may_change_are_not_gone_on_with_inside_an_epoch(tmp_path):
+    task = small_task(Ledger(stop=19), every=2)
+    task.datasets["train"].order_is_stable = False
+    interrupted(str(tmp_path), task)
+    assert [name for name in os.listdir(tmp_path / "r") if name.startswith("epoch_")] == ["epoch_0001-step_000013"]
+
+
 # -- several ranks ----------------------------------------------------------------------------------------------------
 
 

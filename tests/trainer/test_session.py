@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.errors import DataError
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession
@@ -61,3 +62,33 @@ def test_interrupted_round_leaves_no_metrics(run):
     session = Reporting(run)
     run_loop(make_task(epochs=2), session)
     assert [line["phase_idx"] for line in run.metrics()] == [0, 1, 2, 3] and len(session.reports) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b", "c", "x"], r"only then: \['d'\]; only now: \['x'\]"),
+        (["a", "b", "c"], r"only then: \['d'\]\."),
+        (["b", "a", "c", "d"], "in another order"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_classes(run, names, message):
+    task = make_task()
+    task.datasets["train"].classes = ["a", "b", "c", "d"]
+    run_loop(task, FolderSession(run))
+    again = make_task(epochs=2)
+    again.datasets["train"].classes = names
+    with pytest.raises(
+        DataError, match=f"the train dataset has other classes than .* checkpoint .*epoch_0001.*: {message}"
+    ):
+        FolderSession(run).start(again)
+
+
+def test_a_run_goes_on_with_the_same_classes_or_unknown_ones(run):
+    task = make_task()
+    task.datasets["train"].classes = ["a", "b", "c", "d"]
+    run_loop(task, FolderSession(run))
+    for names in (("a", "b", "c", "d"), None):
+        again = make_task(epochs=2)
+        again.datasets["train"].classes = names
+        FolderSession(run).start(again)

@@ -331,15 +331,18 @@ def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_pa
     config = {**config, "num_epochs": 4, "ray": {"num_workers": 2}}
     config["hooks"] = [{"name": "say_state"}, {"name": "slow", "seconds": 0.5}]
     config["tune"]["max_concurrent_trials"] = 1
+    before = ray_cluster.available_resources()
     result = run(tmp_path, config)
     good, bad = result.trials
     assert good.state == "finished" and bad.state == "stopped" and bad.epoch < 4
     assert "run t0000 on 2 processes" in log_of(result, "t0000")
-    for _ in range(50):
-        if ray_cluster.available_resources().get("CPU") == 4:
+    names = ("CPU", "node:__internal_head__")
+    for _ in range(100):
+        there = ray_cluster.available_resources()
+        if all(there[name] == before[name] for name in names):
             break
         time.sleep(0.1)
-    assert ray_cluster.available_resources()["CPU"] == 4
+    assert all(there[name] == before[name] for name in names)
     assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())
 
 

@@ -7,6 +7,7 @@ from ray_classy.dataset.transforms.classy_transform import (
     build_transforms,
     register_transform,
 )
+from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.dataset.transforms.imagenet import ImagenetAugmentTransform, ImagenetNoAugmentTransform
 from ray_classy.dataset.transforms.lighting_transform import LightingTransform
 from ray_classy.dataset.transforms.sample import ApplyTransformToKey, GenericImageTransform, TupleToMapTransform
@@ -15,6 +16,7 @@ __all__ = [
     "TRANSFORM_REGISTRY",
     "ApplyTransformToKey",
     "ClassyTransform",
+    "ClipToTensor",
     "GenericImageTransform",
     "ImagenetAugmentTransform",
     "ImagenetNoAugmentTransform",

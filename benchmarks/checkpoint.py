@@ -1,0 +1,73 @@
+"""How long training stands still for a checkpoint, beside a save that it waits for.
+
+    python benchmarks/checkpoint.py [--megabytes 400] [--repeats 5]
+
+The model is one large layer with momentum, so that a checkpoint has about twice the model's size. Both ways write the
+same file to the same disk, in turn; what is measured is how long the training thread is held up. The time until the
+file is there is printed too.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+from torch import nn
+
+from ray_classy.dataset import ClassyDataset
+from ray_classy.models import ClassyModel
+from ray_classy.optim import build_optimizer
+from ray_classy.tasks import ClassificationTask
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.session import FolderSession
+
+
+def make_task(megabytes: int) -> ClassificationTask:
+    """A task whose model has about that size, after one train step."""
+    width = int((megabytes * 2**20 / 4) ** 0.5)
+    rows = [{"input": torch.zeros(width), "target": 0} for _ in range(4)]
+    task = ClassificationTask().set_dataset(ClassyDataset(rows, 1, False), "train").set_num_epochs(1)
+    task.set_model(ClassyModel.from_model(nn.Linear(width, width))).set_loss(nn.CrossEntropyLoss())
+    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1, "momentum": 0.9})).set_use_gpu(False)
+    task.prepare()
+    task.on_phase_start()
+    task.step()
+    return task
+
+
+def main() -> None:
+    """Prints the medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    task = make_task(options.megabytes)
+    stalls: dict[str, list[float]] = {"waits": [], "goes on": []}
+    there = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(folder, "run")
+        session = FolderSession(run)
+        for repeat in range(options.repeats):
+            for way, times in stalls.items():
+                began = time.perf_counter()
+                session._write(f"epoch_{repeat:04d}-step_{len(times):06d}", task, {"rows": 1})
+                if way == "waits":
+                    session._writer.wait()
+                times.append(time.perf_counter() - began)
+                session._writer.wait()
+                if way == "goes on":
+                    there.append(time.perf_counter() - began)
+        session.close()
+        run.release()
+    waits, goes_on = (statistics.median(times) for times in stalls.values())
+    print(f"a checkpoint of {2 * options.megabytes} MiB")
+    print(f"  training waits for the file    {waits:6.2f} s")
+    print(
+        f"  training goes on meanwhile     {goes_on:6.2f} s; the file is there after {statistics.median(there):.2f} s"
+    )
+    print(f"  stall, as a part of a save that is waited for: {goes_on / waits:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""`ray-classy bench-data`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ray_classy.cli.given import Given
+from ray_classy.cli.output import Answer
+from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset.measure import Speeds, measure
+from ray_classy.dataset.rows import cpus_of_this_process
+from ray_classy.errors import ConfigError
+from ray_classy.tasks.task_config import checked, located
+
+_WHAT = {
+    "source": "raw rows, read by one thread",
+    "decode": "images decoded by one thread",
+    "transforms": "transforms of single rows, by one thread",
+    "batches": "transforms of whole batches, on the training device",
+}
+_REMEDIES = {
+    "source": "more threads read at once with dataset.{phase}.num_workers; a store near the workers, or WebDataset "
+    "shards in place of many small files",
+    "decode": "more CPUs for each worker (ray.resources_per_worker) or more workers; smaller image files",
+    "transforms": "more CPUs for each worker (ray.resources_per_worker), or fewer and cheaper entries of "
+    "dataset.{phase}.transforms; flips, normalisation and erasing at their end run in batches",
+    "batches": "a GPU for each worker (ray.use_gpu), or fewer entries at the end of dataset.{phase}.transforms",
+}
+
+
+def bench_data(given: Given) -> Answer:
+    """How fast the rows of a config's datasets are read in one process of this machine, and what holds them up.
+
+    Raises:
+        RayClassyError: the config has a mistake, or its data cannot be read.
+    """
+    config = checked(given.config)
+    sections = config.get("dataset") or {}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data: dict[str, Any] = {"config": given.file, "cpus": cpus_of_this_process(), "device": device.type}
+    lines = [f"one process with {data['cpus']} CPUs, batches on the {'GPU' if device.type == 'cuda' else 'CPU'}"]
+    for phase_type in ("train", "test"):
+        if not sections.get(phase_type):
+            continue
+        with located(config, "dataset", phase_type):
+            dataset = build_dataset(sections[phase_type])
+        if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
+            raise ConfigError(f"the {phase_type} dataset {type(dataset).__name__} is read in a way of its own")
+        speeds = measure(dataset, phase_type, given.flags.rows, device)
+        slowest = min(speeds.steps, key=lambda name: speeds.steps[name])
+        data[phase_type] = {**speeds._asdict(), "bottleneck": slowest}
+        lines += ["", *_lines(phase_type, len(dataset), speeds, slowest)]
+    return Answer("\n".join(lines), data)
+
+
+def _lines(phase_type: str, rows: int, speeds: Speeds, slowest: str) -> Iterator[str]:
+    yield f"{phase_type}: {rows:,} rows; rows per second of"
+    for name, speed in speeds.steps.items():
+        yield f"  {name:<11} {speed:>12,.0f}   {_WHAT[name]}"
+    first, ratio = f"{speeds.first_batch:.2f} s", f"{speeds.feed / speeds.dataloader:.2f}"
+    yield f"  {'feed':<11} {speeds.feed:>12,.0f}   all of it, as a run reads; the first batch after {first}"
+    yield f"  {'DataLoader':<11} {speeds.dataloader:>12,.0f}   torch's, a process per CPU; feed / DataLoader {ratio}"
+    yield f"  the slowest step is {slowest}: {_REMEDIES[slowest].format(phase=phase_type)}"

@@ -1,0 +1,195 @@
+"""Clips of videos: where in a video they lie, and how they are decoded."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.seeding import derive_seed
+from ray_classy.urls import check_age, is_url, read_bytes, shown
+
+_CLIP_PLACES = 1
+"""Keeps the draws of places apart from those of a row's transform, which are seeded by (seed, epoch, row)."""
+
+_SECONDS_LATE = 1e-3
+"""Matroska rounds times to milliseconds: a frame due at a time may begin up to half of one later."""
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """Which frames of a video its clips have.
+
+    Attributes:
+        frames_per_clip: frames of a clip, at least 1.
+        clips_per_video: clips taken of each video, at least 1.
+        step_between_clips: frames from a place where a clip may begin to the next, at least 1.
+        frame_rate: frames per second to which a video is brought before it is cut; None leaves its own frames.
+
+    Raises:
+        ComponentError: one is impossible.
+    """
+
+    frames_per_clip: int
+    clips_per_video: int = 1
+    step_between_clips: int = 1
+    frame_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("frames_per_clip", "clips_per_video", "step_between_clips"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ComponentError(f"{name} must be an integer of at least 1, not {value!r}")
+        rate = self.frame_rate
+        if rate is not None and (type(rate) not in (int, float) or not 0 < rate < math.inf):
+            raise ComponentError(f"frame_rate must be a number of frames per second above 0 or null, not {rate!r}")
+
+    def start(self, length: int, number: int, draw: int | None) -> int:
+        """The frame at which a clip begins.
+
+        Args:
+            length: frames of the video.
+            number: which of the video's clips, in [0, clips_per_video).
+            draw: a large random number, for a place at random; None spreads the clips evenly, the first at the
+                beginning and the last at the end, and puts a single one in the middle.
+        """
+        places = max(0, length - self.frames_per_clip) // self.step_between_clips + 1
+        if draw is not None:
+            place = draw % places
+        elif self.clips_per_video == 1:
+            place = (places - 1) // 2
+        else:
+            place = number * (places - 1) // (self.clips_per_video - 1)
+        return place * self.step_between_clips
+
+
+@dataclass
+class ClipDecoder:
+    """Makes samples `{"input": clip, "target": class}` of rows; row r is clip r % clips_per_video of its video.
+
+    Attributes:
+        sampling: which frames the clips have.
+        since: a time in seconds since 1970; a video that was changed after it is an error.
+        random: (seed, epoch) for clips at random places; None for evenly spread ones.
+    """
+
+    sampling: ClipSampling
+    since: float | None = None
+    random: tuple[int, int] | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        random, index = self.random, int(row["row"])
+        draw = None if random is None else derive_seed(*random, index, _CLIP_PLACES)
+        clip = decode_clip(row["path"], self.sampling, index % self.sampling.clips_per_video, draw, self.since)
+        sample: dict[str, Any] = {"input": clip}
+        if "label" in row:
+            sample["target"] = int(row["label"])
+        return sample
+
+
+def decode_clip(
+    path: str, sampling: ClipSampling, number: int = 0, draw: int | None = None, since: float | None = None
+) -> torch.Tensor:
+    """Decodes the frames of one clip of a video, and no others than those that they depend on.
+
+    FFmpeg decodes in one thread. A clip that is longer than the video repeats the last frame.
+
+    Args:
+        path: the file, or its URL.
+        sampling: which frames the clips have.
+        number: see `ClipSampling.start`.
+        draw: see `ClipSampling.start`.
+        since: a time in seconds since 1970; a file that was changed after it is an error.
+
+    Returns:
+        RGB, uint8, shape (frames_per_clip, 3, H, W).
+
+    Raises:
+        DataError: it is missing, empty, damaged, changed or no video; the message names it.
+        ComponentError: torchcodec or FFmpeg is missing.
+    """
+    decoder_class = video_decoder_class()
+    source = _source(path, since)
+    try:
+        decoder = decoder_class(source, num_ffmpeg_threads=1, seek_mode="exact")
+        return _frames(decoder, sampling, number, draw)
+    except Exception as error:  # damaged files make decoders raise almost anything
+        raise DataError(f"{shown(path)}: damaged, or no video ({_reason(error)})") from error
+
+
+def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:
+    """The frames of a clip of the video that the decoder has opened."""
+    told, rate = decoder.metadata, sampling.frame_rate
+    if not told.num_frames:
+        raise ValueError("it has no frames")
+    begin, end = told.begin_stream_seconds, told.end_stream_seconds
+    length = told.num_frames if rate is None else max(1, math.ceil((end - begin - _SECONDS_LATE) * rate))
+    start = sampling.start(length, number, draw)
+    numbers = [min(frame, length - 1) for frame in range(start, start + sampling.frames_per_clip)]
+    if rate is None:
+        return decoder.get_frames_at(numbers).data
+    last = max(begin, end - _SECONDS_LATE)
+    return decoder.get_frames_played_at([min(begin + frame / rate + _SECONDS_LATE, last) for frame in numbers]).data
+
+
+def _source(path: str, since: float | None) -> str | bytes:
+    """What the decoder opens: a local file that has content, or all of what a URL names."""
+    source: str | bytes
+    if is_url(path):
+        source = read_bytes(path, since)
+        size = len(source)
+    else:
+        source = os.path.abspath(path)  # FFmpeg reads a:b.mp4 as a protocol, /a:b.mp4 as a file
+        try:
+            status = os.stat(path)
+        except FileNotFoundError as error:
+            raise DataError(f"there is no file {path!r}") from error
+        except OSError as error:
+            raise DataError(f"cannot read {path!r}: {error}") from error
+        check_age(path, since, min(status.st_mtime, status.st_ctime))
+        size = status.st_size
+    if not size:
+        raise DataError(f"{shown(path)}: empty (0 bytes)")
+    return source
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder's error says, without the place in its source code."""
+    text = re.sub(r"^\S+, \S+\.(cpp|h):\d+,\s*", "", str(error)).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@functools.cache
+def video_decoder_class() -> Any:
+    """torchcodec's `VideoDecoder`.
+
+    Raises:
+        ComponentError: torchcodec or FFmpeg is missing.
+    """
+    try:
+        import torchcodec
+        from torchcodec.decoders import VideoDecoder
+    except ImportError as error:
+        raise ComponentError(
+            f"videos are decoded by torchcodec, which is not installed ({error}): pip install 'ray_classy[video]', "
+            f"and install FFmpeg, from the system's packages for example"
+        ) from None
+    except (RuntimeError, OSError) as error:  # of releases that need FFmpeg to be imported
+        raise ComponentError(_no_ffmpeg(error)) from None
+    if getattr(torchcodec, "ffmpeg_major_version", None) is None:
+        raise ComponentError(_no_ffmpeg())
+    return VideoDecoder
+
+
+def _no_ffmpeg(error: Exception | None = None) -> str:
+    told = "" if error is None else f" ({str(error).strip().splitlines()[0]})"
+    return (
+        f"videos are decoded by torchcodec, which finds no FFmpeg{told}: install FFmpeg's shared libraries, from the "
+        f"system's packages for example, or a torchcodec for this version of torch: pip install -U 'ray_classy[video]'"
+    )

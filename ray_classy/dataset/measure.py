@@ -1,0 +1,185 @@
+"""How fast the rows of a dataset reach the training, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ray_classy.dataset.classy_dataset import ClassyDataset
+from ray_classy.dataset.rows import RowDataset, cpus_of_this_process
+from ray_classy.dataset.seeded_rows import SeededRows
+from ray_classy.dataset.transforms.row_draws import RowDraws
+from ray_classy.errors import DataError
+from ray_classy.seeding import derive_seed, seed_host
+from ray_classy.urls import read_bytes
+
+_LEAST_SECONDS = 1.0
+
+
+class Speeds(NamedTuple):
+    """Rows per second.
+
+    Attributes:
+        steps: of one thread in each step that a row goes through on the host, in their order; "batches" is the part of
+            the transforms that is done in batches.
+        feed: of finished batches on the device, all steps together, by all threads or processes.
+        first_batch: seconds until the first of them.
+        dataloader: of torch's DataLoader over the same rows and transforms, with a process on each CPU.
+    """
+
+    steps: dict[str, float]
+    feed: float
+    first_batch: float
+    dataloader: float
+
+
+def measure(dataset: ClassyDataset, phase_type: str, rows: int, device: torch.device) -> Speeds:
+    """Reads up to `rows` rows of a dataset in each way.
+
+    Nothing that one way reads is kept in memory for the next; what the system's file cache holds is.
+
+    Args:
+        dataset: as a task has it.
+        phase_type: "train" or "test".
+        rows: at least one batch is read.
+        device: where batches go.
+    """
+    plan = dataset.plan(phase_type)
+    batches = []
+    for batch in plan.batches():
+        batches.append(batch)
+        if sum(map(len, batches)) >= rows:
+            break
+    steps = _steps(dataset, SeededRows(dataset, plan), np.concatenate(batches)[: max(1, rows // 4)].tolist(), device)
+    first_batch, feed = _feed(dataset, phase_type, len(batches), device)
+    return Speeds(steps, feed, first_batch, _dataloader(dataset, batches))
+
+
+def _forget(dataset: ClassyDataset) -> None:
+    """Drops the rows that are held decoded."""
+    dataset.__dict__.pop("_kept", None)
+    if isinstance(dataset.dataset, RowDataset):
+        dataset.dataset.forget()
+        dataset.dataset.hold_decoded(False)
+
+
+def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device: torch.device) -> dict[str, float]:
+    _forget(dataset)
+    base, split = dataset.dataset, made.split
+    speeds: dict[str, float] = {}
+    if isinstance(base, RowDataset):
+        raw, seconds = _timed(lambda: [{**row, "row": number} for number, row in _taken(base, numbers)])
+        read_files = isinstance(raw[0].get("path"), str)
+        if read_files:
+            seconds += _timed(lambda: [_quietly(read_bytes, row["path"]) for row in raw])[1]
+        speeds["source"] = len(numbers) / max(seconds, 1e-9)
+        samples, seconds_decode = _timed(lambda: [_quietly(base.decode, row) for row in raw])
+        seconds_decode -= seconds if read_files else 0.0  # decode read the files again
+        speeds["decode"] = len(numbers) / max(seconds_decode, 1e-9)
+    else:
+        samples, seconds = _timed(lambda: [base[number] for number in numbers])
+        speeds["source"] = len(numbers) / max(seconds, 1e-9)
+    host = dataset.transform if split is None else split.host
+    good = [(number, sample) for number, sample in zip(numbers, samples, strict=True) if sample is not None]
+    if host is not None:
+        with RowDraws() as draws:
+            transformed, seconds = _timed(lambda: [_drawn(draws, host, number, sample) for number, sample in good])
+        speeds["transforms"] = len(good) / max(seconds, 1e-9)
+    else:
+        transformed = [sample for _, sample in good]
+    if split is not None and split.tail is not None:
+        ready = [made._waiting(number, sample) for (number, _), sample in zip(good, transformed, strict=True)]
+        size = dataset.get_batchsize_per_replica()
+        packs = [made.collate(list(ready[at : at + size])) for at in range(0, len(ready), size)]
+        tail = split.tail
+
+        def finish() -> None:
+            for pack in packs:
+                if pack.numbers is not None:
+                    tail.batch(pack.sample[split.key].to(device), made.seed, made.epoch, pack.numbers)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        speeds["batches"] = len(ready) / max(_timed(finish)[1], 1e-9)
+    return speeds
+
+
+def _taken(base: RowDataset, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return zip(numbers, base.rows.take(numbers), strict=True)
+
+
+def _quietly(function: Callable[[Any], Any], value: Any) -> Any:
+    """None for a row that cannot be read."""
+    try:
+        return function(value)
+    except DataError:
+        return None
+
+
+def _drawn(draws: RowDraws, host: Callable[[Any], Any], number: int, sample: Any) -> Any:
+    draws.seed(derive_seed(0, 0, number))
+    return host(sample)
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.perf_counter()
+    answer = function()
+    return answer, time.perf_counter() - began
+
+
+def _feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.device) -> tuple[float, float]:
+    """Seconds to the first batch, and rows per second, of the whole way."""
+    _forget(dataset)
+    loader = dataset.iterator(phase_type=phase_type, pin_memory=device.type == "cuda")
+    loader.device = device
+    began = time.perf_counter()
+    iterator: Any = iter(loader)
+    count, first = 0, 0.0
+    for number in range(batches):
+        next(iterator)
+        count += iterator.share.rows
+        first = first or time.perf_counter() - began
+        if number and time.perf_counter() - began > 20 * _LEAST_SECONDS:
+            break
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return first, count / max(time.perf_counter() - began, 1e-9)
+
+
+def _dataloader(dataset: ClassyDataset, batches: list[np.ndarray]) -> float:
+    """Rows per second of torch's own loader, its processes started; rows that cannot be read count as read."""
+    _forget(dataset)
+    loader = torch.utils.data.DataLoader(
+        _Plain(dataset),
+        batch_sampler=[batch.tolist() for batch in batches],
+        num_workers=cpus_of_this_process(),
+        collate_fn=_good_ones,
+        multiprocessing_context="fork",
+    )
+    iterator = iter(loader)
+    next(iterator)  # the processes are up
+    began, count = time.perf_counter(), 0
+    for number, _ in enumerate(iterator, 1):
+        count += len(batches[number])
+    return count / max(time.perf_counter() - began, 1e-9) if count else float("nan")
+
+
+class _Plain(torch.utils.data.Dataset):
+    def __init__(self, dataset: ClassyDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        seed_host(derive_seed(0, 0, index))
+        return _quietly(self.dataset.__getitem__, index)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def _good_ones(samples: list[Any]) -> Any:
+    good = [sample for sample in samples if sample is not None]
+    return torch.utils.data.default_collate(good) if good else None

@@ -1,0 +1,152 @@
+"""Clips of video files in a folder, one folder per class, or in a manifest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ray_classy.dataset.class_folders import read_class_folders
+from ray_classy.dataset.classy_dataset import register_dataset
+from ray_classy.dataset.clips import ClipDecoder, ClipSampling, video_decoder_class
+from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.manifest import ManifestDataset
+from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
+from ray_classy.errors import ComponentError
+
+VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
+
+
+@register_dataset("video_path")
+class VideoPathDataset(ImageDataset):
+    """Clips of video files: samples `{"input": clip, "target": class}`, a clip being uint8 (T, 3, H, W).
+
+    Every video has `clips_per_video` rows, one after the other. In train phases a row's clip lies at a random place of
+    its video, drawn from (seed, epoch, row). In test phases, and when the dataset is indexed, the clips are spread
+    evenly from the beginning to the end of the video, and a single one is in its middle. A clip that is longer than
+    its video repeats the last frame. Videos are decoded by torchcodec, which needs FFmpeg
+    (`pip install 'ray_classy[video]'`). Built from a config without `transforms`, the dataset applies `clip_to_tensor`.
+
+    Args:
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; the clips of a batch must come out of it with the same size.
+        num_samples: see `ClassyDataset`; rows are clips.
+        frames_per_clip: frames of a clip, T.
+        video_folder: path or URL of a folder with one folder of videos per class, read as by `image_path`; exactly one
+            of this and `manifest`.
+        manifest: a file of paths and labels, or a list of them, read as by `manifest`.
+        path_column: see `ManifestDataset`.
+        label_column: see `ManifestDataset`.
+        root: see `ManifestDataset`.
+        classes: names and order of the classes where they are not those of the folder or the manifest.
+        clips_per_video: clips taken of each video.
+        step_between_clips: frames from a place where a clip may begin to the next.
+        frame_rate: frames per second to which videos are brought before they are cut into clips, by leaving out or
+            repeating frames; None leaves their own frames.
+        max_bad_rows: clips that may fail to decode before it is an error.
+
+    Raises:
+        ComponentError: torchcodec or FFmpeg is missing, or an argument is impossible.
+        DataError: what `image_path` or `manifest` finds wrong with the folder or the file.
+    """
+
+    def __init__(
+        self,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *,
+        frames_per_clip: int,
+        video_folder: str | None = None,
+        manifest: str | list[str] | None = None,
+        path_column: str = "path",
+        label_column: str | None = "label",
+        root: str | None = None,
+        classes: list[str] | None = None,
+        clips_per_video: int = 1,
+        step_between_clips: int = 1,
+        frame_rate: float | None = None,
+        max_bad_rows: int = 0,
+    ) -> None:
+        video_decoder_class()
+        if (video_folder is None) == (manifest is None):
+            given = "both are" if video_folder is not None else "neither is"
+            raise ComponentError(f"video_path takes either video_folder or manifest; {given} given")
+        sampling = ClipSampling(frames_per_clip, clips_per_video, step_between_clips, frame_rate)
+        began = time.time()
+        if manifest is not None:
+            paths, labels, self.classes = _listed(manifest, path_column, label_column, root, classes)
+        else:
+            assert video_folder is not None
+            if root is not None:
+                raise ComponentError("video_path takes root with manifest only: it is where relative paths start")
+            folder = os.path.expanduser(video_folder)
+            found = read_class_folders(folder, classes, VIDEO_EXTENSIONS, "video_folder", "videos")
+            paths, labels, self.classes = found
+        columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
+        if labels is not None:
+            columns["label"] = self._labels = np.repeat(labels, clips_per_video)
+        dataset = _ClipRows(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows)
+        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+
+    def default_transform(self) -> Callable[[Any], Any]:
+        return ClipToTensor()
+
+    def plan(
+        self, phase_type: str = "test", phase_id: int = 0, seed: int = 0, start: int = 0, shuffle_seed: int = 0
+    ) -> PhasePlan:
+        """Which rows this rank reads in a phase, and from here on where their clips lie; see `ClassyDataset.plan`."""
+        plan = super().plan(phase_type, phase_id, seed, start, shuffle_seed)
+        self.dataset.begin((plan.seed, plan.epoch) if plan.train else None)  # type: ignore[union-attr]
+        return plan
+
+    def __getitem__(self, index: int) -> Any:
+        # A class with a method of its own here is taken to draw at random, so that no sample is kept for other epochs.
+        return super().__getitem__(index)
+
+
+class _ClipRows(RowDataset):
+    """Rows that are other clips in other epochs: what was decoded is not held."""
+
+    def begin(self, random: tuple[int, int] | None) -> None:
+        """Sets what the clips' places are drawn from; None spreads them evenly."""
+        self.forget()
+        self.decode.random = random  # type: ignore[attr-defined]
+
+    def _keep(self, *_: Any) -> None:
+        pass
+
+
+def _listed(
+    manifest: str | list[str], path_column: str, label_column: str | None, root: str | None, classes: list[str] | None
+) -> tuple[Any, np.ndarray | None, list[str] | None]:
+    """The paths (an Arrow array), labels and classes of a manifest."""
+    listed = ManifestDataset(
+        1,
+        False,
+        manifest=manifest,
+        path_column=path_column,
+        label_column=label_column,
+        root=root,
+        classes=classes,
+    )
+    rows: Any = listed.dataset.rows  # type: ignore[union-attr]
+    return rows.columns["path"], listed.labels(), listed.classes
+
+
+def _repeated(paths: Any, times: int) -> Any:
+    """An Arrow array with each path so many times in a row."""
+    import pyarrow as pa
+
+    values = pa.array(paths, pa.large_string()) if isinstance(paths, list) else paths
+    if times == 1:
+        return values
+    numbers = pa.array(np.repeat(np.arange(len(values), dtype=np.int32), times))
+    return pa.DictionaryArray.from_arrays(numbers, values)

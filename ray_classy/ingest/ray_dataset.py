@@ -1,0 +1,153 @@
+"""Rows that a `ray.data.Dataset` makes, as a dataset to train on."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import ray
+import ray.data
+
+from ray_classy.dataset.decode import check_image_mode
+from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.labels import class_targets
+from ray_classy.dataset.parquet import encoded_sample
+from ray_classy.dataset.rows import RowDataset
+from ray_classy.errors import DataError
+from ray_classy.ingest.ray_ingest import ShardRows, arrow_block
+from ray_classy.registry import nearest
+
+_log = logging.getLogger(__name__)
+
+
+class RayDataset(ImageDataset):
+    """Images and labels that a Ray Data pipeline makes: samples `{"input": image, "target": class}`.
+
+    The pipeline runs once, here; its blocks stay in the cluster's shared memory (Ray spills what does not fit), and
+    every rank of a `RayTrainer` takes from them the rows that the plan deals to it, each exactly once per epoch. Images
+    and labels are as in `ParquetDataset`. `num_workers` is the number of decoding threads.
+
+    Args:
+        dataset: a `ray.data.Dataset`.
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
+        num_samples: see `ClassyDataset`.
+        image_column: name of the column of images.
+        label_column: name of the column of labels; None for samples without a target.
+        id_column: name of a column of values that differ from row to row, by which rows are sorted. Without one, the
+            rows are in the order that the pipeline gives them, which may be another in the next run: a run that was
+            interrupted goes on with the epoch, not at the row.
+        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
+            labels are the targets.
+        image_mode: "RGB" or "L" (grey).
+        max_bad_rows: images that may fail to decode before it is an error.
+
+    Raises:
+        ComponentError: an argument is impossible.
+        DataError: no such column, no rows, an id that is missing or occurs twice, or a label that is no class.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *,
+        image_column: str = "image",
+        label_column: str | None = "label",
+        id_column: str | None = None,
+        classes: list[str] | None = None,
+        image_mode: Literal["RGB", "L"] = "RGB",
+        max_bad_rows: int = 0,
+    ) -> None:
+        check_image_mode(image_mode)
+        self.image_mode = image_mode
+        self.classes = classes
+        columns = list(dict.fromkeys(name for name in (image_column, label_column, id_column) if name is not None))
+        with _order_kept():
+            made = _with_columns(dataset, columns)
+            if id_column is not None:
+                made = made.sort(id_column)
+            made = made.materialize()
+            labels = [] if label_column is None else _column(made, label_column)
+            ids = [] if id_column is None else _column(made, id_column)
+        if id_column is not None:
+            _check_ids(ids, id_column)
+        else:
+            self.order_is_stable = False
+            _log.info(
+                "the rows have no id_column: their order may differ in the next run, so a run that is interrupted goes "
+                "on with the epoch, not at the row"
+            )
+        rows = ShardRows.of(made)
+        if not len(rows):
+            raise DataError("the Ray Data dataset has no rows")
+        if label_column is not None:
+            sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
+            self._labels, self.classes = class_targets(labels, sources, label_column, classes)
+        decode = functools.partial(
+            encoded_sample,
+            image_column=image_column,
+            label_column=label_column,
+            targets={name: target for target, name in enumerate(self.classes or [])},
+            mode=image_mode,
+            files="the Ray Data dataset",
+        )
+        super().__init__(RowDataset(rows, decode, max_bad_rows), batchsize_per_replica, shuffle, transform, num_samples)
+
+    def set_num_workers(self, num_workers: int) -> RayDataset:
+        """Sets how many threads decode ahead."""
+        self.dataset.threads = num_workers  # type: ignore[union-attr]  # other processes are not connected to Ray
+        return self
+
+
+@contextmanager
+def _order_kept() -> Iterator[None]:
+    options = ray.data.DataContext.get_current().execution_options
+    kept, options.preserve_order = options.preserve_order, True
+    try:
+        yield
+    finally:
+        options.preserve_order = kept
+
+
+def _with_columns(dataset: Any, columns: list[str]) -> Any:
+    there = dataset.columns() if isinstance(dataset, ray.data.Dataset) else None
+    if there is None:
+        what = "has no rows" if isinstance(dataset, ray.data.Dataset) else f"is a {type(dataset).__name__}"
+        raise DataError(f"expected a ray.data.Dataset with columns {', '.join(columns)}; this one {what}")
+    for column in columns:
+        if column not in there:
+            near = nearest(column, there)
+            hint = f"did you mean {near}?" if near else "set image_column, label_column or id_column to one of them"
+            raise DataError(f"the Ray Data dataset has no column {column!r}: it has {', '.join(there)}; {hint}")
+    return dataset.select_columns(columns)
+
+
+def _column(made: Any, name: str) -> list[Any]:
+    """One column, an Arrow column per block; the others stay where they are."""
+    bundles = made.select_columns([name]).materialize().iter_internal_ref_bundles()
+    tables = [arrow_block(ray.get(reference)) for bundle in bundles for reference in bundle.block_refs]
+    return [table.column(name) for table in tables if table.num_rows]
+
+
+def _check_ids(ids: list[Any], column: str) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = pa.chunked_array([chunk for part in ids for chunk in part.chunks])
+    if values.null_count:
+        raise DataError(f"{values.null_count} rows have no id (null in column {column!r}); give each one of its own")
+    if len(values) > 1 and not pc.all(pc.less(values[:-1], values[1:])).as_py():
+        counts = pc.value_counts(values)
+        number = pc.index(pc.greater(counts.field("counts"), 1), True).as_py()
+        raise DataError(
+            f"the id {counts.field('values')[number].as_py()!r} in column {column!r} occurs "
+            f"{counts.field('counts')[number].as_py()} times; ids must differ from row to row"
+        )

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import torch
+
+from ray_classy.checkpoint import load_checkpoint, save_checkpoint
+from ray_classy.errors import CheckpointError
+from ray_classy.storage import Storage
+from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer.run_folder import RunFolder
+from tests.helpers import equal_weights, make_task, weights
+
+
+def saved(folder, value=1.0, **facts):
+    content = {"classy_state_dict": {"weight": torch.full((1000,), value)}}
+    save_checkpoint("c", content, storage=Storage(str(folder)), facts={"step": 7, **facts})
+    return folder / "c" / "checkpoint.torch"
+
+
+def test_the_manifest_tells_facts_and_files(tmp_path):
+    file = saved(tmp_path)
+    manifest = json.loads((tmp_path / "c" / "manifest.json").read_text())
+    assert manifest["step"] == 7 and manifest["files"]["checkpoint.torch"]["bytes"] == file.stat().st_size
+    assert load_checkpoint(str(tmp_path / "c"))["classy_state_dict"]["weight"].sum() == 1000
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut"])
+def test_a_file_that_is_not_what_was_written_is_named(tmp_path, damage):
+    file = saved(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data if damage == "bit" else data[:-10])
+    with pytest.raises(CheckpointError, match=r"c/checkpoint\.torch' is damaged.*(bytes are not|has .* bytes)"):
+        load_checkpoint(str(file))
+
+
+def test_a_checkpoint_without_a_manifest_is_read(tmp_path):
+    file = saved(tmp_path)
+    (tmp_path / "c" / "manifest.json").unlink()
+    assert "classy_state_dict" in load_checkpoint(str(file))
+
+
+def test_a_manifest_cut_off_by_a_kill_is_passed_over(tmp_path):
+    file = saved(tmp_path)
+    (tmp_path / "c" / "manifest.json").write_text('{"files": {')
+    assert "classy_state_dict" in load_checkpoint(str(file))
+
+
+def test_a_checkpoint_that_is_replaced_has_a_new_manifest(tmp_path):
+    saved(tmp_path, 1.0)
+    file = saved(tmp_path, 2.0)
+    assert load_checkpoint(str(file))["classy_state_dict"]["weight"][0] == 2
+
+
+def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before(tmp_path, caplog):
+    calm, again = make_task(epochs=3, momentum=0.9), make_task(epochs=3, momentum=0.9)
+    run = RunFolder(LocalTrainer(str(tmp_path), "r").train(calm).path)
+    last = run.checkpoints()[-1]
+    file = tmp_path / "r" / last / "checkpoint.torch"
+    file.write_bytes(file.read_bytes()[:-100])
+    result = LocalTrainer(resume=str(tmp_path / "r")).train(again)
+    assert last in caplog.text and "going on from the one before" in caplog.text
+    assert equal_weights(weights(calm), weights(again)) and len(result.metrics_history) == 6
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
+    LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
+    for file in (tmp_path / "r").glob("*/checkpoint.torch"):
+        file.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=3))
+
+
+def test_the_manifest_of_a_run_tells_where_it_was(tmp_path):
+    task = make_task(epochs=1)
+    LocalTrainer(str(tmp_path), "r").train(task)
+    (file,) = (tmp_path / "r").glob("*/manifest.json")
+    manifest = json.loads(file.read_text())
+    assert (manifest["epoch"], manifest["step"], manifest["samples"], manifest["in_phase"]) == (1, 6, 24, None)
+    assert manifest["metrics"]["test"]["accuracy"]["top_1"] == task.meters[0].value["top_1"]

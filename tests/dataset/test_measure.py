@@ -1,0 +1,48 @@
+import pytest
+import torch
+from PIL import Image
+
+from ray_classy.dataset import build_dataset
+from ray_classy.dataset.measure import measure
+from tests.helpers import vectors
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(12):
+        name = tmp_path / "ab"[number % 2]
+        name.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(name / f"{number}.png")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def image_folder(folder, transforms):
+    return build_dataset(
+        {
+            "name": "image_path",
+            "image_folder": str(folder),
+            "batchsize_per_replica": 4,
+            "use_shuffle": True,
+            "max_bad_rows": 1,
+            "transforms": [{"name": "apply_transform_to_key", "key": "input", "transforms": transforms}],
+        }
+    )
+
+
+def test_each_step_of_a_folder_of_images_is_timed(folder):
+    data = image_folder(folder, [{"name": "RandomCrop", "size": 16}, {"name": "ToTensor"}])
+    speeds = measure(data, "train", 100, CPU)
+    assert list(speeds.steps) == ["source", "decode", "transforms", "batches"]
+    assert all(speed > 0 for speed in (*speeds.steps.values(), speeds.feed, speeds.dataloader, speeds.first_batch))
+
+
+def test_steps_that_do_not_exist_are_left_out(folder):
+    data = image_folder(folder, [{"name": "ToTensor"}])
+    assert list(measure(data, "test", 100, CPU).steps) == ["source", "decode", "batches"]
+
+
+def test_a_dataset_of_a_users_own_has_its_rows_for_a_source():
+    assert list(measure(vectors(30), "train", 20, CPU).steps) == ["source"]

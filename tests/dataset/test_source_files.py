@@ -1,0 +1,86 @@
+import os
+import pickle
+
+import pytest
+
+from ray_classy.dataset.source_files import SourceFiles, find_files
+from ray_classy.errors import DataError
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name in ("a.tar", "b.TAR", "c.txt", "deep/d.tar", "deep/er/e.tar", ".hidden/f.tar", "deep/_g.tar"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    return tmp_path
+
+
+PATTERNS = ["", "a.tar", "c.txt", "*.tar", "*", "**/*.tar", "deep/**/e.tar", "deep/*/*.tar", "[!b].tar", "[a-c].*"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_urls_stand_for_what_paths_stand_for(files, s3, pattern):
+    root = s3.copy(files, "data")
+    here = [
+        os.path.relpath(file, files) for file in find_files(f"{files}/{pattern}", (".tar",)) if os.path.isfile(file)
+    ]
+    there = find_files(root.replace("/data?", f"/data/{pattern}?" if pattern else "/data?"), (".tar",))
+    shortened = [url.partition("/data/")[2].partition("?scheme")[0] for url in there]
+    assert shortened == here
+
+
+def test_a_list_keeps_its_order(files):
+    given = [str(files / "deep" / "d.tar"), str(files / "a.tar")]
+    assert find_files(given, (".tar",)) == given
+
+
+def test_no_file(tmp_path, s3):
+    s3.put("data/a.txt", b"")
+    for place in (str(tmp_path), s3.url("nowhere"), s3.url("data"), s3.url("data/*.tar")):
+        with pytest.raises(DataError, match=r"no \.tar file at '(?!.*secret)"):
+            find_files(place, (".tar",))
+
+
+@pytest.fixture(params=["path", "url"])
+def file(request, tmp_path, s3):
+    """A function that writes a file anew and returns its path, and one that removes it."""
+
+    def write(content):
+        (tmp_path / "a").write_bytes(content)
+        return str(tmp_path / "a") if request.param == "path" else s3.put("a", content)
+
+    return write, (lambda: os.remove(tmp_path / "a")) if request.param == "path" else lambda: s3.remove("a")
+
+
+def test_files_that_are_what_they_were(file):
+    sources = SourceFiles([file[0](b"1")])
+    sources.check()
+    pickle.loads(pickle.dumps(sources)).check()
+
+
+def test_a_file_of_another_size(file):
+    sources = SourceFiles([file[0](b"1")])
+    file[0](b"22")
+    with pytest.raises(DataError, match=r"a.*' was changed since the run began: it had 1 bytes .* has 2 bytes"):
+        sources.check()
+
+
+def test_a_file_of_the_same_size(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    sources = SourceFiles([str(tmp_path / "a")])
+    os.utime(tmp_path / "a", (1, 1))
+    with pytest.raises(DataError, match="was changed"):
+        sources.check()
+
+
+def test_a_file_that_was_removed(file):
+    sources = SourceFiles([file[0](b"1")])
+    file[1]()
+    with pytest.raises(DataError, match=r"a.*' was removed since the run began"):
+        sources.check()
+
+
+def test_a_file_that_never_was(tmp_path, s3):
+    for place in (str(tmp_path / "a"), s3.url("a")):
+        with pytest.raises(DataError, match="there is no file"):
+            SourceFiles([place])

@@ -1,0 +1,73 @@
+import os
+import signal
+import time
+
+import pytest
+
+from ray_classy.errors import RunStopped
+from ray_classy.hooks import ClassyHook
+from ray_classy.trainer import LocalTrainer
+from tests.helpers import equal_weights, weights
+from tests.trainer.test_row_resume import small_task
+
+
+class Interrupting(ClassyHook):
+    """Sends this process a signal at some steps, once at each; all steps are slow."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, *steps, phase_type="train", number=signal.SIGINT, seconds=0.1):
+        super().__init__()
+        self.left, self.phase_type, self.number, self.seconds = set(steps), phase_type, number, seconds
+
+    def on_step(self, task):
+        time.sleep(self.seconds)
+        if task.num_train_steps in self.left and task.phase_type == self.phase_type:
+            self.left.remove(task.num_train_steps)
+            os.kill(os.getpid(), self.number)
+
+
+def interrupted(tmp_path, *steps, error=RunStopped, **options):
+    task = small_task(Interrupting(*steps, **options), every=None)
+    with pytest.raises(error):
+        LocalTrainer(str(tmp_path), "r").train(task)
+    return tmp_path / "r"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_a_calm_one(tmp_path, number):
+    calm, resumed = small_task(every=None), small_task(every=None)
+    LocalTrainer(str(tmp_path), "calm").train(calm)
+    run = interrupted(tmp_path, 2, number=number)
+    assert any(name.startswith("epoch_0000-") for name in os.listdir(run))
+    assert '"status": "interrupted"' in (run / "run.json").read_text() and not (run / "stop").exists()
+    LocalTrainer(resume=str(run)).train(resumed)
+    assert equal_weights(weights(calm), weights(resumed)) and calm.losses == resumed.losses
+
+
+def test_the_second_interrupt_ends_the_run_at_once(tmp_path, capfd):
+    interrupted(tmp_path, 2, 3, error=KeyboardInterrupt, seconds=0.01)
+    assert "once more (Ctrl-C) ends the run at once" in capfd.readouterr().err
+
+
+def test_an_interrupt_in_a_test_phase_stops_at_its_end(tmp_path):
+    run = interrupted(tmp_path, 13, phase_type="test")
+    assert os.path.isdir(run / "epoch_0001-step_000013") and len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_in_its_last_phase_is_finished(tmp_path):
+    task = small_task(Interrupting(26, phase_type="test", seconds=0.001), every=None)
+    LocalTrainer(str(tmp_path), "r").train(task)
+    assert task.done_training()
+
+
+def test_an_evaluation_is_ended_by_the_first_interrupt(tmp_path):
+    task = small_task(Interrupting(0, phase_type="test"), every=None).set_test_only(True)
+    with pytest.raises(KeyboardInterrupt):
+        LocalTrainer(str(tmp_path), "r").train(task)
+
+
+def test_handlers_are_as_they_were(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    LocalTrainer(str(tmp_path), "r").train(small_task(every=None))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
