@@ -1,6 +1,6 @@
 """Checkpoint files: what is in them, and how they are written and read."""
 
 from ray_classy.checkpoint.cadence import CheckpointEvery
-from ray_classy.checkpoint.files import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ray_classy.checkpoint.files import CHECKPOINT_FILE, load_checkpoint, load_weights, save_checkpoint
 
-__all__ = ["CHECKPOINT_FILE", "CheckpointEvery", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT_FILE", "CheckpointEvery", "load_checkpoint", "load_weights", "save_checkpoint"]

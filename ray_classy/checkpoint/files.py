@@ -26,6 +26,7 @@ from ray_classy.storage import Storage
 from ray_classy.urls import is_url, parent, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
+_SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 FORMAT = 1
 
 
@@ -103,10 +104,53 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
         CheckpointNotFoundError: there is none.
         CheckpointError: the file is damaged, or is no checkpoint.
     """
+    where, content = _read(path, storage)
+    if not _is_checkpoint(content):
+        raise CheckpointError(
+            f"{where!r} is no checkpoint of a task: it has no `classy_state_dict`"
+            + (f", only {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else "")
+        )
+    return content
+
+
+def load_weights(path: str) -> dict[str, Any]:
+    """Reads a checkpoint, or a file with nothing but a model's weights, onto the CPU.
+
+    Args:
+        path: as for `load_checkpoint`; or a file that `torch.save` made of a state dict, by itself or under
+            "state_dict", "model_state_dict" or "model"; or a `.safetensors` file.
+
+    Returns:
+        A checkpoint, or `{"state_dict": {name: tensor}}`.
+
+    Raises:
+        CheckpointNotFoundError: there is none.
+        CheckpointError: the file is damaged, or is none of these.
+    """
+    where, content = _read(path, None)
+    if _is_checkpoint(content):
+        return content
+    inner = content
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(inner, Mapping) and isinstance(inner.get(key), Mapping):
+            inner = inner[key]
+    if not isinstance(inner, Mapping) or not inner or not all(isinstance(v, torch.Tensor) for v in inner.values()):
+        raise CheckpointError(
+            f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"
+        )
+    return {"state_dict": dict(inner)}
+
+
+def _is_checkpoint(content: Any) -> bool:
+    return isinstance(content, dict) and "classy_state_dict" in content
+
+
+def _read(path: str, storage: Any) -> tuple[str, Any]:
+    """Where a file is, and what it holds."""
     if storage is None:
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
         storage, name = Storage(folder), os.path.basename(split_query(path)[0].rstrip("/"))
-        if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(".torch")):
+        if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(_SUFFIXES)):
             storage, name = Storage(path), CHECKPOINT_FILE
     else:
         name = path
@@ -118,15 +162,19 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # torch's remarks on files that are none of its own
             data = storage.read(name)
             check_file(storage, *_folder_and_file(name), data)
-            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            if name.endswith(".safetensors"):
+                return where, _tensors(data)
+            return where, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where the damage is
         raise CheckpointError(
             f"the checkpoint {where!r} is damaged or no checkpoint ({_reason(error)}); use an earlier one, or write it "
             f"anew"
         ) from None
-    if not isinstance(content, dict) or "classy_state_dict" not in content:
-        raise CheckpointError(
-            f"{where!r} is no checkpoint of a task: it has no `classy_state_dict`"
-            + (f", only {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else "")
-        )
-    return content
+
+
+def _tensors(data: bytes) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load
+    except ImportError:
+        raise CheckpointError("to read it: pip install 'ray_classy[safetensors]'") from None
+    return load(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -39,8 +39,12 @@ def get_checkpoint_dict(task: Any, input_args: dict[str, Any] | None, deep_copy:
     return {"input_args": input_args, "classy_state_dict": task.get_classy_state(deep_copy=deep_copy)}
 
 
-def load_and_broadcast_checkpoint(path: str) -> dict[str, Any]:
+def load_and_broadcast_checkpoint(path: str, load: Callable[[str], dict[str, Any]] = load_checkpoint) -> dict[str, Any]:
     """What the primary rank reads at `path`, on every rank.
+
+    Args:
+        path: of the checkpoint.
+        load: reads it.
 
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
@@ -48,7 +52,7 @@ def load_and_broadcast_checkpoint(path: str) -> dict[str, Any]:
     answer: Any = None
     if is_primary():
         try:
-            answer = load_checkpoint(path)
+            answer = load(path)
         except RayClassyError as error:
             answer = error
     answer = broadcast_object(answer)

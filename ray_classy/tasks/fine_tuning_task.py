@@ -57,7 +57,9 @@ class FineTuningTask(ClassificationTask):
         return task.set_freeze_trunk(config.get("freeze_trunk", False))
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
-        """Sets the checkpoint whose model is taken up: a file, or a folder with `checkpoint.torch`."""
+        """Sets the weights that are taken up: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file
+        with nothing but a state dict (of `torch.save`, or `.safetensors`).
+        """
         self.pretrained_checkpoint_path, self.pretrained_checkpoint_dict = checkpoint_path, None
         return self
 
@@ -91,11 +93,11 @@ class FineTuningTask(ClassificationTask):
             self._set_trunk_frozen()
 
     def _read_pretrained(self) -> dict[str, Any]:
-        content = task_state.read_checkpoint(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
+        content = task_state.read_pretrained(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
         if content is None:
             raise TaskError(
                 "a fine-tuning task needs weights to start from: set pretrained_checkpoint "
-                "(set_pretrained_checkpoint) to a checkpoint file or a run's checkpoint folder"
+                "(set_pretrained_checkpoint) to a checkpoint, a file with a state dict, or a .safetensors file"
             )
         return content
 

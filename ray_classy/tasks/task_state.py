@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ray_classy.checkpoint import load_weights
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
 from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
 from ray_classy.generic.util import split_batchnorm_params
@@ -194,13 +195,45 @@ def _set_hook_states(task: ClassificationTask, states: dict[str, Any]) -> None:
             _log.warning("the checkpoint has no state of hook %r; it starts anew", hook.name())
 
 
+def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:
+    """The same of what a model is pretrained with, which may be nothing but weights: see `load_weights`.
+
+    Raises:
+        CheckpointError: it cannot be read; every rank raises it.
+    """
+    return content if content is not None or path is None else load_and_broadcast_checkpoint(path, load_weights)
+
+
 def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, strict: bool) -> None:
-    """Gives a model the weights in a checkpoint; with `reset_heads` all but those of its heads.
+    """Gives a model the weights that `read_pretrained` read; with `reset_heads` all but those of its heads.
 
     Raises:
         CheckpointError: they do not fit.
     """
-    update_classy_model(model, content["classy_state_dict"], reset_heads, strict)
+    state = content["classy_state_dict"] if "classy_state_dict" in content else _state_of(model, content["state_dict"])
+    update_classy_model(model, state, reset_heads, strict)
+
+
+def _state_of(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """A state dict as a state of this model: by the names of its own, which wrappers may have put a prefix before.
+
+    Entries that the model has not stay with the trunk, where they are told as unexpected.
+    """
+    if all(name.startswith("module.") for name in weights):  # of DistributedDataParallel
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    own = model.state_dict().keys()
+    if sum(f"model.{name}" in own for name in weights) > sum(name in own for name in weights):
+        weights = {f"model.{name}": value for name, value in weights.items()}  # of the module in `from_model`
+    heads: dict[str, dict[str, Any]] = {}
+    left = dict(weights)
+    for block, attached in model.get_heads().items():
+        for head in attached:
+            prefix = next((name for name, module in model.named_modules() if module is head), None)
+            names = [] if prefix is None else [name for name in left if name.startswith(f"{prefix}.")]
+            heads.setdefault(block, {})[head.unique_id] = {
+                name.removeprefix(f"{prefix}."): left.pop(name) for name in names
+            }
+    return {"base_model": {"model": {"trunk": left, "heads": heads}}}
 
 
 def evaluation_state(task: ClassificationTask) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from ray_classy.heads import FullyConnectedHead
 from ray_classy.models import ClassyModel
 from ray_classy.tasks import FineTuningTask
 from ray_classy.trainer import LocalTrainer
-from tests.helpers import RecordingHook, make_task, train
+from tests.helpers import RecordingHook, equal_weights, linear_model, make_task, train, weights
 
 
 class Trunk(ClassyModel):
@@ -120,3 +120,39 @@ def test_frozen_run_goes_on_as_if_never_stopped(pretrained, tmp_path):
 def test_pretrained_checkpoint_that_is_set_later_counts():
     task = FineTuningTask()._set_pretrained_checkpoint_dict({"classy_state_dict": {}})
     assert task.set_pretrained_checkpoint("other").pretrained_checkpoint_dict is None
+
+
+@pytest.mark.parametrize("kind", ["plain", "nested", "parallel", "safetensors"])
+def test_files_with_nothing_but_weights_are_taken_up(tmp_path, kind):
+    source = model(1)
+    state = {name: value.clone() for name, value in source.state_dict().items()}
+    path = str(tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth"))
+    if kind == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    elif kind == "parallel":
+        torch.save({f"module.{name}": value for name, value in state.items()}, path)
+    else:
+        torch.save({"epoch": 3, "state_dict": state} if kind == "nested" else state, path)
+    task = fine_tuning().set_pretrained_checkpoint(path)
+    task.prepare()
+    assert equal_weights(weights(task), state)
+
+
+def test_weights_of_the_module_in_from_model(tmp_path):
+    torch.save(linear_model(seed=1).model.state_dict(), tmp_path / "weights.pt")
+    task = make_task(cls=FineTuningTask).set_pretrained_checkpoint(str(tmp_path / "weights.pt"))
+    task.prepare()
+    assert equal_weights(weights(task), linear_model(seed=1).state_dict())
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    torch.save({"other.weight": torch.zeros(2)}, tmp_path / "weights.pt")
+    task = fine_tuning().set_pretrained_checkpoint(str(tmp_path / "weights.pt"))
+    with pytest.raises(CheckpointError, match=r"1 unknown to the model \(other\.weight\)"):
+        task.prepare()
+
+
+def test_a_file_that_holds_no_weights(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=r"neither a checkpoint of a task .* nor a state dict"):
+        fine_tuning().set_pretrained_checkpoint(str(tmp_path / "weights.pt")).prepare()
