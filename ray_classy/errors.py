@@ -13,6 +13,7 @@
     ├── ResourceError            (RuntimeError)      the cluster has not what the run needs
     ├── ShippingError            (TypeError)         a part of a task cannot travel to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
+        ├── RunStopped           (RuntimeError)      the run was asked to stop, and did after a checkpoint
         └── WorkerDiedError      (RuntimeError)      a worker's process died under it
 
 Each also derives from the builtin that Classy Vision raised in the same place, so `except` clauses written for it

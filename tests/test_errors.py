@@ -17,6 +17,7 @@ BUILTINS = {
     "ResourceError": [RuntimeError],
     "ShippingError": [TypeError],
     "RunError": [RuntimeError],
+    "RunStopped": [RuntimeError],
     "WorkerDiedError": [RuntimeError],
 }
 

@@ -70,13 +70,13 @@ class RayDataset(ImageDataset):
         self.image_mode = image_mode
         self.classes = classes
         columns = list(dict.fromkeys(name for name in (image_column, label_column, id_column) if name is not None))
-        with _order_kept():
-            made = _with_columns(dataset, columns)
-            if id_column is not None:
-                made = made.sort(id_column)
+        made = _with_columns(dataset, columns)
+        if id_column is not None:
+            made = made.sort(id_column)
+        with _order_kept(made):
             made = made.materialize()
-            labels = [] if label_column is None else _column(made, label_column)
-            ids = [] if id_column is None else _column(made, id_column)
+        labels = [] if label_column is None else _column(made, label_column)
+        ids = [] if id_column is None else _column(made, id_column)
         if id_column is not None:
             _check_ids(ids, id_column)
         else:
@@ -108,8 +108,8 @@ class RayDataset(ImageDataset):
 
 
 @contextmanager
-def _order_kept() -> Iterator[None]:
-    options = ray.data.DataContext.get_current().execution_options
+def _order_kept(dataset: Any) -> Iterator[None]:
+    options = dataset.context.execution_options  # its own: it does not look at the current one any more
     kept, options.preserve_order = options.preserve_order, True
     try:
         yield
@@ -131,10 +131,16 @@ def _with_columns(dataset: Any, columns: list[str]) -> Any:
 
 
 def _column(made: Any, name: str) -> list[Any]:
-    """One column, an Arrow column per block; the others stay where they are."""
-    bundles = made.select_columns([name]).materialize().iter_internal_ref_bundles()
-    tables = [arrow_block(ray.get(reference)) for bundle in bundles for reference in bundle.block_refs]
-    return [table.column(name) for table in tables if table.num_rows]
+    """One column, an Arrow column per block, in the blocks' order; the others stay where they are."""
+    read = ray.remote(num_cpus=0)(_column_of)
+    bundles = made.iter_internal_ref_bundles()
+    columns = ray.get([read.remote(reference, name) for bundle in bundles for reference in bundle.block_refs])
+    return [column for column in columns if column is not None]
+
+
+def _column_of(block: Any, name: str) -> Any:
+    table = arrow_block(block)
+    return table.column(name) if table.num_rows else None  # an empty block may lack it
 
 
 def _check_ids(ids: list[Any], column: str) -> None:

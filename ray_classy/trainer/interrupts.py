@@ -14,8 +14,12 @@ _STOPPING = "stopping: a checkpoint is written after the current step; once more
 
 
 def first_stops(request: Callable[[], Any]) -> None:
-    """Lets the first interrupt, or the first SIGTERM, call `request`; the handlers of before are for the next."""
+    """Lets the first interrupt, or the first SIGTERM, call `request`; the handlers of before are for the next.
+
+    A signal that is ignored, as Ctrl-C is in the background of a shell script, stays so.
+    """
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
 
     def handler(number: int, frame: Any) -> None:
         for each, earlier in before.items():
@@ -27,7 +31,7 @@ def first_stops(request: Callable[[], Any]) -> None:
         except Exception as error:
             sys.stderr.write(f"the run cannot be asked to stop ({type(error).__name__}: {error}); Ctrl-C ends it\n")
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, handler)
 
 

@@ -11,6 +11,14 @@ from tests.helpers import equal_weights, weights
 from tests.trainer.test_row_resume import small_task
 
 
+@pytest.fixture(autouse=True)
+def _not_in_the_background():
+    """Interrupts as in a terminal: a process in the background of a script ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupting(ClassyHook):
     """Sends this process a signal at some steps, once at each; all steps are slow."""
 
@@ -65,6 +73,13 @@ def test_an_evaluation_is_ended_by_the_first_interrupt(tmp_path):
     task = small_task(Interrupting(0, phase_type="test"), every=None).set_test_only(True)
     with pytest.raises(KeyboardInterrupt):
         LocalTrainer(str(tmp_path), "r").train(task)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    task = small_task(Interrupting(2, seconds=0.001), every=None)
+    LocalTrainer(str(tmp_path), "r").train(task)
+    assert task.done_training()
 
 
 def test_handlers_are_as_they_were(tmp_path):

@@ -193,7 +193,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(digits_run, tm
 
 
 @pytest.mark.parametrize(
-    "phase, step", [(0, 4), *(pytest.param(*at, marks=pytest.mark.full) for at in [(2, 8), (4, 13)])]
+    "phase, step", [(0, 8), *(pytest.param(*at, marks=pytest.mark.full) for at in [(2, 8), (4, 13)])]
 )
 def test_workers_that_are_all_killed_inside_an_epoch_go_on_at_the_row(digits_run, tmp_path, phase, step):
     from ray.train import FailureConfig, RunConfig
