@@ -88,9 +88,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, CheckpointError):
         return str(error)
     text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    return (
-        f"{type(error).__name__}: {text.splitlines()[0].partition(' was not an allowed')[0]}" if text else repr(error)
-    )
+    line = text.strip().splitlines()[0].partition(" was not an allowed")[0] if text.strip() else ""
+    if not line or "weights_only" in line:
+        return f"{type(error).__name__}: it holds something else than tensors and plain values"
+    return f"{type(error).__name__}: {line}"
 
 
 def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.dataset import ClassyDataset, build_dataset
@@ -37,6 +38,8 @@ def bench_data(given: Given) -> Answer:
     Raises:
         RayClassyError: the config has a mistake, or its data cannot be read.
     """
+    if given.flags.rows < 1:
+        raise UsageError(f"--rows must be at least 1, not {given.flags.rows}")
     config = checked(given.config)
     sections = config.get("dataset") or {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,11 @@ from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
+from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.run_folder import RUN_FILE, RunFolder
-from ray_classy.urls import shown
+from ray_classy.urls import reason, shown
 
 _MOST_NAMES = 8
 
@@ -26,7 +28,11 @@ def ls(arguments: argparse.Namespace) -> Answer:
     Raises:
         RunFolderError: there is no such run.
     """
-    run = RunFolder.existing(_one(arguments, "a run's folder"))
+    with _reached(path := _one(arguments, "a run's folder")):
+        return _listed(RunFolder.existing(path))
+
+
+def _listed(run: RunFolder) -> Answer:
     entries = []
     for name in run.checkpoints():
         manifest = read_manifest(run.storage, name) or {}
@@ -44,7 +50,11 @@ def show(arguments: argparse.Namespace) -> Answer:
     Raises:
         CheckpointError: it is damaged, or is none.
     """
-    path = _one(arguments, "a checkpoint, or a run's folder")
+    with _reached(path := _one(arguments, "a checkpoint, or a run's folder")):
+        return _looked_into(path)
+
+
+def _looked_into(path: str) -> Answer:
     if Storage(path).exists(RUN_FILE):
         path = RunFolder.existing(path).latest_checkpoint() or path
     content = load_checkpoint(path)
@@ -55,6 +65,17 @@ def show(arguments: argparse.Namespace) -> Answer:
     classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
     data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content["input_args"]}
     return Answer("\n".join(_shown(path, manifest, parts, classes)), data)
+
+
+@contextlib.contextmanager
+def _reached(path: str) -> Iterator[None]:
+    """Tells of a store that does not answer."""
+    try:
+        yield
+    except RayClassyError:
+        raise
+    except OSError as error:
+        raise RunFolderError(f"{shown(path)} cannot be read ({reason(error)}): correct the path or the URL") from error
 
 
 def _one(arguments: argparse.Namespace, what: str) -> str:

@@ -160,12 +160,15 @@ def _dataloader(dataset: ClassyDataset, batches: list[np.ndarray]) -> float:
         collate_fn=_good_ones,
         multiprocessing_context="fork",
     )
+    began = time.perf_counter()
     iterator = iter(loader)
-    next(iterator)  # the processes are up
+    next(iterator)
+    if len(batches) == 1:  # with the start of the processes, for want of a second batch
+        return len(batches[0]) / max(time.perf_counter() - began, 1e-9)
     began, count = time.perf_counter(), 0
     for number, _ in enumerate(iterator, 1):
         count += len(batches[number])
-    return count / max(time.perf_counter() - began, 1e-9) if count else float("nan")
+    return count / max(time.perf_counter() - began, 1e-9)
 
 
 class _Plain(torch.utils.data.Dataset):

@@ -17,7 +17,7 @@ import torch.utils.data
 
 from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
 from ray_classy.dataset.source_files import SourceFiles
-from ray_classy.errors import DataError
+from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import shown
 
 
@@ -210,6 +210,8 @@ class RowDataset(torch.utils.data.Dataset):
         max_bad_rows: int = 0,
         sources: SourceFiles | None = None,
     ) -> None:
+        if type(max_bad_rows) is not int or max_bad_rows < 0:
+            raise ComponentError(f"max_bad_rows must be an integer of at least 0, not {max_bad_rows!r}")
         self.rows = rows
         self.sources = sources
         self.decode = decode

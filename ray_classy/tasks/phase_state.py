@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.distributed import gather_objects, is_primary
 from ray_classy.errors import CheckpointError
@@ -45,7 +49,7 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
     losses = task.losses.synchronized()
     return {
         "rows": iterator.consumed,
-        "order": _order(iterator.plan),
+        "order": _order(iterator.plan, task),
         "losses": list(losses),
         "loss_rows": losses.rows,
         "meters": [meter.get_classy_state() for meter in meters],
@@ -53,9 +57,11 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
     }
 
 
-def _order(plan: PhasePlan) -> dict[str, Any]:
-    """What the order of a phase's rows depends on."""
+def _order(plan: PhasePlan, task: ClassificationTask) -> dict[str, Any]:
+    """What the order of a phase's rows depends on; of the rows themselves, their number and labels."""
+    labels = class_indices(task.datasets["train"])
     return {
+        "labels": None if labels is None else zlib.crc32(labels.astype(np.int64).tobytes()),
         "num_rows": plan.num_rows,
         "shuffle": plan.shuffle,
         "seed": plan.seed,
@@ -71,7 +77,7 @@ def take_up(task: ClassificationTask, state: dict[str, Any]) -> None:
         CheckpointError: the rows come in another order now, so that the first ones are not those that were consumed.
     """
     iterator = task.data_iterator
-    now = _order(iterator.plan) if isinstance(iterator, PhaseIterator) else {}
+    now = _order(iterator.plan, task) if isinstance(iterator, PhaseIterator) else {}
     before = state["order"]
     changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if now.get(name) != before[name]]
     if changed:

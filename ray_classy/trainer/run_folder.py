@@ -276,17 +276,18 @@ class RunFolder:
         Raises:
             CheckpointError: there are checkpoints, and none of them can be read.
         """
-        names = self.checkpoints()
-        damaged: CheckpointError | None = None
-        for name in reversed(names):
+        damaged: list[str] = []
+        for name in reversed(self.checkpoints()):
             try:
-                return name, self.load_checkpoint(name)
+                content = self.load_checkpoint(name)
             except CheckpointError as error:
-                damaged = damaged or error
-                if name != names[0]:
-                    _log.warning("%s; going on from the one before", error)
-        if damaged is not None:
-            raise damaged
+                damaged.append(str(error))
+                continue
+            for text in damaged:
+                _log.warning("%s; going on from the one before", text)
+            return name, content
+        if damaged:
+            raise CheckpointError(f"none of the run's {len(damaged)} checkpoints can be read; the newest: {damaged[0]}")
         return None
 
 
