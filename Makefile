@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo       train a small CNN on handwritten digits, on two Ray workers (about a minute)"
 	@echo "make test       the tests (less than 20 minutes on 2 cores)"
-	@echo "make test-full  all tests, also the wide and violent ones (about 30 minutes on 2 cores)"
+	@echo "make test-full  all tests, also the wide and violent ones (about 40 minutes on 2 cores)"
 	@echo "make lint       ruff: check and format --check"
 	@echo "make types      mypy"
 	@echo "make bench      the benchmarks"

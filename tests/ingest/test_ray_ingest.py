@@ -221,6 +221,7 @@ class Swap(RecordingHook):
                 file.write(self.content)
 
 
+@pytest.mark.full
 def test_a_shard_that_is_replaced_under_a_run_stops_it(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = image_folder(tmp_path / "train")
@@ -249,6 +250,7 @@ def fake_task(batch):
 SCALE = v2.ToDtype(torch.float32, scale=True)
 
 
+@pytest.mark.full
 def test_a_dataset_of_torchvision_trains_on_two_workers_as_in_one_process(ray_cluster, tmp_path):
     got = RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(fake_task(2)).metrics
     want = LocalTrainer(str(tmp_path / "local")).train(fake_task(4)).metrics

@@ -192,9 +192,8 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
-@pytest.mark.parametrize(
-    "phase, step", [(0, 8), *(pytest.param(*at, marks=pytest.mark.full) for at in [(2, 8), (4, 13)])]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("phase, step", [(0, 8), (2, 8), (4, 13)])
 def test_workers_that_are_all_killed_inside_an_epoch_go_on_at_the_row(digits_run, tmp_path, phase, step):
     from ray.train import FailureConfig, RunConfig
 
@@ -297,6 +296,7 @@ except RunStopped as stopped:
 """
 
 
+@pytest.mark.full
 def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tmp_path):
     result, _ = digits_run
     command = [sys.executable, "-c", STOPPED_DRIVER, str(tmp_path)]
@@ -309,6 +309,7 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
+@pytest.mark.full
 def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
     storage = s3.url("runs")
     first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
