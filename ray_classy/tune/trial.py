@@ -26,6 +26,7 @@ from ray.train import RunConfig
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
+from ray_classy.checkpoint.manifest import MANIFEST_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, WorkerDiedError
@@ -323,8 +324,10 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
         source: the other's.
         checkpoint: a name of one of its checkpoints.
     """
-    content = source.storage.read(f"{checkpoint}/{CHECKPOINT_FILE}")
-    run.storage.write(f"{checkpoint}/{CHECKPOINT_FILE}", content)
+    run.storage.remove(checkpoint)  # its own of that name, with a manifest that says so
+    for file in (CHECKPOINT_FILE, MANIFEST_FILE):
+        if source.storage.exists(f"{checkpoint}/{file}"):
+            run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}"))
     names = run.checkpoints()
     for name in names[names.index(checkpoint) + 1 :]:
         run.remove_checkpoint(name)
