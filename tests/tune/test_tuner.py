@@ -339,10 +339,10 @@ def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_pa
     names = ("CPU", "node:__internal_head__")
     for _ in range(100):
         there = ray_cluster.available_resources()
-        if all(there[name] == before[name] for name in names):
+        if all(there[name] >= before[name] for name in names):
             break
         time.sleep(0.1)
-    assert all(there[name] == before[name] for name in names)
+    assert all(there[name] >= before[name] for name in names)
     assert all(group["state"] == "REMOVED" for group in ray_cluster.util.placement_group_table().values())
 
 
