@@ -18,7 +18,7 @@ from ray_classy.checkpoint import save_checkpoint
 from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
-from ray_classy.errors import CheckpointError, RunStopped
+from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
@@ -32,6 +32,7 @@ from ray_classy.urls import shown
 _log = logging.getLogger(__name__)
 
 _CHECKPOINT, _STOP = 1, 2  # what the primary rank may want
+_SECONDS_BETWEEN_LOOKS = 10.0
 
 
 class Session:
@@ -67,7 +68,7 @@ class FolderSession(Session):
         self._writer = CheckpointWriter()
         self._minutes: float | None = None
         self._config_hash: str | None = None
-        self._written = time.monotonic()
+        self._written = self._looked = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
@@ -100,10 +101,10 @@ class FolderSession(Session):
         if is_primary():
             try:
                 answer, content = self.run.load_latest_checkpoint() or (None, {})
-            except CheckpointError as error:
+            except (RayClassyError, OSError) as error:  # every rank raises it: none waits for an answer
                 answer = error
         answer = broadcast_object(answer)
-        if isinstance(answer, CheckpointError):
+        if isinstance(answer, Exception):
             raise answer
         if answer is not None and not is_primary():
             content = self.run.load_checkpoint(answer)
@@ -126,10 +127,22 @@ class FolderSession(Session):
 
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
-        if self.run.stop_requested():
+        if self._stop_requested():
             return _STOP
         waited = time.monotonic() - self._written
         return _CHECKPOINT if self._minutes is not None and waited >= self._minutes * 60 else 0
+
+    def _stop_requested(self) -> bool:
+        """Whether the run's folder says so; a folder in a store is looked into less often, for it takes a while."""
+        now = time.monotonic()
+        if not self.run.storage.local and now - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return False
+        self._looked = now
+        try:
+            return self.run.stop_requested()
+        except OSError as error:  # a store that fails for a moment
+            _log.debug("whether the run is asked to stop cannot be read: %s", error)
+            return False
 
     def _hear(self, answer: int) -> None:
         self._due = self._due or answer == _CHECKPOINT

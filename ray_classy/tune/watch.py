@@ -140,7 +140,7 @@ class Watch(tune.Callback):
                 self._note(name, dotted(report))
         self._note(name, result)
         there = run.checkpoints()
-        needed = {*there[-self._keep :], self._best[name][1]}
+        needed = {*there[-self._keep :], self._best[name][1], checkpoint}  # there may be later ones already
         for other in self._records.values():
             if other.pending_clone is not None and other.pending_clone["of"] == name:
                 needed.add(other.pending_clone["checkpoint"])

@@ -92,3 +92,11 @@ def test_a_run_goes_on_with_the_same_classes_or_unknown_ones(run):
         again = make_task(epochs=2)
         again.datasets["train"].classes = names
         FolderSession(run).start(again)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_by_the_clock_no_checkpoint_is_due_where_the_bits_matter(run, deterministic):
+    task = make_task().set_checkpoint_every(minutes=1e-9).set_deterministic(deterministic)
+    session = FolderSession(run)
+    session.start(task)
+    assert bool(session._asked()) is not deterministic
