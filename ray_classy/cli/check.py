@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +13,12 @@ from ray_classy.cli.settings import Settings, ray_sections, settings_of
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
 from ray_classy.config.document import search_node
 from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.seeded_rows import is_plain
+from ray_classy.dataset.seeded_rows import BATCHES_AHEAD, is_plain
 from ray_classy.dataset.transforms.split import split
 from ray_classy.generic.profiler import compute_flops, count_params
-from ray_classy.ingest.store_memory import held_bytes, in_units
+from ray_classy.ingest.store_memory import copied_bytes, held_bytes, in_units
 from ray_classy.models import models_built_on
 from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, build_task
 from ray_classy.tasks.task_config import RESERVED
@@ -93,6 +95,17 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         if not settings.local:
             data["shared_memory"] = {phase_type: held_bytes(task.datasets[phase_type]) for phase_type in trials}
             lines.append(_shared_memory(data["shared_memory"]))
+            data["batches_ahead"] = _batches_ahead(task, trials)
+            lines += [
+                f"batches read ahead, {phase_type}: {in_units(count)} of each worker's own memory"
+                for phase_type, count in data["batches_ahead"].items()
+            ]
+        data["disk"] = {phase_type: copied_bytes(task.datasets[phase_type]) for phase_type in trials}
+        lines += [
+            f"disk: {phase_type} is read through a copy of {in_units(count)} in {cache_folder()} of each machine"
+            for phase_type, count in data["disk"].items()
+            if count
+        ]
     data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
     return data, [*lines, f"runs in: {short(settings.storage_path)}", f"cluster: {_cluster_line(data['cluster'])}"]
 
@@ -100,6 +113,18 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
 def _shared_memory(held: dict[str, int]) -> str:
     each = ", ".join(f"{phase_type} {in_units(count)}" for phase_type, count in held.items())
     return f"Ray's shared memory: about {in_units(sum(held.values()))} ({each}), whatever the number of workers"
+
+
+def _batches_ahead(task: ClassificationTask, trials: dict[str, Trial]) -> dict[str, int]:
+    """Bytes of the batches that a worker reads ahead, by phase type, where inputs are tensors of one shape."""
+    ahead = {}
+    for phase_type, trial in trials.items():
+        dataset = task.datasets[phase_type]
+        if trial.input_shape is not None:
+            packed = is_plain(dataset) and (tail := split(dataset.transform).tail) is not None and tail.of_images
+            row = math.prod(trial.input_shape) * (1 if packed else 4)
+            ahead[phase_type] = (BATCHES_AHEAD + 1) * dataset.get_batchsize_per_replica() * row
+    return ahead
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

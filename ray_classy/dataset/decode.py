@@ -10,12 +10,15 @@ import struct
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import read_bytes, shown
 
 IMAGE_MODES = ("RGB", "L")
+_ORIENTATION = 0x0112
+_RGB = 3  # torchvision.io.ImageReadMode.RGB
 
 
 def check_image_mode(mode: str) -> None:
@@ -28,7 +31,9 @@ def check_image_mode(mode: str) -> None:
         raise ComponentError(f"image_mode must be one of {', '.join(IMAGE_MODES)}, not {mode!r}")
 
 
-def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since: float | None = None) -> Image.Image:
+def decode_image(
+    data: Any, mode: str = "RGB", source: str | None = None, since: float | None = None, as_tensor: bool = False
+) -> Any:
     """Decodes one image, upright, in the given mode.
 
     The EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped: the colours below
@@ -40,16 +45,24 @@ def decode_image(data: Any, mode: str = "RGB", source: str | None = None, since:
         mode: a PIL mode of 8-bit channels: "RGB" or "L" (grey).
         source: what to call the image in an error: a path or a row.
         since: a time in seconds since 1970; a file that was changed after it is an error.
+        as_tensor: return what `ToImage` makes of the image, a uint8 tensor of shape (channels, H, W). Of most JPEGs
+            that is made without a PIL image, with the same pixels.
 
     Raises:
         DataError: it is missing, changed, empty, damaged, too large or no image; the message names it.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return _decode(bytes(data), mode, source or "the image")
-    if isinstance(data, (str, os.PathLike)):
+        image = _decode(bytes(data), mode, source or "the image", as_tensor)
+    elif isinstance(data, (str, os.PathLike)):
         path = os.fspath(data)
-        return _decode(read_bytes(path, since), mode, source or shown(path))
-    return _from_array(data, mode, source or "the image")
+        image = _decode(read_bytes(path, since), mode, source or shown(path), as_tensor)
+    else:
+        image = _from_array(data, mode, source or "the image")
+    if not as_tensor:
+        return image
+    from torchvision.transforms.v2.functional import to_image
+
+    return to_image(image)
 
 
 @functools.cache
@@ -62,12 +75,14 @@ def _formats() -> list[tuple[str, Any, Any]]:
     return [(name, *both) for name, both in Image.OPEN.items() if both[1] is not None and name != "EPS"]
 
 
-def _decode(data: bytes, mode: str, source: str) -> Image.Image:
+def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
     if not data:
         raise DataError(f"{source}: empty (0 bytes)")
     try:
         with _opened(data) as image:
             _check_size(image.width, image.height)
+            if as_tensor and mode == "RGB" and (pixels := _jpeg_tensor(image, data)) is not None:
+                return pixels
             image.load()
             return _converted(_upright(image), mode)
     except DataError as error:
@@ -76,6 +91,25 @@ def _decode(data: bytes, mode: str, source: str) -> Image.Image:
         raise DataError(f"{source}: too large: {error} Scale it down or remove it") from error
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
+
+
+def _jpeg_tensor(image: Any, data: bytes) -> torch.Tensor | None:
+    """The pixels of a JPEG that torchvision decodes to what PIL makes of it; None of other images, damaged ones too."""
+    if image.format != "JPEG" or image.mode != "RGB" or _ORIENTATION in image.getexif():
+        return None
+    decode = _jpeg_decoder()
+    try:
+        return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB) if decode is not None else None
+    except RuntimeError:  # PIL says what is wrong
+        return None
+
+
+@functools.cache
+def _jpeg_decoder() -> Any:
+    """torchvision's decoder; None where there is none: it is on its way out, and its Python function warns of it."""
+    import torchvision.io  # noqa: F401 (loads the operators)
+
+    return getattr(torch.ops.image, "decode_jpeg", None)
 
 
 def _opened(data: bytes) -> Any:

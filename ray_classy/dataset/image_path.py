@@ -81,7 +81,7 @@ class ImagePathDataset(ImageDataset):
 def _sample(row: dict[str, Any], since: float, listed: bool) -> dict[str, Any]:
     path = row["path"]
     try:
-        sample: dict[str, Any] = {"input": decode_image(path, since=since)}
+        sample: dict[str, Any] = {"input": decode_image(path, since=since, as_tensor=row.get("as_tensor", False))}
     except DataError as error:
         if listed and isinstance(error.__cause__, FileNotFoundError):
             raise DataError(f"{shown(path)!r} was removed since the run began") from error

@@ -110,7 +110,7 @@ def _sample(
 ) -> dict[str, Any]:
     path = row["path"]
     try:
-        sample: dict[str, Any] = {"input": decode_image(path, mode, since=since)}
+        sample: dict[str, Any] = {"input": decode_image(path, mode, since=since, as_tensor=row.get("as_tensor", False))}
     except DataError as error:
         number = bisect.bisect_right(ends, row["row"])
         place = f"{shown(files[number])}, row {row['row'] - (ends[number - 1] if number else 0)}"

@@ -97,7 +97,7 @@ def encoded_sample(
     if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
         source = data.get("path") or source
         data = data["bytes"] if data.get("bytes") is not None else data.get("path")
-    sample: dict[str, Any] = {"input": decode_image(data, mode, source)}
+    sample: dict[str, Any] = {"input": decode_image(data, mode, source, as_tensor=row.get("as_tensor", False))}
     if label_column is not None:
         label = row[label_column]
         sample["target"] = targets[label] if isinstance(label, str) else int(label)

@@ -6,6 +6,7 @@ A dataset made of raw rows can be read by somebody else: Ray Data swaps `RowData
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch.utils.data
 
+from ray_classy.dataset.local_copy import LocalCopy
 from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import ComponentError, DataError
@@ -22,7 +24,7 @@ from ray_classy.urls import shown
 
 
 class Rows(Protocol):
-    """Rows of raw column values, read by number."""
+    """Rows of raw column values, read by number, from any thread."""
 
     def __len__(self) -> int: ...
 
@@ -82,14 +84,17 @@ class BlockRows:
         self._ends = list(accumulate(sizes))
         self._load = load
         self._columns: dict[int, dict[str, Any]] = {}
+        self._locks = [threading.Lock() for _ in sizes]
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def _block(self, number: int) -> dict[str, Any]:
         if number not in self._columns:
-            table = self._load(number)
-            self._columns[number] = {name: table.column(name).combine_chunks() for name in table.column_names}
+            with self._locks[number]:
+                if number not in self._columns:
+                    table = self._load(number)
+                    self._columns[number] = {name: _plain(table.column(name)) for name in table.column_names}
         return self._columns[number]
 
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -107,7 +112,15 @@ class BlockRows:
         return values
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_columns": {}}
+        return {**self.__dict__, "_columns": {}, "_locks": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _locks=[threading.Lock() for _ in state["_ends"]])
+
+
+def _plain(column: Any) -> Any:
+    """A column that is in one piece as an array, which gives its values faster."""
+    return column.chunk(0) if column.num_chunks == 1 else column
 
 
 def _value(scalar: Any) -> Any:
@@ -121,11 +134,15 @@ def _value(scalar: Any) -> Any:
     return scalar.as_py()
 
 
+IN_MEMORY_BYTES = 64 << 20
+"""Parquet files of up to this size together are read into memory; of larger ones a copy on the disk is mapped."""
+
+
 class ParquetRows:
     """The rows of Parquet files: the files in name order, each in its own order.
 
     Files are opened when first needed, and a pickled copy carries only their names. A file that has changed by then is
-    an error.
+    an error. Files of up to `IN_MEMORY_BYTES` are read whole; rows of larger ones are read from a `LocalCopy`.
 
     Args:
         files: paths or URLs.
@@ -149,6 +166,7 @@ class ParquetRows:
         self.sources = sources or SourceFiles(files)
         self.sizes = list(sizes) if sizes is not None else parquet_sizes(self.files)
         self._rows: BlockRows | None = None
+        self._lock = threading.Lock()
 
     def table(self, number: int) -> Any:
         """The columns of one file, as an Arrow table.
@@ -167,10 +185,22 @@ class ParquetRows:
         self.sources.check([file])
         return table
 
+    @property
+    def bytes(self) -> int:
+        """What the files take together, as far as their store tells."""
+        return sum(stamp.size or 0 for stamp in self.sources.stamps.values())
+
+    @property
+    def are_large(self) -> bool:
+        """Whether the files are, or may be, too large to be read into memory."""
+        return self.bytes > IN_MEMORY_BYTES or any(stamp.size is None for stamp in self.sources.stamps.values())
+
     def _opened(self) -> BlockRows:
-        if self._rows is None:
-            self._rows = BlockRows(self.sizes, self.table)
-        return self._rows
+        with self._lock:
+            if self._rows is None:
+                copy = LocalCopy(self.files, self.columns, self.sources) if self.are_large else None
+                self._rows = BlockRows(self.sizes, self.table if copy is None else copy.table)
+            return self._rows
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -182,7 +212,10 @@ class ParquetRows:
         return np.concatenate([np.asarray(read_parquet(file, [name]).column(name).to_pylist()) for file in self.files])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None}
+        return {**self.__dict__, "_rows": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
 
 KEPT_BYTES = 256 << 20
@@ -194,8 +227,9 @@ class RowDataset(torch.utils.data.Dataset):
 
     Args:
         rows: where the raw rows come from.
-        decode: makes a sample of one raw row, which also has its number under "row"; it draws no random number. A row
-            that it cannot use raises `DataError`.
+        decode: makes a sample of one raw row, which also has its number under "row", and True under "as_tensor" if
+            the transforms begin with `ToImage`, so that no PIL image is needed; it draws no random number. A row that
+            it cannot use raises `DataError`.
         max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
         sources: the files that `decode` reads from, if they are to be looked at in every phase.
 
@@ -216,6 +250,7 @@ class RowDataset(torch.utils.data.Dataset):
         self.sources = sources
         self.decode = decode
         self.max_bad_rows = max_bad_rows
+        self._as_tensors = False
         self.threads: int | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._fetched: dict[int, Any] = {}
@@ -232,7 +267,7 @@ class RowDataset(torch.utils.data.Dataset):
         if isinstance(fetched, Future):
             sample = fetched.result()
         else:
-            sample = self.decode(fetched if fetched is not None else {**self.rows.take([index])[0], "row": index})
+            sample = self._read(index) if fetched is None else self.decode(fetched)
         if held is not None:
             self._keep(held, index, sample)
         return sample
@@ -259,17 +294,31 @@ class RowDataset(torch.utils.data.Dataset):
 
         Args:
             indices: which.
-            begin: begin to decode them in the threads.
+            begin: leave it to the threads to read and to decode them.
         """
         held = self._decoded or {}
         wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in held]
-        if not wanted:
-            return
-        raw = self.rows.take(wanted)
         pool = self.pool() if begin else None
-        for index, row in zip(wanted, raw, strict=True):
-            row["row"] = index
-            self._fetched[index] = row if pool is None else pool.submit(self.decode, row)
+        if pool is not None:
+            self._fetched.update((index, pool.submit(self._read, index)) for index in wanted)
+        elif wanted:
+            for index, row in zip(wanted, self.rows.take(wanted), strict=True):
+                self._fetched[index] = self._marked(row, index)
+
+    def _read(self, index: int) -> Any:
+        return self.decode(self._marked(self.rows.take([index])[0], index))
+
+    def _marked(self, row: dict[str, Any], index: int) -> dict[str, Any]:
+        row["row"] = index
+        if self._as_tensors:
+            row["as_tensor"] = True
+        return row
+
+    def decode_to_tensors(self, wanted: bool) -> None:
+        """Sets whether `decode` is told that images need not be PIL images."""
+        if wanted != self._as_tensors:
+            self._as_tensors = wanted
+            self._decoded = None if self._decoded is None else {}
 
     def hold_decoded(self, hold: bool) -> None:
         """Sets whether decoded rows are held in memory, if all of them fit."""

@@ -19,7 +19,8 @@ from ray_classy.dataset.transforms.split import Split, split, with_packed
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
-_BATCHES_AHEAD = 2
+BATCHES_AHEAD = 2
+"""Batches that are read while the one before them is trained on."""
 _PIECES_PER_THREAD = 4
 
 
@@ -75,6 +76,8 @@ class SeededRows(torch.utils.data.Dataset):
         self.seed, self.epoch, self.train = plan.seed, plan.epoch, plan.train
         self.split: Split | None = split(dataset.transform) if is_plain(dataset) else None
         self.max_bad_rows = getattr(self.base, "max_bad_rows", 0)
+        if isinstance(self.base, RowDataset):
+            self.base.decode_to_tensors(self.split is not None and self.split.takes_tensors)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -141,8 +144,9 @@ class SeededRows(torch.utils.data.Dataset):
         ahead: deque[tuple[list[int], list[Future]]] = deque()
         try:
             while True:
-                for indices in itertools.islice(coming, _BATCHES_AHEAD + 1 - len(ahead)):
-                    base.fetch(indices, begin=not whole)
+                for indices in itertools.islice(coming, BATCHES_AHEAD + 1 - len(ahead)):
+                    if not whole:
+                        base.fetch(indices, begin=True)
                     size = len(indices) // (_PIECES_PER_THREAD * base.number_of_threads()) + 1
                     pieces = [indices[at : at + size] for at in range(0, len(indices), size)] if whole else []
                     ahead.append((indices, [pool.submit(self._drawn_apart, piece) for piece in pieces]))

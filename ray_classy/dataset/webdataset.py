@@ -126,7 +126,11 @@ class _Decode:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         data = self.files.read(row["path"], int(row["offset"]), int(row["size"]))
-        sample: dict[str, Any] = {"input": decode_image(data, self.mode, f"{shown(row['path'])}, {row['member']}")}
+        sample: dict[str, Any] = {
+            "input": decode_image(
+                data, self.mode, f"{shown(row['path'])}, {row['member']}", as_tensor=row.get("as_tensor", False)
+            )
+        }
         if "label" in row:
             sample["target"] = int(row["label"])
         return sample

@@ -14,16 +14,11 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
-from pyarrow.fs import LocalFileSystem
 from ray.data.block import BlockAccessor
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
-from ray_classy.errors import DataError
-from ray_classy.urls import each, is_url, located, shown
-
-_READ_ON_DRIVER_BYTES = 64 << 20
-"""Parquet files up to this size altogether are read by the driver: starting Ray Data's readers takes seconds."""
+from ray_classy.urls import each, is_url
 
 
 class ShardRows(BlockRows):
@@ -105,10 +100,13 @@ class AwayRows:
 
 
 def ray_dataset(dataset: ClassyDataset) -> Any | None:
-    """The Ray Data dataset with a task dataset's raw rows, read into blocks; None if it cannot describe itself.
+    """The Ray Data dataset with a task dataset's raw rows, in blocks; None if the workers read them by themselves.
+
+    That is so for a dataset that cannot describe its rows, and for Parquet files that are large: shared memory holds
+    what names images, and images only as far as they are few.
 
     Raises:
-        DataError: Ray Data read another number of rows than the files said they have.
+        DataError: a Parquet file cannot be read, or was changed.
     """
     base = getattr(dataset, "dataset", None)
     if not isinstance(base, RowDataset):
@@ -117,41 +115,22 @@ def ray_dataset(dataset: ClassyDataset) -> Any | None:
         import pyarrow as pa
 
         return ray.data.from_arrow(pa.table(base.rows.arrays()))
-    if isinstance(base.rows, ParquetRows):
-        return _parquet(base.rows)
+    if isinstance(base.rows, ParquetRows) and not base.rows.are_large:
+        tables = each(base.rows.table, range(len(base.rows.files)), any(map(is_url, base.rows.files)))
+        return ray.data.from_arrow(tables)
     return base.rows.source if isinstance(base.rows, ShardRows) else None
 
 
-def _parquet(rows: ParquetRows) -> Any:
-    places = [located(file) for file in rows.files]
-    filesystem = places[0][0]
-    sizes = [stamp.size for stamp in rows.sources.stamps.values()]
-    small = None not in sizes and sum(size or 0 for size in sizes) <= _READ_ON_DRIVER_BYTES
-    if small or any(other != filesystem for other, _ in places):
-        return ray.data.from_arrow(each(rows.table, range(len(rows.files)), any(map(is_url, rows.files))))
-    context = ray.data.DataContext.get_current()
-    kept = context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars
-    # The first reader makes one task of all files; the order of blocks is the order of rows, and must stay.
-    context.use_datasource_v2, context.execution_options.preserve_order = False, True
-    context.enable_progress_bars = False
-    try:
-        paths = [os.path.abspath(path) if isinstance(filesystem, LocalFileSystem) else path for _, path in places]
-        read = ray.data.read_parquet(paths, filesystem=filesystem, columns=rows.columns, shuffle=None).materialize()
-    finally:
-        context.use_datasource_v2, context.execution_options.preserve_order, context.enable_progress_bars = kept
-    rows.sources.check()
-    if read.count() != len(rows):
-        raise DataError(f"Ray Data read {read.count()} rows of {shown(rows.files[0])} ..., the files say {len(rows)}")
-    return read
-
-
-def attach(dataset: ClassyDataset, shard: Shard) -> None:
-    """Makes a task's dataset read its raw rows from a shard.
+def attach(dataset: Any, shard: Shard | None) -> None:
+    """Makes a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
 
     `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
     """
-    base: RowDataset = dataset.dataset  # type: ignore[assignment]
-    base.rows = shard.rows()
+    base = getattr(dataset, "dataset", None)
+    if not isinstance(base, RowDataset):
+        return
+    if shard is not None:
+        base.rows = shard.rows()
     base.threads, dataset.num_workers = base.threads or dataset.num_workers or cpus_of_worker(), 0
 
 

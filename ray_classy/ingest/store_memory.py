@@ -1,4 +1,4 @@
-"""How much of the cluster's shared memory the datasets of a run take."""
+"""How much of the cluster's shared memory, and of its machines' disks, the datasets of a run take."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _FULL = 0.7
 def held_bytes(dataset: Any) -> int:
     """About how many bytes of blocks a dataset has in the store while it is trained on; 0 if it does not go there.
 
-    Of image files and tar shards these are paths and places, of Parquet files the images themselves. Each rank reads
-    rows from the one copy; batches are never put into the store, so neither workers nor prefetching add to it.
+    Of image files and tar shards these are paths and places, of small Parquet files the images themselves; large ones
+    are read through a `LocalCopy`. Each rank reads rows from the one copy; batches are never put into the store, so
+    neither workers nor prefetching add to it.
     """
     rows = getattr(getattr(dataset, "dataset", None), "rows", None)
     if not isinstance(dataset, ClassyDataset) or not isinstance(dataset.dataset, RowDataset):
@@ -26,9 +27,15 @@ def held_bytes(dataset: Any) -> int:
     if isinstance(rows, ItemRows):
         return sum(_column_bytes(values) for values in rows.columns.values())
     if isinstance(rows, ParquetRows):
-        return sum(stamp.size or 0 for stamp in rows.sources.stamps.values())
+        return 0 if rows.are_large else rows.bytes
     source = getattr(rows, "source", None)
     return int(source.size_bytes()) if source is not None else 0
+
+
+def copied_bytes(dataset: Any) -> int:
+    """About how many bytes of a dataset each machine keeps a copy of on its disk."""
+    rows = getattr(getattr(dataset, "dataset", None), "rows", None)
+    return rows.bytes if isinstance(rows, ParquetRows) and rows.are_large else 0
 
 
 def _column_bytes(values: Any) -> int:
@@ -52,8 +59,7 @@ def tell_if_too_large(datasets: dict[str, Any], capacity: float) -> None:
     parts = ", ".join(f"{phase_type} {in_units(count)}" for phase_type, count in held.items() if count)
     _log.warning(
         "the datasets take about %s of Ray's shared memory (%s), which has %s: Ray keeps what does not fit in files on "
-        "disk, which is slower. Give Ray more (ray start --object-store-memory), or keep the images in files or tar "
-        "shards, of which only the places are held",
+        "disk, which is slower. Give Ray more (ray start --object-store-memory), or keep the images in files",
         in_units(sum(held.values())),
         parts,
         in_units(capacity),

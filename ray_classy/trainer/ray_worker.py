@@ -75,8 +75,8 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
     task = pickle.loads(ray.get(job["task"]))
     if isinstance(task, ClassificationTask) and task.use_gpu is None:
         task.set_use_gpu(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
-    for phase_type in job["shards"]:
-        attach(task.datasets[phase_type], ray.train.get_dataset_shard(phase_type))
+    for phase_type, dataset in getattr(task, "datasets", {}).items():
+        attach(dataset, ray.train.get_dataset_shard(phase_type) if phase_type in job["shards"] else None)
     run = RunFolder(*job["run"])
     with contextlib.ExitStack() as stack:
         if is_primary():

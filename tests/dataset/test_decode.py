@@ -6,8 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
+from torchvision import tv_tensors
 
+from ray_classy.dataset import decode
 from ray_classy.dataset.decode import decode_image
 from ray_classy.errors import DataError
 
@@ -43,10 +46,14 @@ def test_url_of_fsspec():
     assert np.array_equal(np.asarray(decode_image("memory://decode/a.png")), PIXELS)
 
 
-def test_exif_rotation_is_applied():
+def orientation(value):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    image = decode_image(encoded(Image.fromarray(PIXELS), exif=exif))
+    exif[0x0112] = value
+    return exif
+
+
+def test_exif_rotation_is_applied():
+    image = decode_image(encoded(Image.fromarray(PIXELS), exif=orientation(6)))  # by 90 degrees clockwise
     assert np.array_equal(np.asarray(image), np.rot90(PIXELS, -1))
 
 
@@ -266,12 +273,10 @@ def test_one_pixel(kind):
     assert decode_image(encoded(Image.new("RGB", (1, 1), "white"), kind)).getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("orientation", range(10))
-def test_orientations_that_there_are_and_that_there_are_not(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    size = decode_image(encoded(LARGER, "JPEG", exif=exif)).size
-    assert size == ((40, 30) if orientation in (5, 6, 7, 8) else (30, 40))
+@pytest.mark.parametrize("value", range(10))
+def test_orientations_that_there_are_and_that_there_are_not(value):
+    size = decode_image(encoded(LARGER, "JPEG", exif=orientation(value))).size
+    assert size == ((40, 30) if value in (5, 6, 7, 8) else (30, 40))
 
 
 @pytest.mark.parametrize("exif", [b"junk", b"MM\0*\0\0\0\x08\xff\xff\x01\x12", b"x" * 65_000])
@@ -292,3 +297,61 @@ def test_a_text_chunk_that_unpacks_to_much_is_refused():
     text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000)))
     with pytest.raises(DataError, match="Decompressed data too large"):
         decode_image(data[:33] + text + data[33:])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"quality": 30},
+        {"progressive": True},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"optimize": True, "restart_marker_blocks": 2},
+        {"exif": orientation(6)},
+        {"exif": orientation(1)},
+        {"comment": b"a comment"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [(30, 40), (1, 1), (129, 67)])
+def test_a_tensor_has_the_pixels_of_the_image(options, mode, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    data = encoded(Image.fromarray(pixels).convert(mode), "JPEG", **options)
+    tensor = decode_image(data, as_tensor=True)
+    assert tensor.dtype == torch.uint8 and isinstance(tensor, tv_tensors.Image)
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(decode_image(data)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
+def test_a_tensor_of_every_format(kind):
+    data = encoded(LARGER, kind)
+    assert np.array_equal(decode_image(data, as_tensor=True).permute(1, 2, 0).numpy(), np.asarray(decode_image(data)))
+
+
+def test_a_tensor_of_an_array():
+    assert np.array_equal(decode_image(PIXELS, as_tensor=True).permute(1, 2, 0).numpy(), PIXELS)
+
+
+def test_a_grey_tensor():
+    assert decode_image(encoded(LARGER, "JPEG"), "L", as_tensor=True).shape == (1, *reversed(LARGER.size))
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.3])
+def test_a_truncated_jpeg_is_no_tensor(kept):
+    data = encoded(LARGER, "JPEG")
+    with pytest.raises(DataError, match=r"a.jpg: damaged or truncated image"):
+        decode_image(data[: int(kept * len(data))], source="a.jpg", as_tensor=True)
+
+
+def test_a_tensor_is_made_without_torchvisions_decoder_too(monkeypatch):
+    monkeypatch.setattr(decode, "_jpeg_decoder", lambda: None)
+    data = encoded(LARGER, "JPEG")
+    assert np.array_equal(decode_image(data, as_tensor=True).permute(1, 2, 0).numpy(), np.asarray(decode_image(data)))
+
+
+def test_most_jpegs_become_tensors_without_a_pil_image(monkeypatch):
+    data = encoded(LARGER, "JPEG")
+    monkeypatch.setattr(Image.Image, "load", None)
+    assert decode_image(data, as_tensor=True).shape == (3, *reversed(LARGER.size))

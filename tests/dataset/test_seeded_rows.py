@@ -74,6 +74,25 @@ def test_threads_change_nothing(chain, mine):
     assert len(alone[0]) == 30
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_decoder_is_told_where_no_pil_image_is_needed(threads):
+    told = []
+
+    def decode_and_tell(row):
+        told.append(row.get("as_tensor", False))
+        return decode(row)
+
+    made = dataset(CHAINS["tensors"], threads=threads)
+    made.dataset.decode = decode_and_tell
+    tensors = made.transform
+    rows_of(made)
+    made.transform = build_transforms([{"name": "apply_transform_to_key", "transforms": CHAINS["crop"]}])
+    rows_of(made)
+    made.transform = tensors
+    rows_of(made)
+    assert told == [True] * 30 + [False] * 30 + [True] * 30
+
+
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_processes_change_nothing(chain):
     alone = rows_of(dataset(chain))

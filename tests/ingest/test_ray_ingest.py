@@ -14,9 +14,12 @@ from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.rows import ParquetRows, RowDataset
 from ray_classy.dataset.transforms import build_transforms
 from ray_classy.distributed import is_primary
 from ray_classy.errors import DataError
+from ray_classy.ingest import ray_ingest
+from ray_classy.ingest.store_memory import copied_bytes, held_bytes
 from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import SGD
 from ray_classy.tasks import ClassificationTask, build_task
@@ -65,27 +68,29 @@ def folder_config(train, test, **dataset):
     }
 
 
-def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path, monkeypatch):
-    from ray_classy.dataset.rows import ParquetRows, RowDataset
-    from ray_classy.ingest import ray_ingest
+def write_numbers(folder, files=3):
+    paths = []
+    for number in range(files):
+        labels = range(50 * number, 50 * number + 50)
+        table = pa.table({"image": [bytes([label]) for label in labels], "label": list(labels)})
+        paths.append(str(folder / f"{number}.parquet"))
+        pq.write_table(table, paths[-1], row_group_size=7)
+    return paths
 
-    files = []
-    for number in range(3):
-        files.append(str(tmp_path / f"{number}.parquet"))
-        table = pa.table(
-            {"image": [bytes([number, i]) for i in range(50)], "label": [number * 50 + i for i in range(50)]}
-        )
-        pq.write_table(table, files[-1], row_group_size=7)
-    monkeypatch.setattr(ray_ingest, "_READ_ON_DRIVER_BYTES", 0)
 
-    class Dataset:
-        dataset = RowDataset(ParquetRows(files, ["image", "label"]), dict)
-
-    read = ray_ingest.ray_dataset(Dataset())
-    rows = ray_ingest._shard(read).rows()
+def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path):
+    dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
+    rows = ray_ingest._shard(ray_ingest.ray_dataset(dataset)).rows()
     assert len(rows) == 150
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
-    assert rows.take([57])[0]["image"] == bytes([1, 7])
+    assert rows.take([57])[0]["image"] == bytes([57])
+
+
+def test_large_parquet_files_are_left_to_the_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
+    assert ray_ingest.ray_dataset(dataset) is None and held_bytes(dataset) == 0
+    assert copied_bytes(dataset) == sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
 
 
 def test_an_image_folder_of_mixed_sizes_and_modes_trains_on_two_workers(ray_cluster, tmp_path):
@@ -187,24 +192,17 @@ def test_images_of_a_store_train_on_two_workers_as_those_of_a_disk(ray_cluster, 
     assert got["test"]["loss"] == pytest.approx(want["test"]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("on_driver", [True, False])
-def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, monkeypatch, on_driver):
-    from ray_classy.dataset.rows import ParquetRows, RowDataset
-    from ray_classy.ingest import ray_ingest
-
-    for number in range(3):
-        table = pa.table(
-            {"image": [bytes([number, i]) for i in range(50)], "label": range(50 * number, 50 * number + 50)}
-        )
-        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=7)
+@pytest.mark.parametrize("large", [False, True])
+def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, monkeypatch, large):
+    monkeypatch.setenv("RAY_CLASSY_CACHE", str(tmp_path / "cache"))
+    write_numbers(tmp_path)
     s3.copy(tmp_path, "data")
-    if not on_driver:
-        monkeypatch.setattr(ray_ingest, "_READ_ON_DRIVER_BYTES", 0)
-
-    class Dataset:
-        dataset = RowDataset(ParquetRows([s3.url(f"data/{i}.parquet") for i in range(3)], ["image", "label"]), dict)
-
-    rows = ray_ingest._shard(ray_ingest.ray_dataset(Dataset())).rows()
+    if large:
+        monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    rows = ParquetRows([s3.url(f"data/{number}.parquet") for number in range(3)], ["image", "label"])
+    if not large:
+        dataset = ClassyDataset(RowDataset(rows, dict), 4, True)
+        rows = ray_ingest._shard(ray_ingest.ray_dataset(dataset)).rows()
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
 
 

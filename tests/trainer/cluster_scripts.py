@@ -19,7 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.trainer import RayTrainer
 from tests.trainer.ray_parts import At, decode_id, digits_task, id_task, recorded
 
@@ -103,18 +103,18 @@ def sweep_on_killed_node(tmp_path):
 
 
 def small_store(tmp_path):
-    """A dataset larger than Ray's shared memory is told, and each of its rows is read once all the same."""
-    folder = tmp_path / "ids"
-    folder.mkdir()
-    for number in range(6):
-        ids = list(range(number * 20, number * 20 + 20))
-        table = {"id": ids, "label": [i % 2 for i in ids], "blob": [os.urandom(1 << 20) for _ in ids]}
-        pq.write_table(pa.table(table), tmp_path / f"{number}.parquet")
-    dataset = ClassyDataset(
-        RowDataset(ParquetRows(sorted(map(str, tmp_path.glob("*.parquet"))), ["id", "label", "blob"]), decode_id),
-        8,
-        True,
-    )
+    """Datasets larger than Ray's shared memory: Parquet files do without it, and of others it is told."""
+    os.environ["RAY_CLASSY_CACHE"] = str(tmp_path / "cache")
+    ids, blobs = list(range(120)), [os.urandom(1 << 20) for _ in range(120)]
+    labels = [number % 2 for number in ids]
+    for part in range(0, 120, 20):
+        rows = slice(part, part + 20)
+        table = pa.table({"id": ids[rows], "label": labels[rows], "blob": blobs[rows]})
+        pq.write_table(table, tmp_path / f"{part:03}.parquet")
+    sources = {
+        "parquet": ParquetRows(sorted(map(str, tmp_path.glob("*.parquet"))), ["id", "label", "blob"]),
+        "memory": ItemRows(id=ids, label=labels, blob=blobs),
+    }
     ray.init(
         "local",
         num_cpus=2,
@@ -127,12 +127,17 @@ def small_store(tmp_path):
     logging.getLogger("ray_classy").addHandler(handler := logging.Handler())
     handler.emit = lambda record: told.append(record.getMessage())
     try:
-        task = id_task(folder, epochs=1).set_dataset(dataset, "train")
-        RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "runs")).train(task)
+        for name, rows in sources.items():
+            (tmp_path / name).mkdir()
+            dataset = ClassyDataset(RowDataset(rows, decode_id), 8, True)
+            task = id_task(tmp_path / name, epochs=1).set_dataset(dataset, "train")
+            RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "runs")).train(task)
+            assert recorded(tmp_path / name) == {0: ids, 1: list(range(37))}
+            assert any("of Ray's shared memory" in line for line in told) == (name == "memory"), told
     finally:
         ray.shutdown()
-    assert recorded(folder) == {0: list(range(120)), 1: list(range(37))}
     assert any("take about 120 MiB of Ray's shared memory" in line for line in told), told
+    assert len(list((tmp_path / "cache").rglob("*.arrow"))) == 6
 
 
 if __name__ == "__main__":

@@ -34,10 +34,11 @@ class ImagenetAugmentTransform(ClassyTransform):
     ) -> None:
         from torchvision.transforms import v2
 
+        from ray_classy.dataset.transforms.random_resized_crop import RandomResizedCrop
         from ray_classy.dataset.transforms.torchvision_transforms import ToTensor
 
         self.transform = v2.Compose(
-            [v2.RandomResizedCrop(crop_size), v2.RandomHorizontalFlip(), ToTensor(), v2.Normalize(mean=mean, std=std)]
+            [RandomResizedCrop(crop_size), v2.RandomHorizontalFlip(), ToTensor(), v2.Normalize(mean=mean, std=std)]
         )
 
     def __call__(self, image: Any) -> Any:

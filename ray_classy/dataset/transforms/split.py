@@ -31,6 +31,14 @@ class Split(NamedTuple):
     key: str
     tail: Tail | None
 
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether the first that happens to a sample's input is `ToImage`, which leaves tensors as they are."""
+        first: Any = next(iter(_flat(self.host)), None)
+        named = type(first) is GenericImageTransform or (type(first) is ApplyTransformToKey and first.key == "input")
+        inner = type(next(iter(_flat(first.transform)), None)) if named else None
+        return inner is not None and inner.__name__ == "ToImage" and inner.__module__.startswith("torchvision.")
+
     def names(self) -> tuple[list[str], list[str]]:
         """What the two parts consist of, by name."""
         return _names(self.host), [step.name for step in self.tail.steps] if self.tail is not None else []

@@ -17,6 +17,7 @@ import torch
 from torchvision.transforms import functional, v2
 
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transform
+from ray_classy.dataset.transforms.random_resized_crop import RandomResizedCrop
 from ray_classy.errors import ComponentError
 from ray_classy.registry import Key, Keys, nearest, signature_keys
 
@@ -74,6 +75,7 @@ def _classes() -> dict[str, type]:
         if inspect.isclass(cls) and issubclass(cls, v2.Transform) and cls is not v2.Transform
     }
     found["ToTensor"] = ToTensor  # v2's own warns of its deprecation at every construction
+    found["RandomResizedCrop"] = RandomResizedCrop
     return {name: type(name, (TorchvisionTransform,), {"wrapped": cls}) for name, cls in found.items()}
 
 
