@@ -121,6 +121,27 @@ class Storage:
             if os.path.exists(half):
                 os.remove(half)
 
+    def point(self, name: str, target: str) -> None:
+        """Lets a name stand for a folder beside it: as a link, or where there are none as a file with its name."""
+        if self.local:
+            link = os.path.join(self.path, f"{name}.{uuid.uuid4().hex[:8]}.half")
+            try:
+                os.symlink(target, link)
+                os.replace(link, os.path.join(self.path, name))
+                return
+            except OSError:
+                pathlib.Path(link).unlink(missing_ok=True)
+        self.write(name, target.encode())
+
+    def pointed(self, name: str) -> str | None:
+        """The folder that a name stands for by `point`; None if it is no such name."""
+        path = os.path.join(self.path, name)
+        if self.local and os.path.islink(path):
+            return os.readlink(path)
+        if os.path.isfile(path) if self.local else self.exists(name):
+            return self.read(name).decode()
+        return None
+
     def json_lines(self, name: str) -> list[dict[str, Any]]:
         """The objects in a file with one per line; none if there is no file. A last line that was cut off by a kill is
         passed over.

@@ -26,6 +26,8 @@ from ray_classy.storage import Storage
 from ray_classy.urls import is_url, parent, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
+LAST, BEST = "last", "best"
+"""Beside a run's checkpoints: names that stand for one of them."""
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 FORMAT = 1
 
@@ -67,6 +69,23 @@ def save_checkpoint(
     if facts is not None:
         write_manifest(target, inside, facts, {file: buffer.getvalue()})
     return target.join(name)
+
+
+def followed(path: str) -> str:
+    """The path of a checkpoint; for the `last` or `best` of a run, of the one that is meant."""
+    folder, name = (parent(path), _base(path)) if is_url(path) else os.path.split(path.rstrip("/"))
+    if name not in (LAST, BEST):
+        return path
+    storage = Storage(folder or ".")
+    try:
+        target = storage.pointed(name)
+    except (OSError, UnicodeDecodeError):  # somebody named something else so
+        return path
+    return path if target is None else os.path.join(folder, target) if storage.local else storage.join(target)
+
+
+def _base(url: str) -> str:
+    return os.path.basename(split_query(url)[0].rstrip("/"))
 
 
 def _folder_and_file(name: str) -> tuple[str, str]:
@@ -149,8 +168,9 @@ def _is_checkpoint(content: Any) -> bool:
 def _read(path: str, storage: Any) -> tuple[str, Any]:
     """Where a file is, and what it holds."""
     if storage is None:
+        path = followed(path)
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
-        storage, name = Storage(folder), os.path.basename(split_query(path)[0].rstrip("/"))
+        storage, name = Storage(folder), _base(path)
         if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(_SUFFIXES)):
             storage, name = Storage(path), CHECKPOINT_FILE
     else:

@@ -23,6 +23,7 @@ from ray_classy.models import models_built_on
 from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, build_task
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.preflight import Trial, preflight
+from ray_classy.trainer.retention import Retention
 
 
 def check(given: Given) -> Answer:
@@ -78,6 +79,7 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     sections = {**RESERVED, **ray_sections()}
     former = former_keys_used(settings.config, TASK_REGISTRY, sections=sections)
     task = build_task(settings.config)
+    Retention.of(settings.config.get("ray")).check(task)
     trials = preflight(task, settings.world_size, settings.on_gpu)
     data: dict[str, Any] = {
         "config": settings.file,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint
+from ray_classy.checkpoint.files import BEST, followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
@@ -34,12 +35,15 @@ def ls(arguments: argparse.Namespace) -> Answer:
 
 def _listed(run: RunFolder) -> Answer:
     entries = []
+    best = run.storage.pointed(BEST)
     for name in run.checkpoints():
         manifest = read_manifest(run.storage, name) or {}
-        entries.append({"name": name, **{key: value for key, value in manifest.items() if key != "classes"}})
-    facts = run.facts()
-    data = {"run": run.path, "status": facts.get("status"), "checkpoints": entries}
-    lines = [f"{shown(run.path)}: {facts.get('status')}, {len(entries)} checkpoints"]
+        entries.append(
+            {"name": name, "best": name == best, **{key: value for key, value in manifest.items() if key != "classes"}}
+        )
+    status = run.facts().get("status")
+    data = {"run": run.path, "status": status, "checkpoints": entries}
+    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoints"]
     lines += [_line(entry) for entry in entries]
     return Answer("\n".join(lines), data)
 
@@ -57,6 +61,7 @@ def show(arguments: argparse.Namespace) -> Answer:
 def _looked_into(path: str) -> Answer:
     if Storage(path).exists(RUN_FILE):
         path = RunFolder.existing(path).latest_checkpoint() or path
+    path = followed(path)
     content = load_checkpoint(path)
     folder = path.rpartition("/")[0] if path.endswith(".torch") else path
     manifest = read_manifest(Storage(folder or "."), "") or {}
@@ -91,7 +96,8 @@ def _line(entry: Mapping[str, Any]) -> str:
     inside = entry.get("in_phase")
     where = f"{entry['where']:.0%} done" + (f", {inside['rows']} of {inside['of']} rows of an epoch" if inside else "")
     metrics = [f"{name} {value:.4f}" for name, value in dotted(entry.get("metrics") or {}).items() if _number(value)]
-    return "  ".join([f"  {entry['name']}", f"{size:.1f} MiB", where, *metrics])
+    best = ["best"] if entry["best"] else []
+    return "  ".join([f"  {entry['name']}", f"{size:.1f} MiB", where, *metrics, *best])
 
 
 def _number(value: Any) -> bool:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from ray_classy.distributed import barrier, get_world_size, is_initialized, is_primary, local_rank
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.local_trainer import LocalTrainer, agree_on_run, result_of
+from ray_classy.trainer.local_trainer import LocalTrainer, agree_on_run, result_of, retention_of
 from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
@@ -35,13 +35,14 @@ class DistributedTrainer(LocalTrainer):
             FloatingPointError: the loss became infinite or not a number.
         """
         with _process_group(getattr(task, "use_gpu", None) is not False):
+            retention = retention_of(task)
             preflight(task, get_world_size())
             with agree_on_run(self.storage_path, self.name, self.resume, task) as run:
                 with contextlib.ExitStack() as stack:
                     if is_primary():
                         stack.enter_context(shown())
                         stack.enter_context(logged_to(run))
-                    run_loop(task, FolderSession(run))
+                    run_loop(task, FolderSession(run, retention))
                 barrier()  # the primary rank may still be writing
                 return result_of(run)
 

@@ -18,6 +18,7 @@ from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession
 
@@ -44,10 +45,11 @@ class LocalTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
+        retention = retention_of(task)
         preflight(task)
         with opened_run(self.storage_path, self.name, self.resume, task) as run:
             with shown(), logged_to(run), stopping_gently(None if task.test_only else run.request_stop):
-                run_loop(task, FolderSession(run))
+                run_loop(task, FolderSession(run, retention))
             return result_of(run)
 
 
@@ -77,6 +79,17 @@ def opened_run(
         run.release()
 
 
+def retention_of(task: ClassyTask) -> Retention:
+    """What the `ray` section of a task's config says of checkpoints that are kept.
+
+    Raises:
+        ConfigError: by a metric that the task does not report.
+    """
+    retention = Retention.of((getattr(task, "_config", None) or {}).get("ray"))
+    retention.check(task)
+    return retention
+
+
 def check_place(storage_path: str | None, name: str | None, resume: str | None, filesystem: Any = None) -> None:
     """Refuses what `opened_run` would refuse, before anything is started.
 
@@ -100,7 +113,7 @@ def config_text(task: ClassyTask) -> str | None:
 def result_of(run: RunFolder) -> Result:
     """What a finished run left in its folder."""
     lines = run.metrics()
-    return Result(latest_by_phase_type(lines), lines, run.latest_checkpoint(), run.path)
+    return Result(latest_by_phase_type(lines), lines, run.latest_checkpoint(), run.path, run.best_checkpoint())
 
 
 def agree_on_run(

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.train import RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
@@ -30,6 +30,7 @@ from ray_classy.trainer.ray_cluster import check_resources, check_visible, conne
 from ray_classy.trainer.ray_config import ray_configs, ray_keys
 from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.urls import is_url, located, parent
@@ -86,6 +87,8 @@ class RayTrainer(ClassyTrainer):
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
         scaling, run_config, address = self.settings_of(getattr(task, "_config", None) or {})
+        retention = Retention.of(run_config.checkpoint_config)
+        retention.check(task)
         workers = scaling.num_workers
         preflight(task, workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
         # Ray names a run after the second it was made in, which two runs at once would share.
@@ -98,7 +101,7 @@ class RayTrainer(ClassyTrainer):
             with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, data_files(task))
                 with followed(run), handlers_kept():
-                    answer = self.fit(task, run, scaling, _in_folder(run_config, run))
+                    answer = self.fit(task, run, scaling, _in_folder(run_config, run), retention=retention)
                 if "stopped" in answer:
                     raise RunStopped(answer["stopped"])
         _take_final_state(task, run, answer)
@@ -122,6 +125,7 @@ class RayTrainer(ClassyTrainer):
         scaling: ScalingConfig,
         run_config: RunConfig,
         session: type[RaySession] = RaySession,
+        retention: Retention | None = None,
     ) -> dict[str, Any]:
         """Trains on the workers, and returns what `train_on_worker` does on the primary rank.
 
@@ -131,12 +135,14 @@ class RayTrainer(ClassyTrainer):
             scaling: how many workers there are, and what each gets.
             run_config: Ray's, with the name and the storage path under which Ray keeps what it keeps.
             session: what the run is to the workers.
+            retention: which checkpoints are kept; None keeps all.
         """
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
             "run": (run.path, run.storage.filesystem, run.token),
             "session": session,
+            "retention": retention,
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
@@ -161,7 +167,8 @@ class RayTrainer(ClassyTrainer):
 
 
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
-    """Ray's settings for this run: its folder is where Ray keeps what it keeps."""
+    """Ray's settings for this run: its folder is where Ray keeps what it keeps, and the session removes checkpoints."""
+    config = dataclasses.replace(config, checkpoint_config=CheckpointConfig())
     above = parent(run.path.rstrip("/"))
     if run.storage.filesystem is not None or not is_url(above):
         return dataclasses.replace(config, name=run.name, storage_path=above)

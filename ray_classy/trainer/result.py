@@ -15,9 +15,11 @@ class Result:
         metrics_history: one entry per phase, oldest first: `phase_idx`, `phase_type`, `epoch`, `where`, `metrics`, ...
         checkpoint: path of the last checkpoint folder, or None.
         path: the run folder.
+        best_checkpoint: path of the best checkpoint folder at the end of a round, or None.
     """
 
     metrics: dict[str, Any]
     metrics_history: list[dict[str, Any]] = field(repr=False)
     checkpoint: str | None
     path: str
+    best_checkpoint: str | None = None

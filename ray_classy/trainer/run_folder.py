@@ -7,6 +7,7 @@ log.txt                what rank 0 logged
 lease.json             who holds the folder
 stop                   there once the run is asked to stop
 epoch_0003-step_000690/checkpoint.torch, manifest.json
+last, best             stand for the newest checkpoint, and for the best one of those at the end of a round
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ from typing import Any
 
 from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ray_classy.checkpoint.files import BEST, LAST
+from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.retention import Retention
 from ray_classy.urls import split_query
 
 _log = logging.getLogger(__name__)
@@ -54,6 +59,7 @@ class RunFolder:
         self.storage = Storage(path, filesystem)
         self.token = token
         self._lease: Lease | None = None
+        self._manifests: dict[str, dict[str, Any]] = {}
 
     @property
     def path(self) -> str:
@@ -245,6 +251,7 @@ class RunFolder:
     def write_checkpoint(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
         """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path."""
         check_token(self.storage, self.token)
+        self._manifests.pop(name, None)
         save_checkpoint(name, content, storage=self.storage, facts=facts)
         return self.storage.join(name)
 
@@ -252,6 +259,33 @@ class RunFolder:
         """The names of the run's complete checkpoints, oldest first."""
         names = [name for name in self.storage.names() if _CHECKPOINT_NAME.fullmatch(name)]
         return sorted((n for n in names if self.storage.exists(f"{n}/{CHECKPOINT_FILE}")), key=_position)
+
+    def keep_checkpoints(self, retention: Retention) -> None:
+        """Lets `last` and `best` stand for the right checkpoints, and removes those that are not to be kept."""
+        names = self.checkpoints()
+        metrics = self._metrics_of(names)
+        away = retention.superfluous(metrics)
+        best = retention.best({name: values for name, values in metrics.items() if name not in away})
+        for pointer, name in ((LAST, names[-1] if names else None), (BEST, best)):
+            if name is not None and self.storage.pointed(pointer) != name:
+                self.storage.point(pointer, name)
+        for name in away:
+            self.remove_checkpoint(name)
+
+    def _metrics_of(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """The metrics of the checkpoints at the end of a round, by name."""
+        manifests = {name: self._manifest(name) for name in names}
+        return {n: dotted(m.get("metrics") or {}) for n, m in manifests.items() if m.get("in_phase") is None}
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        if name not in self._manifests:
+            self._manifests[name] = read_manifest(self.storage, name) or {}
+        return self._manifests[name]
+
+    def best_checkpoint(self) -> str | None:
+        """The path of the checkpoint that `best` stands for."""
+        name = self.storage.pointed(BEST)
+        return self.storage.join(name) if name is not None else None
 
     def remove_checkpoint(self, name: str) -> None:
         """Removes a checkpoint."""

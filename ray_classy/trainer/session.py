@@ -26,6 +26,7 @@ from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import shown
 
@@ -57,10 +58,12 @@ class FolderSession(Session):
 
     Args:
         run: the folder.
+        retention: which checkpoints stay; None keeps all, and names none the best.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, retention: Retention | None = None) -> None:
         self.run = run
+        self.retention = retention
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
@@ -180,6 +183,8 @@ class FolderSession(Session):
         self.run.write_checkpoint(name, content, facts)
         for hook in hooks:
             save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
+        if self.retention is not None:
+            self.run.keep_checkpoints(self.retention)
         if old is not None:
             self.run.remove_checkpoint(old)
 

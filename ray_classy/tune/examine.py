@@ -13,10 +13,10 @@ from ray_classy.models import models_built_on
 from ray_classy.registry import Key
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.tasks.task_config import checked
+from ray_classy.trainer.metrics import reported_metrics
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.trainer.ray_trainer import data_files
-from ray_classy.tune.section import reported
 from ray_classy.tune.space import Node, Space
 
 
@@ -65,7 +65,7 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
                 problems[f"with {other}: {error}"] = None
     if problems:
         raise ConfigError("\n".join(problems))
-    names = [reported(task) for _, task in tasks]
+    names = [reported_metrics(task) for _, task in tasks]
     common = [name for name in names[0] if all(name in others for others in names)]
     return Examined(
         common,

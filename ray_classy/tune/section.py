@@ -17,10 +17,8 @@ from ray.tune.search import BasicVariantGenerator
 from ray_classy.config import dotted, mark_of
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.registry import Key, Keys, nearest, signature_keys
-from ray_classy.tasks import ClassificationTask
 from ray_classy.tasks.task_config import located
-from ray_classy.trainer.metrics import dotted as flat
-from ray_classy.trainer.metrics import plain
+from ray_classy.trainer.metrics import default_metric, default_mode
 from ray_classy.tune.parts import EPOCH, SCHEDULER_REGISTRY, SEARCH_ALG_REGISTRY, Scheduler, SearchAlg, Sweep
 
 _OBJECTS = frozenset({"trial_name_creator", "trial_dirname_creator", "chdir_to_trial_dir", "scheduler", "search_alg"})
@@ -80,20 +78,6 @@ def _part(key: str, registry: Any, section: Mapping[str, Any], config: Any, swee
         return registry.named_class(given).build(arguments, sweep)
 
 
-def reported(task: Any) -> list[str]:
-    """The names of the metrics that a task will report after a round; empty if it does not tell beforehand."""
-    if not isinstance(task, ClassificationTask):
-        return []
-    run = {"train" if phase["train"] else "test" for phase in task._build_phases()}
-    kinds = [kind for kind in ("train", "test") if kind in run]
-    names = []
-    for kind in kinds:
-        names.append(f"{kind}.loss")
-        for meter in task.meters:
-            names += [f"{kind}.{name}" for name in flat({meter.name: plain(meter.value)})]
-    return names
-
-
 def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Mapping[str, float]) -> tune.TuneConfig:
     """The config object with metric and mode filled in: by default the first meter of the test phases, else the loss.
 
@@ -102,12 +86,10 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
     """
     built = dataclasses.replace(chosen)
     if built.metric is None:
-        last = [name for name in names if name.startswith("test.")] or names
-        better = [name for name in last if not name.endswith(".loss")] or last
-        if not better:
+        built.metric = default_metric(names)
+        if built.metric is None:
             place = mark_of(config, ("tune",))
             raise ConfigError(f"{place}: tune.metric: missing; name a metric that the task reports")
-        built.metric = better[0]
     for key, name in [("metric", built.metric), *(("stop", name) for name in stop)]:
         allowed = [*names, *PROGRESS] if key == "stop" else names
         if names and name not in allowed:
@@ -119,7 +101,7 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
                 f"{', '.join(allowed)}"
             )
     if built.mode is None:
-        built.mode = "min" if str(built.metric).endswith("loss") else "max"
+        built.mode = default_mode(str(built.metric))
     elif built.mode not in ("min", "max"):
         raise ConfigError(f"{mark_of(config, ('tune', 'mode'))}: tune.mode: must be 'min' or 'max', not {built.mode!r}")
     if built.num_samples < 1 and built.num_samples != -1:
