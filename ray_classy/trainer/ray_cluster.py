@@ -180,7 +180,7 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
 def room_for(each: dict[str, float]) -> tuple[int, str]:
     """How many workers with these resources fit into the cluster when it is empty, and the same in words."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    possible = sum(_fitting(node, each) for node in nodes)
+    possible = sum(fitting(node, each) for node in nodes)
     text = (
         f"the cluster has {amounts(_total(nodes, each))} on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, "
         f"room for {possible} such workers"
@@ -188,7 +188,8 @@ def room_for(each: dict[str, float]) -> tuple[int, str]:
     return possible, text
 
 
-def _fitting(node: dict[str, float], each: dict[str, float]) -> int:
+def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many workers with these resources fit into those of a node."""
     return min((int((node.get(name, 0.0) + 1e-6) // amount) for name, amount in each.items()), default=0)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig
 
 from ray_classy.registry import Key, Keys
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
@@ -24,7 +25,7 @@ _OBJECTS = {
     "worker_runtime_env",
 }
 _SEARCH = typing.Dict[str, typing.List]  # noqa: UP006  # as Ray writes it
-_CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig)
+_CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig, TorchConfig)
 
 
 def _fields(cls: type) -> Keys:
@@ -55,7 +56,7 @@ def ray_keys() -> Keys:
 
 
 def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Ray's config objects from a `ray` section: `{"scaling_config": ..., "run_config": ...}`.
+    """Ray's config objects from a `ray` section: `scaling_config`, `run_config` and `torch_config`.
 
     Args:
         section: the keys of `ray_keys`, `address` aside.
@@ -69,4 +70,8 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
 
     given.setdefault("storage_path", DEFAULT_STORAGE_PATH)
     run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
-    return {"scaling_config": build(ScalingConfig), "run_config": run_config}
+    return {
+        "scaling_config": build(ScalingConfig),
+        "run_config": run_config,
+        "torch_config": build(TorchConfig),
+    }

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
 import torch
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
-from ray_classy.errors import ComponentError, RayClassyError, RunError, RunStopped, WorkerDiedError
+from ray_classy.errors import ComponentError, RunError, RunStopped
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
 from ray_classy.ingest.store_memory import tell_if_too_large
 from ray_classy.tasks import ClassificationTask, ClassyTask
@@ -28,12 +29,17 @@ from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import ray_configs, ray_keys
+from ray_classy.trainer.ray_failures import ToldFailurePolicy, cause
+from ray_classy.trainer.ray_scaling import FreeRoomPolicy
 from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.trainer.worker_group import release
 from ray_classy.urls import is_url, located, parent
+
+_log = logging.getLogger(__name__)
 
 
 class RayTrainer(ClassyTrainer):
@@ -143,27 +149,59 @@ class RayTrainer(ClassyTrainer):
             "run": (run.path, run.storage.filesystem, run.token),
             "session": session,
             "retention": retention,
+            "ranks": scaling.num_workers[-1] if isinstance(scaling.num_workers, tuple) else None,
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
         }
-        trainer = _trainer(None if task.test_only else run.request_stop, cleaner=session is RaySession)(
-            train_on_worker,
-            train_loop_config=job,
-            torch_config=self.torch_config,
-            scaling_config=scaling,
-            run_config=run_config,
-            datasets=shards,
-            dataset_config=PlannedShards(),
-        )
-        try:
-            return trainer.fit().return_value
-        except ray.train.TrainingFailedError as error:
-            raise _cause(error) from None
-        except SystemExit:  # what Ray's handler of Ctrl-C ends with, when it has stopped the workers
-            raise KeyboardInterrupt from None
-        except ray.exceptions.RayActorError as error:
-            raise RunError(f"Ray Train's controller died: {error}. Go on with --resume {run.path}") from None
+        policies: dict[str, Any] = {}
+        if session is RaySession:
+            away = RunFolder(run.path, run.storage.filesystem, run.token)
+            policies["scaling_policy"] = FreeRoomPolicy(scaling, away, self.wait_for_resources_s)
+            policies["failure_policy"] = ToldFailurePolicy(run_config.failure_config or FailureConfig(), away)
+        trainer = _trainer(None if task.test_only else run.request_stop, policies)
+        section = (getattr(task, "_config", None) or {}).get("ray") or {}
+        torch_config = self.torch_config or ray_configs(section)["torch_config"]
+        deaths = 0
+        while True:
+            try:
+                return _fit_once(trainer, job, scaling, run_config, torch_config, shards)
+            except ray.exceptions.RayActorError as error:
+                release(run)
+                deaths += 1
+                allowed = run_config.failure_config.max_failures if run_config.failure_config else 0
+                if 0 <= allowed < deaths:
+                    raise RunError(
+                        f"Ray Train's controller died: {_first_line(error)}. Go on with --resume {run.path}, or let "
+                        f"runs go on by themselves (ray.max_failures)"
+                    ) from None
+                _log.warning("Ray Train's controller died (%s): starting it again", _first_line(error))
+
+
+def _fit_once(
+    trainer: type[TorchTrainer],
+    job: dict[str, Any],
+    scaling: ScalingConfig,
+    run_config: RunConfig,
+    torch_config: TorchConfig,
+    shards: dict[str, Any],
+) -> dict[str, Any]:
+    """Runs one controller to its end; what it died of is raised as Ray has it."""
+    fitting = trainer(
+        train_on_worker,
+        train_loop_config=job,
+        torch_config=torch_config,
+        scaling_config=scaling,
+        run_config=run_config,
+        datasets=shards,
+        dataset_config=PlannedShards(),
+    )
+    try:
+        return fitting.fit().return_value
+    except ray.train.TrainingFailedError as error:
+        raise cause(error) from None
+    except SystemExit:  # what Ray's handler of Ctrl-C ends with, when it has stopped the workers
+        raise KeyboardInterrupt from None
 
 
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
@@ -211,19 +249,24 @@ def data_files(task: ClassyTask) -> list[str]:
     return files
 
 
-def _trainer(request: Callable[[], Any] | None, cleaner: bool) -> type[TorchTrainer]:
-    """Ray's trainer with two changes.
+def _trainer(request: Callable[[], Any] | None, policies: Mapping[str, Any]) -> type[TorchTrainer]:
+    """Ray's trainer with three changes.
 
     Args:
         request: called at the first Ctrl-C, if there is one; Ray's own way with it, an abort, is for the next.
-        cleaner: let Ray start an actor that frees the workers' resources if the controller dies. A trial, which is
-            stopped by ending its controller, frees them itself; without a dashboard the actor would then stay for ever.
+        policies: in place of Ray's, by argument of its controller. None for a trial, which keeps Ray's, and for which
+            Ray starts no actor that frees the workers' resources if the controller dies: a trial, which is stopped by
+            ending its controller, frees them itself; without a dashboard the actor would then stay for ever.
     """
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [one for one in callbacks if cleaner or type(one).__name__ != "PlacementGroupCleanerCallback"]
+            named = "PlacementGroupCleanerCallback"
+            return [one for one in callbacks if policies or type(one).__name__ != named]
+
+        def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+            return super()._initialize_and_run_controller(**{**arguments, **policies})
 
         def _register_sigint_handler(self, controller: Any) -> None:
             super()._register_sigint_handler(controller)
@@ -233,6 +276,10 @@ def _trainer(request: Callable[[], Any] | None, cleaner: bool) -> type[TorchTrai
     return Trainer
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
 def _take_final_state(task: ClassyTask, run: RunFolder, answer: Mapping[str, Any]) -> None:
     """Gives the caller's task what the workers' tasks ended with."""
     names = run.checkpoints()
@@ -240,23 +287,3 @@ def _take_final_state(task: ClassyTask, run: RunFolder, answer: Mapping[str, Any
         take_evaluation(task, torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
     elif names:
         task.set_classy_state(run.load_checkpoint(names[-1])["classy_state_dict"])
-
-
-def _cause(error: Any) -> Exception:
-    """The failure that came first, as the error that a training in this process would have raised."""
-    failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
-    if not failures:
-        return RunError(f"Ray Train failed: {error}")
-    rank, cause = min(failures.items(), key=lambda item: (_is_consequence(item[1]), item[0]))
-    if isinstance(cause, RayClassyError | FloatingPointError):
-        return cause
-    if type(cause).__module__.startswith("ray.") and type(cause).__name__ != "UserExceptionWithTraceback":
-        return WorkerDiedError(f"the process of rank {rank} died: {cause}")
-    trace = "\n".join(getattr(cause, "__notes__", [])) or f"{type(cause).__name__}: {cause}"
-    return RunError(f"training failed on rank {rank}:\n{trace.rstrip()}")
-
-
-def _is_consequence(error: BaseException) -> bool:
-    """Whether a rank failed only because another one was gone."""
-    text = str(error).lower()
-    return any(sign in text for sign in ("connection closed by peer", "connection reset", "gloo", "nccl"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import pickle
 import sys
@@ -15,7 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from ray_classy.distributed import is_primary
+from ray_classy.distributed import get_rank, get_world_size, is_primary
 from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
 from ray_classy.tasks import ClassificationTask
@@ -23,12 +24,32 @@ from ray_classy.tasks.task_state import evaluation_state
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.ray_failures import mark
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import FolderSession
+from ray_classy.trainer.session import CHECKPOINT, FolderSession
+from ray_classy.trainer.worker_group import note
+
+_log = logging.getLogger(__name__)
 
 
 class RaySession(FolderSession):
     """A run on Ray Train workers: each round is also reported to Ray, with its checkpoint."""
+
+    def start(self, task: Any) -> None:
+        if is_primary():
+            note(self.run)
+        super().start(task)
+
+    def _asked(self) -> int:
+        """What the primary rank wants; a checkpoint in time, if a node is about to be taken away."""
+        answer = super()._asked()
+        if answer or self._preempted or not _preemption_is_near():
+            return answer
+        self._preempted = True
+        _log.warning("a node of the run is about to be taken away: writing a checkpoint")
+        return CHECKPOINT
+
+    _preempted = False
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
@@ -53,12 +74,25 @@ class RaySession(FolderSession):
         )
 
 
+def _preemption_is_near() -> bool:
+    """Whether Ray has told this worker that a node of its group will be reclaimed.
+
+    Ray's own function for it waits for all ranks in every call; here the primary rank tells the others.
+    """
+    try:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        return get_train_context().preemption_context.preemption_info is not None
+    except (ImportError, AttributeError):  # a Ray that does not tell
+        return False
+
+
 def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains a task on this worker.
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
-            `session` (the class of the run's session), `retention` (which checkpoints it keeps), `shards` (the phase
+            `session` (the class of the run's session), `retention` and `ranks` (its arguments), `shards` (the phase
             types whose rows Ray Data has), `cwd` and `path` (of the driver).
 
     Returns:
@@ -82,10 +116,11 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
         if is_primary():
             stack.enter_context(logged_to(run))
         try:
-            run_loop(task, job["session"](run, job["retention"]))
+            run_loop(task, job["session"](run, job["retention"], job["ranks"]))
         except RunStopped as stopped:
             return {"stopped": str(stopped)}  # an error would be tried again
         except Exception as error:
+            mark(error, get_rank(), get_world_size(), task.num_train_steps)
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise
     if not (isinstance(task, ClassificationTask) and task.test_only):

@@ -5,7 +5,7 @@ run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
 log.txt                what rank 0 logged
 lease.json             who holds the folder
-stop                   there once the run is asked to stop
+stop, save             there once the run is asked to stop, or to write a checkpoint
 epoch_0003-step_000690/checkpoint.torch, manifest.json
 last, best             stand for the newest checkpoint, and for the best one of those at the end of a round
 """
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_STORAGE_PATH = "runs"
 METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
-STOP_FILE = "stop"
+STOP_FILE, SAVE_FILE = "stop", "save"
 _CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
 
 
@@ -182,7 +182,7 @@ class RunFolder:
             facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
-        self._forget_stop()
+        self.forget_requests()
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -197,7 +197,7 @@ class RunFolder:
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
-        self._forget_stop()
+        self.forget_requests()
 
     def request_stop(self) -> None:
         """Asks whoever trains in this folder to write a checkpoint and stop."""
@@ -207,9 +207,19 @@ class RunFolder:
         """Whether the run is asked to stop."""
         return self.storage.exists(STOP_FILE)
 
-    def _forget_stop(self) -> None:
-        if self.stop_requested():
-            self.storage.remove_file(STOP_FILE)
+    def request_checkpoint(self) -> None:
+        """Asks whoever trains in this folder to write a checkpoint as soon as possible."""
+        self.storage.write(SAVE_FILE, b"")
+
+    def checkpoint_requested(self) -> bool:
+        """Whether a checkpoint is asked for."""
+        return self.storage.exists(SAVE_FILE)
+
+    def forget_requests(self) -> None:
+        """Forgets what was asked of the run."""
+        for name in (STOP_FILE, SAVE_FILE):
+            if self.storage.exists(name):
+                self.storage.remove_file(name)
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""

@@ -24,6 +24,7 @@ from ray_classy.seeding import get_rng_state
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
+from ray_classy.trainer.global_batch import keep_update_rows
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.retention import Retention
@@ -32,7 +33,7 @@ from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
 
-_CHECKPOINT, _STOP = 1, 2  # what the primary rank may want
+CHECKPOINT, STOP = 1, 2  # what the primary rank may want
 _SECONDS_BETWEEN_LOOKS = 10.0
 
 
@@ -59,11 +60,13 @@ class FolderSession(Session):
     Args:
         run: the folder.
         retention: which checkpoints stay; None keeps all, and names none the best.
+        ranks: that an elastic run is meant for; None for those that there are.
     """
 
-    def __init__(self, run: RunFolder, retention: Retention | None = None) -> None:
+    def __init__(self, run: RunFolder, retention: Retention | None = None, ranks: int | None = None) -> None:
         self.run = run
         self.retention = retention
+        self.ranks = ranks
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
@@ -73,6 +76,7 @@ class FolderSession(Session):
         self._config_hash: str | None = None
         self._written = self._looked = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
+        self._update_rows: dict[str, int] | None = None
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
     def start(self, task: Any) -> None:
@@ -93,6 +97,8 @@ class FolderSession(Session):
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
             self._config_hash = self.run.config_hash()
+            self.run.forget_requests()
+        self._update_rows = keep_update_rows(task, (content.get("ray_classy") or {}).get("update_rows"), self.ranks)
         self._phase_began = time.time()
         # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
@@ -130,26 +136,25 @@ class FolderSession(Session):
 
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
-        if self._stop_requested():
-            return _STOP
         waited = time.monotonic() - self._written
-        return _CHECKPOINT if self._minutes is not None and waited >= self._minutes * 60 else 0
+        due = self._minutes is not None and waited >= self._minutes * 60
+        return self._requested() or (CHECKPOINT if due else 0)
 
-    def _stop_requested(self) -> bool:
-        """Whether the run's folder says so; a folder in a store is looked into less often, for it takes a while."""
+    def _requested(self) -> int:
+        """What the run's folder asks for; a folder in a store is looked into less often, for it takes a while."""
         now = time.monotonic()
         if not self.run.storage.local and now - self._looked < _SECONDS_BETWEEN_LOOKS:
-            return False
+            return 0
         self._looked = now
         try:
-            return self.run.stop_requested()
+            return STOP if self.run.stop_requested() else CHECKPOINT if self.run.checkpoint_requested() else 0
         except OSError as error:  # a store that fails for a moment
-            _log.debug("whether the run is asked to stop cannot be read: %s", error)
-            return False
+            _log.debug("what the run is asked to do cannot be read: %s", error)
+            return 0
 
     def _hear(self, answer: int) -> None:
-        self._due = self._due or answer == _CHECKPOINT
-        self._stopping = self._stopping or answer == _STOP
+        self._due = self._due or answer == CHECKPOINT
+        self._stopping = self._stopping or answer == STOP
 
     def _write(
         self, name: str, task: Any, in_phase: dict[str, Any] | None, hooks: Sequence[CheckpointHook] = ()
@@ -165,6 +170,7 @@ class FolderSession(Session):
         generators = gather_objects(get_rng_state())
         if is_primary():
             content = host_copy(checkpoint_content(task, generators))
+            content["ray_classy"]["update_rows"] = self._update_rows
             if in_phase is not None:
                 content["classy_state_dict"]["in_phase"] = in_phase
             old = None if self._inside == name else self._inside
@@ -181,6 +187,8 @@ class FolderSession(Session):
         old: str | None,
     ) -> None:
         self.run.write_checkpoint(name, content, facts)
+        if self.run.checkpoint_requested():
+            self.run.forget_requests()
         for hook in hooks:
             save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
         if self.retention is not None:

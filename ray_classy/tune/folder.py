@@ -23,7 +23,7 @@ from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.run_folder import RunFolder
 
-TRIAL_FILE, REPORTS_FILE, GROUP_FILE, BEST_FILE = "trial.json", "reports.jsonl", "placement_group", "best.yaml"
+TRIAL_FILE, REPORTS_FILE, BEST_FILE = "trial.json", "reports.jsonl", "best.yaml"
 _TRIAL_NAME = re.compile(r"t\d{4,}")
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"

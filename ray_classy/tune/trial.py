@@ -23,7 +23,6 @@ import torch
 import torch.distributed as dist
 from ray import tune
 from ray.train import RunConfig
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.checkpoint.manifest import MANIFEST_FILE
@@ -45,7 +44,8 @@ from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.ray_worker import RaySession
 from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
 from ray_classy.trainer.session import FolderSession
-from ray_classy.tune.folder import GROUP_FILE, REPORTS_FILE, Reports
+from ray_classy.trainer.worker_group import GROUP_FILE, release
+from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
 
 _POINTER = "pointer.json"
@@ -97,13 +97,7 @@ class TrialSession(FolderSession):
 
 
 class TrialWorkerSession(TrialSession, RaySession):
-    """A trial on Ray Train workers: the same, and it leaves word of what it holds in the cluster."""
-
-    def start(self, task: Any) -> None:
-        if is_primary():
-            group = ray.util.get_current_placement_group()
-            self.run.storage.write(GROUP_FILE, group.id.hex().encode())
-        super().start(task)
+    """A trial on Ray Train workers."""
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         super().report(metrics, checkpoint)
@@ -380,16 +374,3 @@ def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[
             time.sleep(0.1)
         run.storage.remove(name)
         run.storage.remove_file(GROUP_FILE)
-
-
-def release(run: RunFolder) -> bool:
-    """Frees what a trial's workers hold in the cluster, which ends them; whether they held something.
-
-    In plain Ray, the placement group of a Ray Train run outlives its controller where there is no dashboard.
-    """
-    if not run.storage.exists(GROUP_FILE):
-        return False
-    identity = run.storage.read(GROUP_FILE).decode()
-    remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(identity)))
-    run.storage.remove_file(GROUP_FILE)
-    return True

@@ -21,7 +21,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import At, decode_id, digits_task, id_task, recorded
+from tests.trainer.ray_parts import At, Slow, decode_id, digits_task, id_task, recorded
 
 
 def killed_node(tmp_path):
@@ -50,6 +50,89 @@ def killed_node(tmp_path):
     first, second = (load_checkpoint(run.checkpoint)["classy_state_dict"]["base_model"] for run in (calm, disturbed))
     assert all(torch.equal(value, second["model"]["trunk"][name]) for name, value in first["model"]["trunk"].items())
     assert [line["metrics"] for line in calm.metrics_history] == [line["metrics"] for line in disturbed.metrics_history]
+
+
+def elastic(tmp_path):
+    """A run grows with the cluster, shrinks with it and grows back, and its updates are what they would have been."""
+    plain = {
+        "loss": {"name": "CrossEntropyLoss"},
+        "mixup": None,
+        "model": {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [32]},
+        "num_epochs": 14,
+    }
+
+    def trained(name, workers, seconds):
+        config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=3))
+        scaling = ScalingConfig(num_workers=workers, elastic_resize_monitor_interval_s=1)
+        return RayTrainer(scaling, config).train(digits_task(**plain).set_hooks([Slow(seconds)]))
+
+    def logged(text, times):
+        log, began = tmp_path / "runs" / "elastic" / "log.txt", time.monotonic()
+        while not log.exists() or log.read_text().count(text) < times:
+            assert not running.done(), running.result()
+            assert time.monotonic() - began < 120, f"no {text!r} in {log.read_text() if log.exists() else 'the log'}"
+            time.sleep(0.1)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    first = cluster.add_node(num_cpus=1)
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(trained, "elastic", (1, 2), 0.3)
+            logged("run elastic on 1 process", 1)
+            logged("the gradients of 2 steps make up an update of 100 rows", 1)
+            cluster.add_node(num_cpus=1)
+            logged("run elastic on 2 processes", 1)
+            cluster.remove_node(first, False)
+            logged("run elastic on 1 process\n", 2)
+            cluster.add_node(num_cpus=1)
+            logged("run elastic on 2 processes", 2)
+            disturbed = running.result()
+        calm = trained("calm", 2, 0)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    models = (load_checkpoint(run.checkpoint)["classy_state_dict"]["base_model"]["model"] for run in (calm, disturbed))
+    first, second = (model["trunk"] for model in models)
+    assert all(torch.allclose(value, second[name], rtol=1e-3, atol=1e-5) for name, value in first.items())
+    for one, other in zip(calm.metrics_history, disturbed.metrics_history, strict=True):
+        assert one["where"] == other["where"] and one["num_updates"] == other["num_updates"]
+        assert other["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-3)
+
+
+def preempted(tmp_path):
+    """A node is about to be taken away: a checkpoint is written in time, and the run goes on elsewhere from there."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    config = RunConfig(storage_path=str(tmp_path / "runs"), name="run", failure_config=FailureConfig(max_failures=1))
+    task = digits_task(num_epochs=2, checkpoint_every={"minutes": None}).set_hooks([Slow(1.0)])
+    folder = tmp_path / "runs" / "run"
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(RayTrainer(ScalingConfig(num_workers=2), config).train, task)
+            while not (folder / "log.txt").exists():
+                assert not running.done(), running.result()
+                time.sleep(0.1)
+            time.sleep(3)
+            reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+            deadline = int((time.time() + 8) * 1000)
+            assert GcsClient(cluster.address).drain_node(nodes[0].node_id, reason, "spot", deadline)[0]
+            while not list(folder.glob("epoch_0000-step_*/checkpoint.torch")):
+                assert not running.done(), running.result()
+                time.sleep(0.1)
+            cluster.add_node(num_cpus=1)
+            cluster.remove_node(nodes[0], False)
+            result = running.result()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    log = (folder / "log.txt").read_text()
+    assert "about to be taken away: writing a checkpoint" in log and "going on from" in log
+    assert [line["epoch"] for line in result.metrics_history] == [1, 1, 2, 2]
 
 
 def world_sizes(tmp_path):
@@ -142,7 +225,9 @@ def small_store(tmp_path):
 
 if __name__ == "__main__":
     {
+        "elastic": elastic,
         "killed_node": killed_node,
+        "preempted": preempted,
         "sweep_on_killed_node": sweep_on_killed_node,
         "small_store": small_store,
         "world_sizes": world_sizes,

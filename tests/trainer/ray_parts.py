@@ -117,6 +117,36 @@ def recorded(folder, last_step=None):
     return {phase: sorted(ids) for phase, ids in phases.items()}
 
 
+class Slow(ClassyHook):
+    """Makes each train step take so many seconds longer."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def on_step(self, task):
+        if task.train:
+            time.sleep(self.seconds)
+
+
+class Always(ClassyHook):
+    """Fails on rank 1 after so many steps, every time."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_step(self, task):
+        from ray_classy.distributed import get_rank
+
+        if get_rank() == 1 and task.num_train_steps == self.steps:
+            raise ValueError("the hook has had enough")
+
+
 class At(ClassyHook):
     """Does something to the process of one rank, or of each (None), at one step of a phase, once."""
 

@@ -1,0 +1,126 @@
+"""What a failure of a run on Ray was, whether it is worth another try, and how it is told."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray.train import FailureConfig
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+
+from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
+from ray_classy.trainer.run_folder import RunFolder
+
+
+class ToldFailurePolicy(DefaultFailurePolicy):
+    """Ray's policy, which says in the run's log what failed, and gives up when the same fails again in the same place.
+
+    A mistake in the user's code fails again however often it is tried; without a limit on failures, for ever.
+
+    Args:
+        failure_config: how many failures of each kind are allowed.
+        run: the run's folder.
+    """
+
+    def __init__(self, failure_config: FailureConfig, run: RunFolder) -> None:
+        super().__init__(failure_config)
+        self._run = run
+        self._last: tuple[str, str] | None = None
+
+    def make_decision(self, training_failed_error: Any) -> FailureDecision:
+        """Called after each failure."""
+        decision = super().make_decision(training_failed_error)
+        error = cause(training_failed_error)
+        place, before = _place(training_failed_error), self._last
+        self._last = (place, _brief(error)) if place else None
+        if decision is FailureDecision.RETRY and self._last is not None and self._last == before:
+            self._say(f"the same failed again {place}: giving up")
+            return FailureDecision.RAISE
+        if decision is FailureDecision.RETRY:
+            self._say(f"{_brief(error)}: going on from the last checkpoint")
+        return decision
+
+    def _say(self, text: str) -> None:
+        self._run.log(f"{time.strftime('%H:%M:%S')}  {text}")
+
+
+def cause(error: Any) -> Exception:
+    """The failure that came first, as the error that a training in this process would have raised.
+
+    Args:
+        error: a `TrainingFailedError` of Ray's.
+    """
+    if isinstance(getattr(error, "controller_failure", None), RayClassyError):
+        return error.controller_failure
+    first = _first(error)
+    if first is None:
+        return RunError(f"Ray Train failed: {error}")
+    rank, failure = first
+    if isinstance(failure, RayClassyError | FloatingPointError):
+        return failure
+    if _is_death(failure):
+        return WorkerDiedError(f"the process of rank {rank} died: {failure}")
+    stuck = _stuck(error.worker_failures)
+    if stuck:
+        return RunError(
+            f"{stuck} did not come to where the other ranks waited for it, within the time-out (ray.timeout_s): a step "
+            f"that never ends, or ranks that do not do the same. Another one said: {_last_line(failure)}"
+        )
+    trace = "\n".join(getattr(failure, "__notes__", [])) or f"{type(failure).__name__}: {failure}"
+    return RunError(f"training failed {_place(error) or f'on rank {rank}'}:\n{trace.rstrip()}")
+
+
+def mark(error: Exception, rank: int, ranks: int, step: int) -> None:
+    """Notes on an exception where in the run it was raised; it stays there on the way to the driver.
+
+    Args:
+        error: as it left the user's code.
+        rank: of the process.
+        ranks: that there are.
+        step: train steps of the run that were over.
+    """
+    error.where_in_run = (rank, ranks, step)  # type: ignore[attr-defined]
+
+
+def _first(error: Any) -> tuple[int, Exception] | None:
+    """Rank and exception of what the others followed from, as far as that can be told."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
+    return min(failures.items(), key=lambda item: (_is_consequence(item[1]), item[0]), default=None)
+
+
+def _place(error: Any) -> str:
+    """Where the first failure was, if that was an exception in a worker; empty if it was something else."""
+    first = _first(error)
+    where = getattr(first[1], "where_in_run", None) if first is not None else None
+    if where is None or first is None or _is_consequence(first[1]):
+        return ""
+    return f"on rank {where[0]} of {where[1]}, after {where[2]} train steps"
+
+
+def _stuck(failures: dict[int, Exception]) -> str:
+    """The ranks that all that failed have waited for in vain; empty if it was not so."""
+    if not all("timed out" in str(one).lower() or "timeout" in str(one).lower() for one in failures.values()):
+        return ""
+    ranks = max((getattr(one, "where_in_run", (0, 0, 0))[1] for one in failures.values()), default=0)
+    missing = [str(rank) for rank in range(ranks) if rank not in failures]
+    return f"rank{'s' if len(missing) > 1 else ''} {', '.join(missing)}" if missing else ""
+
+
+def _brief(error: Exception) -> str:
+    """An error in one line: without the traceback of a worker."""
+    head, _, trace = str(error).partition(":\n")
+    return f"{head}: {trace.splitlines()[-1]}" if trace else head.splitlines()[0]
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[-1]
+
+
+def _is_death(failure: Exception) -> bool:
+    return type(failure).__module__.startswith("ray.") and type(failure).__name__ != "UserExceptionWithTraceback"
+
+
+def _is_consequence(error: BaseException) -> bool:
+    """Whether a rank failed only because another one was gone."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("connection closed by peer", "connection reset", "gloo", "nccl"))
