@@ -28,7 +28,7 @@ from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
-from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.urls import split_query
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,11 @@ class RunFolder:
             raise _taken(run) from None
         except OSError as error:
             raise RunFolderError(f"cannot make the run folder {run.path!r}: {error.strerror or error}") from None
-        run._hold()
+        try:
+            run._hold()
+        except OSError:
+            run.storage.remove_if_empty("")
+            raise
         return run
 
     @classmethod
@@ -207,7 +211,8 @@ class RunFolder:
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""
-        if self.storage.local and not self.storage.exists(LOG_FILE):
+        used = any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or self.checkpoints()
+        if self.storage.local and self.storage.exists(LEASE_FILE) and not used:
             self.release()
             shutil.rmtree(self.path)
 

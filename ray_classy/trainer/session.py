@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +22,14 @@ from ray_classy.distributed import barrier, broadcast_object, gather_objects, ge
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
+from ray_classy.storage import tried_twice
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.storage_failures import told_how_to_go_on
 from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
@@ -127,6 +130,7 @@ class FolderSession(Session):
 
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
+        self._writer.check()  # a run whose state cannot be kept is not to go on until its next checkpoint
         if self._stop_requested():
             return _STOP
         waited = time.monotonic() - self._written
@@ -177,11 +181,13 @@ class FolderSession(Session):
         hooks: Sequence[CheckpointHook],
         old: str | None,
     ) -> None:
-        self.run.write_checkpoint(name, content, facts)
-        for hook in hooks:
-            save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
-        if old is not None:
-            self.run.remove_checkpoint(old)
+        with told_how_to_go_on(self.run):
+            tried_twice(lambda: self.run.write_checkpoint(name, content, facts))
+            for hook in hooks:
+                published = {**content, "input_args": hook.input_args}
+                tried_twice(partial(save_checkpoint, hook.checkpoint_folder, published))
+            if old is not None:
+                self.run.remove_checkpoint(old)
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
@@ -202,7 +208,8 @@ class FolderSession(Session):
         line = self._line(task)
         self._round.append(line)
         if is_primary():
-            self.run.add_metrics(line)
+            with told_how_to_go_on(self.run):
+                tried_twice(lambda: self.run.add_metrics(line))
         if not task.test_only and not task.done_training():
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
