@@ -4,7 +4,8 @@ A checkpoint is one file, `checkpoint.torch`, that `torch.load(..., weights_only
 
     classy_state_dict   the task's `get_classy_state()`
     input_args          what the user gave for keeping, or None
-    ray_classy          {"format", "version", "rng": [per rank], "classes": {phase type: [names]}, "world_size"}
+    ray_classy          {"format", "version", "rng": [per rank], "classes": {phase type: [names]}, "world_size",
+                        "train_phases"}
 
 Files written by Classy Vision have the first two and are read as well.
 """

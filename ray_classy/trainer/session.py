@@ -26,6 +26,7 @@ from ray_classy.storage import tried_twice
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
+from ray_classy.trainer.length import length_told
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.run_folder import RunFolder
@@ -92,6 +93,9 @@ class FolderSession(Session):
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
+            told = length_told(task, content) if name is not None else None
+            if told is not None:
+                _log.info("%s", told)
             self._config_hash = self.run.config_hash()
         self._phase_began = time.time()
         # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
@@ -319,5 +323,6 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str,
             "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
             "seed": task.seed,
             "world_size": get_world_size(),
+            "train_phases": sum(phase["train"] for phase in task.phases),
         },
     }
