@@ -9,7 +9,7 @@ from ray_classy.models import ClassyModel
 from ray_classy.optim import build_optimizer
 from ray_classy.tasks import FineTuningTask, build_task
 from ray_classy.trainer import LocalTrainer
-from tests.helpers import RecordingHook, equal_weights, linear_model, make_task, train, weights
+from tests.helpers import RecordingHook, equal_weights, linear_model, make_task, run_ranks, train, weights
 
 
 class Trunk(ClassyModel):
@@ -273,6 +273,14 @@ def test_a_run_with_frozen_parameters_goes_on_as_if_never_stopped(tmp_path):
     run = LocalTrainer(str(tmp_path), "stopped").train(freezing(["stem.*"])).path
     LocalTrainer(resume=run).train(goes_on := freezing(["stem.*"], epochs=2))
     assert equal_weights(weights(straight), weights(goes_on))
+
+
+def changed_on_a_rank():
+    return changed(train(freezing(["stem.*", "blocks.0.*"])))
+
+
+def test_several_ranks_freeze_the_same():
+    assert run_ranks(2, changed_on_a_rank) == [["_heads.0", "blocks.1"]] * 2
 
 
 def test_patterns_are_a_key_of_the_config():

@@ -178,6 +178,17 @@ def test_a_run_on_a_full_disk_ends_and_goes_on_when_there_is_room(small_disk):
     assert [line["epoch"] for line in result.metrics_history] == [n for n in range(1, 9) for _ in range(2)]
 
 
+def test_a_run_whose_folder_may_not_be_written_any_more_ends_and_goes_on_when_it_may(small_disk):
+    def remount(how):
+        subprocess.run(["mount", "-o", f"remount,{how}", str(small_disk)], check=True, timeout=20)
+
+    run = small_disk / "r"
+    with pytest.raises(RunFolderError, match=r"Read-only file system\. The last good checkpoint is .*epoch_0001-"):
+        LocalTrainer(str(small_disk), "r").train(breaking(run, lambda: remount("ro")))
+    remount("rw")
+    assert len(LocalTrainer(resume=str(run)).train(make_task(epochs=3)).metrics_history) == 6
+
+
 def test_a_line_that_does_not_fit_is_left_out_whole(small_disk):
     files = Storage(str(small_disk))
     files.append("lines", '{"a": 1}\n')
@@ -238,14 +249,14 @@ def test_a_log_that_cannot_be_written_is_told_once_and_does_not_end_the_run(tmp_
 
 
 def test_training_goes_on_while_a_slow_store_is_written_and_its_end_waits(tmp_path):
-    store, steps = Store(seconds=0.5), []
+    store, steps = Store(seconds=0.3), []
     run = on_store(store, tmp_path)
     hook = RecordingHook(lambda task: steps.append(time.monotonic()))
-    run_loop(make_task(test=None, train=400, epochs=2, hooks=[hook]), FolderSession(run))
+    run_loop(make_task(test=None, train=200, epochs=2, hooks=[hook]), FolderSession(run))
     began, ended = store.writes[0]
-    assert sum(began < step < ended for step in steps) > 10
-    assert run.checkpoints() == ["epoch_0001-step_000100", "epoch_0002-step_000200"]
-    assert run.load_latest_checkpoint()[0] == "epoch_0002-step_000200"
+    assert sum(began < step < ended for step in steps) > 5
+    assert run.checkpoints() == ["epoch_0001-step_000050", "epoch_0002-step_000100"]
+    assert run.load_latest_checkpoint()[0] == "epoch_0002-step_000100"
     run.release()
 
 
@@ -261,10 +272,10 @@ def test_a_store_that_fails_for_a_moment_costs_a_warning(tmp_path, caplog):
 def test_a_store_that_stays_away_ends_the_run_before_its_next_checkpoint(tmp_path):
     store = Store(failures=100)
     run = on_store(store, tmp_path)
-    task = make_task(test=None, train=1200, epochs=2, hooks=[RecordingHook(lambda task: time.sleep(0.005))])
+    task = make_task(test=None, train=1000, epochs=2, hooks=[RecordingHook(lambda task: time.sleep(0.002))])
     with pytest.raises(RunFolderError, match=r"the store is away\. The run has no checkpoint yet"):
         run_loop(task, FolderSession(run))
-    assert 300 < task.num_train_steps < 600 and run.checkpoints() == []
+    assert 250 < task.num_train_steps < 500 and run.checkpoints() == []
     assert not [name for name in run.storage.names() if name.startswith("epoch")]
     run.release()
 

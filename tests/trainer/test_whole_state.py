@@ -77,8 +77,7 @@ def difference(one, other, path=""):
     return None if one == other else path
 
 
-@pytest.mark.parametrize("stop", [7, 13, 18])
-@pytest.mark.parametrize("loss", [Weighted, Remembering])
+@pytest.mark.parametrize("stop, loss", [(7, Weighted), (13, Remembering), (18, Remembering)])
 def test_the_state_of_every_part_is_that_of_a_run_without_interruption(tmp_path, stop, loss):
     calm = full_task(loss=loss)
     LocalTrainer(str(tmp_path), "calm").train(calm)
