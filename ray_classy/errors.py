@@ -10,6 +10,7 @@
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   └── CheckpointNotFoundError  (FileNotFoundError)  there is none at that path
     ├── RunFolderError           (RuntimeError)      a run folder exists, is held or cannot be written
+    │   └── StorageError         (OSError)           a file cannot be written: a full disk, a permission, a store
     ├── ResourceError            (RuntimeError)      the cluster has not what the run needs
     ├── ShippingError            (TypeError)         a part of a task cannot travel to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
@@ -64,6 +65,10 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 class RunFolderError(RayClassyError, RuntimeError):
     """A run folder exists already, is held by another run, or cannot be written."""
+
+
+class StorageError(RunFolderError, OSError):
+    """A file cannot be written: the disk is full, a permission is missing, or the store fails."""
 
 
 class ResourceError(RayClassyError, RuntimeError):

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
 import pathlib
 import shutil
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from ray_classy.errors import RunFolderError
-from ray_classy.urls import is_url, joined, located
+from ray_classy.errors import RunFolderError, StorageError
+from ray_classy.urls import is_url, joined, located, reason, shown
 
-__all__ = ["Storage", "is_url"]
+__all__ = ["Storage", "is_url", "tried_twice"]
+
+_log = logging.getLogger(__name__)
+
+_SECONDS_TO_NEXT_TRY = 2.0
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_HINTS = {
+    errno.ENOTDIR: "a file stands where a folder must be",
+    errno.EEXIST: "a file stands where a folder must be",
+    errno.EISDIR: "a folder stands where the file must be",
+    errno.EFBIG: "the limit of this process (ulimit -f) or of the file system is lower",
+    errno.EDQUOT: "the quota is used up",
+}
 
 
 class Storage:
@@ -91,7 +107,14 @@ class Storage:
         Args:
             name: the file, in a folder of the folder if it has a slash.
             content: the bytes, or a function that writes them to the stream it is given.
+
+        Raises:
+            StorageError: it cannot be written; the message says why, and how much room there is.
         """
+        with self._told(name, None if callable(content) else len(content)):
+            self._write(name, content)
+
+    def _write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
         if not self.local:
             filesystem, path = self._remote(name)
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
@@ -105,7 +128,8 @@ class Storage:
                     filesystem.move(target, path)
             except BaseException:
                 if grows:
-                    filesystem.delete_file(target)
+                    with contextlib.suppress(OSError):
+                        filesystem.delete_file(target)
                 raise
             return
         path = os.path.join(self.path, name)
@@ -166,21 +190,68 @@ class Storage:
             filesystem.delete_dir(path)
 
     def remove_file(self, name: str) -> None:
-        """Removes a file; none there is no error."""
-        if self.local:
-            pathlib.Path(self.path, name).unlink(missing_ok=True)
-        elif self.exists(name):
+        """Removes a file; none there is no error.
+
+        Raises:
+            StorageError: it cannot be removed.
+        """
+        with self._told(name):
+            if self.local:
+                pathlib.Path(self.path, name).unlink(missing_ok=True)
+            elif self.exists(name):
+                filesystem, path = self._remote(name)
+                filesystem.delete_file(path)
+
+    def remove_if_empty(self, name: str) -> None:
+        """Removes a folder in the folder if nothing is in it; one that cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            if self.local:
+                os.rmdir(os.path.join(self.path, name))
+                return
+            from pyarrow import fs
+
             filesystem, path = self._remote(name)
-            filesystem.delete_file(path)
+            if not filesystem.get_file_info(fs.FileSelector(path)):
+                filesystem.delete_dir(path)
 
     def append(self, name: str, text: str) -> None:
-        """Adds text at the end of a file, which object storage does by writing it anew."""
-        if self.local:
-            with open(os.path.join(self.path, name), "a", encoding="utf-8") as file:
-                file.write(text)
-            return
-        before = self.read(name) if self.exists(name) else b""
-        self.write(name, before + text.encode())
+        """Adds text at the end of a file, all of it or nothing; object storage does it by writing the file anew.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with self._told(name, len(text)):
+            if self.local:
+                _append(os.path.join(self.path, name), text)
+                return
+            before = self.read(name) if self.exists(name) else b""
+            self._write(name, before + text.encode())
+
+    @contextlib.contextmanager
+    def _told(self, name: str, size: int | None = None) -> Iterator[None]:
+        """Makes a `StorageError` of what goes wrong with a file in the block.
+
+        Args:
+            name: the file.
+            size: what is to be written, in bytes, if it is known.
+        """
+        try:
+            yield
+        except OSError as error:
+            what = shown(self.join(name)) + ("" if size is None else f" ({_size(size)})")
+            hint = _HINTS.get(error.errno or 0)
+            text = f"cannot write {what}: {error.strerror or reason(error)}" + (f" ({hint})" if hint else "")
+            raise StorageError(text + (self._room() if error.errno in _FULL else "")) from error
+
+    def _room(self) -> str:
+        """How much there is on the disk, for an error; empty if that is not known."""
+        if not self.local:
+            return ""
+        try:
+            usage = shutil.disk_usage(self.path if os.path.isdir(self.path) else os.path.dirname(self.path))
+        except OSError:
+            return ""
+        return f"; {_size(usage.free)} of {_size(usage.total)} are free there"
 
 
 def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -188,3 +259,39 @@ def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
         content(stream)
     else:
         stream.write(content)
+
+
+def _append(path: str, text: str) -> None:
+    before = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        with contextlib.suppress(OSError):  # a part of a line would spoil the next one
+            os.truncate(path, before)
+        raise
+
+
+def _size(number: float) -> str:
+    for unit in ("KiB", "MiB"):
+        number /= 1024
+        if number < 1024:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1024:.1f} GiB"
+
+
+def tried_twice(action: Callable[[], object]) -> None:
+    """Does something with a store, and once more after a short wait if it fails: it may have been for a moment.
+
+    Args:
+        action: may be begun anew where it failed.
+
+    Raises:
+        OSError: it failed both times.
+    """
+    try:
+        action()
+    except OSError as error:
+        _log.warning("%s; trying once more in %g s", reason(error), _SECONDS_TO_NEXT_TRY)
+        time.sleep(_SECONDS_TO_NEXT_TRY)
+        action()

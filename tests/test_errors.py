@@ -14,6 +14,7 @@ BUILTINS = {
     "CheckpointError": [RuntimeError, AssertionError],
     "CheckpointNotFoundError": [errors.CheckpointError, FileNotFoundError],
     "RunFolderError": [RuntimeError],
+    "StorageError": [errors.RunFolderError, OSError],
     "ResourceError": [RuntimeError],
     "ShippingError": [TypeError],
     "RunError": [RuntimeError],

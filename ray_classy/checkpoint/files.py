@@ -4,7 +4,8 @@ A checkpoint is one file, `checkpoint.torch`, that `torch.load(..., weights_only
 
     classy_state_dict   the task's `get_classy_state()`
     input_args          what the user gave for keeping, or None
-    ray_classy          {"format", "version", "rng": [per rank], "classes": {phase type: [names]}, "world_size"}
+    ray_classy          {"format", "version", "rng": [per rank], "classes": {phase type: [names]}, "world_size",
+                        "train_phases"}
 
 Files written by Classy Vision have the first two and are read as well.
 """
@@ -50,6 +51,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the content is not of tensors and plain values, so that it could not be loaded safely.
+        StorageError: it cannot be written; a checkpoint that was there before is still there.
     """
     target, name = (Storage(folder), file) if storage is None else (storage, f"{folder}/{file}")
     buffer = io.BytesIO()
@@ -63,11 +65,16 @@ def save_checkpoint(
             f"Keep only tensors, numbers, strings, lists and dicts in the state of models, hooks and datasets"
         ) from None
     inside = name.rpartition("/")[0]
-    if facts is not None:
-        remove_manifest(target, inside)
-    target.write(name, buffer.getvalue())
-    if facts is not None:
-        write_manifest(target, inside, facts, {file: buffer.getvalue()})
+    try:
+        if facts is not None:
+            remove_manifest(target, inside)
+        target.write(name, buffer.getvalue())
+        if facts is not None:
+            write_manifest(target, inside, facts, {file: buffer.getvalue()})
+    except OSError:
+        if inside:
+            target.remove_if_empty(inside)
+        raise
     return target.join(name)
 
 

@@ -95,12 +95,12 @@ def has_learned_parameters(loss: nn.Module) -> bool:
 def get_loss_state(loss: nn.Module) -> dict[str, Any]:
     """The state of any loss module for a checkpoint.
 
-    A module that is no `ClassyLoss` counts only if it learns: the buffers of torch's losses (class weights) are
-    options, which come from the config.
+    The buffers of torch's own losses (class weights) are options, which come from the config; those of other modules
+    are state, unless they are registered with `persistent=False`.
     """
     if isinstance(loss, ClassyLoss):
         return loss.get_classy_state()
-    return loss.state_dict() if has_learned_parameters(loss) else {}
+    return {} if type(loss).__module__ == torch_losses.__name__ else loss.state_dict()
 
 
 def set_loss_state(loss: nn.Module, state: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def set_loss_state(loss: nn.Module, state: dict[str, Any]) -> None:
     """
     if isinstance(loss, ClassyLoss):
         loss.set_classy_state(state)
-    elif has_learned_parameters(loss):
+    elif type(loss).__module__ != torch_losses.__name__ and (state or has_learned_parameters(loss)):
         _load(loss, state)
 
 
@@ -119,4 +119,8 @@ def _load(loss: nn.Module, state: dict[str, Any]) -> None:
     try:
         loss.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint's loss does not fit {type(loss).__name__}: {error}") from error
+        what = "; ".join(line.strip(" \t.") for line in str(error).splitlines()[1:])
+        raise CheckpointError(
+            f"the checkpoint's loss does not fit {type(loss).__name__}: {what or error}. Go on with the loss of "
+            f"then, or load only the model of the checkpoint"
+        ) from error

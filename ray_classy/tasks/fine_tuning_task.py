@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ray_classy.errors import TaskError
 from ray_classy.registry import Key, Keys
-from ray_classy.tasks import task_config, task_state
+from ray_classy.tasks import freezing, task_config, task_state
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import register_task
 
@@ -21,6 +23,7 @@ class FineTuningTask(ClassificationTask):
         pretrained_checkpoint_load_strict: whether it must have exactly the model's weights.
         reset_heads: keep the heads' fresh weights.
         freeze_trunk: train the heads alone; the trunk's batch-norm statistics stay as they are.
+        freeze: patterns of the names of further parameters that are not trained.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,6 +33,8 @@ class FineTuningTask(ClassificationTask):
         self.pretrained_checkpoint_load_strict = True
         self.reset_heads = False
         self.freeze_trunk = False
+        self.freeze: list[str] = []
+        self._frozen: list[nn.Parameter] = []  # those that this task froze
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -40,6 +45,7 @@ class FineTuningTask(ClassificationTask):
             "pretrained_checkpoint_load_strict": Key(bool, True),
             "reset_heads": Key(bool, False),
             "freeze_trunk": Key(bool, False),
+            "freeze": Key(list[str], []),
         }
 
     @classmethod
@@ -54,7 +60,7 @@ class FineTuningTask(ClassificationTask):
             task.set_pretrained_checkpoint(config["pretrained_checkpoint"])
         task.set_pretrained_checkpoint_load_strict(config.get("pretrained_checkpoint_load_strict", True))
         task.set_reset_heads(config.get("reset_heads", False))
-        return task.set_freeze_trunk(config.get("freeze_trunk", False))
+        return task.set_freeze_trunk(config.get("freeze_trunk", False)).set_freeze(config.get("freeze", []))
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
         """Sets the weights that are taken up: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file
@@ -83,14 +89,53 @@ class FineTuningTask(ClassificationTask):
         self.freeze_trunk = freeze_trunk
         return self
 
+    def set_freeze(self, patterns: list[str]) -> FineTuningTask:
+        """Sets which parameters are not trained, besides a frozen trunk.
+
+        Args:
+            patterns: as of a shell, for their dotted names: `["initial_block.*", "blocks.[01].*"]`. Modules all of
+                whose parameters are frozen stay in eval mode, so that their batch-norm statistics stay as they are.
+
+        Raises:
+            ComponentError: it is no list of patterns.
+        """
+        self.freeze = freezing.as_patterns(patterns)
+        return self
+
+    def check_frozen(self) -> None:
+        """Looks for what the patterns match, before anything is started.
+
+        Raises:
+            TaskError: a pattern matches nothing, or nothing is left to train.
+        """
+        self._thaw()
+        freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
+
+    def prepare(self) -> None:  # type: ignore[override]
+        """Derives everything from the parts, loads the weights and freezes what is not to be trained.
+
+        Raises:
+            TaskError: a part is missing, the options do not go together, or a pattern of `freeze` matches nothing.
+            CheckpointError: the checkpoint is missing, damaged or does not fit.
+        """
+        self._thaw()  # the optimizer's groups are the same each time, and other options may be set by now
+        super().prepare()
+
     def _load_weights(self) -> None:
         super()._load_weights()
         if self.checkpoint_dict is None:
             task_state.take_pretrained(
                 self.base_model, self._read_pretrained(), self.reset_heads, self.pretrained_checkpoint_load_strict
             )
-        if self.freeze_trunk:
-            self._set_trunk_frozen()
+        self._frozen = freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
+        for parameter in self._frozen:
+            parameter.requires_grad = False
+            parameter.grad = None  # an optimizer leaves a parameter without one alone, also its weight decay
+
+    def _thaw(self) -> None:
+        for parameter in self._frozen:
+            parameter.requires_grad = True
+        self._frozen = []
 
     def _read_pretrained(self) -> dict[str, Any]:
         content = task_state.read_pretrained(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
@@ -101,18 +146,7 @@ class FineTuningTask(ClassificationTask):
             )
         return content
 
-    def _set_trunk_frozen(self) -> None:
-        for parameter in self.base_model.parameters():
-            parameter.requires_grad = False
-        for heads in self.base_model.get_heads().values():
-            for head in heads:
-                for parameter in head.parameters():
-                    parameter.requires_grad = True
-
     def _set_model_train_mode(self) -> None:
         super()._set_model_train_mode()
-        if self.train and self.freeze_trunk:
-            self.base_model.eval()
-            for heads in self.base_model.get_heads().values():
-                for head in heads:
-                    head.train()
+        if self.train:
+            freezing.set_eval_where_frozen(self.base_model, self.freeze_trunk, self._frozen)

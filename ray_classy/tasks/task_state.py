@@ -159,6 +159,8 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     task.data_iterator = None
     if task.base_loss is not None:
         set_loss_state(task.base_loss, state["loss"])
+    if inside:
+        _check_meters(task, state["meters"])
     set_meter_states(task, state["meters"])
     _set_hook_states(task, state["hooks"])
     if task.optimizer is not None and state["optimizer"]:
@@ -185,6 +187,17 @@ def set_meter_states(task: ClassificationTask, states: list[dict[str, Any]]) -> 
             meter.set_classy_state(by_name[meter.name])
         else:
             _log.warning("the checkpoint has no state of meter %r; it starts at zero", meter.name)
+
+
+def _check_meters(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
+    """Refuses a meter that would count the rest of a phase as if it were all of it."""
+    known = [str(state.get("name")) for state in states]
+    new = [meter.name for meter in task.meters if meter.name not in known]
+    if new:
+        raise CheckpointError(
+            f"the checkpoint is from inside an epoch, with the counts of {', '.join(known) or 'no meter'} so far, and "
+            f"not of {', '.join(new)}: go on with the meters of then, and add others when the epoch has ended"
+        )
 
 
 def _set_hook_states(task: ClassificationTask, states: dict[str, Any]) -> None:

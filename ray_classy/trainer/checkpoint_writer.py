@@ -30,6 +30,11 @@ class CheckpointWriter:
         if pending is not None:
             pending.result()
 
+    def check(self) -> None:
+        """Raises what has gone wrong already, without waiting."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
     def last(self) -> Future[None]:
         """What was begun last; done if nothing was."""
         if self._pending is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ LEASE_FILE = "lease.json"
 _BEAT_SECONDS = 5.0
 _DEAD_AFTER_SECONDS = 60.0
 _SETTLE_SECONDS = 0.1
+_held: set[str] = set()  # the tokens of this process; a lease of it that could not be given back is not among them
 
 
 class Lease:
@@ -42,6 +44,7 @@ class Lease:
         if holder is not None:  # two that resume at once both saw it free: the one that wrote last has it
             time.sleep(_SETTLE_SECONDS)
             check_token(storage, self.token)
+        _held.add(self.token)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
@@ -67,12 +70,14 @@ class Lease:
                 continue  # a store that fails for a moment; the lease lasts for several beats
 
     def release(self) -> None:
-        """Gives the folder free."""
+        """Gives the folder free; where that cannot be written down, it counts as free for this machine alone."""
         self._stop.set()
         self._thread.join()
-        holder = _read(self._storage)
-        if holder is not None and holder["token"] == self.token:
-            self._storage.write(LEASE_FILE, json.dumps({**holder, "beat": 0.0, "pid": 0}).encode())
+        _held.discard(self.token)
+        with contextlib.suppress(OSError):
+            holder = _read(self._storage)
+            if holder is not None and holder["token"] == self.token:
+                self._storage.write(LEASE_FILE, json.dumps({**holder, "beat": 0.0, "pid": 0}).encode())
 
 
 def check_token(storage: Storage, token: str | None) -> None:
@@ -99,6 +104,8 @@ def _alive(holder: dict[str, Any]) -> bool:
     if not holder["pid"]:
         return False
     if holder["host"] == socket.gethostname():
+        if holder["pid"] == os.getpid() and holder["token"] not in _held:
+            return False
         return _started(holder["pid"]) is not None and _started(holder["pid"]) == holder["started"]
     return time.time() - holder["beat"] < _DEAD_AFTER_SECONDS
 

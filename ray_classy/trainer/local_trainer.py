@@ -63,14 +63,15 @@ def opened_run(
         # Modules that the config imports are looked for beside the file it came from, also when the run is resumed.
         file = getattr(getattr(task, "_config", None), "file", None)
         facts = {"config_file": os.path.abspath(file)} if file else {}
-        run.describe(config_text(task), seed=task.seed, task=type(task).__name__, **facts)
         try:
+            run.describe(config_text(task), seed=task.seed, task=type(task).__name__, **facts)
             yield run
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | RunStopped):
-                run.finish("interrupted")
-            else:
-                run.finish("failed", error=f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):  # a folder that cannot be written must not hide what happened
+                if isinstance(error, KeyboardInterrupt | RunStopped):
+                    run.finish("interrupted")
+                else:
+                    run.finish("failed", error=f"{type(error).__name__}: {error}")
             if not resume:
                 run.remove_if_unused()
             raise

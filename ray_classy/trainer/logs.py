@@ -18,11 +18,18 @@ class _FolderHandler(logging.Handler):
     def __init__(self, run: RunFolder) -> None:
         super().__init__(logging.INFO)
         self._run = run
+        self._failing = False
         self.setFormatter(_FORMAT)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._run.log(self.format(record))
+            self._failing = False
+        except OSError as error:  # the run is worth more than its log: said once, until it can be written again
+            if not self._failing:
+                sys.stderr.write(f"{_FORMAT.formatTime(record, _FORMAT.datefmt)}  {error}; its lines are lost\n")
+                sys.stderr.flush()
+            self._failing = True
         except Exception:
             self.handleError(record)
 

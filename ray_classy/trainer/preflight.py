@@ -81,6 +81,8 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
     }
     _check_classes(task)
     _check_optimizer(task, world_size)
+    if isinstance(task, FineTuningTask):
+        task.check_frozen()
     _check_checkpoint(task)
     return trials
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ray.train import FailureConfig
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
@@ -50,8 +51,11 @@ def cause(error: Any) -> Exception:
     Args:
         error: a `TrainingFailedError` of Ray's.
     """
-    if isinstance(getattr(error, "controller_failure", None), RayClassyError):
-        return error.controller_failure
+    of_controller = getattr(error, "controller_failure", None)
+    if isinstance(of_controller, RayClassyError):
+        return of_controller
+    if isinstance(of_controller, WorkerGroupStartupTimeoutError):
+        return RunError("the workers did not come up in time (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S)")
     first = _first(error)
     if first is None:
         return RunError(f"Ray Train failed: {error}")

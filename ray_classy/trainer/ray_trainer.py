@@ -36,7 +36,7 @@ from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
-from ray_classy.trainer.worker_group import release
+from ray_classy.trainer.worker_group import release_of
 from ray_classy.urls import is_url, located, parent
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class RayTrainer(ClassyTrainer):
             try:
                 return _fit_once(trainer, job, scaling, run_config, torch_config, shards)
             except ray.exceptions.RayActorError as error:
-                release(run)
+                release_of(error.actor_id or "")
                 deaths += 1
                 allowed = run_config.failure_config.max_failures if run_config.failure_config else 0
                 if 0 <= allowed < deaths:

@@ -27,18 +27,12 @@ from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_failures import mark
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import CHECKPOINT, FolderSession
-from ray_classy.trainer.worker_group import note
 
 _log = logging.getLogger(__name__)
 
 
 class RaySession(FolderSession):
     """A run on Ray Train workers: each round is also reported to Ray, with its checkpoint."""
-
-    def start(self, task: Any) -> None:
-        if is_primary():
-            note(self.run)
-        super().start(task)
 
     def _asked(self) -> int:
         """What the primary rank wants; a checkpoint in time, if a node is about to be taken away."""

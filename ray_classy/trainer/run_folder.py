@@ -31,7 +31,7 @@ from ray_classy.checkpoint.files import BEST, LAST
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
-from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.retention import Retention
 from ray_classy.urls import split_query
@@ -112,7 +112,11 @@ class RunFolder:
             raise _taken(run) from None
         except OSError as error:
             raise RunFolderError(f"cannot make the run folder {run.path!r}: {error.strerror or error}") from None
-        run._hold()
+        try:
+            run._hold()
+        except OSError:
+            run.storage.remove_if_empty("")
+            raise
         return run
 
     @classmethod
@@ -223,7 +227,8 @@ class RunFolder:
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""
-        if self.storage.local and not self.storage.exists(LOG_FILE):
+        used = any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or self.checkpoints()
+        if self.storage.local and self.storage.exists(LEASE_FILE) and not used:
             self.release()
             shutil.rmtree(self.path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,14 +22,17 @@ from ray_classy.distributed import barrier, broadcast_object, gather_objects, ge
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
+from ray_classy.storage import tried_twice
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.global_batch import keep_update_rows
+from ray_classy.trainer.length import length_told
 from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
 from ray_classy.trainer.preflight import check_known_classes
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.storage_failures import told_how_to_go_on
 from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
@@ -96,6 +100,9 @@ class FolderSession(Session):
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
+            told = length_told(task, content) if name is not None else None
+            if told is not None:
+                _log.info("%s", told)
             self._config_hash = self.run.config_hash()
             self.run.forget_requests()
         self._update_rows = keep_update_rows(task, (content.get("ray_classy") or {}).get("update_rows"), self.ranks)
@@ -136,6 +143,7 @@ class FolderSession(Session):
 
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
+        self._writer.check()  # a run whose state cannot be kept is not to go on until its next checkpoint
         waited = time.monotonic() - self._written
         due = self._minutes is not None and waited >= self._minutes * 60
         return self._requested() or (CHECKPOINT if due else 0)
@@ -186,15 +194,17 @@ class FolderSession(Session):
         hooks: Sequence[CheckpointHook],
         old: str | None,
     ) -> None:
-        self.run.write_checkpoint(name, content, facts)
-        if self.run.checkpoint_requested():
-            self.run.forget_requests()
-        for hook in hooks:
-            save_checkpoint(hook.checkpoint_folder, {**content, "input_args": hook.input_args})
-        if self.retention is not None:
-            self.run.keep_checkpoints(self.retention)
-        if old is not None:
-            self.run.remove_checkpoint(old)
+        with told_how_to_go_on(self.run):
+            tried_twice(lambda: self.run.write_checkpoint(name, content, facts))
+            if self.run.checkpoint_requested():
+                self.run.forget_requests()
+            for hook in hooks:
+                published = {**content, "input_args": hook.input_args}
+                tried_twice(partial(save_checkpoint, hook.checkpoint_folder, published))
+            if self.retention is not None:
+                self.run.keep_checkpoints(self.retention)
+            if old is not None:
+                self.run.remove_checkpoint(old)
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
@@ -215,7 +225,8 @@ class FolderSession(Session):
         line = self._line(task)
         self._round.append(line)
         if is_primary():
-            self.run.add_metrics(line)
+            with told_how_to_go_on(self.run):
+                tried_twice(lambda: self.run.add_metrics(line))
         if not task.test_only and not task.done_training():
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
@@ -325,5 +336,6 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str,
             "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
             "seed": task.seed,
             "world_size": get_world_size(),
+            "train_phases": sum(phase["train"] for phase in task.phases),
         },
     }

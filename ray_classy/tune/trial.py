@@ -44,7 +44,7 @@ from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.ray_worker import RaySession
 from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
 from ray_classy.trainer.session import FolderSession
-from ray_classy.trainer.worker_group import GROUP_FILE, release
+from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
 
@@ -97,7 +97,12 @@ class TrialSession(FolderSession):
 
 
 class TrialWorkerSession(TrialSession, RaySession):
-    """A trial on Ray Train workers."""
+    """A trial on Ray Train workers: the same, and it leaves word of what it holds in the cluster."""
+
+    def start(self, task: Any) -> None:
+        if is_primary():
+            note(self.run)
+        super().start(task)
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         super().report(metrics, checkpoint)

@@ -107,3 +107,18 @@ def test_a_plain_module_that_learns_has_state():
     loss, other = nn.Linear(1, 1), nn.Linear(1, 1)
     set_loss_state(loss, get_loss_state(other))
     assert torch.equal(loss.weight, other.weight)
+
+
+def test_a_plain_module_that_remembers_has_state():
+    class Remembering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(1))
+            self.register_buffer("weights", torch.ones(2), persistent=False)
+
+    loss, other = Remembering(), Remembering()
+    other.seen += 3
+    assert get_loss_state(other).keys() == {"seen"}
+    set_loss_state(loss, get_loss_state(other))
+    assert loss.seen.item() == 3
+    set_loss_state(loss, {})  # of a checkpoint in which it had none

@@ -3,12 +3,13 @@ import torch
 from torch import nn
 
 from ray_classy.checkpoint import save_checkpoint
-from ray_classy.errors import CheckpointError, TaskError
+from ray_classy.errors import CheckpointError, ComponentError, TaskError
 from ray_classy.heads import FullyConnectedHead
 from ray_classy.models import ClassyModel
-from ray_classy.tasks import FineTuningTask
+from ray_classy.optim import build_optimizer
+from ray_classy.tasks import FineTuningTask, build_task
 from ray_classy.trainer import LocalTrainer
-from tests.helpers import RecordingHook, equal_weights, linear_model, make_task, train, weights
+from tests.helpers import RecordingHook, equal_weights, linear_model, make_task, run_ranks, train, weights
 
 
 class Trunk(ClassyModel):
@@ -156,3 +157,138 @@ def test_a_file_that_holds_no_weights(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "weights.pt")
     with pytest.raises(CheckpointError, match=r"neither a checkpoint of a task .* nor a state dict"):
         fine_tuning().set_pretrained_checkpoint(str(tmp_path / "weights.pt")).prepare()
+
+
+class Deep(ClassyModel):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+        self.blocks = nn.Sequential(*[nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()) for _ in range(2)])
+
+    def forward(self, x):
+        return self.blocks(self.stem(x))
+
+
+def deep(seed=1):
+    torch.manual_seed(seed)
+    made = Deep()
+    made.set_heads({"blocks": [FullyConnectedHead("head", 4, in_plane=8)]})
+    return made
+
+
+def freezing(patterns, **options):
+    """A task whose weights are those of `deep(1)`."""
+    source = make_task().set_model(deep())
+    content = {"input_args": None, "classy_state_dict": source.get_classy_state(deep_copy=True)}
+    task = make_task(cls=FineTuningTask, momentum=0.9, weight_decay=0.1, **options).set_model(deep(2))
+    return task._set_pretrained_checkpoint_dict(content).set_freeze(patterns)
+
+
+def changed(task):
+    """The entries that training changed, by their first two names."""
+    before = deep().state_dict()
+    names = [n for n, value in task.base_model.state_dict().items() if not torch.equal(value, before[n])]
+    return sorted({".".join(name.split(".")[:2]) for name in names if "num_batches" not in name})
+
+
+def test_parameters_and_statistics_that_match_a_pattern_stay():
+    task = train(freezing(["stem.*", "blocks.0.*"]))
+    assert changed(task) == ["_heads.0", "blocks.1"]
+    assert not task.base_model.stem[1].num_batches_tracked and task.base_model.blocks[1][1].num_batches_tracked
+
+
+def test_modules_that_are_frozen_are_in_eval_mode_in_train_phases_only():
+    hook = RecordingHook(lambda task: [task.base_model.stem.training, task.base_model.blocks[1].training])
+    train(freezing(["stem.*"], hooks=[hook]))
+    assert hook.seen("on_phase_start") == [[False, True], [False, False]]
+
+
+def test_statistics_of_what_is_frozen_in_part_go_on():
+    task = train(freezing(["*.1.weight"]))
+    assert torch.equal(task.base_model.stem[1].weight, deep().stem[1].weight)
+    assert task.base_model.stem[1].num_batches_tracked
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "adamw", "lr": 0.1, "weight_decay": 0.5}, {"name": "adam", "lr": 0.1}])
+def test_no_optimizer_moves_what_is_frozen(optimizer):
+    assert changed(train(freezing(["stem.*"]).set_optimizer(build_optimizer(optimizer)))) == [
+        "_heads.0", "blocks.0", "blocks.1"
+    ]  # fmt: skip
+
+
+def test_patterns_go_with_a_frozen_trunk_and_fresh_heads():
+    task = freezing(["_heads.*.bias"]).set_freeze_trunk(True).set_reset_heads(True)
+    fresh = task.base_model._heads[0].state_dict()
+    bias, weight = (fresh[name].clone() for name in ("fc.bias", "fc.weight"))
+    train(task)
+    head = task.base_model._heads[0].fc
+    assert changed(task) == ["_heads.0"] and torch.equal(head.bias, bias) and not torch.equal(head.weight, weight)
+
+
+def test_patterns_of_a_wrapped_module_need_not_name_the_wrapper():
+    content = {"classy_state_dict": make_task().get_classy_state(deep_copy=True)}
+    task = make_task(cls=FineTuningTask)._set_pretrained_checkpoint_dict(content).set_freeze(["0.*", "model.2.bias"])
+    task.prepare()
+    assert [n for n, p in task.base_model.named_parameters() if p.requires_grad] == ["model.2.weight"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "told"),
+    [
+        (["blocks.0"], r"freeze: 'blocks\.0' matches no parameter of Deep; to freeze all of it write 'blocks\.0\.\*'"),
+        (["blcks.0.*"], r"; did you mean 'blocks\.0\.\*'.*\? Its names begin with: _heads, stem, blocks"),
+        (
+            ["stem.*", "layer4.*"],
+            r"'layer4\.\*' matches no parameter of Deep\. Its names begin with: _heads, stem, blocks",
+        ),
+        (["*"], r"freeze \['\*'\] leaves no parameter of Deep to train"),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused_before_the_run(tmp_path, patterns, told):
+    with pytest.raises(TaskError, match=told):
+        LocalTrainer(str(tmp_path)).train(freezing(patterns))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frozen_trunk_without_heads_leaves_nothing_to_train():
+    content = {"classy_state_dict": make_task().get_classy_state(deep_copy=True)}
+    with pytest.raises(TaskError, match="freeze_trunk leaves no parameter"):
+        make_task(cls=FineTuningTask)._set_pretrained_checkpoint_dict(content).set_freeze_trunk(True).prepare()
+
+
+@pytest.mark.parametrize("patterns", ["stem.*", [""], [1], None])
+def test_patterns_are_a_list_of_strings(patterns):
+    with pytest.raises(ComponentError, match="freeze must be a list of patterns"):
+        FineTuningTask().set_freeze(patterns)
+
+
+def test_what_was_frozen_is_trained_when_the_task_is_prepared_without_it():
+    task = train(freezing(["stem.*"]))
+    train(task.set_freeze([])._set_checkpoint_dict({"classy_state_dict": task.get_classy_state()}).set_num_epochs(2))
+    assert "stem.0" in changed(task)
+
+
+def test_a_run_with_frozen_parameters_goes_on_as_if_never_stopped(tmp_path):
+    LocalTrainer(str(tmp_path), "straight").train(straight := freezing(["stem.*"], epochs=2))
+    run = LocalTrainer(str(tmp_path), "stopped").train(freezing(["stem.*"])).path
+    LocalTrainer(resume=run).train(goes_on := freezing(["stem.*"], epochs=2))
+    assert equal_weights(weights(straight), weights(goes_on))
+
+
+def changed_on_a_rank():
+    return changed(train(freezing(["stem.*", "blocks.0.*"])))
+
+
+def test_several_ranks_freeze_the_same():
+    assert run_ranks(2, changed_on_a_rank) == [["_heads.0", "blocks.1"]] * 2
+
+
+def test_patterns_are_a_key_of_the_config():
+    config = {"name": "fine_tuning", "num_epochs": 1, "loss": {"name": "CrossEntropyLoss"}, "freeze": ["*.bias"]}
+    rows = {"name": "digits", "split": "train", "batchsize_per_replica": 32, "use_shuffle": False}
+    model = {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [4]}
+    parts = {"dataset": {"train": rows}, "model": model, "optimizer": {"name": "sgd", "lr": 0.1}}
+    task = build_task({**config, **parts, "pretrained_checkpoint": "nothing"})
+    assert task.freeze == ["*.bias"]
+    with pytest.raises(ValueError, match="freeze"):
+        build_task({**config, **parts, "freeze": "stem"})

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections import OrderedDict
 
 import pytest
@@ -42,6 +43,18 @@ def test_an_error_is_raised_at_the_next_call_and_once():
     with pytest.raises(ZeroDivisionError):
         writer.begin(lambda: None)
     writer.wait()
+    writer.close()
+
+
+def test_a_look_raises_what_went_wrong_and_does_not_wait_for_the_rest():
+    writer, go = CheckpointWriter(), threading.Event()
+    writer.begin(lambda: (go.wait(10), 1 / 0))
+    writer.check()
+    go.set()
+    while not writer.last().done():
+        time.sleep(0.001)
+    with pytest.raises(ZeroDivisionError):
+        writer.check()
     writer.close()
 
 

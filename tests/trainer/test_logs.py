@@ -25,10 +25,16 @@ def test_level_is_put_back(tmp_path):
     assert logging.getLogger("ray_classy").level == before
 
 
-def test_log_that_cannot_be_written_does_not_stop_the_run(tmp_path, capsys):
-    with logged_to(RunFolder(str(tmp_path / "gone"))):
-        _log.info("lost")
-    assert "Logging error" in capsys.readouterr().err
+def test_log_that_cannot_be_written_is_told_once_until_it_can(tmp_path, capsys):
+    folder = tmp_path / "gone"
+    with logged_to(RunFolder(str(folder))):
+        for _ in range(3):
+            _log.info("lost")
+        folder.mkdir()
+        _log.info("kept")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot write {folder}/log.txt" in line and "No such file" in line
+    assert (folder / "log.txt").read_text().endswith("  kept\n")
 
 
 def test_shown_on_standard_error(monkeypatch, capsys):

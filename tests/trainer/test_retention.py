@@ -52,7 +52,7 @@ def test_fields_of_rays_config_object():
 
 
 def test_a_metric_that_nobody_reports_is_refused():
-    with pytest.raises(ConfigError, match=r"nobody reports 'test.accurac.top_1': did you mean test.accuracy.top_1"):
+    with pytest.raises(ConfigError, match=r"nobody reports 'test.accurac.top_1': did you mean 'test.accuracy.top_1'"):
         Retention(metric="test.accurac.top_1").check(make_task())
 
 
