@@ -26,12 +26,13 @@ ADAMW = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
 
 
-def wide_model(dtype=DOUBLE, batch_norm=True):
+def wide_model(dtype=DOUBLE, batch_norm=True, depth=1):
     """With one layer that is dealt by itself, and some that are not."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3 + get_rank())  # ranks begin with the first one's weights, whatever theirs are
         layers = [nn.Linear(6, 301), nn.BatchNorm1d(301) if batch_norm else nn.Identity(), nn.ReLU()]
-        layers += [nn.Linear(301, 301), nn.ReLU(), nn.Linear(301, 4)]
+        layers += [layer for _ in range(depth) for layer in (nn.Linear(301, 301), nn.ReLU())]
+        layers += [nn.Linear(301, 4)]
         return ClassyModel.from_model(nn.Sequential(*layers).to(dtype), input_shape=(6,))
 
 
@@ -52,6 +53,7 @@ def outcome(task):
         "bits": hashlib.sha256(flat.numpy().tobytes()).hexdigest(),
         "optimizer": {number: _sums(entry) for number, entry in entries.items()},
         "losses": list(task.losses),
+        "loss": task.losses.row_mean(),
         "counts": task.meters[0]._total.tolist(),
     }
 
@@ -92,8 +94,43 @@ def memory(strategy):
 
     hook = RecordingHook()
     hook.on_step = lambda task: task.train and look(task)
-    train(wide_task(strategy, ADAMW, hooks=[hook]))
+    train(wide_task(strategy, ADAMW, hooks=[hook], model=wide_model(depth=4)))
     return seen
+
+
+class Overflowing(nn.Linear):
+    """Has an infinite gradient in one row, and so in the part of one rank, in its second step."""
+
+    calls = 0
+
+    def forward(self, rows):
+        weight = self.weight * 1
+        self.calls += self.training
+        if self.calls == 2 and self.training:
+            weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), torch.inf))
+        return nn.functional.linear(rows, weight, self.bias)
+
+
+class ScalingTask(ClassificationTask):
+    """Scales losses, as float16 on a GPU does."""
+
+    def prepare(self):
+        super().prepare()
+        self.update_step.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+
+def scaled(strategy):
+    model = wide_model()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model.model[-1] = Overflowing(301, 4, dtype=DOUBLE)
+    scales = []
+    hook = RecordingHook()
+    hook.on_step = lambda task: task.train and scales.append(task.update_step.scaler.get_scale())
+    task = train(
+        wide_task(strategy, ADAMW, model=model, cls=ScalingTask, epochs=1, hooks=[hook]).set_clip_grad_norm(1.0)
+    )
+    return {"scaled": outcome(task), "scales": scales}
 
 
 def trained(strategy):
@@ -108,7 +145,7 @@ def trained(strategy):
     low = wide_task(strategy, model=wide_model(torch.float32), dtype=torch.float32)
     low.set_amp_args({"amp_type": "pytorch", "dtype": "bfloat16"})
     done["bfloat16"] = outcome(train(low))
-    return done
+    return {**done, **scaled(strategy)}
 
 
 def at(folder, *parts):
@@ -221,9 +258,9 @@ def ranks(folder):
     return run_ranks(2, work, folder, seconds=280)
 
 
-def assert_same(outcome, other, tolerance=1e-9):
-    assert outcome["weights"] == pytest.approx(other["weights"], rel=0, abs=tolerance)
-    assert outcome["losses"] == pytest.approx(other["losses"], rel=0, abs=tolerance)
+def assert_same(outcome, other):
+    assert outcome["weights"] == pytest.approx(other["weights"], rel=0, abs=1e-9)
+    assert outcome["loss"] == pytest.approx(other["loss"], rel=0, abs=1e-9)
     assert outcome["counts"] == other["counts"]
     assert outcome["optimizer"].keys() == other["optimizer"].keys()
     for number, entry in outcome["optimizer"].items():
@@ -236,7 +273,9 @@ def assert_same(outcome, other, tolerance=1e-9):
 ])  # fmt: skip
 def test_trains_as_ddp_does(ranks, what, strategy):
     for answer in ranks:
-        assert_same(answer[strategy][what], answer["ddp"][what])
+        ours, theirs = answer[strategy][what], answer["ddp"][what]
+        assert_same(ours, theirs)
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=0, abs=1e-9)
 
 
 def test_zero_updates_to_the_same_bits(ranks):
@@ -249,6 +288,13 @@ def test_mixed_precision(ranks, strategy):
     for answer in ranks:
         ours, theirs = answer[strategy]["bfloat16"], answer["ddp"]["bfloat16"]
         assert ours["weights"] == pytest.approx(theirs["weights"], rel=0, abs=1e-3)
+
+
+@pytest.mark.parametrize("strategy", DEALT)
+def test_loss_scaling_passes_over_the_same_steps(ranks, strategy):
+    for answer in ranks:
+        assert answer[strategy]["scales"] == answer["ddp"]["scales"] == [1024.0, 512.0, 512.0, 512.0]
+        assert_same(answer[strategy]["scaled"], answer["ddp"]["scaled"])
 
 
 @pytest.mark.parametrize("before", [*STRATEGIES, "inside ddp", "inside zero", "inside fsdp"])
