@@ -77,13 +77,17 @@ def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
     """Makes an optimizer of parameters that are dealt to the ranks read and write whole states."""
     _check_has_hooks(optimizer, "fsdp")
 
+    def gather(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        _check_ranks_are_there(mesh.size())
+        return {**state, "state": full(state["state"])}
+
     def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         parameters = _by_number(optimizer, state)
         dealt = {number: sharded_entries(entry, parameters[number], mesh) for number, entry in state["state"].items()}
         return {**state, "state": dealt}
 
     optimizer.register_load_state_dict_pre_hook(load)
-    optimizer.register_state_dict_post_hook(lambda _, state: {**state, "state": full(state["state"])})
+    optimizer.register_state_dict_post_hook(gather)
 
 
 class DealtState:
@@ -146,10 +150,7 @@ class DealtState:
                     parameter.copy_(part.view(parameter.shape))
 
     def _gather(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        if get_world_size() != self.world_size:
-            raise TaskError(
-                "the optimizer's state is dealt to ranks that are not there any more: read the run's checkpoint instead"
-            )
+        _check_ranks_are_there(self.world_size)
         own = state["state"]
         outlines = gather_objects({number: _outline(entry) for number, entry in own.items()})
         devices = {number: parameter.device for number, parameter in _by_number(optimizer, state).items()}
@@ -194,6 +195,13 @@ def _by_number(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> di
     """The optimizer's parameters by their numbers in a state dict."""
     numbers = (number for group in state["param_groups"] for number in group["params"])
     return dict(zip(numbers, _parameters(optimizer), strict=True))
+
+
+def _check_ranks_are_there(world_size: int) -> None:
+    if get_world_size() != world_size:
+        raise TaskError(
+            "the optimizer's state is dealt to ranks that are not there any more: read the run's checkpoint instead"
+        )
 
 
 def _check_has_hooks(optimizer: Any, strategy: str) -> None:

@@ -588,8 +588,8 @@ class ClassificationTask(ClassyTask):
 
     def on_phase_end(self) -> None:
         """Ends the phase: schedules, losses and meters of all ranks, then the hooks."""
-        strategies.make_whole(self)
         self.log_phase_end(self.phase_type)
+        strategies.make_whole(self)
         if self.train:
             self.optimizer.on_epoch(where=self.where)
         self.synchronize_losses()

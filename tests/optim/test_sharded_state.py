@@ -55,6 +55,13 @@ def test_a_closure_is_refused():
         optimizer.step(closure=lambda: 0.0, where=0.0)
 
 
+def test_a_state_cannot_be_gathered_when_the_other_ranks_have_gone():
+    optimizer = optimizer_of(3)
+    DealtState(optimizer.optimizer).world_size = 2
+    with pytest.raises(TaskError, match="ranks that are not there any more: read the run's checkpoint"):
+        optimizer.get_classy_state()
+
+
 def test_what_is_no_torch_optimizer_is_refused():
     with pytest.raises(
         ComponentError, match=r"deals the state of torch's optimizers, and this one is a SGD: .*use_larc"

@@ -1,4 +1,4 @@
-"""The strategies zero and fsdp train as ddp does. All that two ranks do is done once, in `work`."""
+"""The strategies zero and fsdp train as ddp does. All that two ranks do is done once."""
 
 import contextlib
 import hashlib
@@ -30,9 +30,9 @@ def wide_model(dtype=DOUBLE, batch_norm=True, depth=1):
     """With one layer that is dealt by itself, and some that are not."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3 + get_rank())  # ranks begin with the first one's weights, whatever theirs are
-        layers = [nn.Linear(6, 301), nn.BatchNorm1d(301) if batch_norm else nn.Identity(), nn.ReLU()]
-        layers += [layer for _ in range(depth) for layer in (nn.Linear(301, 301), nn.ReLU())]
-        layers += [nn.Linear(301, 4)]
+        layers = [nn.Linear(6, 257), nn.BatchNorm1d(257) if batch_norm else nn.Identity(), nn.ReLU()]
+        layers += [layer for _ in range(depth) for layer in (nn.Linear(257, 257), nn.ReLU())]
+        layers += [nn.Linear(257, 4)]
         return ClassyModel.from_model(nn.Sequential(*layers).to(dtype), input_shape=(6,))
 
 
@@ -63,8 +63,8 @@ def _sums(entry):
 
 
 def fine_tuned(strategy):
-    head = FullyConnectedHead("head", 4, in_plane=301)
-    trunk = nn.Sequential(nn.Linear(6, 301), nn.BatchNorm1d(301), nn.Linear(301, 301), nn.Unflatten(1, (301, 1, 1)))
+    head = FullyConnectedHead("head", 4, in_plane=257)
+    trunk = nn.Sequential(nn.Linear(6, 257), nn.BatchNorm1d(257), nn.Linear(257, 257), nn.Unflatten(1, (257, 1, 1)))
     model = ClassyModel.from_model(trunk, input_shape=(6,))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -98,6 +98,23 @@ def memory(strategy):
     return seen
 
 
+def loaded(strategy, checkpoint):
+    """Numbers of the optimizer's state that this rank has when a checkpoint is read."""
+    task = resumable(strategy, checkpoint)
+    task.prepare()
+    return local_numbers([v for e in task.optimizer.optimizer.state.values() for v in e.values()])
+
+
+def taken_up_again(strategy):
+    """The state after the first epoch, and what a task tells that has trained on and taken it up."""
+    kept = []
+    hook = RecordingHook()
+    hook.on_phase_end = lambda task: kept.extend([outcome(task), task.get_classy_state(deep_copy=True)])
+    task = train(wide_task(strategy, ADAMW, hooks=[hook]))
+    task.set_classy_state(kept[1])
+    return [kept[0]["bits"], kept[0]["optimizer"]], [outcome(task)["bits"], outcome(task)["optimizer"]]
+
+
 class Overflowing(nn.Linear):
     """Has an infinite gradient in one row, and so in the part of one rank, in its second step."""
 
@@ -123,7 +140,7 @@ def scaled(strategy):
     model = wide_model()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model.model[-1] = Overflowing(301, 4, dtype=DOUBLE)
+        model.model[-1] = Overflowing(257, 4, dtype=DOUBLE)
     scales = []
     hook = RecordingHook()
     hook.on_step = lambda task: task.train and scales.append(task.update_step.scaler.get_scale())
@@ -224,21 +241,20 @@ def seen_by_hooks():
     return {"whole": sorted(set(kinds)), "same model": task.base_model is model}
 
 
-def work(folder):
-    done = {strategy: trained(strategy) for strategy in STRATEGIES}
-    done["resumed"] = resumed_from(folder)
-    done["memory"] = {strategy: memory(strategy) for strategy in STRATEGIES}
+def all_trained():
+    return {strategy: trained(strategy) for strategy in STRATEGIES}
+
+
+def all_else(first):
+    done = {"memory": {strategy: memory(strategy) for strategy in STRATEGIES}}
+    done["loaded"] = {strategy: loaded(strategy, first) for strategy in STRATEGIES}
+    done["taken up again"] = {strategy: taken_up_again(strategy) for strategy in DEALT}
     done["loss refused"] = refused(wide_task("fsdp").set_loss(ScalarLoss()))
     done["loss with zero"] = [
-        outcome(train(wide_task(name).set_loss(ScalarLoss())))["weights"] for name in STRATEGIES[:2]
+        outcome(train(wide_task(name).set_loss(ScalarLoss())))["bits"] for name in ("ddp", "zero")
     ]
-    done["old spellings"] = [
-        outcome(train(task))
-        for task in (
-            wide_task("ddp").set_use_sharded_ddp(True),
-            wide_task("ddp", {"name": "zero", "base_optimizer": SGD}),
-        )
-    ]
+    zero = wide_task("ddp", {"name": "zero", "base_optimizer": SGD})
+    done["old spellings"] = [outcome(train(task)) for task in (wide_task("ddp").set_use_sharded_ddp(True), zero)]
     done["hooks"] = seen_by_hooks()
     for mode in (BroadcastBuffersMode.DISABLED, BroadcastBuffersMode.BEFORE_EVAL):
         done[mode.name] = buffers(mode)
@@ -255,7 +271,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ranks(folder):
-    return run_ranks(2, work, folder, seconds=280)
+    answers = run_ranks(2, all_trained, seconds=280)
+    for answer, resumed in zip(answers, run_ranks(2, resumed_from, folder, seconds=280), strict=True):
+        answer["resumed"] = resumed
+    for answer, more in zip(answers, run_ranks(2, all_else, answers[0]["resumed"]["first-ddp"]), strict=True):
+        answer.update(more)
+    return answers
 
 
 def assert_same(outcome, other):
@@ -350,6 +371,20 @@ def test_each_of_two_ranks_has_half(ranks, strategy, dealt):
             assert all(part == pytest.approx(everything / 2, rel=0.05) for part in parts)
         else:
             assert parts == [everything, everything]
+
+
+def test_a_checkpoint_is_read_into_the_part_of_each_rank(ranks):
+    everything = ranks[0]["loaded"]["ddp"]
+    for strategy in DEALT:
+        parts = [answer["loaded"][strategy] for answer in ranks]
+        assert sum(parts) == pytest.approx(everything, rel=0.001) and max(parts) < everything
+
+
+@pytest.mark.parametrize("strategy", DEALT)
+def test_a_task_that_has_trained_takes_up_a_state(ranks, strategy):
+    for answer in ranks:
+        before, after = answer["taken up again"][strategy]
+        assert before == after
 
 
 def test_old_spellings_mean_zero(ranks):
