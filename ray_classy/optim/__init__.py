@@ -10,6 +10,7 @@ from ray_classy.optim.classy_optimizer import (
     register_optimizer,
 )
 from ray_classy.optim.sgd import SGD
+from ray_classy.optim.zero import ZeRO
 
 __all__ = [
     "OPTIMIZER_REGISTRY",
@@ -17,6 +18,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "ClassyOptimizer",
+    "ZeRO",
     "build_optimizer",
     "build_optimizer_schedulers",
     "register_optimizer",

@@ -34,9 +34,11 @@ class ClassyOptimizer(ABC):
 
     Attributes:
         optimizer: the torch optimizer, made by `prepare`; None before.
+        deals_state: whether it asks that its state be dealt to the ranks.
     """
 
     FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
+    deals_state = False
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -79,6 +81,11 @@ class ClassyOptimizer(ABC):
             group.update({option: scheduler(0.0) for option, scheduler in schedulers.items()})
         self.prepare(plain)
         check_scheduled(self._schedulers, self.optimizer)
+
+    @property
+    def type_name(self) -> str:
+        """The name of the type under which its state is kept."""
+        return type(self).__name__
 
     @property
     def param_groups(self) -> list[Group]:
@@ -144,7 +151,7 @@ class ClassyOptimizer(ABC):
 
     def get_classy_state(self) -> dict[str, Any]:
         """The type's name under `name` and the torch optimizer's `state_dict` under `optim`."""
-        return {"name": type(self).__name__, "optim": self._prepared().state_dict()}
+        return {"name": self.type_name, "optim": self._prepared().state_dict()}
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
         """Restores the buffers: momenta, moments, counters of steps.
@@ -157,7 +164,7 @@ class ClassyOptimizer(ABC):
             TaskError: the optimizer has no parameters yet.
         """
         optimizer = self._prepared()
-        theirs, ours = state.get("name", type(self).__name__), type(self).__name__
+        theirs, ours = state.get("name", self.type_name), self.type_name
         if theirs != ours:
             raise CheckpointError(
                 f"the checkpoint's optimizer is {theirs}, this one is {ours}: use the same optimizer to resume, or "
@@ -165,13 +172,13 @@ class ClassyOptimizer(ABC):
             )
         if not isinstance(state.get("optim"), Mapping):
             raise CheckpointError(f"the checkpoint has no state of an optimizer: no 'optim' among {sorted(state)}")
-        saved, own = state["optim"], optimizer.state_dict()
-        check_same_structure(saved["param_groups"], own["param_groups"])
+        saved, own = state["optim"], optimizer.param_groups
+        check_same_structure(saved["param_groups"], own)
         numbers = [number for group in saved["param_groups"] for number in group["params"]]
-        check_same_shapes([saved["state"].get(number, {}) for number in numbers], optimizer.param_groups)
+        check_same_shapes([saved["state"].get(number, {}) for number in numbers], own)
         groups = [
             {**group, "params": saved_group["params"]}
-            for group, saved_group in zip(own["param_groups"], saved["param_groups"], strict=True)
+            for group, saved_group in zip(own, saved["param_groups"], strict=True)
         ]
         # torch keeps tensors that need no conversion: without a copy, training would write into the caller's state.
         optimizer.load_state_dict({**saved, "state": copy.deepcopy(saved["state"]), "param_groups": groups})
@@ -215,5 +222,6 @@ def build_optimizer_schedulers(config: Mapping[str, Any], num_epochs: float | No
         UnknownComponentError: there is no such scheduler.
     """
     length = config.get("num_epochs") if num_epochs is None else num_epochs
-    schedulers = config.get("param_schedulers") or {}
+    base = config.get("base_optimizer")  # of `zero`
+    schedulers = {**((base or {}).get("param_schedulers") or {}), **(config.get("param_schedulers") or {})}
     return {option: build_param_scheduler(with_num_epochs(part, length)) for option, part in schedulers.items()}

@@ -25,12 +25,12 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.registry import Keys
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import arguments, phase_state, task_config, task_state
+from ray_classy.tasks import arguments, phase_state, strategies, task_config, task_state
 from ray_classy.tasks.classy_task import ClassyTask, register_task
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.precision import Precision, autocast
 from ray_classy.tasks.progress import LastBatchInfo, LossCurve, LossLog
-from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions, Strategy
 from ray_classy.tasks.samples import detached, next_sample, rows_of
 from ray_classy.tasks.update_step import UpdateStep
 
@@ -47,7 +47,7 @@ class ClassificationTask(ClassyTask):
         meters: what is measured in each phase.
         num_epochs: passes over the train dataset; of a test-only run, over the test dataset.
         test_only: whether only test phases are run.
-        base_model: the model, unwrapped.
+        base_model: the model, unwrapped; with the strategy fsdp, in train phases, its copy that is dealt to the ranks.
         optimizer: applied in train steps.
         optimizer_schedulers: option of the optimizer ("lr", ...) to its schedule.
         checkpoint_path: what `set_checkpoint` was given.
@@ -55,7 +55,7 @@ class ClassificationTask(ClassyTask):
         phases: the run's phases, each `{"train": bool}`; there from `prepare` on.
         hooks: called at five points of the run; checkpoint hooks last.
         train: whether the current phase trains.
-        distributed_model: the model in DistributedDataParallel, on more than one process.
+        distributed_model: the model in DistributedDataParallel or dealt to the ranks, on more than one process.
         phase_idx: the current phase, from 0; -1 before the first.
         train_phase_idx: the same, counting train phases only.
         num_updates: samples trained on so far: the nominal global batch size per train step.
@@ -91,6 +91,8 @@ class ClassificationTask(ClassyTask):
         self.distributed_model: nn.Module | None = None
         self.distributed_loss: nn.Module | None = None
         self.distributed_options = DistributedOptions()
+        self.use_sharded_ddp = False
+        self._sharded: strategies.ShardedModel | None = None
         self.dataloader: Any = None
         self.perf_log: list[dict[str, Any]] = []
         self.last_batch: LastBatchInfo | None = None
@@ -242,6 +244,7 @@ class ClassificationTask(ClassyTask):
         find_unused_parameters: bool = False,
         bucket_cap_mb: int = 25,
         fp16_grad_compress: bool = False,
+        strategy: Strategy = "ddp",
     ) -> ClassificationTask:
         """Sets how the replicas of a run on several processes agree.
 
@@ -252,13 +255,21 @@ class ClassificationTask(ClassyTask):
             find_unused_parameters: see `torch.nn.parallel.DistributedDataParallel`.
             bucket_cap_mb: the same, in MiB.
             fp16_grad_compress: exchange gradients as float16.
+            strategy: what the ranks deal among them: "ddp" nothing, "zero" the optimizer's state, "fsdp" parameters and
+                gradients as well.
 
         Raises:
             TaskError: apex is asked for.
+            ComponentError: the options do not go together.
         """
         statistics = (broadcast_buffers_mode, batch_norm_sync_mode, batch_norm_sync_group_size)
         gradients = (find_unused_parameters, bucket_cap_mb, fp16_grad_compress)
-        self.distributed_options = DistributedOptions(*statistics, *gradients)
+        self.distributed_options = DistributedOptions(*statistics, *gradients, strategy)
+        return self
+
+    def set_use_sharded_ddp(self, use_sharded_ddp: bool) -> ClassificationTask:
+        """Sets whether the optimizer's state is dealt to the ranks: an old spelling of the strategy "zero"."""
+        self.use_sharded_ddp = arguments.flag("use_sharded_ddp", use_sharded_ddp)
         return self
 
     def set_deterministic(self, deterministic: bool) -> ClassificationTask:
@@ -394,6 +405,7 @@ class ClassificationTask(ClassyTask):
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
+            strategies.begin(self)
             self.optimizer_period = task_state.accumulation_period(self)
             scaler = self.precision.scaler(self.device) if self.precision is not None else None
             self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
@@ -442,11 +454,14 @@ class ClassificationTask(ClassyTask):
         if begun is not None:
             phase_state.take_up(self, begun)
             task_state.set_meter_states(self, begun["meters"])
+        strategies.make_whole(self)
         self._set_model_train_mode()
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
         elif self.distributed_model is not None:
             self.init_distributed_data_parallel_model()
+        else:
+            strategies.shard(self)
 
     def build_dataloader_from_dataset(self, dataset: ClassyDataset, **kwargs: Any) -> Any:
         """A dataloader over a dataset for the current phase.
@@ -574,6 +589,7 @@ class ClassificationTask(ClassyTask):
     def on_phase_end(self) -> None:
         """Ends the phase: schedules, losses and meters of all ranks, then the hooks."""
         self.log_phase_end(self.phase_type)
+        strategies.make_whole(self)
         if self.train:
             self.optimizer.on_epoch(where=self.where)
         self.synchronize_losses()
@@ -616,8 +632,14 @@ class ClassificationTask(ClassyTask):
         self.init_distributed_data_parallel_model()
         return state
 
+    def gather_state(self) -> dict[str, Any] | None:
+        """The state, on the primary rank; None on the others, which take part where they have a part of it."""
+        return task_state.gather_state(self)
+
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
-        """Everything a checkpoint keeps of the task.
+        """Everything a checkpoint keeps of the task: the same whatever the strategy.
+
+        With the strategies zero and fsdp every rank must call it, and what was dealt to them is in host memory.
 
         Args:
             deep_copy: copy the tensors instead of sharing them with the live objects.

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ray_classy.checkpoint import CheckpointEvery
+from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
@@ -16,7 +17,7 @@ from ray_classy.registry import Registry
 TASK_REGISTRY: Registry[ClassyTask] = Registry("task", unique_class_names=True)
 register_task = TASK_REGISTRY.register
 
-_OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss")
+_OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss", "_sharded")
 
 
 class ClassyTask(ABC):
@@ -119,6 +120,13 @@ class ClassyTask(ABC):
     def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> Any:
         """Sets the content of a checkpoint to start from."""
         raise TaskError(f"{type(self).__name__} cannot go on from a checkpoint: it has no _set_checkpoint_dict")
+
+    def gather_state(self) -> dict[str, Any] | None:
+        """`get_classy_state` on the primary rank, None on the others; every rank calls it.
+
+        A task whose state is dealt to the ranks gathers it here.
+        """
+        return self.get_classy_state() if is_primary() else None
 
     @property
     def steps_in_phase(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.fsdp import FSDPModule
 
 from ray_classy.distributed import broadcast, is_distributed_training_run
 from ray_classy.errors import ComponentError, TaskError
@@ -29,6 +31,15 @@ class BatchNormSyncMode(Enum):
     APEX = auto()
 
 
+Strategy = Literal["ddp", "fsdp", "zero"]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Copies the model's buffers from rank 0 to all."""
+    for buffer in model.buffers():
+        broadcast(buffer)
+
+
 @dataclass
 class DistributedOptions:
     """Options of a run on several processes; see `ClassificationTask.set_distributed_options`."""
@@ -39,8 +50,11 @@ class DistributedOptions:
     find_unused_parameters: bool = False
     bucket_cap_mb: int = 25
     fp16_grad_compress: bool = False
+    strategy: Strategy = "ddp"
 
     def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            raise ComponentError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {self.strategy!r}")
         if self.batch_norm_sync_mode is BatchNormSyncMode.APEX:
             raise TaskError(
                 "batch_norm_sync_mode 'apex' needs apex, which is not installed and no longer maintained: use 'pytorch'"
@@ -52,6 +66,21 @@ class DistributedOptions:
             )
         if self.bucket_cap_mb < 1:
             raise ComponentError(f"bucket_cap_mb must be at least 1, not {self.bucket_cap_mb}")
+        if self.strategy == "fsdp":
+            self._check_no_option_of_ddp()
+
+    def _check_no_option_of_ddp(self) -> None:
+        given = {
+            "broadcast_buffers: forward_pass": self.broadcast_buffers_mode is BroadcastBuffersMode.FORWARD_PASS,
+            "find_unused_parameters": self.find_unused_parameters,
+            "bucket_cap_mb": self.bucket_cap_mb != DistributedOptions.bucket_cap_mb,
+            "fp16_grad_compress": self.fp16_grad_compress,
+        }
+        if any(given.values()):
+            raise ComponentError(
+                f"{', '.join(name for name in given if given[name])}: an option of DistributedDataParallel, in which "
+                f"the strategy 'fsdp' does not train: leave it out, or use the strategy 'ddp' or 'zero'"
+            )
 
     def convert_batch_norm(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with its batch-norm layers synchronised, if so asked.
@@ -69,7 +98,15 @@ class DistributedOptions:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module | None:
-        """The model in DistributedDataParallel; None where one process trains, or nothing has a gradient."""
+        """The model in DistributedDataParallel; None where one process trains, or nothing has a gradient.
+
+        With fsdp a model that is dealt to the ranks is as it should be; only its buffers are copied, as they are here.
+        """
+        if self.strategy == "fsdp":
+            if not isinstance(model, FSDPModule):
+                return None
+            share_buffers(model)
+            return model
         if not is_distributed_training_run() or not any(p.requires_grad for p in model.parameters()):
             return None
         wrapped = nn.parallel.DistributedDataParallel(
@@ -85,6 +122,5 @@ class DistributedOptions:
 
     def share_buffers(self, model: nn.Module) -> None:
         """Copies the model's buffers from rank 0 to all before an evaluation, unless that is disabled."""
-        if self.broadcast_buffers_mode is not BroadcastBuffersMode.DISABLED and is_distributed_training_run():
-            for buffer in model.buffers():
-                broadcast(buffer)
+        if self.broadcast_buffers_mode is not BroadcastBuffersMode.DISABLED:
+            share_buffers(model)

@@ -27,7 +27,7 @@ from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.precision import Precision
-from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, Strategy
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -54,6 +54,7 @@ def classification_keys() -> Keys:
         "find_unused_parameters": Key(bool, False),
         "bucket_cap_mb": Key(int, 25),
         "fp16_grad_compress": Key(bool, False),
+        "strategy": Key(Strategy, "ddp"),
     }
     mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
     return {
@@ -73,7 +74,7 @@ def classification_keys() -> Keys:
         "simulated_global_batchsize": Key(int | None, None),
         "use_gpu": Key(bool | None, None),
         "deterministic": Key(bool, False),
-        "use_sharded_ddp": Key(Literal[False], False),
+        "use_sharded_ddp": Key(bool, False),
         "dataloader_mp_context": Key(Literal["spawn", "fork", "forkserver"] | None, "spawn"),
         "distributed": Key(modes, {}),
         "checkpoint": Key(str | None, None),
@@ -139,6 +140,9 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("dataset", "train"), "missing; training needs it (or set test_only: true to evaluate)")
         if not config.get("optimizer"):
             yield Problem(("optimizer",), "missing; training needs it (or set test_only: true to evaluate)")
+    strategy = (config.get("distributed") or {}).get("strategy", "zero")
+    if strategy != "zero" and config.get("use_sharded_ddp"):
+        yield Problem(("use_sharded_ddp",), f"means distributed.strategy: zero, which is {strategy!r}: leave one out")
     if config.get("num_epochs", 1) < 0:
         yield Problem(("num_epochs",), f"must be at least 0, not {config['num_epochs']}")
     if config.get("seed", 0) < 0:
@@ -178,6 +182,7 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
         task.set_use_gpu(config.get("use_gpu")).set_clip_grad_norm(config.get("clip_grad_norm"))
         task.set_simulated_global_batchsize(config.get("simulated_global_batchsize"))
         task.set_bn_weight_decay(config.get("bn_weight_decay", False))
+        task.set_use_sharded_ddp(config.get("use_sharded_ddp", False))
         task.set_dataloader_mp_context(config.get("dataloader_mp_context", "spawn"))
         task.set_checkpoint_load_strict(config.get("checkpoint_load_strict", True))
         if config.get("checkpoint") is not None:
@@ -227,6 +232,7 @@ _PLAIN = (
     "clip_grad_norm",
     "simulated_global_batchsize",
     "bn_weight_decay",
+    "use_sharded_ddp",
     "dataloader_mp_context",
     "amp_args",
     "checkpoint_load_strict",

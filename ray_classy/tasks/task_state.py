@@ -10,13 +10,16 @@ import torch
 from torch import nn
 
 from ray_classy.checkpoint import load_weights
+from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
 from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
+from ray_classy.optim.sharded_state import full, gathering_for_primary
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.progress import LossLog
+from ray_classy.tasks.strategies import make_whole, strategy_of
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -137,13 +140,23 @@ def get_state(task: ClassificationTask) -> dict[str, Any]:
         state["train_dataset_iterator"] = train_dataset.get_classy_state()  # type: ignore[attr-defined]
     if task.update_step.scaler is not None:
         state["amp"] = task.update_step.scaler.state_dict()
-    return state
+    return full(state) if task._sharded is not None else state
+
+
+def gather_state(task: ClassificationTask) -> dict[str, Any] | None:
+    """The task's state on the primary rank; None on the others, which take part only if they have a part of it."""
+    if not is_distributed_training_run() or strategy_of(task) == "ddp":
+        return task.get_classy_state() if is_primary() else None
+    with gathering_for_primary():
+        state = task.get_classy_state()
+    return state if is_primary() else None
 
 
 def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     """Takes up what `get_state` returned, here or in Classy Vision."""
     if "base_model" not in state:
         raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
+    make_whole(task)
     task.base_model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
     if task.test_only:
         return

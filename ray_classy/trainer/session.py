@@ -176,8 +176,9 @@ class FolderSession(Session):
             hooks: publish a copy each.
         """
         generators = gather_objects(get_rng_state())
-        if is_primary():
-            content = host_copy(checkpoint_content(task, generators))
+        state = task.gather_state()
+        if state is not None:
+            content = host_copy(checkpoint_content(task, generators, state))
             content["ray_classy"]["update_rows"] = self._update_rows
             if in_phase is not None:
                 content["classy_state_dict"]["in_phase"] = in_phase
@@ -319,17 +320,18 @@ def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dic
     }
 
 
-def checkpoint_content(task: Any, generators: list[dict[str, Any]]) -> dict[str, Any]:
+def checkpoint_content(task: Any, generators: list[dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
     """What is in a checkpoint of the task as it is now.
 
     Args:
-        task: its state is taken.
+        task: told of.
         generators: the random states of all ranks.
+        state: what the task gathered.
     """
     classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
     return {
         "input_args": None,
-        "classy_state_dict": task.get_classy_state(),
+        "classy_state_dict": state,
         "ray_classy": {
             "format": FORMAT,
             "rng": generators,

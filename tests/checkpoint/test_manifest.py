@@ -74,7 +74,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
 def test_the_manifest_of_a_run_tells_where_it_was(tmp_path):
     task = make_task(epochs=1)
     LocalTrainer(str(tmp_path), "r").train(task)
-    (file,) = (tmp_path / "r").glob("*/manifest.json")
+    (file,) = (tmp_path / "r").glob("epoch_*/manifest.json")
     manifest = json.loads(file.read_text())
     assert (manifest["epoch"], manifest["step"], manifest["samples"], manifest["in_phase"]) == (1, 6, 24, None)
     assert manifest["metrics"]["test"]["accuracy"]["top_1"] == task.meters[0].value["top_1"]

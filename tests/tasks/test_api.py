@@ -43,6 +43,7 @@ METHODS = {
         "find_unused_parameters",
         "bucket_cap_mb",
         "fp16_grad_compress",
+        "strategy",
     ],
     "set_hooks": ["hooks"],
     "set_loss": ["loss"],
@@ -135,6 +136,7 @@ SETTERS = {
     "set_test_only": (True,),
     "set_test_phase_period": (2,),
     "set_use_gpu": (False,),
+    "set_use_sharded_ddp": (True,),
     "set_checkpoint_every": (1, 100, None),
     "set_deterministic": (False,),
 }
@@ -197,7 +199,7 @@ def test_members_of_the_enums():
 def test_defaults_of_the_distributed_options():
     parameters = inspect.signature(ClassificationTask.set_distributed_options).parameters
     values = [p.default for p in parameters.values()][1:]
-    assert values == [BroadcastBuffersMode.BEFORE_EVAL, BatchNormSyncMode.DISABLED, 0, False, 25, False]
+    assert values == [BroadcastBuffersMode.BEFORE_EVAL, BatchNormSyncMode.DISABLED, 0, False, 25, False, "ddp"]
 
 
 def test_module_is_wrapped_as_a_model():

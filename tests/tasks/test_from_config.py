@@ -16,6 +16,7 @@ from ray_classy.tasks import (
     task_config,
 )
 from ray_classy.tasks.classy_task import TASK_REGISTRY
+from ray_classy.tasks.strategies import strategy_of
 from tests.helpers import train
 
 DIGITS = {
@@ -85,6 +86,40 @@ def test_every_key_arrives():
     options = task.distributed_options
     assert (options.broadcast_buffers_mode, options.bucket_cap_mb) == (BroadcastBuffersMode.FORWARD_PASS, 5)
     assert options.batch_norm_sync_mode is BatchNormSyncMode.DISABLED and options.fp16_grad_compress
+
+
+def test_strategy_arrives():
+    task = build_task({**CONFIG, "distributed": {"strategy": "fsdp"}})
+    assert strategy_of(task) == task.distributed_options.strategy == "fsdp"
+
+
+def test_default_strategy_is_ddp():
+    assert strategy_of(build_task(CONFIG)) == "ddp"
+
+
+@pytest.mark.parametrize("spelling", [
+    {"use_sharded_ddp": True}, {"optimizer": {"name": "zero", "base_optimizer": CONFIG["optimizer"]}},
+    {"use_sharded_ddp": True, "optimizer": {"name": "zero", "base_optimizer": CONFIG["optimizer"]}},
+])  # fmt: skip
+def test_old_spellings_of_the_strategy_zero(spelling):
+    assert strategy_of(build_task({**CONFIG, **spelling})) == "zero"
+
+
+def test_unknown_strategy_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"distributed\.strategy: expected one of 'ddp', 'fsdp', 'zero', not 'sharded'"
+    ):
+        build_task({**CONFIG, "distributed": {"strategy": "sharded"}})
+
+
+def test_two_spellings_of_two_strategies_are_refused():
+    with pytest.raises(ConfigError, match=r"use_sharded_ddp: means distributed\.strategy: zero, which is 'fsdp'"):
+        build_task({**CONFIG, "use_sharded_ddp": True, "distributed": {"strategy": "fsdp"}})
+
+
+def test_option_of_ddp_with_another_strategy_is_refused():
+    with pytest.raises(ConfigError, match="distributed: find_unused_parameters: an option of"):
+        build_task({**CONFIG, "distributed": {"strategy": "fsdp", "find_unused_parameters": True}})
 
 
 def test_config_is_not_written_to():

@@ -1,0 +1,230 @@
+"""Optimizer state that is dealt to the ranks: how each keeps its part, and how a checkpoint gets all of it.
+
+What `state_dict` gives and `load_state_dict` takes is what an optimizer that is not dealt has, so that a checkpoint
+fits any number of ranks and any strategy. Both are done by hooks of the torch optimizer, which stays what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from ray_classy.distributed import broadcast, gather_objects, get_rank, get_world_size, is_primary
+from ray_classy.errors import ComponentError, TaskError
+
+_kept: ContextVar[bool] = ContextVar("whether this rank keeps what is gathered", default=True)
+
+
+@contextlib.contextmanager
+def gathering_for_primary() -> Iterator[None]:
+    """Makes only the primary rank keep what is gathered in the block; the others take part and drop it."""
+    token = _kept.set(is_primary())
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A gathered tensor in host memory: all of them together may be more than a device has."""
+    return tensor.cpu() if _kept.get() else torch.empty(0)
+
+
+def full(value: Any) -> Any:
+    """The same dicts, lists and tuples with every tensor that is dealt to the ranks gathered, in host memory.
+
+    Every rank must call it.
+    """
+    if isinstance(value, DTensor):
+        with torch.no_grad():
+            return _on_host(value.full_tensor())
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update({name: full(item) for name, item in value.items()})
+        return copied
+    if isinstance(value, list):
+        return [full(item) for item in value]
+    return tuple(full(item) for item in value) if type(value) is tuple else value
+
+
+def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
+    """This rank's part of a tensor that all ranks have, dealt along the first dimension as `fully_shard` does it."""
+    parts = tensor.detach().chunk(mesh.size())
+    part = parts[mesh.get_local_rank()] if mesh.get_local_rank() < len(parts) else tensor.detach()[:0]
+    local = part.to(mesh.device_type, copy=True, memory_format=torch.contiguous_format)
+    stride = torch.empty(tensor.shape, device="meta").stride()
+    return DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=tensor.shape, stride=stride)
+
+
+def sharded_entries(state: Mapping[str, Any], parameter: torch.Tensor, mesh: DeviceMesh) -> dict[str, Any]:
+    """A parameter's state with each tensor of the parameter's shape dealt to the ranks."""
+    return {
+        name: own_shard(value, mesh)
+        if isinstance(value, torch.Tensor) and not isinstance(value, DTensor) and value.shape == parameter.shape
+        else value
+        for name, value in state.items()
+    }
+
+
+def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
+    """Makes an optimizer of parameters that are dealt to the ranks read and write whole states."""
+    _check_has_hooks(optimizer, "fsdp")
+
+    def gather(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        _check_ranks_are_there(mesh.size())
+        return {**state, "state": full(state["state"])}
+
+    def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        parameters = _by_number(optimizer, state)
+        dealt = {number: sharded_entries(entry, parameters[number], mesh) for number, entry in state["state"].items()}
+        return {**state, "state": dealt}
+
+    optimizer.register_load_state_dict_pre_hook(load)
+    optimizer.register_state_dict_post_hook(gather)
+
+
+class DealtState:
+    """ZeRO's first stage (Rajbhandari et al. 2020, arXiv:1910.02054): each parameter's state is kept by one rank.
+
+    That rank updates the parameter and sends it to the others. Gradients must be the same on all ranks, as
+    DistributedDataParallel leaves them.
+
+    Args:
+        optimizer: a torch optimizer, without a state.
+
+    Raises:
+        ComponentError: `optimizer` is none of torch's.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        _check_has_hooks(optimizer, "zero")
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self._owners: dict[torch.Tensor, int] = {}
+        self._loads = [0] * self.world_size
+        self._others: list[tuple[torch.Tensor, torch.Tensor]] = []
+        optimizer.register_step_pre_hook(self._before_step)
+        optimizer.register_step_post_hook(self._after_step)
+        optimizer.register_state_dict_post_hook(self._gather)
+        optimizer.register_load_state_dict_pre_hook(self._load)
+
+    def owners(self, optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, int]:
+        """The rank that keeps each parameter's state: the large ones first, each to the rank that has least."""
+        new = [parameter for parameter in _parameters(optimizer) if parameter not in self._owners]
+        for parameter in sorted(new, key=torch.Tensor.numel, reverse=True):
+            owner = self._loads.index(min(self._loads))
+            self._owners[parameter] = owner
+            self._loads[owner] += parameter.numel()
+        return self._owners
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if kwargs.get("closure") is not None or any(callable(argument) for argument in args):
+            raise TaskError("the strategy 'zero' cannot update with a closure: use distributed.strategy 'ddp'")
+        owners = self.owners(optimizer)
+        others = (parameter for parameter in _parameters(optimizer) if owners[parameter] != self.rank)
+        self._others = [(parameter, parameter.grad) for parameter in others if parameter.grad is not None]
+        for parameter, _ in self._others:
+            parameter.grad = None  # an optimizer passes over what has no gradient
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for parameter, gradient in self._others:
+            parameter.grad = gradient
+        self._others = []
+        owners = self.owners(optimizer)
+        dealt: dict[tuple[int, torch.dtype, torch.device], list[torch.Tensor]] = {}
+        for parameter in _parameters(optimizer):
+            if parameter.grad is not None:
+                key = (owners[parameter], parameter.dtype, parameter.device)
+                dealt.setdefault(key, []).append(parameter.detach())
+        for (owner, *_), parameters in dealt.items():
+            together = broadcast(torch.cat([parameter.reshape(-1) for parameter in parameters]), owner)
+            if owner != self.rank:
+                parts = together.split([parameter.numel() for parameter in parameters])
+                for parameter, part in zip(parameters, parts, strict=True):
+                    parameter.copy_(part.view(parameter.shape))
+
+    def _gather(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        _check_ranks_are_there(self.world_size)
+        own = state["state"]
+        outlines = gather_objects({number: _outline(entry) for number, entry in own.items()})
+        devices = {number: parameter.device for number, parameter in _by_number(optimizer, state).items()}
+        gathered: dict[Any, dict[str, Any]] = {}
+        for owner, outline in enumerate(outlines):
+            for number, entry in outline.items():
+                gathered[number] = {}
+                for name, value in entry.items():
+                    if isinstance(value, _Shape):
+                        mine = owner == self.rank
+                        tensor = own[number][name].contiguous() if mine else value.empty(devices[number])
+                        value = _on_host(broadcast(tensor, owner))
+                    gathered[number][name] = value
+        return {**state, "state": {number: gathered[number] for number in devices if number in gathered}}
+
+    def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        owners, parameters = self.owners(optimizer), _by_number(optimizer, state)
+        own = {number: entry for number, entry in state["state"].items() if owners[parameters[number]] == self.rank}
+        return {**state, "state": own}
+
+
+class _Shape:
+    """What another rank must know of a tensor to receive it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.shape, self.dtype, self.on_host = tensor.shape, tensor.dtype, tensor.device.type == "cpu"
+
+    def empty(self, device: torch.device) -> torch.Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device="cpu" if self.on_host else device)
+
+
+def _outline(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _Shape(value) if isinstance(value, torch.Tensor) else value for name, value in entry.items()}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    for group in optimizer.param_groups:
+        yield from group["params"]
+
+
+def _by_number(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[Any, torch.Tensor]:
+    """The optimizer's parameters by their numbers in a state dict."""
+    numbers = (number for group in state["param_groups"] for number in group["params"])
+    return dict(zip(numbers, _parameters(optimizer), strict=True))
+
+
+def _check_ranks_are_there(world_size: int) -> None:
+    if get_world_size() != world_size:
+        raise TaskError(
+            "the optimizer's state is dealt to ranks that are not there any more: read the run's checkpoint instead"
+        )
+
+
+def _check_has_hooks(optimizer: Any, strategy: str) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ComponentError(
+            f"distributed.strategy {strategy!r} deals the state of torch's optimizers, and this one is a "
+            f"{type(optimizer).__name__}: leave use_larc out, or use the strategy 'ddp'"
+        )
+
+
+def exchange_parameters(
+    optimizer: torch.optim.Optimizer,
+    new: Mapping[Any, torch.Tensor],
+    convert: Callable[[Mapping[str, Any], torch.Tensor], dict[str, Any]],
+) -> None:
+    """Puts other parameters in the place of an optimizer's own, which keep their groups, numbers and states.
+
+    Args:
+        optimizer: it has the old ones.
+        new: the new parameter for each old one.
+        convert: gives the state of the new parameter, from that of the old one and the new parameter.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [new.get(parameter, parameter) for parameter in group["params"]]
+    for old in [parameter for parameter in optimizer.state if parameter in new]:
+        optimizer.state[new[old]] = convert(optimizer.state.pop(old), new[old])
