@@ -184,6 +184,11 @@ def survivors(folder: Path) -> dict[int, list[int]]:
     return rows
 
 
+def trains(folder: Path) -> bool:
+    """Whether the workers have just written down rows."""
+    return any(time.time() - path.stat().st_mtime < 0.5 for path in folder.glob("*.jsonl"))
+
+
 def disturbed(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, int], Memory]:
     """The run with its kills; how often each kind of process was killed."""
     chance, kills, memory = random.Random(arguments.seed), dict.fromkeys(VICTIMS, 0), Memory()
@@ -198,9 +203,9 @@ def disturbed(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, in
             raise SystemExit(f"the run has not ended within {LIMIT_SECONDS:.0f} s; see {folder}")
         if len(running["worker"]) < WORKERS:
             strike = None
-        elif strike is None:
+        elif strike is None and trains(folder / "disturbed"):
             strike = now + chance.uniform(0.3, 1.7) * arguments.seconds
-        elif now >= strike:
+        elif strike is not None and now >= strike:
             (kind,) = chance.choices(list(VICTIMS), list(VICTIMS.values()))
             victims = {"worker": [chance.choice(running["worker"])], "all workers": running["worker"]}
             for pid in victims.get(kind) or running[kind]:
@@ -232,7 +237,7 @@ def main() -> None:
     """Runs both, and prints the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=120)
-    parser.add_argument("--seconds", type=float, default=12.0, help="between kills, counted from running workers")
+    parser.add_argument("--seconds", type=float, default=12.0, help="between kills, while the workers train")
     parser.add_argument("--pause", type=float, default=0.08, help="added to each step, in seconds")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("--quick", action="store_true", help="a minute or two, to see that it runs")
@@ -242,7 +247,7 @@ def main() -> None:
         drive(Path(arguments.drive[0]), arguments.drive[1], int(arguments.drive[2]), float(arguments.drive[3]))
         return
     if arguments.quick:
-        arguments.epochs, arguments.seconds = 15, 5.0
+        arguments.epochs, arguments.seconds = 20, 5.0
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     calm = started(folder, "calm", arguments.epochs, 0.0)
     if calm.wait():

@@ -58,7 +58,7 @@ def cause(error: Any) -> Exception:
         return RunError("the workers did not come up in time (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S)")
     first = _first(error)
     if first is None:
-        return RunError(f"Ray Train failed: {error}")
+        return RunError(f"Ray Train failed: {of_controller or error}")
     rank, failure = first
     if isinstance(failure, RayClassyError | FloatingPointError):
         return failure

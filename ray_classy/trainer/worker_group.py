@@ -26,7 +26,7 @@ def release_of(controller: str) -> None:
     Args:
         controller: its actor id, in hexadecimal.
     """
-    for data in state.global_state_accessor.get_all_placement_group_info():
+    for data in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(data)
         if group.creator_actor_id.hex() == controller and group.state != PlacementGroupTableData.REMOVED:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
