@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ray.exceptions import RayError
 from ray.train import FailureConfig
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
 from ray_classy.trainer.run_folder import RunFolder
+
+_MOST_IN_WAKE = 3
 
 
 class ToldFailurePolicy(DefaultFailurePolicy):
@@ -27,10 +30,15 @@ class ToldFailurePolicy(DefaultFailurePolicy):
         super().__init__(failure_config)
         self._run = run
         self._last: tuple[str, str] | None = None
+        self._in_wake = 0
 
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
         """Called after each failure."""
         decision = super().make_decision(training_failed_error)
+        if decision is FailureDecision.RAISE and self._may_try_again(training_failed_error):
+            decision = FailureDecision.RETRY
+        elif getattr(training_failed_error, "worker_failures", None):
+            self._in_wake = 0
         error = cause(training_failed_error)
         place, before = _place(training_failed_error), self._last
         self._last = (place, _brief(error)) if place else None
@@ -40,6 +48,19 @@ class ToldFailurePolicy(DefaultFailurePolicy):
         if decision is FailureDecision.RETRY:
             self._say(f"{_brief(error)}: going on from the last checkpoint")
         return decision
+
+    def _may_try_again(self, error: Any) -> bool:
+        """Whether an actor that Ray Train keeps beside the workers died, as when a node ran out of memory.
+
+        Ray gives up for that. Here it counts as a failure of workers, or as part of one in whose wake it comes.
+        """
+        if not isinstance(getattr(error, "controller_failure", None), RayError):
+            return False
+        self._in_wake += 1
+        if not self._worker_group_failures or self._in_wake > _MOST_IN_WAKE:
+            self._worker_group_failures += 1
+        allowed = self.failure_config.max_failures
+        return allowed == -1 or self._worker_group_failures <= allowed
 
     def _say(self, text: str) -> None:
         self._run.log(f"{time.strftime('%H:%M:%S')}  {text}")
@@ -58,18 +79,20 @@ def cause(error: Any) -> Exception:
         return RunError("the workers did not come up in time (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S)")
     first = _first(error)
     if first is None:
-        return RunError(f"Ray Train failed: {of_controller or error}")
+        return RunError(f"Ray Train failed: {_death(of_controller or error)}")
     rank, failure = first
     if isinstance(failure, RayClassyError | FloatingPointError):
         return failure
     if _is_death(failure):
-        return WorkerDiedError(f"the process of rank {rank} died: {failure}")
+        return WorkerDiedError(f"the process of rank {rank} died: {_death(failure)}")
     stuck = _stuck(error.worker_failures)
     if stuck:
         return RunError(
             f"{stuck} did not come to where the other ranks waited for it, within the time-out (ray.timeout_s): a step "
             f"that never ends, or ranks that do not do the same. Another one said: {_last_line(failure)}"
         )
+    if _is_consequence(failure):
+        return WorkerDiedError(f"rank {rank} lost the connection to another one: {_last_line(failure)[:160]}")
     trace = "\n".join(getattr(failure, "__notes__", [])) or f"{type(failure).__name__}: {failure}"
     return RunError(f"training failed {_place(error) or f'on rank {rank}'}:\n{trace.rstrip()}")
 
@@ -112,8 +135,14 @@ def _stuck(failures: dict[int, Exception]) -> str:
 
 def _brief(error: Exception) -> str:
     """An error in one line: without the traceback of a worker."""
-    head, _, trace = str(error).partition(":\n")
-    return f"{head}: {trace.splitlines()[-1]}" if trace else head.splitlines()[0]
+    lines = str(error).splitlines() or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
+
+
+def _death(failure: Exception) -> str:
+    """What Ray says of a process that died; of one that was killed for memory, that."""
+    lines = str(failure).splitlines()
+    return next((line for line in lines if "running low on memory" in line), str(failure))
 
 
 def _last_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.train import ScalingConfig
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision, ScalingPolicy
-from ray.util.placement_group import PlacementGroup, placement_group_table
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from ray_classy.errors import ResourceError
 from ray_classy.trainer.ray_cluster import amounts, fitting
@@ -42,7 +42,7 @@ class FreeRoomPolicy(ScalingPolicy):
         self._least, self._most = workers if isinstance(workers, tuple) else (workers, workers)
         self._run = run
         self._wait_seconds = wait_seconds
-        self._started = False
+        self._started = self._starting = False
         self._waits_since: float | None = None
         self._group: PlacementGroup | None = None
         self._told = self._looked = 0.0
@@ -61,6 +61,9 @@ class FreeRoomPolicy(ScalingPolicy):
         now = time.monotonic()
         if not self._started and self._least == self._most:
             return self._start(self._most)  # the driver has just seen that they fit
+        if self._starting and self._group is not None:  # Ray failed to start a group, perhaps in ending the former
+            remove_placement_group(self._group)
+            self._group = None
         if self._waits_since is None:
             self._waits_since, self._told = now, now
         nodes, waited = _nodes(), now - self._waits_since
@@ -74,7 +77,7 @@ class FreeRoomPolicy(ScalingPolicy):
     def _start(self, workers: int) -> ScalingDecision:
         if self._least < self._most:
             self._say(f"starting {workers} of at most {self._most} workers")
-        self._started, self._waits_since, self._asked, self._group = True, None, None, None
+        self._started, self._starting, self._waits_since, self._asked = True, True, None, None
         self._looked = time.monotonic()
         return ResizeDecision(num_workers=workers, resources_per_worker=self._each)
 
@@ -111,7 +114,7 @@ class FreeRoomPolicy(ScalingPolicy):
     ) -> ScalingDecision:
         """Called again and again while workers run: more are started, after a checkpoint, when there is room."""
         self._maybe_send_resource_request()
-        self._group = worker_group_state.placement_group_handle.placement_group
+        self._group, self._starting = worker_group_state.placement_group_handle.placement_group, False
         running, now = worker_group_state.num_workers, time.monotonic()
         if running >= self._most or now - self._looked < self._interval:
             return NoopDecision()

@@ -21,7 +21,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import At, Slow, decode_id, digits_task, id_task, recorded
+from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_task, id_task, recorded
 
 
 def killed_node(tmp_path):
@@ -95,6 +95,39 @@ def elastic(tmp_path):
     for one, other in zip(calm.metrics_history, disturbed.metrics_history, strict=True):
         assert one["where"] == other["where"] and one["num_updates"] == other["num_updates"]
         assert other["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=5e-3)
+
+
+def out_of_memory(tmp_path):
+    """A worker that takes too much memory is killed by Ray, and the run goes on from the last checkpoint."""
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    memory = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    total, available = memory["MemTotal"], memory["MemAvailable"]
+    limit = (total - available) / total + 6 * 2**20 / total  # 6 GiB more than is taken now
+    if limit > 0.9:
+        print("too little memory is free to try")
+        return
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+        _system_config={"memory_usage_threshold": limit, "memory_monitor_refresh_ms": 100},
+    )
+
+    def trained(name, hooks):
+        config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=1))
+        task = digits_task(num_epochs=2, checkpoint_every={"steps": 5}).set_hooks(hooks)
+        return RayTrainer(ScalingConfig(num_workers=2), config).train(task)
+
+    try:
+        disturbed = trained("disturbed", [TakeMemory(12, str(tmp_path / "marker"))])
+        calm = trained("calm", [])
+    finally:
+        ray.shutdown()
+    log = (tmp_path / "runs" / "disturbed" / "log.txt").read_text()
+    assert "going on from the last checkpoint" in log and "memory" in log.lower(), log
+    assert [line["metrics"] for line in calm.metrics_history] == [line["metrics"] for line in disturbed.metrics_history]
 
 
 def preempted(tmp_path):
@@ -224,6 +257,7 @@ if __name__ == "__main__":
     {
         "elastic": elastic,
         "killed_node": killed_node,
+        "out_of_memory": out_of_memory,
         "preempted": preempted,
         "sweep_on_killed_node": sweep_on_killed_node,
         "small_store": small_store,

@@ -1,7 +1,9 @@
 """Tasks and parts for tests on Ray workers, importable there."""
 
+import glob
 import json
 import os
+import threading
 import time
 
 import torch
@@ -129,6 +131,50 @@ class Slow(ClassyHook):
     def on_step(self, task):
         if task.train:
             time.sleep(self.seconds)
+
+
+class KillInWrite(ClassyHook):
+    """Kills the process of rank 0 while a checkpoint is half written, once."""
+
+    on_step = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, folder, marker):
+        super().__init__()
+        self.folder, self.marker = folder, marker
+
+    def on_start(self, task):
+        from ray_classy.distributed import is_primary
+
+        if is_primary() and not os.path.exists(self.marker):
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        while True:
+            if glob.glob(os.path.join(self.folder, "epoch_*", "checkpoint.torch.*.half")):
+                with open(self.marker, "w"):
+                    os.kill(os.getpid(), 9)
+            time.sleep(0.001)
+
+
+class TakeMemory(ClassyHook):
+    """Takes memory without end at one step of rank 1, once."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, steps, marker):
+        super().__init__()
+        self.steps, self.marker = steps, marker
+
+    def on_step(self, task):
+        from ray_classy.distributed import get_rank
+
+        if get_rank() != 1 or task.num_train_steps != self.steps or os.path.exists(self.marker):
+            return
+        with open(self.marker, "w"):
+            taken = []
+        for _ in range(200):
+            taken.append(torch.ones(25 << 20))  # 100 MiB
+            time.sleep(0.1)
 
 
 class Always(ClassyHook):

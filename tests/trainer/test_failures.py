@@ -10,7 +10,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.errors import ResourceError, RunError
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import Always, At, digits_task, id_task
+from tests.trainer.ray_parts import Always, At, KillInWrite, digits_task, id_task
 from tests.trainer.test_ray_trainer import same_weights, timeless
 
 pytestmark = pytest.mark.ray
@@ -106,6 +106,19 @@ def test_a_rank_that_never_comes_to_a_collective_is_named(ray_cluster, tmp_path)
     with pytest.raises(RunError, match=r"rank 1 did not come to where the other ranks waited.*ray.timeout_s"):
         on_ray(tmp_path, "stuck").train(task)
     assert time.monotonic() - began < 120
+
+
+@pytest.mark.full
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint_has_the_one_before(ray_cluster, tmp_path):
+    model = {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [3000, 3000]}
+    marker, folder = tmp_path / "marker", tmp_path / "runs" / "disturbed"
+    config = {"model": model, "num_epochs": 2, "checkpoint_every": {"steps": 5}}
+    calm = on_ray(tmp_path, "calm").train(digits_task(**config))
+    task = digits_task(**config).set_hooks([KillInWrite(str(folder), str(marker))])
+    disturbed = on_ray(tmp_path, "disturbed", failures=1).train(task)
+    assert marker.exists()
+    assert same_weights(calm.checkpoint, disturbed.checkpoint)
+    assert not list(folder.rglob("*.half"))
 
 
 @pytest.mark.full

@@ -169,7 +169,8 @@ def test_two_one_cpu_workers_on_two_cpus_with_a_dataset_do_not_starve(tmp_path):
 @pytest.mark.ray
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "script", ["elastic", "killed_node", "preempted", "small_store", "sweep_on_killed_node", "world_sizes"]
+    "script",
+    ["elastic", "killed_node", "out_of_memory", "preempted", "small_store", "sweep_on_killed_node", "world_sizes"],
 )
 def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
     command = [sys.executable, "-m", "tests.trainer.cluster_scripts", script, str(tmp_path)]
