@@ -62,6 +62,7 @@ def free_cpus(ray):
     return ray.available_resources().get("CPU", 0.0)
 
 
+@pytest.mark.full
 def test_a_controller_that_is_killed_is_started_again(ray_cluster, tmp_path):
     calm = on_ray(tmp_path, "calm").train(digits_task(checkpoint_every={"steps": 3}))
     marker = tmp_path / "marker"
