@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ray_classy.errors import ComponentError
 
 
@@ -22,7 +24,8 @@ class CheckpointEvery:
         for name, value in (("rounds", rounds), ("steps", steps)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ComponentError(f"checkpoint_every.{name} must be an integer of at least 1 or null, not {value!r}")
-        if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
+        number = isinstance(minutes, int | float) and not isinstance(minutes, bool)
+        if minutes is not None and not (number and 0 < minutes < math.inf):
             raise ComponentError(f"checkpoint_every.minutes must be a number above 0 or null, not {minutes!r}")
         self.rounds = rounds
         self.steps = steps

@@ -25,7 +25,18 @@ def test_without_rounds_a_checkpoint_hook_says(tmp_path):
     assert [name[:10] for name in names] == ["epoch_0003", "epoch_0004"]
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"steps": 1.5}, {"steps": True}, {"minutes": 0}, {"minutes": "5"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rounds": 0},
+        {"steps": 1.5},
+        {"steps": True},
+        {"minutes": 0},
+        {"minutes": "5"},
+        {"minutes": float("inf")},
+        {"minutes": float("nan")},
+    ],
+)
 def test_impossible_cadences(wrong):
     with pytest.raises(ComponentError, match=rf"checkpoint_every\.{next(iter(wrong))} must be"):
         CheckpointEvery(**wrong)
