@@ -34,7 +34,7 @@ from ray_classy.tasks import build_task
 ROWS, BATCH, WORKERS = 1000, 25, 2
 VICTIMS = {"worker": 0.55, "all workers": 0.15, "controller": 0.15, "driver": 0.15}
 TITLES = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}
-SETTLED_SECONDS = 20.0
+SETTLED_SECONDS = 40.0
 LIMIT_SECONDS = 3600.0
 
 
@@ -150,7 +150,8 @@ class Memory:
                     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
                 except (OSError, IndexError):
                     continue
-                self.samples[role, pid].append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
+                if pages:  # none: it has just ended
+                    self.samples[role, pid].append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
 
     def growth(self, role: str) -> str:
         """Of the process of that role that lived longest: from when it had settled to its end."""
