@@ -73,6 +73,7 @@ def test_a_controller_that_is_killed_is_started_again(ray_cluster, tmp_path):
     assert timeless(calm.metrics_history) == timeless(disturbed.metrics_history)
 
 
+@pytest.mark.full
 def test_a_controller_that_is_killed_too_often_ends_the_run_and_frees_what_it_held(ray_cluster, tmp_path):
     before = free_cpus(ray_cluster)
     marker = tmp_path / "marker"
