@@ -174,5 +174,5 @@ def test_two_one_cpu_workers_on_two_cpus_with_a_dataset_do_not_starve(tmp_path):
 )
 def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
     command = [sys.executable, "-m", "tests.trainer.cluster_scripts", script, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
