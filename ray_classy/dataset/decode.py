@@ -95,9 +95,13 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
 
 def _jpeg_tensor(image: Any, data: bytes) -> torch.Tensor | None:
     """The pixels of a JPEG that torchvision decodes to what PIL makes of it; None of other images, damaged ones too."""
-    if image.format != "JPEG" or image.mode != "RGB" or _ORIENTATION in image.getexif():
+    if image.format != "JPEG" or image.mode != "RGB":
         return None
-    decode = _jpeg_decoder()
+    try:
+        turned = _ORIENTATION in image.getexif()
+    except Exception:  # EXIF data that make no sense: as `_upright` takes them
+        return None
+    decode = _jpeg_decoder() if not turned else None
     try:
         return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB) if decode is not None else None
     except RuntimeError:  # PIL says what is wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ray.exceptions import RayError
@@ -43,10 +42,10 @@ class ToldFailurePolicy(DefaultFailurePolicy):
         place, before = _place(training_failed_error), self._last
         self._last = (place, _brief(error)) if place else None
         if decision is FailureDecision.RETRY and self._last is not None and self._last == before:
-            self._say(f"the same failed again {place}: giving up")
+            self._run.tell(f"the same failed again {place}: giving up")
             return FailureDecision.RAISE
         if decision is FailureDecision.RETRY:
-            self._say(f"{_brief(error)}: going on from the last checkpoint")
+            self._run.tell(f"{_brief(error)}: going on from the last checkpoint")
         return decision
 
     def _may_try_again(self, error: Any) -> bool:
@@ -61,9 +60,6 @@ class ToldFailurePolicy(DefaultFailurePolicy):
             self._worker_group_failures += 1
         allowed = self.failure_config.max_failures
         return allowed == -1 or self._worker_group_failures <= allowed
-
-    def _say(self, text: str) -> None:
-        self._run.log(f"{time.strftime('%H:%M:%S')}  {text}")
 
 
 def cause(error: Any) -> Exception:

@@ -76,7 +76,7 @@ class FreeRoomPolicy(ScalingPolicy):
 
     def _start(self, workers: int) -> ScalingDecision:
         if self._least < self._most:
-            self._say(f"starting {workers} of at most {self._most} workers")
+            self._run.tell(f"starting {workers} of at most {self._most} workers")
         self._started, self._starting, self._waits_since, self._asked = True, True, None, None
         self._looked = time.monotonic()
         return ResizeDecision(num_workers=workers, resources_per_worker=self._each)
@@ -95,7 +95,7 @@ class FreeRoomPolicy(ScalingPolicy):
             )
         if now - self._told >= _SECONDS_BETWEEN_WORDS:
             self._told = now
-            self._say(f"waiting for {needed} to go on; free: {free}")
+            self._run.tell(f"waiting for {needed} to go on; free: {free}")
 
     def _free(self, nodes: set[str]) -> int:
         """Workers that fit into what is free on these nodes."""
@@ -128,15 +128,12 @@ class FreeRoomPolicy(ScalingPolicy):
         asked, before = self._asked
         if self._run.checkpoints() == before and now - asked < _CHECKPOINT_SECONDS:
             return NoopDecision()
-        self._say(f"there is room for {workers} workers in place of {running}: going on with them")
+        self._run.tell(f"there is room for {workers} workers in place of {running}: going on with them")
         return self._start(workers)
 
     @property
     def _interval(self) -> float:
         return self.scaling_config.elastic_resize_monitor_interval_s
-
-    def _say(self, text: str) -> None:
-        self._run.log(f"{time.strftime('%H:%M:%S')}  {text}")
 
 
 def _nodes() -> set[str]:

@@ -167,7 +167,8 @@ class RayTrainer(ClassyTrainer):
             try:
                 return _fit_once(trainer, job, scaling, run_config, torch_config, shards)
             except ray.exceptions.RayActorError as error:
-                release_of(error.actor_id or "")
+                if error.actor_id:
+                    release_of(error.actor_id)
                 deaths += 1
                 allowed = run_config.failure_config.max_failures if run_config.failure_config else 0
                 if 0 <= allowed < deaths:

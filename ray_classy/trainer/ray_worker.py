@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 class RaySession(FolderSession):
     """A run on Ray Train workers: each round is also reported to Ray, with its checkpoint."""
 
+    _preempted = False
+
     def _asked(self) -> int:
         """What the primary rank wants; a checkpoint in time, if a node is about to be taken away."""
         answer = super()._asked()
@@ -42,8 +44,6 @@ class RaySession(FolderSession):
         self._preempted = True
         _log.warning("a node of the run is about to be taken away: writing a checkpoint")
         return CHECKPOINT
-
-    _preempted = False
 
     def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
         """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""

@@ -12,6 +12,7 @@ last, best             stand for the newest checkpoint, and for the best one of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -186,7 +187,7 @@ class RunFolder:
             facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
-        self.forget_requests()
+        self._forget_requests()
 
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
@@ -201,7 +202,7 @@ class RunFolder:
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
-        self.forget_requests()
+        self._forget_requests()
 
     def request_stop(self) -> None:
         """Asks whoever trains in this folder to write a checkpoint and stop."""
@@ -219,11 +220,15 @@ class RunFolder:
         """Whether a checkpoint is asked for."""
         return self.storage.exists(SAVE_FILE)
 
-    def forget_requests(self) -> None:
-        """Forgets what was asked of the run."""
-        for name in (STOP_FILE, SAVE_FILE):
-            if self.storage.exists(name):
-                self.storage.remove_file(name)
+    def forget_checkpoint_request(self) -> None:
+        """Forgets that a checkpoint was asked for; that the run is to stop stays."""
+        if self.checkpoint_requested():
+            self.storage.remove_file(SAVE_FILE)
+
+    def _forget_requests(self) -> None:
+        self.forget_checkpoint_request()
+        if self.stop_requested():
+            self.storage.remove_file(STOP_FILE)
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, so that its name is free again."""
@@ -262,6 +267,11 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Adds a line to `log.txt`."""
         self.storage.append(LOG_FILE, text + "\n")
+
+    def tell(self, text: str) -> None:
+        """Adds a line with the time to `log.txt`, if it can be written: the run is worth more than its log."""
+        with contextlib.suppress(OSError):
+            self.log(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def write_checkpoint(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
         """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path."""

@@ -104,7 +104,7 @@ class FolderSession(Session):
             if told is not None:
                 _log.info("%s", told)
             self._config_hash = self.run.config_hash()
-            self.run.forget_requests()
+            self.run.forget_checkpoint_request()
         self._update_rows = keep_update_rows(task, (content.get("ray_classy") or {}).get("update_rows"), self.ranks)
         self._phase_began = time.time()
         # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
@@ -197,8 +197,7 @@ class FolderSession(Session):
     ) -> None:
         with told_how_to_go_on(self.run):
             tried_twice(lambda: self.run.write_checkpoint(name, content, facts))
-            if self.run.checkpoint_requested():
-                self.run.forget_requests()
+            self.run.forget_checkpoint_request()
             for hook in hooks:
                 published = {**content, "input_args": hook.input_args}
                 tried_twice(partial(save_checkpoint, hook.checkpoint_folder, published))

@@ -139,3 +139,21 @@ def test_error_of_an_earlier_start_is_forgotten(run):
     run.finish("failed", error="no room")
     run.describe(None)
     assert run.facts()["status"] == "running" and not {"error", "ended"} & run.facts().keys()
+
+
+def test_forgetting_a_checkpoint_request_leaves_the_request_to_stop(tmp_path):
+    run = RunFolder.create(str(tmp_path), "r")
+    run.request_stop()
+    run.request_checkpoint()
+    run.forget_checkpoint_request()
+    assert run.stop_requested() and not run.checkpoint_requested()
+    run.release()
+
+
+def test_what_is_told_does_not_fail_with_the_log(tmp_path):
+    run = RunFolder(str(tmp_path))
+    run.tell("a line")
+    assert (tmp_path / "log.txt").read_text().endswith("  a line\n")
+    (tmp_path / "log.txt").unlink()
+    (tmp_path / "log.txt").mkdir()
+    run.tell("another")

@@ -57,7 +57,8 @@ def threads_can_run(transform: Any) -> bool:
     cls = type(transform)
     if cls in (ApplyTransformToKey, GenericImageTransform, ImagenetAugmentTransform):
         return threads_can_run(transform.transform)
-    theirs = cls.__module__.startswith(("torchvision.transforms.v2.", "ray_classy.dataset.transforms.random_resized"))
+    ours = cls.__module__ == "ray_classy.dataset.transforms.random_resized_crop"
+    theirs = ours or cls.__module__.startswith("torchvision.transforms.v2.")
     if cls is Compose or (theirs and cls.__name__ in _CONTAINERS):
         return all(threads_can_run(part) for part in transform.transforms)
     return not draws(transform) or cls is LightingTransform or (theirs and cls.__name__ in DRAWING)

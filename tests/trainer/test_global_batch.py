@@ -1,0 +1,59 @@
+import logging
+
+import pytest
+
+from ray_classy.trainer import global_batch
+from ray_classy.trainer.global_batch import keep_update_rows
+from tests.helpers import make_task
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    """Sets the number of ranks that the module sees."""
+    return lambda number: monkeypatch.setattr(global_batch, "get_world_size", lambda: number)
+
+
+def rows_per_step(task):
+    return task.datasets["train"].get_batchsize_per_replica()
+
+
+@pytest.mark.parametrize(("now", "simulated"), [(4, None), (2, 4), (1, 4)])
+def test_an_elastic_run_has_the_updates_of_its_full_size(ranks, now, simulated):
+    ranks(now)
+    task = make_task()
+    row = rows_per_step(task)
+    assert keep_update_rows(task, None, 4) == {"replica": row, "update": 4 * row}
+    assert task.simulated_global_batchsize == (None if simulated is None else simulated * row)
+
+
+def test_a_run_that_goes_on_with_fewer_ranks_keeps_its_updates(ranks):
+    ranks(1)
+    task = make_task()
+    row = rows_per_step(task)
+    assert keep_update_rows(task, {"replica": row, "update": 3 * row}, None)["update"] == 3 * row
+    assert task.simulated_global_batchsize == 3 * row
+
+
+def test_what_does_not_divide_is_told_and_remembered(ranks, caplog):
+    ranks(2)
+    task = make_task()
+    row = rows_per_step(task)
+    with caplog.at_level(logging.WARNING):
+        kept = keep_update_rows(task, {"replica": row, "update": 3 * row}, None)
+    assert kept["update"] == 3 * row and f"not of {3 * row}, which does not divide" in caplog.text
+
+
+def test_another_batch_size_begins_anew(ranks):
+    ranks(1)
+    task = make_task()
+    row = rows_per_step(task)
+    assert keep_update_rows(task, {"replica": row + 1, "update": 3 * row + 3}, None)["update"] == row
+    assert task.simulated_global_batchsize is None
+
+
+def test_a_batch_size_that_the_user_simulates_is_left(ranks):
+    ranks(1)
+    task = make_task()
+    task.set_simulated_global_batchsize(6 * rows_per_step(task))
+    keep_update_rows(task, {"replica": rows_per_step(task), "update": 1}, None)
+    assert task.simulated_global_batchsize == 6 * rows_per_step(task)
