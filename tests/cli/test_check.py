@@ -55,6 +55,19 @@ def test_former_keys_have_one_line_each(check):
     assert "override 'optimizer.num_epochs=3': optimizer.num_epochs has no effect" in outcome.out
 
 
+def test_it_shows_what_is_read_ahead(check):
+    assert "# batches read ahead, train: 6 KiB of each worker's own memory" in check().out
+
+
+def test_it_shows_the_copy_of_large_parquet_files(check, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_CLASSY_CACHE", str(tmp_path / "cache"))
+    assert "# disk:" not in check().out
+    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    outcome = check()
+    assert "# Ray's shared memory: about 0 B" in outcome.out
+    assert f"in {tmp_path / 'cache'} of each machine" in outcome.out
+
+
 def test_json_has_the_same_facts(check):
     data = check("--json").json
     assert data["phases"] == {"train": 1, "test": 1}
