@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint.py [--megabytes 400] [--repeats 5]
 
-The model is one large layer with momentum, so that a checkpoint has about twice the model's size. Both ways write the
-same file to the same disk, in turn; what is measured is how long the training thread is held up. The time until the
-file is there is printed too.
+The model is one large layer with momentum, on the GPU if there is one, so that a checkpoint has about twice the model's
+size. Both ways write the same file to the same disk, in turn; what is measured is how long the training thread is held
+up. The time until the file is there is printed too.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def make_task(megabytes: int) -> ClassificationTask:
     rows = [{"input": torch.zeros(width), "target": 0} for _ in range(4)]
     task = ClassificationTask().set_dataset(ClassyDataset(rows, 1, False), "train").set_num_epochs(1)
     task.set_model(ClassyModel.from_model(nn.Linear(width, width))).set_loss(nn.CrossEntropyLoss())
-    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1, "momentum": 0.9})).set_use_gpu(False)
+    task.set_optimizer(build_optimizer({"name": "sgd", "lr": 0.1, "momentum": 0.9}))
     task.prepare()
     task.on_phase_start()
     task.step()
@@ -50,8 +50,10 @@ def main() -> None:
         session = FolderSession(run)
         for repeat in range(options.repeats):
             for way, times in stalls.items():
+                if task.use_gpu:
+                    torch.cuda.synchronize()
                 began = time.perf_counter()
-                session._write(f"epoch_{repeat:04d}-step_{len(times):06d}", task, {"rows": 1})
+                session._write(f"epoch_{repeat:04d}-step_{len(times):06d}", task, task.get_phase_state())
                 if way == "waits":
                     session._writer.wait()
                 times.append(time.perf_counter() - began)
@@ -61,7 +63,7 @@ def main() -> None:
         session.close()
         run.release()
     waits, goes_on = (statistics.median(times) for times in stalls.values())
-    print(f"a checkpoint of {2 * options.megabytes} MiB")
+    print(f"a checkpoint of {2 * options.megabytes} MiB, state on {task.device.type}")
     print(f"  training waits for the file    {waits:6.2f} s")
     print(
         f"  training goes on meanwhile     {goes_on:6.2f} s; the file is there after {statistics.median(there):.2f} s"

@@ -7,11 +7,12 @@ import inspect
 import operator
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
+from ray_classy.errors import ComponentError
 from ray_classy.registry import Key, Keys
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
@@ -52,14 +53,19 @@ def ray_keys() -> Keys:
         keys.update(_fields(cls))
     # Ray's annotation leaves open what the mapping holds.
     keys["resources_per_worker"] = Key(dict[str, float] | None, None)
+    # Of ray.train.report; NO_UPLOAD makes no sense where a checkpoint is written to its place at once.
+    keys["checkpoint_upload_mode"] = Key(Literal["ASYNC", "SYNC"] | None, None)
     return keys
 
 
 def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Ray's config objects from a `ray` section: `scaling_config`, `run_config` and `torch_config`.
+    """What `RayTrainer` takes from a `ray` section: Ray's config objects, and `checkpoint_upload_mode`.
 
     Args:
         section: the keys of `ray_keys`, `address` aside.
+
+    Raises:
+        ComponentError: several workers are to share a GPU.
     """
     given = {key: value for key, value in section.items() if value is not None}
     if isinstance(given.get("num_workers"), list):
@@ -70,8 +76,27 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
 
     given.setdefault("storage_path", DEFAULT_STORAGE_PATH)
     run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
+    scaling_config, torch_config = build(ScalingConfig), build(TorchConfig)
+    check_gpu_shares(scaling_config, torch_config)
     return {
-        "scaling_config": build(ScalingConfig),
+        "scaling_config": scaling_config,
         "run_config": run_config,
-        "torch_config": build(TorchConfig),
+        "torch_config": torch_config,
+        "checkpoint_upload_mode": given.get("checkpoint_upload_mode"),
     }
+
+
+def check_gpu_shares(scaling: ScalingConfig, torch_config: TorchConfig) -> None:
+    """Refuses several workers on one GPU where they would talk to each other by NCCL, which cannot do it.
+
+    Raises:
+        ComponentError: each of several workers gets a part of a GPU, and the backend is not gloo.
+    """
+    share = scaling._resources_per_worker_not_none.get("GPU", 0)
+    workers = scaling.num_workers
+    most = workers[-1] if isinstance(workers, tuple) else workers
+    if most > 1 and 0 < share < 1 and torch_config.backend != "gloo":
+        raise ComponentError(
+            f"ray.resources_per_worker gives each of {most} workers {share:g} GPU, but NCCL cannot connect workers "
+            f"that share a GPU: give each a whole one, or let them talk by another backend (ray.backend: gloo)"
+        )

@@ -8,7 +8,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import torch
@@ -28,7 +28,7 @@ from ray_classy.trainer.local_trainer import check_place, opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
-from ray_classy.trainer.ray_config import ray_configs, ray_keys
+from ray_classy.trainer.ray_config import check_gpu_shares, ray_configs, ray_keys
 from ray_classy.trainer.ray_failures import ToldFailurePolicy, cause
 from ray_classy.trainer.ray_scaling import FreeRoomPolicy
 from ray_classy.trainer.ray_worker import RaySession, train_on_worker
@@ -58,6 +58,8 @@ class RayTrainer(ClassyTrainer):
             connected to is used as it is.
         verbose: let Ray and the workers print.
         wait_for_resources_s: how long to wait for resources that others hold, in seconds.
+        checkpoint_upload_mode: "ASYNC" writes checkpoints while training goes on, "SYNC" waits for each; None is
+            "ASYNC".
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class RayTrainer(ClassyTrainer):
         address: str | None = None,
         verbose: bool = False,
         wait_for_resources_s: float = 60.0,
+        checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | None = None,
     ) -> None:
         self.scaling_config = scaling_config
         self.run_config = run_config
@@ -82,6 +85,7 @@ class RayTrainer(ClassyTrainer):
         self.address = address
         self.verbose = verbose
         self.wait_for_resources_s = wait_for_resources_s
+        self.checkpoint_upload_mode = checkpoint_upload_mode
 
     def train(self, task: ClassyTask) -> Result:
         """Trains the task to its end on the cluster; the caller's task holds the final state afterwards.
@@ -122,6 +126,7 @@ class RayTrainer(ClassyTrainer):
         scaling = self.scaling_config or configured["scaling_config"]
         if scaling.num_workers == 0:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
+        check_gpu_shares(scaling, self.torch_config or configured["torch_config"])
         return scaling, self.run_config or configured["run_config"], self.address or address
 
     def fit(
@@ -143,6 +148,7 @@ class RayTrainer(ClassyTrainer):
             session: what the run is to the workers.
             retention: which checkpoints are kept; None keeps all.
         """
+        configured = ray_configs((getattr(task, "_config", None) or {}).get("ray") or {})
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
@@ -150,6 +156,7 @@ class RayTrainer(ClassyTrainer):
             "session": session,
             "retention": retention,
             "ranks": scaling.num_workers[-1] if isinstance(scaling.num_workers, tuple) else None,
+            "waits": (self.checkpoint_upload_mode or configured["checkpoint_upload_mode"]) == "SYNC",
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
@@ -160,8 +167,7 @@ class RayTrainer(ClassyTrainer):
             policies["scaling_policy"] = FreeRoomPolicy(scaling, away, self.wait_for_resources_s)
             policies["failure_policy"] = ToldFailurePolicy(run_config.failure_config or FailureConfig(), away)
         trainer = _trainer(None if task.test_only else run.request_stop, policies)
-        section = (getattr(task, "_config", None) or {}).get("ray") or {}
-        torch_config = self.torch_config or ray_configs(section)["torch_config"]
+        torch_config = self.torch_config or configured["torch_config"]
         deaths = 0
         while True:
             try:

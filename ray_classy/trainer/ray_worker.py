@@ -86,8 +86,8 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
-            `session` (the class of the run's session), `retention` and `ranks` (its arguments), `shards` (the phase
-            types whose rows Ray Data has), `cwd` and `path` (of the driver).
+            `session` (the class of the run's session), `retention`, `ranks` and `waits` (its arguments), `shards` (the
+            phase types whose rows Ray Data has), `cwd` and `path` (of the driver).
 
     Returns:
         `stopped`, a message, if the run was asked to stop; `evaluation`, the state of a task that only evaluated.
@@ -110,7 +110,7 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
         if is_primary():
             stack.enter_context(logged_to(run))
         try:
-            run_loop(task, job["session"](run, job["retention"], job["ranks"]))
+            run_loop(task, job["session"](run, job["retention"], job["ranks"], job["waits"]))
         except RunStopped as stopped:
             return {"stopped": str(stopped)}  # an error would be tried again
         except Exception as error:

@@ -65,12 +65,16 @@ class FolderSession(Session):
         run: the folder.
         retention: which checkpoints stay; None keeps all, and names none the best.
         ranks: that an elastic run is meant for; None for those that there are.
+        waits: whether training waits for each checkpoint to be written.
     """
 
-    def __init__(self, run: RunFolder, retention: Retention | None = None, ranks: int | None = None) -> None:
+    def __init__(
+        self, run: RunFolder, retention: Retention | None = None, ranks: int | None = None, waits: bool = False
+    ) -> None:
         self.run = run
         self.retention = retention
         self.ranks = ranks
+        self.waits = waits
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
         self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
@@ -185,6 +189,8 @@ class FolderSession(Session):
             old = None if self._inside == name else self._inside
             facts = {**checkpoint_facts(task, in_phase, self._round), "config_sha256": self._config_hash}
             self._writer.begin(lambda: self._write_now(name, content, facts, hooks, old))
+            if self.waits:
+                self._writer.wait()
         self._written, self._due, self._inside = time.monotonic(), False, name if in_phase is not None else None
 
     def _write_now(

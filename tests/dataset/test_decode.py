@@ -312,7 +312,7 @@ def test_a_text_chunk_that_unpacks_to_much_is_refused():
         {"exif": orientation(1)},
         {"comment": b"a comment"},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "plain",
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("size", [(30, 40), (1, 1), (129, 67)])

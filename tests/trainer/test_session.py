@@ -1,8 +1,11 @@
+import time
+
 import pytest
 import torch
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import DataError
+from ray_classy.hooks import ClassyHook
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession
@@ -54,6 +57,22 @@ def test_content_of_a_checkpoint(run):
 def test_checkpoint_opens_without_trust(run):
     run_loop(make_task(momentum=0.9), FolderSession(run))
     torch.load(f"{run.latest_checkpoint()}/checkpoint.torch", weights_only=True)
+
+
+def test_a_session_that_waits_goes_on_when_the_checkpoint_is_there(run):
+    class Looking(ClassyHook):
+        on_start = on_phase_end = on_end = ClassyHook._noop
+
+        def on_phase_start(self, task):
+            seen.append(run.checkpoints())
+
+        on_step = on_phase_start
+
+    seen, slow = [], run.write_checkpoint
+    run.write_checkpoint = lambda *given: (time.sleep(0.2), slow(*given))
+    task = make_task(epochs=2, hooks=[Looking()]).set_checkpoint_every(steps=3, minutes=None)
+    run_loop(task, FolderSession(run, waits=True))
+    assert seen[3] == [] and seen[4] == ["epoch_0000-step_000003"] and seen[-1][0] == "epoch_0001-step_000006"
 
 
 def test_interrupted_round_leaves_no_metrics(run):
