@@ -10,6 +10,7 @@ from ray_classy.hooks.classy_hook import (
     build_hooks,
     register_hook,
 )
+from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
 from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
 from ray_classy.hooks.progress_bar_hook import ProgressBarHook
 
@@ -19,6 +20,7 @@ __all__ = [
     "ClassyHook",
     "ClassyHookFunctions",
     "ClassyHookState",
+    "ExponentialMovingAverageModelHook",
     "LossLrMeterLoggingHook",
     "ProgressBarHook",
     "build_hook",

@@ -40,7 +40,13 @@ class ClassyHookState:
 
 
 class ClassyHook(ABC):
-    """Base of all hooks. A hook that does nothing at a point assigns `ClassyHook._noop` to it."""
+    """Base of all hooks. A hook that does nothing at a point assigns `ClassyHook._noop` to it.
+
+    Attributes:
+        needs_whole_model: whether it needs all parameters in train steps, which the strategy fsdp deals to the ranks.
+    """
+
+    needs_whole_model = False
 
     def _noop(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing."""

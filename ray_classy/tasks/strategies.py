@@ -58,12 +58,29 @@ def begin(task: ClassificationTask) -> None:
     if strategy == "zero":
         DealtState(task.optimizer.optimizer)
         return
+    check(task)
+    task._sharded = ShardedModel(init_device_mesh(task.device.type, (get_world_size(),)))
+    keep_shards(task.optimizer.optimizer, task._sharded.mesh)
+
+
+def check(task: ClassificationTask) -> None:
+    """Refuses what the task's strategy cannot do on several processes.
+
+    Raises:
+        ComponentError: parameters cannot be dealt to the ranks, or a hook needs all of them.
+    """
+    if strategy_of(task) != "fsdp":
+        return
     scalars = [name for name, parameter in task.base_model.named_parameters() if parameter.ndim == 0]
     if scalars or has_learned_parameters(task.base_loss):
         what = f"the model's scalar parameters ({', '.join(scalars[:5])})" if scalars else "parameters of the loss"
         raise ComponentError(f"distributed.strategy 'fsdp' cannot deal out {what}: use the strategy 'ddp' or 'zero'")
-    task._sharded = ShardedModel(init_device_mesh(task.device.type, (get_world_size(),)))
-    keep_shards(task.optimizer.optimizer, task._sharded.mesh)
+    for hook in task.hooks:
+        if hook.needs_whole_model:
+            raise ComponentError(
+                f"the hook {hook.name()} needs all parameters in train steps, and distributed.strategy 'fsdp' deals "
+                f"them to the ranks: use the strategy 'ddp' or 'zero'"
+            )
 
 
 def shard(task: ClassificationTask) -> None:

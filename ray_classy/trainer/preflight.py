@@ -19,7 +19,7 @@ from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask
+from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask, strategies
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.task_state import accumulation_period, check_parts, take_pretrained
 
@@ -81,6 +81,8 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
     }
     _check_classes(task)
     _check_optimizer(task, world_size)
+    if world_size > 1:
+        strategies.check(task)
     if isinstance(task, FineTuningTask):
         task.check_frozen()
     _check_checkpoint(task)

@@ -1,0 +1,106 @@
+"""Averages of the weights over the train steps, with which the model is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ray_classy.distributed import broadcast
+from ray_classy.errors import ComponentError
+from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+
+
+@register_hook("ema_model_weights")
+class ExponentialMovingAverageModelHook(ClassyHook):
+    """Keeps exponential moving averages of the weights, and tests the model with them.
+
+    After each update of the weights w the averages a become decay * a + (1 - decay) * w (Tarvainen and Valpola, "Mean
+    teachers are better role models", 2017, section 2). The model has the averages from the start of a test phase to the
+    start of the next train phase, so a checkpoint of a round that ends with a test phase has them as its model. A task
+    with a false attribute `ema` is tested with its weights.
+
+    Args:
+        decay: in [0, 1].
+        consider_bn_buffers: average the statistics of batch-norm layers as well.
+        device: where the averages are: "gpu", beside the model, or "cpu", for which each update waits for the GPU.
+
+    Raises:
+        ComponentError: an argument is impossible.
+    """
+
+    needs_whole_model = True
+    on_phase_end = ClassyHook._noop
+    on_end = ClassyHook._noop
+
+    def __init__(self, decay: float, consider_bn_buffers: bool = True, device: Literal["cpu", "gpu"] = "gpu") -> None:
+        super().__init__()
+        if not isinstance(decay, int | float) or not 0 <= decay <= 1:
+            raise ComponentError(f"decay must be a number in [0, 1], not {decay!r}")
+        if device not in ("cpu", "gpu"):
+            raise ComponentError(f"device must be 'cpu' or 'gpu', not {device!r}")
+        self.decay = float(decay)
+        self.consider_bn_buffers = consider_bn_buffers
+        self.device = device
+        self.state.model_state = {}  # the weights, while the model has the averages
+        self.state.ema_model_state = {}
+        self._average = get_ema_multi_avg_fn(self.decay)
+
+    def on_start(self, task: Any) -> None:
+        """Begins with the weights, or with the averages of the checkpoint that the run goes on from."""
+        device = torch.device("cpu") if self.device == "cpu" else task.device
+        self.state.ema_model_state = {
+            name: self.state.ema_model_state.get(name, value).detach().to(device, copy=True)
+            for name, value in self.get_model_state_iterator(task.base_model)
+        }
+
+    def get_model_state_iterator(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+        """What is averaged, with its name in the model: parameters and, if asked for, batch-norm statistics."""
+        for name, parameter in model.named_parameters():
+            yield name, parameter.detach()
+        if self.consider_bn_buffers:
+            yield from _statistics(model)
+
+    def on_phase_start(self, task: Any) -> None:
+        """Gives the model its averages in test phases, and its weights in train phases."""
+        if task.train:
+            self._load(task.base_model, self.state.model_state)
+            self.state.model_state = {}
+        elif getattr(task, "ema", True) and not self.state.model_state:
+            live = dict(self.get_model_state_iterator(task.base_model))
+            self.state.model_state = {name: value.clone() for name, value in live.items()}
+            self._load(task.base_model, self.state.ema_model_state)
+            for _, value in _statistics(task.base_model):  # each rank has averaged its own
+                broadcast(value)
+
+    def on_step(self, task: Any) -> None:
+        """Averages, where the step has updated the weights."""
+        if not task.train:
+            return
+        made = task.steps_in_phase
+        if made % task.optimizer_period and made != task.num_batches_per_phase:
+            return
+        live = dict(self.get_model_state_iterator(task.base_model))
+        averages = self.state.ema_model_state
+        self._average([averages[name] for name in live], [v.to(averages[n].device) for n, v in live.items()], 0)
+
+    @staticmethod
+    def _load(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+        """Copies tensors into the model's own."""
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+
+def _statistics(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The batch-norm statistics of a model that are no counts."""
+    for prefix, layer in model.named_modules():
+        if isinstance(layer, _BatchNorm):
+            for name, buffer in layer.named_buffers(prefix, recurse=False):
+                if buffer.is_floating_point():
+                    yield name, buffer
