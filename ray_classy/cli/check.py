@@ -109,7 +109,10 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
             if count
         ]
     data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
-    return data, [*lines, f"runs in: {short(settings.storage_path)}", f"cluster: {_cluster_line(data['cluster'])}"]
+    place = (
+        f"goes on with: {short(settings.run.path)}" if settings.resume else f"runs in: {short(settings.storage_path)}"
+    )
+    return data, [*lines, place, f"cluster: {_cluster_line(data['cluster'])}"]
 
 
 def _shared_memory(held: dict[str, int]) -> str:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
-from ray_classy.config import Config, dotted, mark_of
+from ray_classy.config import Config, dotted, dump_yaml, mark_of, resolve
+from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
 from ray_classy.config.document import search_node
-from ray_classy.errors import CheckpointNotFoundError, ConfigError
+from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
 from ray_classy.registry import Key, Keys
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
-from ray_classy.tasks.task_config import checked
+from ray_classy.tasks.task_config import RESERVED, checked
 from ray_classy.trainer.local_trainer import LocalTrainer
-from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder, new_name
+from ray_classy.trainer.run_folder import CONFIG_FILE, DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder, new_name
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -34,7 +36,7 @@ class Settings:
         config: the task's config; of the `ray` section, the run's name is taken out: it belongs to one run only.
         file: the config file.
         run: the folder of the run, which exists if `resume` is set.
-        resume: whether to go on with that run.
+        resume: whether to go on with that run: it is asked for, or the same command began it.
         local: whether to train in this process.
         ray_configs: Ray's config objects.
         address: of the cluster, if one is given.
@@ -95,7 +97,7 @@ def settings_of(given: Given) -> Settings:
 
     Raises:
         ConfigError: the config has mistakes; the message lists them all.
-        RunFolderError: the run cannot be resumed, or its name is taken.
+        RunFolderError: the run cannot be resumed, or its name is that of a run with another config.
         CheckpointNotFoundError: the run that is to be started from has no checkpoint.
     """
     config, resume = given.config, given.flags.resume
@@ -111,6 +113,8 @@ def settings_of(given: Given) -> Settings:
     section = config.get("ray") or {}
     configs = _ray_configs(config, section)
     name, storage_path = section.pop("name", None), section.get("storage_path")
+    if not resume and name and not config.get("test_only"):
+        resume = _run_of_that_name(config, storage_path or DEFAULT_STORAGE_PATH, name)
     if resume:
         run = RunFolder.existing(resume)
     else:
@@ -125,6 +129,26 @@ def settings_of(given: Given) -> Settings:
         address=section.get("address"),
         verbose=given.flags.verbose,
     )
+
+
+def _run_of_that_name(config: Config, storage_path: str, name: str) -> str | None:
+    """The path of the run that this command began before, if it did: the same command goes on with it.
+
+    Raises:
+        RunFolderError: the run of that name has another config.
+    """
+    run = RunFolder(Storage(storage_path).join(name))
+    if not (run.storage.exists(RUN_FILE) and run.storage.exists(CONFIG_FILE)):
+        return None
+    before, _ = parse_yaml(run.storage.read(CONFIG_FILE).decode(), CONFIG_FILE)
+    now, _ = parse_yaml(dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED)), CONFIG_FILE)
+    changed = changed_lines(before, now, {"ray"})
+    if changed:
+        told = [f"there is a run {name!r} in {storage_path!r} already, of another config; what changed:", *changed]
+        raise RunFolderError(
+            "\n".join([*told, f"To go on with it: --resume {run.path}; to start a new one, give another name"])
+        )
+    return run.path
 
 
 def _set_checkpoints(config: Config) -> None:

@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 from ray_classy.config import dump_yaml
-from ray_classy.errors import ConfigError, RunError
+from ray_classy.config.changes import changed_lines
+from ray_classy.errors import ConfigError, RunError, RunFolderError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.interrupts import handlers_kept
 from ray_classy.trainer.logs import shown
@@ -23,7 +24,6 @@ from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visib
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run_folder import RUN_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
-from ray_classy.tune.changes import refuse_changes
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
 from ray_classy.tune.plan import Plan, concurrency
@@ -43,6 +43,8 @@ _SETTINGS = {
 }
 _HEAD = "node:__internal_head__"
 _MOST_SHARES = 20
+
+_FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "tune.reuse_actors"}
 
 
 class TaskTuner:
@@ -197,7 +199,18 @@ class _Sweep:
             facts = self.plan.earlier.facts()
             chosen = {"by": {"metric": self.metric, "mode": self.mode}}
             before = {"by": {"metric": facts["metric"], "mode": facts["mode"]}}
-            refuse_changes({**facts["config"], **before}, {**described, **chosen}, self.folder.path)
+            changed = changed_lines({**facts["config"], **before}, {**described, **chosen}, _FREE_TO_CHANGE)
+            if changed:
+                raise RunFolderError(
+                    "\n".join(
+                        [
+                            f"the sweep {self.folder.path!r} is of another config; what changed:",
+                            *changed,
+                            "Leave the config out to go on with the sweep's own (--resume RUN), add samples or epochs "
+                            "with --extend RUN, or give the new sweep another name",
+                        ]
+                    )
+                )
         file = getattr(self.config, "file", None)
         earlier = self.folder.facts() if self.plan.earlier is not None else {}
         self.folder.describe(

@@ -121,7 +121,8 @@ def test_the_checkpoint_is_tried(check, local):
 
 def test_a_run_of_that_name_is_told(check, local):
     local("--name", "one")
-    assert "there is a run 'one'" in check("--name", "one").err
+    assert "# goes on with: runs/one" in check("--name", "one").out
+    assert "there is a run 'one'" in check("--name", "one", "optimizer.momentum=0.5").err
 
 
 def test_a_mistake_has_the_exit_code_of_train(check):

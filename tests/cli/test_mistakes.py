@@ -81,10 +81,17 @@ def test_no_workers(ray_classy, config, workers):
     refused(ray_classy("train", config, "--num-workers", workers), 2, "ray")
 
 
-def test_a_name_that_is_taken(local):
+def test_a_name_that_is_taken_by_a_run_with_another_config(local):
     local("--name", "one")
     before = Path("runs/one/run.json").read_text()
-    refused(local("--name", "one"), 1, "there is a run 'one'", "--resume")
+    refused(
+        local("--name", "one", "optimizer.momentum=0.5", "model.hidden_dims=[8, 8]"),
+        1,
+        "there is a run 'one' in 'runs' already, of another config",
+        "\n  optimizer.momentum: 0.0 -> 0.5\n",
+        "\n  model.hidden_dims.1: (nothing) -> 8\n",
+        "--resume",
+    )
     assert Path("runs/one/run.json").read_text() == before
 
 

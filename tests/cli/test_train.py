@@ -1,6 +1,8 @@
 """`ray-classy train --local`: results, resuming, evaluating."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +90,29 @@ def test_resuming_a_finished_run_trains_nothing(local, ray_classy):
     assert outcome.code == 0
     assert "the run one is finished already; nothing was trained" in outcome.out
     assert "runs/one/epoch_0001-step_000003" in outcome.out
+    assert Path("runs/one/run.json").read_text() == before
+
+
+def test_the_same_command_goes_on_with_the_run_that_it_began(local, caplog):
+    local("--name", "calm", "num_epochs=3")
+    local("--name", "one", "num_epochs=3")
+    run = Path("runs/one")
+    for newest in sorted(run.glob("epoch_*"))[1:]:  # as if it had been killed in the second epoch
+        shutil.rmtree(newest)
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts, "status": "running"}))
+    assert local("--name", "one", "num_epochs=3").code == 0
+    assert re.search("going on from .*/runs/one/epoch_0001-step_000003", caplog.text)
+    lines = [Path(f"runs/{name}/metrics.jsonl").read_text().splitlines() for name in ("one", "calm")]
+    one, calm = ([json.loads(line)["metrics"] for line in found] for found in lines)
+    assert one == calm
+
+
+def test_the_same_command_says_that_its_run_is_finished(local):
+    local("--name", "one")
+    before = Path("runs/one/run.json").read_text()
+    outcome = local("--name", "one")
+    assert outcome.code == 0 and "the run one is finished already; nothing was trained" in outcome.out
     assert Path("runs/one/run.json").read_text() == before
 
 

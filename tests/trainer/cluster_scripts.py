@@ -1,8 +1,10 @@
 """What tests do on a cluster of their own: `python -m tests.trainer.cluster_scripts NAME DIR`."""
 
+import json
 import logging
 import os
 import pathlib
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_task, id_task, recorded
+from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
 
 
 def killed_node(tmp_path):
@@ -165,6 +167,49 @@ def preempted(tmp_path):
     assert [line["epoch"] for line in result.metrics_history] == [1, 1, 2, 2]
 
 
+def stopped(tmp_path):
+    """Everything of Ray is stopped under a run, and the same command ends it as if nothing had been.
+
+    `ray stop` spares no cluster of the machine: this is for a process in a namespace of its own.
+    """
+    config, program = tmp_path / "task.json", str(pathlib.Path(sys.executable).with_name("ray"))
+    config.write_text(json.dumps(digits_config(num_epochs=12, checkpoint_every={"steps": 3})))
+    address = "127.0.0.1:6397"
+    start = [program, "start", "--head", "--port=6397", "--num-cpus=2", "--include-dashboard=false"]
+    train = [
+        sys.executable,
+        "-m",
+        "ray_classy",
+        "train",
+        str(config),
+        "--num-workers=2",
+        "--address",
+        address,
+        "--name",
+    ]
+
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*train, "calm"], cwd=tmp_path, check=True)
+    running = subprocess.Popen([*train, "run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    runs = tmp_path / "runs"
+    while not list(runs.glob("run/epoch_*/checkpoint.torch")):
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.05)
+    subprocess.run([program, "stop"], check=True, stdout=subprocess.DEVNULL)
+    began = time.monotonic()
+    told = running.communicate(timeout=180)[1]
+    print(f"ended by itself after {time.monotonic() - began:.0f} s with {running.returncode}: {told}")
+    assert running.returncode
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*train, "run"], cwd=tmp_path, check=True)
+    calm, run = (sorted(runs.glob(f"{name}/epoch_0012-*"))[-1] for name in ("calm", "run"))
+    first, second = (load_checkpoint(str(path))["classy_state_dict"]["base_model"] for path in (calm, run))
+    assert all(torch.equal(value, second["model"]["trunk"][name]) for name, value in first["model"]["trunk"].items())
+    lines = [(runs / name / "metrics.jsonl").read_text().splitlines() for name in ("calm", "run")]
+    metrics = [[json.loads(line)["metrics"] for line in found] for found in lines]
+    assert metrics[0] == metrics[1] and len(metrics[0]) == len(lines[1])
+
+
 def world_sizes(tmp_path):
     """Every row once, and the same counts, at each world size."""
 
@@ -261,5 +306,6 @@ if __name__ == "__main__":
         "preempted": preempted,
         "sweep_on_killed_node": sweep_on_killed_node,
         "small_store": small_store,
+        "stopped": stopped,
         "world_sizes": world_sizes,
     }[sys.argv[1]](pathlib.Path(sys.argv[2]))
