@@ -71,12 +71,14 @@ def accumulation_period(task: ClassificationTask, world_size: int | None = None)
     """Train steps per update.
 
     Args:
-        task: its simulated batch size counts.
-        world_size: ranks of the run; None for those of this process's group.
+        task: its simulated batch size counts, or what the trainer wants in its place.
+        world_size: ranks of the run that is to be; None for those of this process's group.
 
     Raises:
         ComponentError: the simulated batch size is no multiple of the global one.
     """
+    if task.wanted_period is not None and world_size is None:
+        return task.wanted_period
     simulated = task.simulated_global_batchsize
     if simulated is None:
         return 1

@@ -29,6 +29,7 @@ def keep_update_rows(task: Any, before: Mapping[str, int] | None, ranks: int | N
     wanted = task.simulated_global_batchsize or replica * (ranks or get_world_size())
     if task.simulated_global_batchsize is None and before is not None and before["replica"] == replica:
         wanted = before["update"]
+    task.wanted_period = None  # of an earlier training of the same task
     if task.simulated_global_batchsize is None or ranks is not None:
         _accumulate(task, wanted, replica * get_world_size())
     return {"replica": replica, "update": wanted}
@@ -38,12 +39,12 @@ def _accumulate(task: ClassificationTask, wanted: int, step: int) -> None:
     """Sets the steps that make up an update, and says what that means.
 
     Args:
-        task: its simulated batch size is set.
+        task: the period that is wanted of it is set.
         wanted: rows of an update.
         step: rows of a step over all ranks.
     """
     period = max(1, round(wanted / step))
-    task.set_simulated_global_batchsize(period * step if period > 1 else None)
+    task.wanted_period = period
     if not is_primary():
         return
     if period * step != wanted:

@@ -17,13 +17,13 @@ def rows_per_step(task):
     return task.datasets["train"].get_batchsize_per_replica()
 
 
-@pytest.mark.parametrize(("now", "simulated"), [(4, None), (2, 4), (1, 4)])
-def test_an_elastic_run_has_the_updates_of_its_full_size(ranks, now, simulated):
+@pytest.mark.parametrize(("now", "period"), [(4, 1), (2, 2), (1, 4)])
+def test_an_elastic_run_has_the_updates_of_its_full_size(ranks, now, period):
     ranks(now)
     task = make_task()
     row = rows_per_step(task)
     assert keep_update_rows(task, None, 4) == {"replica": row, "update": 4 * row}
-    assert task.simulated_global_batchsize == (None if simulated is None else simulated * row)
+    assert task.wanted_period == period and task.simulated_global_batchsize is None
 
 
 def test_a_run_that_goes_on_with_fewer_ranks_keeps_its_updates(ranks):
@@ -31,7 +31,15 @@ def test_a_run_that_goes_on_with_fewer_ranks_keeps_its_updates(ranks):
     task = make_task()
     row = rows_per_step(task)
     assert keep_update_rows(task, {"replica": row, "update": 3 * row}, None)["update"] == 3 * row
-    assert task.simulated_global_batchsize == 3 * row
+    assert task.wanted_period == 3
+
+
+def test_a_task_that_is_trained_again_has_the_updates_of_the_new_run(ranks):
+    ranks(1)
+    task = make_task()
+    row = rows_per_step(task)
+    keep_update_rows(task, None, 4)
+    assert keep_update_rows(task, None, None) == {"replica": row, "update": row} and task.wanted_period == 1
 
 
 def test_what_does_not_divide_is_told_and_remembered(ranks, caplog):
@@ -48,7 +56,7 @@ def test_another_batch_size_begins_anew(ranks):
     task = make_task()
     row = rows_per_step(task)
     assert keep_update_rows(task, {"replica": row + 1, "update": 3 * row + 3}, None)["update"] == row
-    assert task.simulated_global_batchsize is None
+    assert task.wanted_period == 1
 
 
 def test_a_batch_size_that_the_user_simulates_is_left(ranks):
@@ -56,4 +64,4 @@ def test_a_batch_size_that_the_user_simulates_is_left(ranks):
     task = make_task()
     task.set_simulated_global_batchsize(6 * rows_per_step(task))
     keep_update_rows(task, {"replica": rows_per_step(task), "update": 1}, None)
-    assert task.simulated_global_batchsize == 6 * rows_per_step(task)
+    assert task.simulated_global_batchsize == 6 * rows_per_step(task) and task.wanted_period is None
