@@ -91,6 +91,15 @@ def followed(path: str) -> str:
     return path if target is None else os.path.join(folder, target) if storage.local else storage.join(target)
 
 
+def _of_folder(path: str) -> Storage:
+    """The folder with the checkpoint that is meant by a folder: itself or, of a run, its newest one."""
+    storage = Storage(path)
+    newest = storage.join(LAST)
+    if storage.exists(CHECKPOINT_FILE) or followed(newest) == newest:
+        return storage
+    return Storage(followed(newest))
+
+
 def _base(url: str) -> str:
     return os.path.basename(split_query(url)[0].rstrip("/"))
 
@@ -124,7 +133,8 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU.
 
     Args:
-        path: a checkpoint file, or a folder with a `checkpoint.torch`; local or a URL.
+        path: a checkpoint file, a folder with a `checkpoint.torch`, or a run's folder for its newest checkpoint; local
+            or a URL.
         storage: the `Storage` that `path` is relative to; None takes the path as it is.
 
     Raises:
@@ -179,7 +189,7 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
         storage, name = Storage(folder), _base(path)
         if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(_SUFFIXES)):
-            storage, name = Storage(path), CHECKPOINT_FILE
+            storage, name = _of_folder(path), CHECKPOINT_FILE
     else:
         name = path
     where = storage.join(name)

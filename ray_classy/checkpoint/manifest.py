@@ -3,7 +3,8 @@
     format        1
     epoch, step, samples, where, in_phase     how far the run was; `in_phase` is null at the end of a phase
     metrics       of the round that had ended
-    seed, world_size, classes, config_sha256, versions, written
+    seed, world_size, classes, versions, written
+    config, config_sha256                     the run's resolved config, and the SHA-256 of its config.yaml
     files         {"checkpoint.torch": {"bytes": ..., "sha256": ...}}
 
 It is written last. A checkpoint without one (Classy Vision's, a published copy of an older version) is read unchecked.

@@ -138,9 +138,9 @@ def _run_of_that_name(config: Config, storage_path: str, name: str) -> str | Non
         RunFolderError: the run of that name has another config.
     """
     run = RunFolder(Storage(storage_path).join(name))
-    if not (run.storage.exists(RUN_FILE) and run.storage.exists(CONFIG_FILE)):
+    before = run.config_facts()["config"] if run.storage.exists(RUN_FILE) else None
+    if before is None:
         return None
-    before, _ = parse_yaml(run.storage.read(CONFIG_FILE).decode(), CONFIG_FILE)
     now, _ = parse_yaml(dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED)), CONFIG_FILE)
     changed = changed_lines(before, now, {"ray"})
     if changed:

@@ -30,6 +30,7 @@ from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.checkpoint.files import BEST, LAST
 from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
@@ -193,11 +194,13 @@ class RunFolder:
         """The content of `run.json`."""
         return json.loads(self.storage.read(RUN_FILE))
 
-    def config_hash(self) -> str | None:
-        """The SHA-256 of the resolved config; None if the task was not built from one."""
+    def config_facts(self) -> dict[str, Any]:
+        """The resolved config and the SHA-256 of its file; both None if the task was not built from one."""
         if not self.storage.exists(CONFIG_FILE):
-            return None
-        return hashlib.sha256(self.storage.read(CONFIG_FILE)).hexdigest()
+            return {"config": None, "config_sha256": None}
+        data = self.storage.read(CONFIG_FILE)
+        config, _ = parse_yaml(data.decode(), CONFIG_FILE)
+        return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
 
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""

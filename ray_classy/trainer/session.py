@@ -81,7 +81,7 @@ class FolderSession(Session):
         self._agreement = Agreement(self._asked)
         self._writer = CheckpointWriter()
         self._minutes: float | None = None
-        self._config_hash: str | None = None
+        self._config: dict[str, Any] = {}
         self._written = self._looked = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._update_rows: dict[str, int] | None = None
@@ -107,7 +107,7 @@ class FolderSession(Session):
             told = length_told(task, content) if name is not None else None
             if told is not None:
                 _log.info("%s", told)
-            self._config_hash = self.run.config_hash()
+            self._config = self.run.config_facts()
             self.run.forget_checkpoint_request()
         self._update_rows = keep_update_rows(task, (content.get("ray_classy") or {}).get("update_rows"), self.ranks)
         self._phase_began = time.time()
@@ -187,7 +187,7 @@ class FolderSession(Session):
             if in_phase is not None:
                 content["classy_state_dict"]["in_phase"] = in_phase
             old = None if self._inside == name else self._inside
-            facts = {**checkpoint_facts(task, in_phase, self._round), "config_sha256": self._config_hash}
+            facts = {**checkpoint_facts(task, in_phase, self._round), **self._config}
             self._writer.begin(lambda: self._write_now(name, content, facts, hooks, old))
             if self.waits:
                 self._writer.wait()

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
+from ray_classy.checkpoint.files import load_weights
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError
 from ray_classy.storage import Storage
+from ray_classy.trainer import LocalTrainer
+from tests.helpers import make_task
 
 CONTENT = {"input_args": None, "classy_state_dict": {"weight": torch.ones(2), "epoch": 3}}
 
@@ -123,3 +126,16 @@ def test_pickle_that_runs_code_is_not_run(tmp_path):
     with pytest.raises(CheckpointError, match="evil"):
         load_checkpoint(str(tmp_path / "evil.torch"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_run_stands_for_its_newest_checkpoint(tmp_path):
+    result = LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
+    newest = load_checkpoint(result.checkpoint)["classy_state_dict"]
+    assert load_checkpoint(result.path)["classy_state_dict"]["num_updates"] == newest["num_updates"]
+    assert load_weights(result.path)["classy_state_dict"]["num_updates"] == newest["num_updates"]
+
+
+def test_a_folder_with_a_file_that_only_looks_like_a_pointer_has_no_checkpoint(tmp_path):
+    (tmp_path / "last").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointNotFoundError, match="there is no checkpoint at"):
+        load_checkpoint(str(tmp_path))

@@ -1,14 +1,19 @@
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.errors import CheckpointError
 from ray_classy.storage import Storage
+from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.run_folder import RunFolder
 from tests.helpers import equal_weights, make_task, weights
+from tests.trainer.ray_parts import digits_config
 
 
 def saved(folder, value=1.0, **facts):
@@ -78,3 +83,11 @@ def test_the_manifest_of_a_run_tells_where_it_was(tmp_path):
     manifest = json.loads(file.read_text())
     assert (manifest["epoch"], manifest["step"], manifest["samples"], manifest["in_phase"]) == (1, 6, 24, None)
     assert manifest["metrics"]["test"]["accuracy"]["top_1"] == task.meters[0].value["top_1"]
+
+
+def test_the_manifest_of_a_run_has_its_config(tmp_path):
+    result = LocalTrainer(str(tmp_path), "r").train(build_task(digits_config(num_epochs=1)))
+    manifest = json.loads(Path(result.checkpoint, "manifest.json").read_text())
+    file = tmp_path / "r" / "config.yaml"
+    assert manifest["config"] == yaml.safe_load(file.read_text())
+    assert manifest["config_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
