@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -193,12 +194,15 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(digits_run, tm
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("phase, step", [(0, 8), (2, 8), (4, 13)])
-def test_workers_that_are_all_killed_inside_an_epoch_go_on_at_the_row(digits_run, tmp_path, phase, step):
+@pytest.mark.parametrize("rank", [1, None], ids=["one", "all"])
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_that_are_killed_inside_an_epoch_go_on_at_the_row(digits_run, tmp_path, seed, rank):
     from ray.train import FailureConfig, RunConfig
 
     result, _ = digits_run
-    task = digits_task().set_hooks([At(phase, step, "kill", str(tmp_path / "marker"), rank=None)])
+    chance = random.Random(f"{seed} {rank}")
+    phase, step = chance.choice([0, 2, 4]), chance.randint(4, 15)
+    task = digits_task().set_hooks([At(phase, step, "kill", str(tmp_path / "marker"), rank=rank)])
     task.set_checkpoint_every(steps=3, minutes=None)
     config = RunConfig(storage_path=str(tmp_path / "runs"), failure_config=FailureConfig(max_failures=2))
     again = RayTrainer(scaling(2), config).train(task)
