@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 from ray_classy.cli.given import Given
@@ -15,6 +16,8 @@ from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE
+
+_OWN_IMAGES = "configs/image_folder.yaml"
 
 
 def train(given: Given) -> Answer:
@@ -90,13 +93,11 @@ def _summary(settings: Settings, task: Any, result: Result, finished: bool) -> s
         commands["go on with it"] = _resume_command(settings, f"num_epochs={epochs}")
         if "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_local(settings))
-        commands["train on your own images, in one folder per class"] = command_line(
-            "train",
-            "configs/image_folder.yaml",
-            "dataset.train.image_folder=DIR",
-            "dataset.test.image_folder=DIR2",
-            *_local(settings),
-        )
+        if os.path.exists(_OWN_IMAGES):
+            folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
+            commands["train on your own images, in one folder per class"] = command_line(
+                "train", _OWN_IMAGES, *folders, *_local(settings)
+            )
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]
     return "\n".join(lines)
