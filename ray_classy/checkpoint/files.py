@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from ray_classy.urls import is_url, parent, split_query
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Beside a run's checkpoints: names that stand for one of them."""
+_CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 FORMAT = 1
 
@@ -94,10 +96,19 @@ def followed(path: str) -> str:
 def _of_folder(path: str) -> Storage:
     """The folder with the checkpoint that is meant by a folder: itself or, of a run, its newest one."""
     storage = Storage(path)
-    newest = storage.join(LAST)
-    if storage.exists(CHECKPOINT_FILE) or followed(newest) == newest:
-        return storage
-    return Storage(followed(newest))
+    names = [] if storage.exists(CHECKPOINT_FILE) else checkpoints_in(storage)
+    return Storage(storage.join(names[-1])) if names else storage
+
+
+def checkpoints_in(run: Storage) -> list[str]:
+    """The names of the complete checkpoints in a run's folder, oldest first."""
+    names = [name for name in run.names() if _CHECKPOINT_NAME.fullmatch(name)]
+    return sorted((name for name in names if run.exists(f"{name}/{CHECKPOINT_FILE}")), key=position_of)
+
+
+def position_of(name: str) -> tuple[int, ...]:
+    """Epochs and steps that a checkpoint's name tells, for sorting."""
+    return tuple(int(number) for number in re.findall(r"\d+", name))
 
 
 def _base(url: str) -> str:

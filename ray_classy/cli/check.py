@@ -109,6 +109,7 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
             if count
         ]
     data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
+    data["goes_on_with"] = settings.run.path if settings.resume else None
     place = (
         f"goes on with: {short(settings.run.path)}" if settings.resume else f"runs in: {short(settings.storage_path)}"
     )

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
-from ray_classy.config import Config, dotted, dump_yaml, mark_of, resolve
+from ray_classy.config import Config, dotted, mark_of
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
 from ray_classy.config.document import search_node
-from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
 from ray_classy.registry import Key, Keys
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
-from ray_classy.tasks.task_config import RESERVED, checked
+from ray_classy.tasks.task_config import checked, located
 from ray_classy.trainer.local_trainer import LocalTrainer
-from ray_classy.trainer.run_folder import CONFIG_FILE, DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder, new_name
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -108,22 +108,29 @@ def settings_of(given: Given) -> Settings:
             f"ray-classy tune {given.file}"
         )
     checked(config, sections=ray_sections())
-    _set_checkpoints(config)
-    set_logging(config)
     section = config.get("ray") or {}
     configs = _ray_configs(config, section)
+    if not given.flags.local:
+        with located(config, "ray"):
+            _check_gpu_shares(configs)
     name, storage_path = section.pop("name", None), section.get("storage_path")
-    if not resume and name and not config.get("test_only"):
-        resume = _run_of_that_name(config, storage_path or DEFAULT_STORAGE_PATH, name)
+    if not resume:
+        config.given = _as_given(config)
+    elif given.flags.words:  # gone on with as something else than what began it
+        config.given = {}
+    begun = None if resume or not name else _begun_by_this(config, storage_path or DEFAULT_STORAGE_PATH, name)
+    if begun is None:
+        _set_checkpoints(config)
+    set_logging(config)
     if resume:
         run = RunFolder.existing(resume)
     else:
-        run = RunFolder.planned(storage_path or DEFAULT_STORAGE_PATH, name or new_name())
+        run = begun or RunFolder.planned(storage_path, name)
     return Settings(
         config=config,
         file=given.file,
         run=run,
-        resume=bool(resume),
+        resume=bool(resume) or begun is not None,
         local=given.flags.local,
         ray_configs=configs,
         address=section.get("address"),
@@ -131,24 +138,32 @@ def settings_of(given: Given) -> Settings:
     )
 
 
-def _run_of_that_name(config: Config, storage_path: str, name: str) -> str | None:
-    """The path of the run that this command began before, if it did: the same command goes on with it.
+def _as_given(config: Config) -> dict[str, Any]:
+    """What the run keeps of the command, to know it again: not where it runs."""
+    given: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return {key: value for key, value in given.items() if key != "ray"}
+
+
+def _begun_by_this(config: Config, storage_path: str, name: str) -> RunFolder | None:
+    """The run of that name, if this command began it: it goes on with it.
 
     Raises:
         RunFolderError: the run of that name has another config.
     """
-    run = RunFolder(Storage(storage_path).join(name))
-    before = run.config_facts()["config"] if run.storage.exists(RUN_FILE) else None
-    if before is None:
+    run = RunFolder.named(storage_path, name)
+    facts = run.facts() if run.storage.exists(RUN_FILE) else {}
+    before, now = facts.get("given"), config.given or {}
+    if not before:
         return None
-    now, _ = parse_yaml(dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED)), CONFIG_FILE)
-    changed = changed_lines(before, now, {"ray"})
-    if changed:
-        told = [f"there is a run {name!r} in {storage_path!r} already, of another config; what changed:", *changed]
+    if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
+        told = [f"there is a run {name!r} in {storage_path!r} already, of another config; what changed:"]
+        told += changed_lines(before, now)
         raise RunFolderError(
             "\n".join([*told, f"To go on with it: --resume {run.path}; to start a new one, give another name"])
         )
-    return run.path
+    recorded = run.config_facts()["config"] or {}
+    config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
+    return run
 
 
 def _set_checkpoints(config: Config) -> None:
@@ -175,6 +190,12 @@ def set_logging(config: Config) -> None:
 
 def _logs(name: Any) -> bool:
     return name in HOOK_REGISTRY and issubclass(HOOK_REGISTRY[name], LossLrMeterLoggingHook)
+
+
+def _check_gpu_shares(configs: Mapping[str, Any]) -> None:
+    from ray_classy.trainer.ray_config import check_gpu_shares
+
+    check_gpu_shares(configs["scaling_config"], configs["torch_config"])
 
 
 def _ray_configs(config: Config, section: Mapping[str, Any]) -> dict[str, Any]:

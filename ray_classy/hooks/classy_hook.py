@@ -43,10 +43,11 @@ class ClassyHook(ABC):
     """Base of all hooks. A hook that does nothing at a point assigns `ClassyHook._noop` to it.
 
     Attributes:
-        needs_whole_model: whether it needs all parameters in train steps, which the strategy fsdp deals to the ranks.
+        changes_weights: whether it gives the model other weights than the optimizer does. It then needs all of them in
+            train steps, which the strategy fsdp deals to the ranks, and has its state in test-only runs as well.
     """
 
-    needs_whole_model = False
+    changes_weights = False
 
     def _noop(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing."""

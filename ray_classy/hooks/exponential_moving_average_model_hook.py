@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -14,15 +15,18 @@ from ray_classy.distributed import broadcast
 from ray_classy.errors import ComponentError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
+_log = logging.getLogger(__name__)
+
 
 @register_hook("ema_model_weights")
 class ExponentialMovingAverageModelHook(ClassyHook):
     """Keeps exponential moving averages of the weights, and tests the model with them.
 
     After each update of the weights w the averages a become decay * a + (1 - decay) * w (Tarvainen and Valpola, "Mean
-    teachers are better role models", 2017, section 2). The model has the averages from the start of a test phase to the
-    start of the next train phase, so a checkpoint of a round that ends with a test phase has them as its model. A task
-    with a false attribute `ema` is tested with its weights.
+    teachers are better role models", 2017, section 2); with float16 also where the scaler leaves an update out. The
+    model has the averages from the start of a test phase to the start of the next train phase, so a checkpoint of a
+    round that ends with a test phase has them as its model. A task with a false attribute `ema` is tested with its
+    weights.
 
     Args:
         decay: in [0, 1].
@@ -33,7 +37,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         ComponentError: an argument is impossible.
     """
 
-    needs_whole_model = True
+    changes_weights = True
     on_phase_end = ClassyHook._noop
     on_end = ClassyHook._noop
 
@@ -52,16 +56,22 @@ class ExponentialMovingAverageModelHook(ClassyHook):
 
     def on_start(self, task: Any) -> None:
         """Begins with the weights, or with the averages of the checkpoint that the run goes on from."""
+        live = dict(self.get_model_state_iterator(task.base_model))
+        evaluates = task.test_only and task.checkpoint is not None
+        if task.num_updates == 0 and not evaluates:  # what the hook has is another run's
+            self.state.model_state, self.state.ema_model_state = {}, {}
+        weights, averages = (_fitting(state, live) for state in (self.state.model_state, self.state.ema_model_state))
         device = torch.device("cpu") if self.device == "cpu" else task.device
+        self.state.model_state = {name: value.to(task.device) for name, value in weights.items()}
         self.state.ema_model_state = {
-            name: self.state.ema_model_state.get(name, value).detach().to(device, copy=True)
-            for name, value in self.get_model_state_iterator(task.base_model)
+            name: averages.get(name, value).to(device, copy=True) for name, value in live.items()
         }
 
     def get_model_state_iterator(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         """What is averaged, with its name in the model: parameters and, if asked for, batch-norm statistics."""
         for name, parameter in model.named_parameters():
-            yield name, parameter.detach()
+            if parameter.is_floating_point() or parameter.is_complex():
+                yield name, parameter.detach()
         if self.consider_bn_buffers:
             yield from _statistics(model)
 
@@ -74,8 +84,9 @@ class ExponentialMovingAverageModelHook(ClassyHook):
             live = dict(self.get_model_state_iterator(task.base_model))
             self.state.model_state = {name: value.clone() for name, value in live.items()}
             self._load(task.base_model, self.state.ema_model_state)
-            for _, value in _statistics(task.base_model):  # each rank has averaged its own
-                broadcast(value)
+            if self.consider_bn_buffers:
+                for _, value in _statistics(task.base_model):  # each rank has averaged its own
+                    broadcast(value)
 
     def on_step(self, task: Any) -> None:
         """Averages, where the step has updated the weights."""
@@ -91,10 +102,18 @@ class ExponentialMovingAverageModelHook(ClassyHook):
     @staticmethod
     def _load(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
         """Copies tensors into the model's own."""
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        own = dict([*model.named_parameters(), *model.named_buffers(remove_duplicate=False)])
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
+
+
+def _fitting(state: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of a state the model has in the same shape."""
+    fitting = {name: value for name, value in state.items() if name in live and value.shape == live[name].shape}
+    if len(fitting) < len(state):
+        _log.warning("the model has %d of the %d averaged tensors of the checkpoint", len(fitting), len(state))
+    return fitting
 
 
 def _statistics(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -50,7 +50,6 @@ class ClassificationTask(TaskParts):
         perf_log: training speed, `{"tag", "phase_idx", "im_per_sec"}` each.
         last_batch: the last step's batch, on its device; None before the first and after the last.
         optimizer_period: train steps per update.
-        wanted_period: those that a trainer wants, whatever the simulated batch size; None if it does not.
         device: where the model is; there from `prepare` on.
     """
 
@@ -66,7 +65,6 @@ class ClassificationTask(TaskParts):
         self.perf_log: list[dict[str, Any]] = []
         self.last_batch: LastBatchInfo | None = None
         self.optimizer_period = 1
-        self.wanted_period: int | None = None
         self.device = torch.device("cpu")
         self.update_step = UpdateStep()
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0

@@ -76,7 +76,7 @@ def check(task: ClassificationTask) -> None:
         what = f"the model's scalar parameters ({', '.join(scalars[:5])})" if scalars else "parameters of the loss"
         raise ComponentError(f"distributed.strategy 'fsdp' cannot deal out {what}: use the strategy 'ddp' or 'zero'")
     for hook in task.hooks:
-        if hook.needs_whole_model:
+        if hook.changes_weights:
             raise ComponentError(
                 f"the hook {hook.name()} needs all parameters in train steps, and distributed.strategy 'fsdp' deals "
                 f"them to the ranks: use the strategy 'ddp' or 'zero'"

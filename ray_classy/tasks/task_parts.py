@@ -36,6 +36,8 @@ class TaskParts(ClassyTask):
         checkpoint_dict: the content of the checkpoint to start from.
         clip_grad_norm: the largest gradient norm, or None.
         simulated_global_batchsize: batch size reached by accumulating gradients, or None.
+        wanted_period: train steps per update that a trainer wants, whatever the simulated batch size; None if it does
+            not.
     """
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ class TaskParts(ClassyTask):
         self.use_sharded_ddp = False
         self.clip_grad_norm: float | None = None
         self.simulated_global_batchsize: int | None = None
+        self.wanted_period: int | None = None
         self.mixup_transform: MixupTransform | None = None
         self.amp_args: dict[str, Any] | None = None
         self.precision: Precision | None = None
@@ -153,6 +156,7 @@ class TaskParts(ClassyTask):
     def set_simulated_global_batchsize(self, simulated_global_batchsize: int | None) -> Self:
         """Sets the batch size that is reached by accumulating gradients, a multiple of the global one; None for no."""
         self.simulated_global_batchsize = simulated_global_batchsize
+        self.wanted_period = None
         return self
 
     def set_checkpoint(self, checkpoint_path: str) -> Self:

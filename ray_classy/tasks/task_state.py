@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
 from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
 from ray_classy.generic.util import split_batchnorm_params
+from ray_classy.hooks import ClassyHook
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
@@ -161,6 +162,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     make_whole(task)
     task.base_model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
     if task.test_only:
+        _set_hook_states([hook for hook in task.hooks if hook.changes_weights], state.get("hooks") or {})
         return
     task.phases = task.phases or task._build_phases()
     task.train = state["train"]
@@ -177,7 +179,10 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if inside:
         _check_meters(task, state["meters"])
     set_meter_states(task, state["meters"])
-    _set_hook_states(task, state["hooks"])
+    _set_hook_states(task.hooks, state["hooks"])
+    for name in state["hooks"].keys() - {hook.name() for hook in task.hooks}:
+        if state["hooks"][name]:
+            _log.warning("the checkpoint has the state of hook %r, which this run does not have: it is left out", name)
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
@@ -215,8 +220,8 @@ def _check_meters(task: ClassificationTask, states: list[dict[str, Any]]) -> Non
         )
 
 
-def _set_hook_states(task: ClassificationTask, states: dict[str, Any]) -> None:
-    for hook in task.hooks:
+def _set_hook_states(hooks: Sequence[ClassyHook], states: dict[str, Any]) -> None:
+    for hook in hooks:
         if hook.name() in states:
             hook.set_classy_state(states[hook.name()])
         else:

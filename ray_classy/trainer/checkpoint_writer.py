@@ -57,8 +57,8 @@ def host_copy(value: Any) -> Any:
     """
     seen: dict[Any, torch.Tensor] = {}
     copied = _copied(value, seen)
-    if any(device.type == "cuda" for _, device, *_ in seen):
-        torch.cuda.synchronize()
+    for device in {device for _, device, *_ in seen if device.type == "cuda"}:
+        torch.cuda.synchronize(device)
     return copied
 
 
@@ -80,4 +80,8 @@ def _copied(value: Any, seen: dict[Any, torch.Tensor]) -> Any:
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     if not tensor.is_cuda:
         return tensor.to("cpu", copy=True)
-    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    try:
+        there = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    except RuntimeError:  # this machine gives no more such memory
+        return tensor.to("cpu", copy=True)
+    return there.copy_(tensor, non_blocking=True)

@@ -29,7 +29,6 @@ def keep_update_rows(task: Any, before: Mapping[str, int] | None, ranks: int | N
     wanted = task.simulated_global_batchsize or replica * (ranks or get_world_size())
     if task.simulated_global_batchsize is None and before is not None and before["replica"] == replica:
         wanted = before["update"]
-    task.wanted_period = None  # of an earlier training of the same task
     if task.simulated_global_batchsize is None or ranks is not None:
         _accumulate(task, wanted, replica * get_world_size())
     return {"replica": replica, "update": wanted}

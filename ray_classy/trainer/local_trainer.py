@@ -62,7 +62,10 @@ def opened_run(
     try:
         # Modules that the config imports are looked for beside the file it came from, also when the run is resumed.
         file = getattr(getattr(task, "_config", None), "file", None)
-        facts = {"config_file": os.path.abspath(file)} if file else {}
+        facts: dict[str, Any] = {"config_file": os.path.abspath(file)} if file else {}
+        given = getattr(getattr(task, "_config", None), "given", None)
+        if given is not None:
+            facts["given"] = given or None
         try:
             run.describe(config_text(task), seed=task.seed, task=type(task).__name__, **facts)
             yield run

@@ -81,7 +81,7 @@ def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None)
     }
     _check_classes(task)
     _check_optimizer(task, world_size)
-    if world_size > 1:
+    if world_size > 1 and not task.test_only:
         strategies.check(task)
     if isinstance(task, FineTuningTask):
         task.check_frozen()

@@ -63,9 +63,6 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         section: the keys of `ray_keys`, `address` aside.
-
-    Raises:
-        ComponentError: several workers are to share a GPU.
     """
     given = {key: value for key, value in section.items() if value is not None}
     if isinstance(given.get("num_workers"), list):
@@ -76,12 +73,10 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
 
     given.setdefault("storage_path", DEFAULT_STORAGE_PATH)
     run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
-    scaling_config, torch_config = build(ScalingConfig), build(TorchConfig)
-    check_gpu_shares(scaling_config, torch_config)
     return {
-        "scaling_config": scaling_config,
+        "scaling_config": build(ScalingConfig),
         "run_config": run_config,
-        "torch_config": torch_config,
+        "torch_config": build(TorchConfig),
         "checkpoint_upload_mode": given.get("checkpoint_upload_mode"),
     }
 
@@ -97,6 +92,6 @@ def check_gpu_shares(scaling: ScalingConfig, torch_config: TorchConfig) -> None:
     most = workers[-1] if isinstance(workers, tuple) else workers
     if most > 1 and 0 < share < 1 and torch_config.backend != "gloo":
         raise ComponentError(
-            f"ray.resources_per_worker gives each of {most} workers {share:g} GPU, but NCCL cannot connect workers "
-            f"that share a GPU: give each a whole one, or let them talk by another backend (ray.backend: gloo)"
+            f"each of {most} workers gets {share:g} GPU, but NCCL cannot connect workers that share a GPU: give each a "
+            f"whole one, or let them talk by another backend (ray.backend: gloo)"
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import ray
 import torch
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
@@ -58,8 +58,11 @@ class RayTrainer(ClassyTrainer):
             connected to is used as it is.
         verbose: let Ray and the workers print.
         wait_for_resources_s: how long to wait for resources that others hold, in seconds.
-        checkpoint_upload_mode: "ASYNC" writes checkpoints while training goes on, "SYNC" waits for each; None is
-            "ASYNC".
+        checkpoint_upload_mode: "ASYNC" writes checkpoints while training goes on, "SYNC" waits for each (or Ray's
+            `CheckpointUploadMode` of that name); None is "ASYNC".
+
+    Raises:
+        ComponentError: there is no such mode.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class RayTrainer(ClassyTrainer):
         address: str | None = None,
         verbose: bool = False,
         wait_for_resources_s: float = 60.0,
-        checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | None = None,
+        checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | CheckpointUploadMode | None = None,
     ) -> None:
         self.scaling_config = scaling_config
         self.run_config = run_config
@@ -85,7 +88,12 @@ class RayTrainer(ClassyTrainer):
         self.address = address
         self.verbose = verbose
         self.wait_for_resources_s = wait_for_resources_s
-        self.checkpoint_upload_mode = checkpoint_upload_mode
+        self.checkpoint_upload_mode = getattr(checkpoint_upload_mode, "value", checkpoint_upload_mode)
+        if self.checkpoint_upload_mode not in ("ASYNC", "SYNC", None):
+            raise ComponentError(
+                f"checkpoint_upload_mode must be 'ASYNC' or 'SYNC', not {self.checkpoint_upload_mode!r}: checkpoints "
+                f"are written to their place at once"
+            )
 
     def train(self, task: ClassyTask) -> Result:
         """Trains the task to its end on the cluster; the caller's task holds the final state afterwards.
@@ -96,7 +104,9 @@ class RayTrainer(ClassyTrainer):
             RunError: training failed on a worker; the message has the worker's traceback.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
-        scaling, run_config, address = self.settings_of(getattr(task, "_config", None) or {})
+        config = getattr(task, "_config", None) or {}
+        scaling, run_config, address = self.settings_of(config)
+        check_gpu_shares(scaling, self.torch_config or ray_configs(config.get("ray") or {})["torch_config"])
         retention = Retention.of(run_config.checkpoint_config)
         retention.check(task)
         workers = scaling.num_workers
@@ -126,7 +136,6 @@ class RayTrainer(ClassyTrainer):
         scaling = self.scaling_config or configured["scaling_config"]
         if scaling.num_workers == 0:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
-        check_gpu_shares(scaling, self.torch_config or configured["torch_config"])
         return scaling, self.run_config or configured["run_config"], self.address or address
 
     def fit(

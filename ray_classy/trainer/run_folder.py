@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import platform
-import re
 import secrets
 import shutil
 import sys
@@ -28,10 +27,10 @@ from typing import Any
 
 from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from ray_classy.checkpoint.files import BEST, LAST
+from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.config.yaml_text import parse_yaml
-from ray_classy.errors import CheckpointError, RunFolderError
+from ray_classy.errors import CheckpointError, ConfigError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.metrics import dotted
@@ -43,7 +42,7 @@ _log = logging.getLogger(__name__)
 DEFAULT_STORAGE_PATH = "runs"
 METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
 STOP_FILE, SAVE_FILE = "stop", "save"
-_CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
+_BEGINS_WITHIN_SECONDS = 10.0
 
 
 class RunFolder:
@@ -82,16 +81,24 @@ class RunFolder:
         Raises:
             RunFolderError: a run of that name exists, or there can be no such folder.
         """
-        storage_path = storage_path or DEFAULT_STORAGE_PATH
-        if name is not None and (not name or "/" in name or name in (".", "..")):
-            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
-        parent = Storage(storage_path, filesystem)
-        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
-            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
-        run = cls(parent.join(name or new_name()), filesystem)
-        if run.storage.exists("" if run.storage.local else RUN_FILE):
+        run = cls.named(storage_path, name, filesystem)
+        if run.storage.exists("" if run.storage.local else RUN_FILE) and not run._empty():
             raise _taken(run)
         return run
+
+    @classmethod
+    def named(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+        """The folder that a run of that name has or would have.
+
+        Raises:
+            RunFolderError: there can be no such folder.
+        """
+        if name is not None and (not name or "/" in name or name in (".", "..")):
+            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
+        parent = Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem)
+        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
+            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
+        return cls(parent.join(name or new_name()), filesystem)
 
     @classmethod
     def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
@@ -109,7 +116,7 @@ class RunFolder:
         Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem).make()
         try:
             if run.storage.local:
-                os.mkdir(run.path)
+                os.makedirs(run.path, exist_ok=run._empty())
         except FileExistsError:
             raise _taken(run) from None
         except OSError as error:
@@ -147,6 +154,12 @@ class RunFolder:
         run = cls.existing(path, filesystem)
         run._hold()
         return run
+
+    def _empty(self) -> bool:
+        """Whether the folder was made some time ago, and the process died before it wrote down what it would run."""
+        if not self.storage.local or not os.path.isdir(self.path) or not set(os.listdir(self.path)) <= {LEASE_FILE}:
+            return False
+        return time.time() - os.stat(self.path).st_mtime > _BEGINS_WITHIN_SECONDS
 
     def _hold(self) -> None:
         self._lease = Lease(self.storage)
@@ -195,11 +208,15 @@ class RunFolder:
         return json.loads(self.storage.read(RUN_FILE))
 
     def config_facts(self) -> dict[str, Any]:
-        """The resolved config and the SHA-256 of its file; both None if the task was not built from one."""
+        """The resolved config and the SHA-256 of its file; None if the task was not built from one."""
+        config: dict[str, Any] | None
         if not self.storage.exists(CONFIG_FILE):
             return {"config": None, "config_sha256": None}
         data = self.storage.read(CONFIG_FILE)
-        config, _ = parse_yaml(data.decode(), CONFIG_FILE)
+        try:
+            config, _ = parse_yaml(data.decode(), CONFIG_FILE)
+        except ConfigError:  # of a task built in Python, with arguments that no file can give
+            config = None
         return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
 
     def finish(self, status: str, **facts: Any) -> None:
@@ -285,8 +302,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[str]:
         """The names of the run's complete checkpoints, oldest first."""
-        names = [name for name in self.storage.names() if _CHECKPOINT_NAME.fullmatch(name)]
-        return sorted((n for n in names if self.storage.exists(f"{n}/{CHECKPOINT_FILE}")), key=_position)
+        return checkpoints_in(self.storage)
 
     def keep_checkpoints(self, retention: Retention) -> None:
         """Lets `last` and `best` stand for the right checkpoints, and removes those that are not to be kept."""
@@ -367,11 +383,7 @@ def _taken(run: RunFolder) -> RunFolderError:
 
 def epoch_of(checkpoint: str) -> int:
     """The train phases that were over when a checkpoint of that name was written."""
-    return _position(checkpoint)[0]
-
-
-def _position(name: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", name))
+    return position_of(checkpoint)[0]
 
 
 def _now() -> str:

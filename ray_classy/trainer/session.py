@@ -46,6 +46,7 @@ class Session:
 
     def start(self, task: Any) -> None:
         """Called before the task is prepared: gives it the state to go on from."""
+        task.wanted_period = None  # of an earlier run
 
     def step_ended(self, task: Any) -> None:
         """Called after each train step."""
@@ -89,6 +90,7 @@ class FolderSession(Session):
 
     def start(self, task: Any) -> None:
         """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
+        super().start(task)
         name, content = self._latest()
         epoch, tested = 0, False
         if name is not None:
@@ -182,6 +184,7 @@ class FolderSession(Session):
         generators = gather_objects(get_rng_state())
         state = task.gather_state()
         if state is not None:
+            self._writer.wait()  # so that one copy is in memory, not two
             content = host_copy(checkpoint_content(task, generators, state))
             content["ray_classy"]["update_rows"] = self._update_rows
             if in_phase is not None:

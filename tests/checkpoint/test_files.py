@@ -135,6 +135,12 @@ def test_a_run_stands_for_its_newest_checkpoint(tmp_path):
     assert load_weights(result.path)["classy_state_dict"]["num_updates"] == newest["num_updates"]
 
 
+def test_a_run_without_pointers_stands_for_its_newest_checkpoint_too(tmp_path):
+    result = LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
+    os.remove(tmp_path / "r" / "last")
+    assert load_checkpoint(f"file://{result.path}")["classy_state_dict"]["train_phase_idx"] == 1
+
+
 def test_a_folder_with_a_file_that_only_looks_like_a_pointer_has_no_checkpoint(tmp_path):
     (tmp_path / "last").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointNotFoundError, match="there is no checkpoint at"):

@@ -88,7 +88,7 @@ def test_a_name_that_is_taken_by_a_run_with_another_config(local):
         local("--name", "one", "optimizer.momentum=0.5", "model.hidden_dims=[8, 8]"),
         1,
         "there is a run 'one' in 'runs' already, of another config",
-        "\n  optimizer.momentum: 0.0 -> 0.5\n",
+        "\n  optimizer.momentum: (nothing) -> 0.5\n",
         "\n  model.hidden_dims.1: (nothing) -> 8\n",
         "--resume",
     )

@@ -1,6 +1,7 @@
 """`ray-classy train --local`: results, resuming, evaluating."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from ray_classy.registry import Registry
 
 
 def test_the_summary_shows_metrics_places_and_commands(local, tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "image_folder.yaml").write_text("")
     outcome = local("--name", "one")
     assert outcome.code == 0
     for line in (
@@ -106,6 +109,57 @@ def test_the_same_command_goes_on_with_the_run_that_it_began(local, caplog):
     lines = [Path(f"runs/{name}/metrics.jsonl").read_text().splitlines() for name in ("one", "calm")]
     one, calm = ([json.loads(line)["metrics"] for line in found] for found in lines)
     assert one == calm
+
+
+def test_the_same_command_goes_on_where_the_data_give_the_number_of_classes(local, tmp_path):
+    text = (tmp_path / "tiny.yaml").read_text()
+    heads = "{name: fully_connected, unique_id: a, in_plane: 32, fork_block: block1-0}"
+    model = "small_input: true, basic_layer: true, num_blocks: [1, 1], init_planes: 16"
+    text = text.replace("  name: mlp\n  input_dim: 64\n  output_dim: 10\n  hidden_dims: [8]\n", "")
+    text = text.replace("model:", f"model: {{name: resnet, {model}, heads: [{heads}]}}")
+    (tmp_path / "tiny.yaml").write_text(text.replace("name: digits", "name: digits, image_mode: RGB"))
+    assert local("--name", "one").code == 0
+    assert "is finished already" in local("--name", "one").out
+
+
+def test_the_same_command_goes_on_when_the_run_that_it_began_from_is_another_by_now(local, caplog):
+    local("--name", "first")
+    begin = ("--name", "one", "--checkpoint", "runs/first", "num_epochs=2")
+    assert local(*begin).code == 0
+    local("--name", "more", "num_epochs=2")
+    shutil.rmtree("runs/first")
+    assert local(*begin).code == 0 and "the run is finished: 2 train phases are done" in caplog.text
+
+
+def test_a_run_that_was_gone_on_with_otherwise_is_not_that_of_the_first_command(local, ray_classy):
+    local("--name", "one")
+    ray_classy("train", "--resume", "runs/one", "--local", "num_epochs=2")
+    outcome = local("--name", "one")
+    assert outcome.code == 1 and "there is a run 'one'" in outcome.err and "--resume" in outcome.err
+
+
+def test_a_run_that_was_resumed_as_it_is_stays_that_of_the_first_command(local, ray_classy):
+    local("--name", "one")
+    facts = json.loads(Path("runs/one/run.json").read_text())
+    Path("runs/one/run.json").write_text(json.dumps({**facts, "status": "failed"}))
+    assert ray_classy("train", "--resume", "runs/one", "--local").code == 0
+    assert "is finished already" in local("--name", "one").out
+
+
+def test_the_name_of_a_run_that_died_before_it_began_is_free(local, tmp_path):
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    assert "there is a run 'one'" in local("--name", "one").err  # another process may be about to begin it
+    os.utime(folder, (0, 0))
+    assert local("--name", "one").code == 0
+
+
+def test_the_name_of_a_sweep_is_taken(local, tmp_path):
+    folder = tmp_path / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"kind": "sweep"}))
+    (folder / "config.yaml").write_text("seed: 1\n")
+    assert "there is a run 'sweep'" in local("--name", "sweep").err
 
 
 def test_the_same_command_says_that_its_run_is_finished(local):

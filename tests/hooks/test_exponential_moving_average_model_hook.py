@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ComponentError
 from ray_classy.hooks import ExponentialMovingAverageModelHook, build_hook
 from ray_classy.hooks.classy_hook import ClassyHook
@@ -118,9 +121,58 @@ def test_a_dealt_model_is_refused():
     task = make_task(hooks=[ema()]).set_distributed_options(strategy="fsdp")
     with pytest.raises(ComponentError, match=r"ExponentialMovingAverageModelHook.*fsdp.*zero"):
         preflight(task, 2, False)
+    preflight(task.set_test_only(True), 2, False)
 
 
 @pytest.mark.parametrize("wrong", [{"decay": 1.1}, {"decay": "a"}, {"decay": 0.9, "device": "cuda"}], ids=str)
 def test_senseless_arguments_are_refused(wrong):
     with pytest.raises(ComponentError, match=next(reversed(wrong))):
         build_hook({"name": "ema_model_weights", **wrong})
+
+
+def test_another_run_with_the_same_hook_begins_with_its_own_weights():
+    hook, watch = ema(), Weights()
+    train(make_task(hooks=[hook]))
+    train(make_task(hooks=[hook, watch]))
+    assert equal_weights(watch.seen[0][2], weights(make_task()))
+
+
+def test_an_evaluation_of_a_checkpoint_without_a_test_phase_has_the_averages_too(tmp_path):
+    watch = Weights()
+    task = make_task(epochs=2, hooks=[ema(), watch]).set_test_phase_period(2).set_checkpoint_every(rounds=1)
+    run = LocalTrainer(str(tmp_path), "r").train(task)
+    first = sorted(path for path in Path(run.path).iterdir() if path.name.startswith("epoch_0001"))[0]
+    hook = ema()
+    evaluated = make_task(hooks=[hook]).set_test_only(True).set_checkpoint(str(first))
+    LocalTrainer(str(tmp_path), "t").train(evaluated)
+    average = load_checkpoint(str(first))["classy_state_dict"]["hooks"]["ExponentialMovingAverageModelHook"]
+    assert close(weights(evaluated), average["ema_model_state"])
+
+
+def test_a_run_that_goes_on_without_the_hook_says_what_it_leaves_out(tmp_path, caplog):
+    run = LocalTrainer(str(tmp_path), "r").train(make_task(hooks=[ema()]))
+    LocalTrainer(resume=run.path).train(make_task(epochs=2))
+    assert "the state of hook 'ExponentialMovingAverageModelHook', which this run does not have" in caplog.text
+
+
+def test_averages_of_another_shape_are_left_out(tmp_path, caplog):
+    run = LocalTrainer(str(tmp_path), "r").train(make_task(hooks=[ema()]))
+    content = load_checkpoint(run.checkpoint)
+    state = content["classy_state_dict"]["hooks"]["ExponentialMovingAverageModelHook"]
+    for part in state.values():
+        name = next(iter(part))
+        part[name] = torch.zeros(1, 1)
+        part["gone"] = part[name]
+    task = make_task(epochs=2, hooks=[ema()])
+    task._set_checkpoint_dict(content)
+    train(task)
+    assert "of the checkpoint" in caplog.text and task.num_train_steps == 12
+
+
+def test_layers_that_share_their_statistics_and_whole_numbers_are_no_trouble():
+    task = make_task(hooks=[ema()])
+    first, second = torch.nn.BatchNorm1d(8), torch.nn.BatchNorm1d(8)
+    second._buffers["running_mean"] = first.running_mean
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), first, second, torch.nn.Linear(8, 4))
+    model.whole = torch.nn.Parameter(torch.ones(1, dtype=torch.int64), requires_grad=False)
+    train(task.set_model(model))

@@ -2,9 +2,9 @@ import logging
 
 import pytest
 
-from ray_classy.trainer import global_batch
+from ray_classy.trainer import LocalTrainer, global_batch
 from ray_classy.trainer.global_batch import keep_update_rows
-from tests.helpers import make_task
+from tests.helpers import make_task, train
 
 
 @pytest.fixture
@@ -34,12 +34,21 @@ def test_a_run_that_goes_on_with_fewer_ranks_keeps_its_updates(ranks):
     assert task.wanted_period == 3
 
 
-def test_a_task_that_is_trained_again_has_the_updates_of_the_new_run(ranks):
+def test_a_task_that_is_trained_again_has_the_updates_of_the_new_run(ranks, tmp_path):
     ranks(1)
-    task = make_task()
-    row = rows_per_step(task)
+    task = make_task(train=24, batch=4)
     keep_update_rows(task, None, 4)
-    assert keep_update_rows(task, None, None) == {"replica": row, "update": row} and task.wanted_period == 1
+    assert task.wanted_period == 4
+    assert keep_update_rows(task, None, None) == {"replica": 4, "update": 4} and task.wanted_period == 1
+    LocalTrainer(str(tmp_path)).train(task)
+    assert train(task.set_simulated_global_batchsize(8)).optimizer_period == 2
+
+
+def test_a_loop_without_a_folder_has_the_updates_that_the_task_asks_for(ranks):
+    ranks(1)
+    task = make_task(train=24, batch=4).set_simulated_global_batchsize(8)
+    task.wanted_period = 1  # as an earlier run left it
+    assert train(task).optimizer_period == 2
 
 
 def test_what_does_not_divide_is_told_and_remembered(ranks, caplog):

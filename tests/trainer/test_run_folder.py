@@ -157,3 +157,8 @@ def test_what_is_told_does_not_fail_with_the_log(tmp_path):
     (tmp_path / "log.txt").unlink()
     (tmp_path / "log.txt").mkdir()
     run.tell("another")
+
+
+def test_a_config_that_no_file_can_give_is_none(run):
+    run.describe("a: {1: 2}\n")
+    assert run.config_facts()["config"] is None and len(run.config_facts()["config_sha256"]) == 64
