@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import ray
 import torch
+from ray._private.worker import get_dashboard_url
 from ray.train import CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -270,16 +271,19 @@ def _trainer(request: Callable[[], Any] | None, policies: Mapping[str, Any]) -> 
 
     Args:
         request: called at the first Ctrl-C, if there is one; Ray's own way with it, an abort, is for the next.
-        policies: in place of Ray's, by argument of its controller. None for a trial, which keeps Ray's, and for which
-            Ray starts no actor that frees the workers' resources if the controller dies: a trial, which is stopped by
-            ending its controller, frees them itself; without a dashboard the actor would then stay for ever.
+        policies: in place of Ray's, by argument of its controller. None for a trial, which keeps Ray's.
+
+    The third: the actor that frees the workers' resources if the controller dies is started only where it can. Without
+    a dashboard it cannot see whether the controller lives, and would stay for ever. A trial is stopped by ending its
+    controller, and frees them itself.
     """
+    frees = bool(policies) and bool(get_dashboard_url())
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
             named = "PlacementGroupCleanerCallback"
-            return [one for one in callbacks if policies or type(one).__name__ != named]
+            return [one for one in callbacks if frees or type(one).__name__ != named]
 
         def _initialize_and_run_controller(self, **arguments: Any) -> Any:
             return super()._initialize_and_run_controller(**{**arguments, **policies})
