@@ -11,6 +11,7 @@ from torch import nn
 
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.models.classy_model import ClassyModel, register_model
+from ray_classy.models.former_names import renamed
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.models.residual_block import residual_block, zero_last_batch_norm
 
@@ -121,13 +122,17 @@ class ResNeXt(ClassyModel):
         return {**super().get_classy_state(deep_copy), "version": _STATE_VERSION}
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
-        """Loads a state of the same version; see `ClassyModel`."""
+        """Loads a state of the same version, Classy Vision's among them; see `ClassyModel`."""
         version = state.get("version") if isinstance(state, Mapping) else None
         if version != _STATE_VERSION:
             raise CheckpointError(
                 f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
                 "loaded; write the checkpoint anew with the release that made it, or take one of this release"
             )
+        model = state.get("model")
+        if isinstance(model, Mapping) and isinstance(model.get("trunk"), Mapping):
+            own = super().get_classy_state()["model"]["trunk"]
+            state = {**state, "model": {**model, "trunk": renamed(model["trunk"], own)}}
         return super().set_classy_state(state, strict)
 
 

@@ -1,0 +1,37 @@
+"""The names that Classy Vision gives to the weights of ResNet and ResNeXt, whose blocks here are torchvision's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+_STEM = "initial_block._module."
+_IN_BLOCK = re.compile(r"(blocks\.\d+\.[^.]+)\.(?:convolutional_block\.(\d+)|(bn)|se\.excitation\.(\d+))\.(.+)")
+_LAYERS = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3"}
+_GATE = {"0": "se.fc1", "2": "se.fc2"}
+
+
+def renamed(trunk: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """A trunk's weights under the names that they have here; those of no former name keep theirs.
+
+    Args:
+        trunk: name to tensor, as Classy Vision or this package wrote it.
+        own: the names in the trunk that they are for.
+    """
+    branched = {name.partition(".branch.")[0] for name in own if ".branch." in name}
+    return {_renamed(name, trunk, branched): value for name, value in trunk.items()}
+
+
+def _renamed(name: str, trunk: Mapping[str, Any], branched: Collection[str]) -> str:
+    if name.startswith(_STEM):
+        return f"initial_block.{name.removeprefix(_STEM)}"
+    match = _IN_BLOCK.fullmatch(name)
+    if match is None:
+        return name
+    block, layer, last, gate, rest = match.groups()
+    if last:  # of the block's own batch norm, which follows its convolutions
+        layer = "bn3" if f"{block}.convolutional_block.6.weight" in trunk else "bn2"
+    else:
+        layer = _LAYERS.get(layer, layer) if layer else _GATE.get(gate, gate)
+    return f"{block}.branch.{layer}.{rest}" if block in branched else f"{block}.{layer}.{rest}"
