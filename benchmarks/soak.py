@@ -1,6 +1,6 @@
 """A long run in a few minutes, with processes killed all the time: does it end as if nothing had happened?
 
-    python benchmarks/soak.py [--epochs 120] [--seconds 12] [--seed 0] [--quick]
+    python benchmarks/soak.py [--epochs 60] [--seconds 12] [--seed 0] [--quick]
 
 A small model trains on two Ray workers. Every few seconds, at random, a worker, all workers, Ray Train's controller or
 the driver is killed with SIGKILL; a driver that was killed is started again with `resume`. Every worker writes down
@@ -237,7 +237,7 @@ def tested(folder: Path, name: str) -> float:
 def main() -> None:
     """Runs both, and prints the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=12.0, help="between kills, while the workers train")
     parser.add_argument("--pause", type=float, default=0.08, help="added to each step, in seconds")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
