@@ -24,6 +24,8 @@ def listing(arguments: argparse.Namespace) -> Answer:
     Raises:
         UsageError: there is no such kind, or no such component.
     """
+    import ray_classy.tune.parts  # noqa: F401  # registers schedulers and search algorithms; it takes Ray's time
+
     kinds = {kind: registry for kind, registry in sorted(Registry.all.items()) if registry.base is not None}
     words = arguments.words
     if not words:

@@ -334,9 +334,13 @@ class RowDataset(torch.utils.data.Dataset):
 
 def cpus_of_this_process() -> int:
     """CPUs that there are for each of the processes that were started together on this machine."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     together = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, here // (int(together) if together.isdigit() and int(together) else 1))
+    return max(1, cpus_of_this_machine() // (int(together) if together.isdigit() and int(together) else 1))
+
+
+def cpus_of_this_machine() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _size_of(sample: Any) -> int:

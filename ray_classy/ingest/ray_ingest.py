@@ -7,7 +7,6 @@ the blocks, and the rank reads from it the rows that the phase's plan deals to i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import ray.train
 from ray.data.block import BlockAccessor
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset, cpus_of_this_machine
 from ray_classy.urls import each, is_url
 
 
@@ -135,13 +134,23 @@ def attach(dataset: Any, shard: Shard | None) -> None:
 
 
 def cpus_of_worker() -> int:
-    """CPUs that Ray gave this process; it has no others to read with."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 1)  # Ray sets it
+    """CPUs that this process has to read with: those that Ray gave it or, if it has a GPU alone, that GPU's part."""
+    here = ray.get_runtime_context()
+    mine = here.get_assigned_resources()
+    if mine.get("CPU") or not mine.get("GPU"):
+        return max(1, int(mine.get("CPU", 0)))
+    gpus = next(node["Resources"].get("GPU", 1.0) for node in ray.nodes() if node["NodeID"] == here.get_node_id())
+    return part_of_machine(mine["GPU"], gpus)
 
 
-def read_with_own_cpus(task: Any) -> None:
+def part_of_machine(gpus: float, of: float) -> int:
+    """The CPUs of this machine that go with some of its GPUs, at least one."""
+    return max(1, int(cpus_of_this_machine() * min(gpus / of, 1.0)))
+
+
+def read_with_own_cpus(task: Any, cpus: int) -> None:
     """Lets the datasets of a task that trains in a process of Ray's read with the CPUs of that process alone."""
     for dataset in getattr(task, "datasets", {}).values():
         base = getattr(dataset, "dataset", None)
         if isinstance(base, RowDataset) and base.threads is None:
-            base.threads = cpus_of_worker()
+            base.threads = cpus

@@ -41,12 +41,16 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
         losses, loss_rows: each step's loss, and of how many rows it is the mean.
         meters: the states of the meters.
         bad_rows: rows left out so far.
+
+    Raises:
+        FloatingPointError: a loss is infinite or not a number, so that this is no state to go on from; on every rank.
     """
     iterator: PhaseIterator = task.data_iterator
     meters = [copy.deepcopy(meter) for meter in task.meters]
     for meter in meters:
         meter.sync_state()
     losses = task.losses.synchronized()
+    losses.check_finite(f"train phase {task.train_phase_idx}")
     return {
         "rows": iterator.consumed,
         "order": _order(iterator.plan, task),

@@ -218,8 +218,9 @@ class TaskTrial(tune.Trainable):
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         if isinstance(task, ClassificationTask) and task.use_gpu is None:
             task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
-        torch.set_num_threads(cpus_of_worker())
-        read_with_own_cpus(task)
+        cpus = cpus_of_worker()
+        torch.set_num_threads(cpus)
+        read_with_own_cpus(task, cpus)
         reported = False
         for report in rounds(task, TrialSession(run)):
             reported = True

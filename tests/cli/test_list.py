@@ -33,7 +33,9 @@ def test_one_component(ray_classy):
     assert lines[1].split() == ["size", "an", "integer", "or", "a", "list", "of", "integers;", "required"]
 
 
-@pytest.mark.parametrize("kind", ["dataset", "head", "hook", "loss", "meter", "model", "param_scheduler", "task"])
+@pytest.mark.parametrize(
+    "kind", ["dataset", "head", "hook", "loss", "meter", "model", "param_scheduler", "scheduler", "search_alg", "task"]
+)
 def test_every_kind_can_be_listed(ray_classy, kind):
     assert ray_classy("list", kind).code == 0
 

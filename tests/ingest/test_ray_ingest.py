@@ -257,14 +257,13 @@ def test_a_dataset_of_torchvision_trains_on_two_workers_as_in_one_process(ray_cl
         assert got[phase]["accuracy"] == want[phase]["accuracy"]
 
 
-def test_datasets_of_a_process_of_rays_read_with_its_cpus(monkeypatch):
+def test_datasets_of_a_process_of_rays_read_with_its_cpus():
     from ray_classy.dataset import build_dataset
     from ray_classy.ingest.ray_ingest import read_with_own_cpus
     from tests.helpers import make_task
 
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     task = make_task(test=None)
     digits = {"name": "digits", "split": "test", "batchsize_per_replica": 8, "use_shuffle": False}
     task.set_dataset(build_dataset(digits), "test")
-    read_with_own_cpus(task)
+    read_with_own_cpus(task, 3)
     assert task.datasets["test"].dataset.threads == 3

@@ -141,6 +141,13 @@ def test_nan_is_never_in_a_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.glob("r/epoch_*")] == ["epoch_0001-step_000006"]
 
 
+def test_nan_is_never_in_a_checkpoint_inside_a_phase(tmp_path):
+    task = make_task(train=40, cls=Exploding).set_checkpoint_every(steps=2, minutes=None)
+    with pytest.raises(FloatingPointError, match="nan in step 2 of train phase 0"):
+        LocalTrainer(str(tmp_path), "r").train(task)
+    assert [path.name for path in tmp_path.glob("r/epoch_*")] == ["epoch_0000-step_000002"]
+
+
 def test_log_hook_finds_the_nan_at_its_next_line():
     hook = RecordingHook()
     with pytest.raises(FloatingPointError, match="step 2"):
