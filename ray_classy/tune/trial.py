@@ -218,9 +218,8 @@ class TaskTrial(tune.Trainable):
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         if isinstance(task, ClassificationTask) and task.use_gpu is None:
             task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
-        cpus = cpus_of_worker()
-        torch.set_num_threads(cpus)
-        read_with_own_cpus(task, cpus)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if nobody has
+        read_with_own_cpus(task, cpus_of_worker())
         reported = False
         for report in rounds(task, TrialSession(run)):
             reported = True
