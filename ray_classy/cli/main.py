@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = f"{error.filename}: {error.strerror or error}"
         _tell_error(type(error).__name__, message, as_json)
         return 2 if isinstance(error, ConfigError | UsageError) else 1
-    print(json_text(answer.data) if as_json else answer.text, flush=True)
+    try:
+        print(json_text(answer.data) if as_json else answer.text, flush=True)
+    except BrokenPipeError:  # whoever reads it, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

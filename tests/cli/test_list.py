@@ -1,5 +1,8 @@
 """`ray-classy list`: components and their keys."""
 
+import subprocess
+import sys
+
 import pytest
 
 
@@ -52,3 +55,9 @@ def test_an_unknown_word_names_the_nearest(ray_classy, words, told):
     outcome = ray_classy("list", *words)
     assert outcome.code == 2
     assert told in outcome.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m ray_classy list transform | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout and "BrokenPipeError" not in done.stderr
