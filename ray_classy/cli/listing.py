@@ -24,10 +24,10 @@ def listing(arguments: argparse.Namespace) -> Answer:
     Raises:
         UsageError: there is no such kind, or no such component.
     """
-    import ray_classy.tune.parts  # noqa: F401  # registers schedulers and search algorithms; it takes Ray's time
-
-    kinds = {kind: registry for kind, registry in sorted(Registry.all.items()) if registry.base is not None}
     words = arguments.words
+    if not words or words[0] not in Registry.all:  # those of sweeps, with which Ray is imported: seconds
+        import ray_classy.tune.parts  # noqa: F401
+    kinds = {kind: registry for kind, registry in sorted(Registry.all.items()) if registry.base is not None}
     if not words:
         return Answer("\n".join(_kinds(kinds)))
     if len(words) > 2:

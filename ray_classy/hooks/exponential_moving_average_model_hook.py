@@ -38,7 +38,6 @@ class ExponentialMovingAverageModelHook(ClassyHook):
     """
 
     changes_weights = True
-    on_phase_end = ClassyHook._noop
     on_end = ClassyHook._noop
 
     def __init__(self, decay: float, consider_bn_buffers: bool = True, device: Literal["cpu", "gpu"] = "gpu") -> None:
@@ -53,6 +52,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         self.state.model_state = {}  # the weights, while the model has the averages
         self.state.ema_model_state = {}
         self._average = get_ema_multi_avg_fn(self.decay)
+        self._live: dict[str, torch.Tensor] = {}  # of the model, in train phases
 
     def on_start(self, task: Any) -> None:
         """Begins with the weights, or with the averages of the checkpoint that the run goes on from."""
@@ -80,6 +80,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         if task.train:
             self._load(task.base_model, self.state.model_state)
             self.state.model_state = {}
+            self._live = dict(self.get_model_state_iterator(task.base_model))
         elif getattr(task, "ema", True) and not self.state.model_state:
             live = dict(self.get_model_state_iterator(task.base_model))
             self.state.model_state = {name: value.clone() for name, value in live.items()}
@@ -95,9 +96,13 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         made = task.steps_in_phase
         if made % task.optimizer_period and made != task.num_batches_per_phase:
             return
-        live = dict(self.get_model_state_iterator(task.base_model))
-        averages = self.state.ema_model_state
-        self._average([averages[name] for name in live], [v.to(averages[n].device) for n, v in live.items()], 0)
+        averages = [self.state.ema_model_state[name] for name in self._live]
+        now = [value.to(average.device) for value, average in zip(self._live.values(), averages, strict=True)]
+        self._average(averages, now, 0)
+
+    def on_phase_end(self, task: Any) -> None:
+        """Lets go of the model."""
+        self._live = {}
 
     @staticmethod
     def _load(model: nn.Module, state: dict[str, torch.Tensor]) -> None:

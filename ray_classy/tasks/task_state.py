@@ -14,7 +14,6 @@ from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
 from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
 from ray_classy.generic.util import split_batchnorm_params
-from ray_classy.hooks import ClassyHook
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
@@ -23,6 +22,7 @@ from ray_classy.tasks.progress import LossLog
 from ray_classy.tasks.strategies import make_whole, strategy_of
 
 if TYPE_CHECKING:
+    from ray_classy.hooks import ClassyHook
     from ray_classy.tasks.classification_task import ClassificationTask
 
 _log = logging.getLogger(__name__)

@@ -59,7 +59,7 @@ def ray_keys() -> Keys:
 
 
 def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What `RayTrainer` takes from a `ray` section: Ray's config objects, and `checkpoint_upload_mode`.
+    """Ray's config objects from a `ray` section: `scaling_config`, `run_config` and `torch_config`.
 
     Args:
         section: the keys of `ray_keys`, `address` aside.
@@ -77,7 +77,6 @@ def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
         "scaling_config": build(ScalingConfig),
         "run_config": run_config,
         "torch_config": build(TorchConfig),
-        "checkpoint_upload_mode": given.get("checkpoint_upload_mode"),
     }
 
 

@@ -107,7 +107,7 @@ class RayTrainer(ClassyTrainer):
         """
         config = getattr(task, "_config", None) or {}
         scaling, run_config, address = self.settings_of(config)
-        check_gpu_shares(scaling, self.torch_config or ray_configs(config.get("ray") or {})["torch_config"])
+        check_gpu_shares(scaling, self.torch_config_of(config))
         retention = Retention.of(run_config.checkpoint_config)
         retention.check(task)
         workers = scaling.num_workers
@@ -139,6 +139,10 @@ class RayTrainer(ClassyTrainer):
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
         return scaling, self.run_config or configured["run_config"], self.address or address
 
+    def torch_config_of(self, config: Mapping[str, Any]) -> TorchConfig:
+        """Ray's settings of the process group: what was given, or else those of the `ray` section of a config."""
+        return self.torch_config or ray_configs(config.get("ray") or {})["torch_config"]
+
     def fit(
         self,
         task: ClassyTask,
@@ -158,7 +162,8 @@ class RayTrainer(ClassyTrainer):
             session: what the run is to the workers.
             retention: which checkpoints are kept; None keeps all.
         """
-        configured = ray_configs((getattr(task, "_config", None) or {}).get("ray") or {})
+        config = getattr(task, "_config", None) or {}
+        mode = self.checkpoint_upload_mode or (config.get("ray") or {}).get("checkpoint_upload_mode")
         shards, blob = _shards_and_task(task)
         job = {
             "task": ray.put(blob),
@@ -166,7 +171,7 @@ class RayTrainer(ClassyTrainer):
             "session": session,
             "retention": retention,
             "ranks": scaling.num_workers[-1] if isinstance(scaling.num_workers, tuple) else None,
-            "waits": (self.checkpoint_upload_mode or configured["checkpoint_upload_mode"]) == "SYNC",
+            "waits": mode == "SYNC",
             "shards": sorted(shards),
             "cwd": os.getcwd(),
             "path": own_folders(),
@@ -177,7 +182,7 @@ class RayTrainer(ClassyTrainer):
             policies["scaling_policy"] = FreeRoomPolicy(scaling, away, self.wait_for_resources_s)
             policies["failure_policy"] = ToldFailurePolicy(run_config.failure_config or FailureConfig(), away)
         trainer = _trainer(None if task.test_only else run.request_stop, policies)
-        torch_config = self.torch_config or configured["torch_config"]
+        torch_config = self.torch_config_of(config)
         deaths = 0
         while True:
             try:

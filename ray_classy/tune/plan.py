@@ -16,7 +16,7 @@ from ray_classy.errors import ConfigError, ResourceError
 from ray_classy.seeding import derive_seed
 from ray_classy.tasks.task_config import import_modules, located
 from ray_classy.trainer.ray_cluster import amounts, room_for
-from ray_classy.trainer.ray_config import check_gpu_shares, ray_configs, ray_keys
+from ray_classy.trainer.ray_config import check_gpu_shares, ray_keys
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.tune.examine import examine
 from ray_classy.tune.folder import existing_sweep
@@ -111,7 +111,7 @@ class Plan:
             each = resources_per_worker(config.get("tune") or {}, workers)
             if each is not None:
                 scaling = ScalingConfig(num_workers=workers, use_gpu=each.get("GPU", 0) > 0, resources_per_worker=each)
-            check_gpu_shares(scaling, trainer.torch_config or ray_configs(ray_section)["torch_config"])
+            check_gpu_shares(scaling, trainer.torch_config_of({"ray": ray_section}))
         self.scaling = trainer.scaling_config = scaling
         self.workers = workers
         given = run_config if run_config is not None and run_config.storage_path else train_config
