@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -95,24 +96,42 @@ def is_on_gpu(model: nn.Module) -> bool:
     return devices == {"cuda"}
 
 
+def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """Applies a function to every tensor in nested containers and returns new containers with the results.
+
+    Dicts, lists, tuples and named tuples are rebuilt at any depth (a dict of another class keeps its class and
+    attributes, any other mapping becomes a dict). Everything else is returned as it is.
+
+    Args:
+        value: a tensor, a container of such values, or anything else.
+        function: called with each tensor; its result takes the tensor's place.
+    """
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        mapped = {key: map_tensors(item, function) for key, item in value.items()}
+        if type(value) is dict or not isinstance(value, dict):
+            return mapped
+        copied = copy.copy(value)  # a state dict is an OrderedDict with `_metadata`
+        copied.update(mapped)
+        return copied
+    if isinstance(value, list):
+        return [map_tensors(item, function) for item in value]
+    if isinstance(value, tuple) and not isinstance(value, torch.Size):
+        items = [map_tensors(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
 def recursive_copy_to_device(value: Any, non_blocking: bool, device: torch.device | str) -> Any:
-    """The same lists, tuples and mappings with every tensor in them on `device`; other values as they are.
+    """Copies every tensor in nested containers to a device; see `map_tensors`.
 
     Args:
         value: a tensor, a container of such values at any depth, or anything else.
-        non_blocking: let copies from pinned memory overlap with the host's work.
-        device: where to.
+        non_blocking: let copies from page-locked memory overlap with the host's work.
+        device: the device to copy to.
     """
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=non_blocking)
-    if isinstance(value, (list, tuple)):
-        parts = [recursive_copy_to_device(part, non_blocking, device) for part in value]
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*parts)
-        return tuple(parts) if isinstance(value, tuple) else parts
-    if isinstance(value, Mapping):
-        return {key: recursive_copy_to_device(part, non_blocking, device) for key, part in value.items()}
-    return value
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
 def recursive_copy_to_gpu(value: Any, non_blocking: bool = True) -> Any:

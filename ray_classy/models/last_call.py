@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from ray_classy.generic.util import map_tensors
 
 
 class LastCall:
@@ -40,17 +41,5 @@ class LastCall:
     def end(self, head_outputs: dict[str, Any]) -> None:
         """Keeps what the call gave, without its graph."""
         self.recording = False
-        self.block_outputs = detached(self.block_outputs)
-        self.head_outputs = detached(head_outputs)
-
-
-def detached(value: Any) -> Any:
-    """`value` with every tensor in its mappings, lists and tuples detached."""
-    if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, Mapping):
-        return {key: detached(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [detached(item) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value
+        self.block_outputs = map_tensors(self.block_outputs, torch.Tensor.detach)
+        self.head_outputs = map_tensors(head_outputs, torch.Tensor.detach)

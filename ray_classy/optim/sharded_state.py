@@ -7,7 +7,6 @@ fits any number of ranks and any strategy. Both are done by hooks of the torch o
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +17,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from ray_classy.distributed import broadcast, gather_objects, get_rank, get_world_size, is_primary
 from ray_classy.errors import ComponentError, TaskError
+from ray_classy.generic.util import map_tensors
 
 _kept: ContextVar[bool] = ContextVar("whether this rank keeps what is gathered", default=True)
 
@@ -38,20 +38,15 @@ def _on_host(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def full(value: Any) -> Any:
-    """The same dicts, lists and tuples with every tensor that is dealt to the ranks gathered, in host memory.
+    """Gathers every sharded tensor in nested containers into host memory; every rank must call it."""
+    return map_tensors(value, _gathered)
 
-    Every rank must call it.
-    """
-    if isinstance(value, DTensor):
-        with torch.no_grad():
-            return _on_host(value.full_tensor())
-    if isinstance(value, dict):
-        copied = copy.copy(value)
-        copied.update({name: full(item) for name, item in value.items()})
-        return copied
-    if isinstance(value, list):
-        return [full(item) for item in value]
-    return tuple(full(item) for item in value) if type(value) is tuple else value
+
+def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with torch.no_grad():
+        return _on_host(tensor.full_tensor())
 
 
 def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+
+from ray_classy.generic.util import map_tensors
 
 
 class CheckpointWriter:
@@ -50,31 +51,23 @@ class CheckpointWriter:
 
 
 def host_copy(value: Any) -> Any:
-    """A copy of a state in host memory, which later steps do not change; tensors that are one stay one.
+    """Copies a state to host memory, so that later steps do not change it; shared tensors stay shared.
 
-    What is on a GPU goes to page-locked memory, which torch keeps for the next copy: from the second one on it takes
-    the time of the bus.
+    Tensors on a GPU are copied to page-locked memory. Torch caches it, so that from the second copy on only the
+    transfer takes time.
     """
     seen: dict[Any, torch.Tensor] = {}
-    copied = _copied(value, seen)
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        key = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride())
+        if not tensor.numel() or key not in seen:
+            seen[key] = _on_host(tensor.detach())
+        return seen[key]
+
+    copies = map_tensors(value, copied)
     for device in {device for _, device, *_ in seen if device.type == "cuda"}:
         torch.cuda.synchronize(device)
-    return copied
-
-
-def _copied(value: Any, seen: dict[Any, torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
-        key = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
-        if not value.numel() or key not in seen:
-            seen[key] = _on_host(value.detach())
-        return seen[key]
-    if isinstance(value, dict):
-        copied = copy.copy(value)
-        copied.update({name: _copied(item, seen) for name, item in value.items()})
-        return copied
-    if isinstance(value, list):
-        return [_copied(item, seen) for item in value]
-    return tuple(_copied(item, seen) for item in value) if type(value) is tuple else value
+    return copies
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:

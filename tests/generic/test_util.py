@@ -1,5 +1,6 @@
 import json
 from collections import namedtuple
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_copies_keep_the_structure():
     copied = util.recursive_copy_to_device(value, non_blocking=True, device="meta")
     assert copied["a"][0].device.type == copied["b"][0].device.type == copied["c"].second["d"].device.type == "meta"
     assert isinstance(copied["c"], Pair) and copied["a"][1:] == ["text", 3] and copied["b"][1] is None
+
+
+def test_tensors_are_replaced_in_state_dicts_that_keep_their_class_and_attributes():
+    state = nn.BatchNorm1d(2).state_dict()
+    mapped = util.map_tensors({"model": state, "shape": torch.Size([2])}, lambda tensor: tensor + 1)
+    assert type(mapped["model"]) is type(state) and mapped["model"]._metadata == state._metadata
+    assert mapped["model"]["weight"].tolist() == [2, 2] and state["weight"].tolist() == [1, 1]
+    assert type(mapped["shape"]) is torch.Size
+
+
+def test_mappings_of_other_classes_become_dicts():
+    mapped = util.map_tensors(MappingProxyType({"a": torch.zeros(1)}), torch.Tensor.tolist)
+    assert mapped == {"a": [0]}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
