@@ -92,14 +92,26 @@ class Storage:
         entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return sorted(entry.base_name for entry in entries)
 
-    def read(self, name: str) -> bytes:
-        """The content of a file."""
+    def read(self, name: str, start: int = 0) -> bytes:
+        """Reads a file.
+
+        Args:
+            name: the file.
+            start: bytes to leave out at its beginning.
+
+        Raises:
+            OSError: it cannot be read; FileNotFoundError if there is none.
+        """
         if self.local:
             with open(os.path.join(self.path, name), "rb") as file:
+                file.seek(start)
                 return file.read()
         filesystem, path = self._remote(name)
-        with filesystem.open_input_stream(path) as stream:
-            return stream.read()
+        if start == 0:
+            with filesystem.open_input_stream(path) as stream:
+                return stream.read()
+        with filesystem.open_input_file(path) as file:
+            return file.read_at(file.size() - start, start) if file.size() > start else b""
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
         """Writes a file, in place of any there, so that a reader sees the old content or the new, never a part.

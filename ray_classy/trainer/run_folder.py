@@ -33,6 +33,7 @@ from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import CheckpointError, ConfigError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
+from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.retention import Retention
 from ray_classy.urls import split_query
@@ -59,6 +60,7 @@ class RunFolder:
     def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
         self.storage = Storage(path, filesystem)
         self.token = token
+        self._log_file = LogFile(self.storage, LOG_FILE)
         self._lease: Lease | None = None
         self._manifests: dict[str, dict[str, Any]] = {}
 
@@ -167,6 +169,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Lets go of the folder."""
+        self.flush_log()
         if self._lease is not None:
             self._lease.release()
             self._lease = None
@@ -221,6 +224,7 @@ class RunFolder:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Writes down how the run ended: "finished", "failed" or "interrupted"."""
+        self.flush_log()
         self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
         self._forget_requests()
 
@@ -285,13 +289,22 @@ class RunFolder:
             self.storage.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def log(self, text: str) -> None:
-        """Adds a line to `log.txt`."""
-        self.storage.append(LOG_FILE, text + "\n")
+        """Appends a line to `log.txt`; in a store, in the background.
+
+        Raises:
+            StorageError: the local disk cannot be written.
+        """
+        self._log_file.add(text)
+
+    def flush_log(self) -> None:
+        """Waits until the lines logged so far are in `log.txt`, or the store has refused them."""
+        self._log_file.flush()
 
     def tell(self, text: str) -> None:
-        """Adds a line with the time to `log.txt`, if it can be written: the run is worth more than its log."""
+        """Appends a line with the time to `log.txt` at once, if it can be written: a run is worth more than its log."""
         with contextlib.suppress(OSError):
             self.log(f"{time.strftime('%H:%M:%S')}  {text}")
+            self.flush_log()
 
     def write_checkpoint(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
         """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path."""
