@@ -1,4 +1,4 @@
-"""A model and a loss of one's own; examples/my_model.yaml names this module under `imports`."""
+"""Defines a custom model and a custom loss; examples/my_model.yaml names this module under `imports`."""
 
 import torch
 from torch import nn
@@ -10,13 +10,13 @@ from ray_classy.models import ClassyModel, register_model
 
 @register_model("small_cnn")
 class SmallCNN(ClassyModel):
-    """Convolutions of 3x3, each with batch norm and ReLU; heads read the block `features`.
+    """Stacks 3x3 convolutions with batch norm and ReLU; heads attach to the block `features`.
 
-    The config's keys are the arguments of the constructor.
+    The constructor's arguments are the config's keys.
 
     Args:
-        in_planes: channels of the input.
-        planes: channels of each convolution; every one but the first halves height and width.
+        in_planes: input channels.
+        planes: output channels of each convolution; all but the first halve height and width. Default: [16, 32].
     """
 
     def __init__(self, in_planes: int = 1, planes: list[int] | None = None) -> None:
@@ -34,10 +34,10 @@ class SmallCNN(ClassyModel):
 
 @register_loss("focal")
 class FocalLoss(ClassyLoss):
-    """Cross entropy that counts rows less the better they are classified (Lin et al. 2017, arXiv:1708.02002).
+    """Focal loss: cross entropy that gives well-classified rows less weight (Lin et al. 2017, arXiv:1708.02002).
 
     Args:
-        gamma: how much less; 0 is plain cross entropy.
+        gamma: strength of the weighting, at least 0; 0 is plain cross entropy.
     """
 
     def __init__(self, gamma: float = 2.0) -> None:

@@ -1,8 +1,8 @@
-"""Searches for a learning rate and a weight decay with Ray Tune.
+"""Searches a learning rate and a weight decay with Ray Tune.
 
     python examples/sweep.py [--num-samples 6] [--num-epochs 4] [--storage-path runs]
 
-Expected: the best of six trials above 95 % test top-1, in half a minute on two cores.
+Expected: the best of six trials has more than 95 % test top-1, after half a minute on two CPU cores.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def main() -> None:
     config["optimizer"]["weight_decay"] = tune.loguniform(1e-4, 1e-2)
     config["optimizer"]["param_schedulers"]["lr"]["start_value"] = tune.loguniform(0.02, 0.5)
 
-    chosen = tune.TuneConfig(metric="test.accuracy.top_1", mode="max", num_samples=arguments.num_samples)
-    result = TaskTuner(config, tune_config=chosen, trainer=RayTrainer(storage_path=arguments.storage_path)).fit()
+    tune_config = tune.TuneConfig(metric="test.accuracy.top_1", mode="max", num_samples=arguments.num_samples)
+    result = TaskTuner(config, tune_config=tune_config, trainer=RayTrainer(storage_path=arguments.storage_path)).fit()
     print(result.table())
     print("best config:", result.best_config["optimizer"])
     print("its checkpoint:", result.best_checkpoint)

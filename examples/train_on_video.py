@@ -1,10 +1,10 @@
-"""Makes small videos of squares that move in one of four directions, and trains a 3D CNN to tell which.
+"""Trains a 3D CNN to recognise in which of four directions a square moves, on videos that the script generates.
 
     python examples/train_on_video.py           on two Ray workers
     python examples/train_on_video.py --local   in this process, without Ray
 
-No single frame tells the class. Needs `pip install 'ray_classy[video]'` and FFmpeg.
-Expected: more than 95 % test top-1, in about half a minute.
+A single frame does not show the class. Needs `pip install 'ray_classy[video]'` and FFmpeg.
+Expected: more than 95 % test top-1 after about half a minute on two CPU cores.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ SIDE = 32
 
 
 def write_videos(folder: pathlib.Path, videos_per_class: int, seed: int) -> None:
-    """Writes videos of 24 frames, one folder per class: a coloured square goes 2 pixels a frame, and round the edge."""
+    """Writes videos of 24 frames, one folder per class, in which a square moves 2 pixels per frame and wraps around."""
     generator = torch.Generator().manual_seed(seed)
     for name, direction in DIRECTIONS.items():
         (folder / name).mkdir(parents=True)
@@ -44,11 +44,11 @@ def write_videos(folder: pathlib.Path, videos_per_class: int, seed: int) -> None
 
 
 class SmallVideoCNN(ClassyModel):
-    """Convolutions over time and space, and the mean of what they find.
+    """Stacks 3D convolutions and classifies the average of their features.
 
     Args:
-        classes: outputs.
-        planes: channels of each convolution; every one but the first halves height and width.
+        classes: number of classes.
+        planes: output channels of each convolution; all but the first halve height and width.
     """
 
     def __init__(self, classes: int, planes: tuple[int, ...] = (16, 32, 32)) -> None:
@@ -67,7 +67,7 @@ class SmallVideoCNN(ClassyModel):
 
 
 def build_task(folder: pathlib.Path) -> ClassificationTask:
-    """A task on the videos in `folder`: one random clip of each in train phases, two even ones in test phases."""
+    """Builds a task on the videos in `folder`: one random clip per video for training, two evenly spaced ones for testing."""
     steps = [
         {"name": "ToDtype", "dtype": "float32", "scale": True},
         {"name": "Normalize", "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
