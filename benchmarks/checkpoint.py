@@ -1,10 +1,10 @@
-"""How long training stands still for a checkpoint, beside a save that it waits for.
+"""Measures how long training pauses for a checkpoint, against a save that blocks training.
 
     python benchmarks/checkpoint.py [--megabytes 400] [--repeats 5]
 
-The model is one large layer with momentum, on the GPU if there is one, so that a checkpoint has about twice the model's
-size. Both ways write the same file to the same disk, in turn; what is measured is how long the training thread is held
-up. The time until the file is there is printed too.
+The model is one large layer with momentum, on the GPU if there is one, so a checkpoint has about twice the model's size.
+Both variants write the same file to the same disk, in turn. The pause of the training thread is measured; the time until
+the file is complete is printed too.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ray_classy.trainer.session import FolderSession
 
 
 def make_task(megabytes: int) -> ClassificationTask:
-    """A task whose model has about that size, after one train step."""
+    """Makes a task whose model has about that size, after one train step."""
     width = int((megabytes * 2**20 / 4) ** 0.5)
     rows = [{"input": torch.zeros(width), "target": 0} for _ in range(4)]
     task = ClassificationTask().set_dataset(ClassyDataset(rows, 1, False), "train").set_num_epochs(1)
@@ -68,7 +68,7 @@ def main() -> None:
     print(
         f"  training goes on meanwhile     {goes_on:6.2f} s; the file is there after {statistics.median(there):.2f} s"
     )
-    print(f"  stall, as a part of a save that is waited for: {goes_on / waits:.2f}")
+    print(f"  pause, relative to a save that blocks training: {goes_on / waits:.2f}")
 
 
 if __name__ == "__main__":

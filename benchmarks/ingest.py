@@ -1,11 +1,11 @@
-"""Rows per second from files or memory to float batches, beside torch's DataLoader over the same rows.
+"""Measures rows per second from files or memory to float batches, against torch's DataLoader over the same rows.
 
     python benchmarks/ingest.py [--rows 2000] [--rounds 5] [--quick]
 
-Two cases: JPEGs of about 400 x 300 pixels to random crops of 224, flipped and normalised; and 50,000 rows of 32 x 32
-bytes in memory, flipped and normalised. Every loader runs in turn, several times; rates are medians. What ours delivers
-is a finished batch, what it does on the training device included (here the CPU). The first batch is timed from the call
-of `iter`, with the loader's processes or threads not yet started.
+Two cases: JPEGs of about 400 x 300 pixels to random crops of 224 pixels, flipped and normalised; and 50,000 in-memory rows
+of 32 x 32 bytes, flipped and normalised. The loaders run in turn, several times; rates are medians. The loaders of ray_classy
+deliver complete batches, including the batched transforms of the training device (here the CPU). The time of the first
+batch starts with the call of `iter`, before the loader's processes or threads are started.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CPUS = len(os.sched_getaffinity(0))
 
 
 def write_pictures(folder: str, count: int) -> list[str]:
-    """Smooth noise with some grain, in JPEGs of about 33 kB, like a photograph's."""
+    """Writes smooth noise with some grain as JPEGs of about 33 kB, the size of a photograph's."""
     inside = Path(folder, "class")
     inside.mkdir()
     random, paths = np.random.default_rng(0), []
@@ -57,7 +57,7 @@ def write_pictures(folder: str, count: int) -> list[str]:
 
 
 class Files(torch.utils.data.Dataset):
-    """Image files opened and transformed as a user would do it by hand."""
+    """A map-style dataset that opens and transforms image files, as a user would write it."""
 
     def __init__(self, paths: list[str], opened: Callable[[str], Any], transform: Callable[[Any], Any]) -> None:
         self.paths, self.opened, self.transform = paths, opened, transform
@@ -70,19 +70,19 @@ class Files(torch.utils.data.Dataset):
 
 
 def open_pil(path: str) -> Any:
-    """As `torchvision.datasets.ImageFolder` does it."""
+    """Opens an image as `torchvision.datasets.ImageFolder` does."""
     with open(path, "rb") as file:
         return Image.open(file).convert("RGB")
 
 
 def open_tensor(path: str) -> torch.Tensor:
-    """With torchvision's own decoder."""
+    """Opens an image with torchvision's decoder."""
     with open(path, "rb") as file:
         return decode_jpeg(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), mode=ImageReadMode.RGB)
 
 
 class Memory(torch.utils.data.Dataset):
-    """Bytes and labels in two tensors; the transform, if any, row by row."""
+    """A map-style dataset over two tensors, bytes and labels, with an optional transform of single rows."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, transform: Callable[[Any], Any] | None) -> None:
         self.images, self.labels, self.transform = images, labels, transform
@@ -96,7 +96,7 @@ class Memory(torch.utils.data.Dataset):
 
 
 def normalised(batches: Iterable[Any]) -> Iterator[Any]:
-    """Batches of bytes flipped row by row and normalised as a whole, as one would write it by hand."""
+    """Flips batches of bytes row by row and normalises them as a whole, as a user would write it."""
     mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
     for images, labels in batches:
         flipped = torch.rand(len(images)) < 0.5
@@ -105,7 +105,7 @@ def normalised(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def usual_pictures(paths: list[str], batch: int) -> Any:
-    """PIL, its transforms, and as many processes as cores."""
+    """A DataLoader with PIL, transforms of PIL images, and one process per core."""
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(224),
@@ -119,7 +119,7 @@ def usual_pictures(paths: list[str], batch: int) -> Any:
 
 
 def best_pictures(paths: list[str], batch: int) -> Any:
-    """torchvision's decoder and its transforms of tensors, and as many processes as cores."""
+    """A DataLoader with torchvision's decoder, transforms of tensors, and one process per core."""
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(224, antialias=True),
@@ -132,7 +132,7 @@ def best_pictures(paths: list[str], batch: int) -> Any:
 
 
 def our_pictures(folder: str, batch: int, tensors: bool = False) -> ClassyDataset:
-    """The dataset `image_path`, as a config makes it; with `ToImage` first, tensors are cropped, not PIL images."""
+    """The dataset `image_path` as a config builds it; with `ToImage` first it crops tensors instead of PIL images."""
     crop = {"name": "RandomResizedCrop", "size": 224}
     to_float = [{"name": "ToDtype", "dtype": "float32", "scale": True}] if tensors else [{"name": "ToTensor"}]
     first = [{"name": "ToImage"}, crop] if tensors else [crop]
@@ -156,13 +156,13 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def our_memory(images: np.ndarray, labels: np.ndarray, batch: int) -> ClassyDataset:
-    """Arrays of bytes (rows, height, width, channels) in memory."""
+    """The in-memory dataset of ray_classy over bytes of shape (rows, height, width, channels)."""
     transforms = build_transforms(_on_input([FLIP, {"name": "ToTensor"}, NORMALIZE]))
     return ClassyDataset(RowDataset(ItemRows(image=images, label=labels), _row), batch, True, transforms)
 
 
 class Phases:
-    """The train phases of one of our datasets, one after the other."""
+    """Iterates over consecutive train phases of a ray_classy dataset."""
 
     def __init__(self, dataset: ClassyDataset, workers: int = 0) -> None:
         self.dataset, self.workers, self.phase = dataset, workers, -1
@@ -181,7 +181,7 @@ class Pass(NamedTuple):
 
 
 def timed(batches: Iterable[Any]) -> Pass:
-    """Measures one pass; the CPU time of loading processes counts once they have ended."""
+    """Measures one pass. The CPU time of loading processes is included once they have ended."""
     rows, first = 0, 0.0
     cpu, began = sum(os.times()[:4]), time.perf_counter()
     for batch in batches:
@@ -192,7 +192,7 @@ def timed(batches: Iterable[Any]) -> Pass:
 
 
 def compare(title: str, loaders: dict[str, Any], rounds: int) -> None:
-    """Prints every loader's rate, and the rates of ours over it: of those whose names begin with "ours"."""
+    """Prints the rate of each loader, and its ratio to the loaders whose names begin with "ours"."""
     measured: dict[str, list[Pass]] = {name: [] for name in loaders}
     for _ in range(rounds):
         for name, loader in loaders.items():
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="JPEGs")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="few rows, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few rows, to check that it runs")
     arguments = parser.parse_args()
     rows, small, rounds = (200, 5000, 2) if arguments.quick else (arguments.rows, 50_000, arguments.rounds)
     torch.set_num_threads(1)
@@ -250,7 +250,7 @@ def main() -> None:
 
 
 class _Again:
-    """An iterable that may be passed through several times."""
+    """An iterable that can be iterated over several times."""
 
     def __init__(self, begin: Callable[[], Iterator[Any]]) -> None:
         self.begin = begin

@@ -1,9 +1,9 @@
-"""How long a run over a manifest of many rows takes to its first training step, and what memory it needs for them.
+"""Measures the time to the first training step, and the memory, of a run over a manifest of many rows.
 
     python benchmarks/many_rows.py [--rows 10000 100000 1000000 10000000]
 
-Each size runs in a process of its own, on two workers of a local Ray that is up already. The rows name the same few
-images over and over, so that only their number differs.
+Each size runs in a separate process, on two workers of a local Ray that is already running. The rows repeat the same few
+images, so that only their number differs.
 """
 
 import argparse
@@ -58,7 +58,7 @@ print(json.dumps(seen))
 
 
 def write_manifest(folder: str, rows: int, kind: str) -> str:
-    """A manifest of that many rows."""
+    """Writes a manifest with that many rows."""
     images = []
     for number in range(10):
         images.append(os.path.join(folder, f"{number}.jpg"))

@@ -1,9 +1,9 @@
-"""What a run keeps in Ray's shared memory while it trains, as its dataset grows tenfold.
+"""Measures how much of Ray's shared memory a training run uses when its dataset grows tenfold.
 
     python benchmarks/object_store.py [--mebibytes 80 800]
 
-Rows of half a MiB lie in Parquet files, or in files of their own whose paths are rows in memory. Each size of each kind
-is trained on once, on two workers of a local Ray. Printed are the most that was taken at any step, and the rate.
+Rows of half a MiB are stored in Parquet files, or in one file each with the paths in memory. Each combination of size and
+kind is trained on once, on two workers of a local Ray. The peak over all steps and the rate are printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROW_BYTES, ROWS_PER_FILE, BATCH = 1 << 19, 100, 8
 
 
 class Peak(ClassyHook):
-    """Writes down, as rank 0 sees it, the most of shared memory that was taken."""
+    """Records the peak use of shared memory, as seen by rank 0."""
 
     on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
 
@@ -51,13 +51,13 @@ class Peak(ClassyHook):
 
 
 def decode(row: dict[str, Any]) -> dict[str, Any]:
-    """A few numbers of a row's bytes."""
+    """Turns a row's bytes into a few numbers."""
     data = row["blob"] if "blob" in row else Path(row["path"]).read_bytes()
     return {"input": torch.frombuffer(bytearray(data[:64]), dtype=torch.uint8).float() / 255, "target": row["label"]}
 
 
 def parquet(folder: str, rows: int) -> Any:
-    """The rows in Parquet files."""
+    """Writes the rows to Parquet files."""
     random = np.random.default_rng(0)
     for begin in range(0, rows, ROWS_PER_FILE):
         blobs = [random.bytes(ROW_BYTES) for _ in range(ROWS_PER_FILE)]
@@ -67,7 +67,7 @@ def parquet(folder: str, rows: int) -> Any:
 
 
 def files(folder: str, rows: int) -> Any:
-    """The rows in files of their own."""
+    """Writes each row to a separate file."""
     random, paths = np.random.default_rng(0), []
     for number in range(rows):
         paths.append(f"{folder}/{number:06}.bin")
@@ -76,7 +76,7 @@ def files(folder: str, rows: int) -> Any:
 
 
 def trained(rows: Any, folder: str) -> tuple[float, float]:
-    """The peak in MiB, and rows per second of the epoch."""
+    """Trains one epoch and returns the peak in MiB and the rows per second."""
     task = build_task(
         {
             "name": "classification_task",

@@ -1,12 +1,12 @@
-"""A long run in a few minutes, with processes killed all the time: does it end as if nothing had happened?
+"""Kills the processes of a run all the time and compares its result with that of an uninterrupted run.
 
     python benchmarks/soak.py [--epochs 60] [--seconds 12] [--seed 0] [--quick]
 
 A small model trains on two Ray workers. Every few seconds, at random, a worker, all workers, Ray Train's controller or
-the driver is killed with SIGKILL; a driver that was killed is started again with `resume`. Every worker writes down
-which rows it was given. Printed are the kills; whether each row of each epoch was trained once (what came after the
-checkpoint that the next attempt went on from was done again and does not count); whether the final weights are those of
-a calm run, bit for bit; and how the memory of driver, controller and workers grew while they lived.
+the driver is killed with SIGKILL; a killed driver is started again with `resume`. Every worker records the rows that it
+trains. The report has the kills; in how many epochs each row was trained once (not counting rows that were trained again
+because they came after the last checkpoint); whether the final weights equal those of an uninterrupted run, bit for bit;
+and how the memory of driver, controller and workers grew during their lifetime.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LIMIT_SECONDS = 3600.0
 
 
 class WriteRows(ClassyHook):
-    """Writes down which rows this rank trains, a file per attempt, and slows each step down."""
+    """Records the rows that this rank trains, in one file per attempt, and slows each step down."""
 
     on_phase_start = on_phase_end = on_end = ClassyHook._noop
 
@@ -61,13 +61,13 @@ class WriteRows(ClassyHook):
 
 
 def decode(row: dict[str, Any]) -> dict[str, Any]:
-    """Sixteen numbers that tell the class, made from the row's own."""
+    """Derives sixteen numbers that reveal the class from the number of the row."""
     values = torch.randn(16, generator=torch.Generator().manual_seed(row["id"]))
     return {"input": values, "target": int(values[:8].sum() > 0), "id": row["id"]}
 
 
 def a_task(epochs: int, folder: str, pause: float) -> Any:
-    """The task, with dropout and momentum so that every state counts."""
+    """Builds the task, with dropout and momentum so that every kind of state matters."""
     from ray_classy.dataset import ClassyDataset
     from ray_classy.dataset.rows import ItemRows, RowDataset
 
@@ -94,7 +94,7 @@ def a_task(epochs: int, folder: str, pause: float) -> Any:
 
 
 def drive(folder: Path, name: str, epochs: int, pause: float) -> None:
-    """What the driver does: begins the run, or goes on with it."""
+    """Starts or resumes the run; this is the main function of the driver."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from ray_classy.trainer import RayTrainer
@@ -108,14 +108,14 @@ def drive(folder: Path, name: str, epochs: int, pause: float) -> None:
 
 
 def started(folder: Path, name: str, epochs: int, pause: float) -> subprocess.Popen:
-    """A driver in a process and a session of its own."""
+    """Starts a driver in a separate process and session."""
     command = [sys.executable, os.path.abspath(__file__), "--drive", str(folder), name, str(epochs), str(pause)]
     with open(folder / f"{name}.log", "a") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def family(root: int) -> dict[int, str]:
-    """The titles of a process and all below it."""
+    """The titles of a process and of all its descendants."""
     parents, titles = {}, {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
@@ -130,20 +130,20 @@ def family(root: int) -> dict[int, str]:
 
 
 def roles(root: int) -> dict[str, list[int]]:
-    """The processes of a run by what they are."""
+    """The processes of a run by role."""
     found = family(root)
     by_title = {role: [pid for pid, title in found.items() if title.startswith(t)] for role, t in TITLES.items()}
     return {**by_title, "driver": [root]}
 
 
 class Memory:
-    """What the processes of each role take while they live."""
+    """The memory of the processes of each role over their lifetime."""
 
     def __init__(self) -> None:
         self.samples: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
 
     def look(self, root: int) -> None:
-        """Takes a sample of each."""
+        """Samples every process once."""
         for role, pids in roles(root).items():
             for pid in pids:
                 try:
@@ -154,7 +154,7 @@ class Memory:
                     self.samples[role, pid].append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
 
     def growth(self, role: str) -> str:
-        """Of the process of that role that lived longest: from when it had settled to its end."""
+        """Describes the growth of the longest-lived process of a role, from the end of its start-up to its end."""
         lives = [samples for (one, _), samples in self.samples.items() if one == role and len(samples) > 1]
         longest = max(lives, key=lambda samples: samples[-1][0] - samples[0][0], default=[])
         settled = [size for at, size in longest if at - longest[0][0] >= SETTLED_SECONDS]
@@ -165,7 +165,7 @@ class Memory:
 
 
 def survivors(folder: Path) -> dict[int, list[int]]:
-    """The rows of each epoch that went into the final weights."""
+    """The rows of each epoch that contributed to the final weights."""
     attempts: dict[int, list[Path]] = defaultdict(list)
     for path in folder.glob("*.jsonl"):
         attempts[int(path.name.split("-")[0])].append(path)
@@ -186,12 +186,12 @@ def survivors(folder: Path) -> dict[int, list[int]]:
 
 
 def trains(folder: Path) -> bool:
-    """Whether the workers have just written down rows."""
+    """Whether the workers have just recorded rows."""
     return any(time.time() - path.stat().st_mtime < 0.5 for path in folder.glob("*.jsonl"))
 
 
 def disturbed(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, int], Memory]:
-    """The run with its kills; how often each kind of process was killed."""
+    """Runs training with kills and returns how often each kind of process was killed."""
     chance, kills, memory = random.Random(arguments.seed), dict.fromkeys(VICTIMS, 0), Memory()
     driver = started(folder, "disturbed", arguments.epochs, arguments.pause)
     began, strike = time.monotonic(), None
@@ -223,7 +223,7 @@ def disturbed(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, in
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """What a run ended with."""
+    """The final weights of a run."""
     state = load_checkpoint(str(folder / "runs" / name / "last"))["classy_state_dict"]
     return state["base_model"]["model"]["trunk"]
 
@@ -235,13 +235,13 @@ def tested(folder: Path, name: str) -> float:
 
 
 def main() -> None:
-    """Runs both, and prints the report."""
+    """Runs training with and without kills, and prints the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=12.0, help="between kills, while the workers train")
-    parser.add_argument("--pause", type=float, default=0.08, help="added to each step, in seconds")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    parser.add_argument("--quick", action="store_true", help="a minute or two, to see that it runs")
+    parser.add_argument("--seconds", type=float, default=12.0, help="seconds of training between kills")
+    parser.add_argument("--pause", type=float, default=0.08, help="seconds added to each step")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, to check that it runs")
     parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.drive:
@@ -261,8 +261,8 @@ def main() -> None:
     equal = all(torch.equal(value, theirs[name]) for name, value in ours.items())
     print(f"kills survived in {time.monotonic() - began:.0f} s: {sum(kills.values())} ({kills})")
     print(f"epochs in which each of {ROWS} rows was trained once: {exact} of {arguments.epochs}")
-    print(f"final test accuracy: {tested(folder, 'disturbed'):.4f}, of the calm run {tested(folder, 'calm'):.4f}")
-    print(f"final weights equal to the calm run's, bit for bit: {equal}")
+    print(f"final test accuracy: {tested(folder, 'disturbed'):.4f}, of the uninterrupted run {tested(folder, 'calm'):.4f}")
+    print(f"final weights equal to those of the uninterrupted run, bit for bit: {equal}")
     for role in ("driver", "controller", "worker"):
         print(f"memory of the longest-lived {role}: {memory.growth(role)}")
     if exact != arguments.epochs or not equal:

@@ -1,8 +1,8 @@
-"""How long a two-worker run takes to start and end, beside a bare TorchTrainer.
+"""Measures how long a two-worker run takes to start and end, against a bare TorchTrainer.
 
     python benchmarks/startup.py [--repeats 3]
 
-Each way runs in a process of its own, in turn, on a local Ray that is up already: what is measured is one `fit`.
+Each variant runs in a separate process, in turn, on a local Ray that is already running. One `fit` is measured.
 """
 
 import argparse
@@ -42,7 +42,7 @@ os.environ.update(RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.1", RAY_TRAIN_ENABLE_PREE
 
 
 def seconds(program: str) -> float:
-    """The time that a program prints."""
+    """Runs a program and returns the time that it prints."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -50,7 +50,7 @@ def seconds(program: str) -> float:
 
 
 def main() -> None:
-    """Prints the median of each way, and the ratios."""
+    """Prints the median of each variant, and the ratios."""
     import tempfile
 
     parser = argparse.ArgumentParser(description=__doc__)

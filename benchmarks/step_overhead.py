@@ -1,9 +1,9 @@
-"""What a task adds to a training step, beside a hand-written loop over the same model and batches.
+"""Measures what a task adds to a training step, against a hand-written loop over the same model and batches.
 
     python benchmarks/step_overhead.py [--model small] [--steps 100]
 
-Both train on the same batches, which lie ready in memory (the GPU's, if there is one), in turn, several times. Accuracy
-is counted in both. With a GPU the forward pass runs in bfloat16. The ratio is hand-written over task time.
+Both train on the same batches, which are ready in memory (the GPU's, if there is one), in turn, several times. Both count
+accuracy. With a GPU the forward pass runs in bfloat16. The ratio is the hand-written loop's time over the task's.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from ray_classy.tasks import ClassificationTask
 ROUNDS = 5
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCHES = 4
-"""Different ones; they are taken in turn."""
+"""Number of different batches, which are used in turn."""
 
 SIZES = {"small": (32, 10), "resnet50": (224, 1000)}
-"""Model to pixels of an edge, and classes."""
+"""Maps a model to its input size in pixels and its number of classes."""
 
 
 class Given:
-    """Batches one after the other, `len` of them."""
+    """Yields `len` batches, cycling through the given ones."""
 
     def __init__(self, batches: list[dict[str, torch.Tensor]], steps: int) -> None:
         self.batches, self.steps, self.step = batches, steps, 0
@@ -49,7 +49,7 @@ class Given:
 
 
 class Ready(ClassyDataset):
-    """A dataset whose batches are made already."""
+    """A dataset with prepared batches."""
 
     def __init__(self, batches: list[dict[str, torch.Tensor]], steps: int) -> None:
         super().__init__([None] * (steps * len(batches[0]["target"])), len(batches[0]["target"]), False)
@@ -61,7 +61,7 @@ class Ready(ClassyDataset):
 
 
 def make_batches(pixels: int, classes: int, size: int) -> list[dict[str, torch.Tensor]]:
-    """Random images and labels."""
+    """Makes batches of random images and labels."""
     generator = torch.Generator().manual_seed(0)
     return [
         {
@@ -73,7 +73,7 @@ def make_batches(pixels: int, classes: int, size: int) -> list[dict[str, torch.T
 
 
 def make_model(name: str) -> torch.nn.Module:
-    """A small ResNet for 32x32 pixels, or ResNet-50."""
+    """Builds a small ResNet for 32x32 pixels, or ResNet-50."""
     torch.manual_seed(0)
     if name == "small":
         head = {"name": "fully_connected", "unique_id": "head", "num_classes": 10, "in_plane": 32}
@@ -90,7 +90,7 @@ def finish() -> None:
 
 
 def by_hand(name: str, batches: list[dict[str, torch.Tensor]], steps: int) -> float:
-    """Seconds per step of a plain loop, accuracy counted on the way."""
+    """Seconds per step of a plain loop that also counts accuracy."""
     network, loss_of = make_model(name).to(DEVICE), torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     losses, correct = [], torch.zeros((), device=DEVICE)

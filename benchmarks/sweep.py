@@ -1,17 +1,17 @@
-"""How many short trials a sweep trains per minute, beside plain Ray Tune and beside a TorchTrainer in each trial.
+"""Measures how many short trials a sweep trains per minute, against plain Ray Tune and a TorchTrainer in each trial.
 
     python benchmarks/sweep.py [--trials 32] [--nested-trials 4] [--repeats 1] [--asha] [--flat 1000] [--only]
 
-All ways train the same task with the same learning rates on a local Ray of two CPUs, each in a process of its own, in
-turn. Ray is up and warm already; what is measured is one `fit`. The ways are:
+All variants train the same task with the same learning rates on a local Ray with two CPUs, each in a separate process, in
+turn. Ray is already running and warm; one `fit` is measured. The variants are:
 
 ours      a `TaskTuner`
-rows      a function for Ray Tune, written by hand, actors reused, that reads and transforms the rows in every epoch
-tensors   the same, but the rows are read once per trial and kept as tensors (possible as nothing is drawn at random)
-nested    Ray's documented pattern: a function for Ray Tune that fits a TorchTrainer of one worker in each trial
+rows      a hand-written function trainable with reused actors, which reads and transforms the rows in every epoch
+tensors   the same, but rows are read once per trial and kept as tensors (possible because no transform is random)
+nested    Ray's documented pattern: a function trainable that fits a single-worker TorchTrainer in each trial
 
-`--asha` compares ASHA with training every trial to its end. `--flat N` runs N trials of next to nothing and shows the
-time per trial and the memory as they go by. `--only` leaves out the comparison of the ways.
+`--asha` compares ASHA with training every trial to its end. `--flat N` runs N nearly empty trials and shows how the time
+per trial and the memory develop. `--only` skips the comparison of the variants.
 """
 
 import argparse
@@ -65,7 +65,7 @@ CONFIG: dict[str, Any] = {
 
 
 class Clock(tune.Callback):
-    """When trials begin and end, and after every `block` of them the time and the memory."""
+    """Records when trials start and end, and time and memory after every `block` of them."""
 
     def __init__(self, block: int = 0) -> None:
         self.began, self.ended, self.block = 0.0, 0.0, block
@@ -83,7 +83,7 @@ class Clock(tune.Callback):
 
 
 def mebibytes(process: int) -> float:
-    """The resident memory of a process of this machine."""
+    """The resident memory of a process on this machine."""
     try:
         with open(f"/proc/{process}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -95,7 +95,7 @@ def mebibytes(process: int) -> float:
 
 
 def ours(samples: int, storage: str, clock: Clock) -> list[tuple[int, float]]:
-    """Epochs and accuracy of each trial of a `TaskTuner`."""
+    """Runs a `TaskTuner` and returns epochs and accuracy of each trial."""
     chosen = tune.TuneConfig(num_samples=samples, metric=METRIC, mode="max", reuse_actors=True)
     run = tune.RunConfig(storage_path=storage, callbacks=[clock])
     result = TaskTuner(CONFIG, tune_config=chosen, run_config=run, progress=False).fit()
@@ -103,7 +103,7 @@ def ours(samples: int, storage: str, clock: Clock) -> list[tuple[int, float]]:
 
 
 def hand(samples: int, storage: str, clock: Clock, in_memory: bool) -> list[tuple[int, float]]:
-    """The same of a function that trains in the process of the trial."""
+    """The same for a function that trains in the process of the trial."""
 
     def trial(config: dict[str, Any]) -> None:
         def report(metrics: dict[str, Any], folder: str) -> None:
@@ -115,7 +115,7 @@ def hand(samples: int, storage: str, clock: Clock, in_memory: bool) -> list[tupl
 
 
 def nested(samples: int, storage: str, clock: Clock) -> list[tuple[int, float]]:
-    """The same of a function that fits a TorchTrainer; two at once, as the others."""
+    """The same for a function that fits a TorchTrainer; two run at once, as in the other variants."""
 
     def worker(config: dict[str, Any]) -> None:
         def report(metrics: dict[str, Any], folder: str) -> None:
@@ -136,7 +136,7 @@ def nested(samples: int, storage: str, clock: Clock) -> list[tuple[int, float]]:
 
 
 def fitted(trial: Any, samples: int, storage: str, clock: Clock, **chosen: Any) -> list[tuple[int, float]]:
-    """Epochs and accuracy of each trial of a function, over the learning rates that ours has."""
+    """Runs a function over the learning rates of `ours` and returns epochs and accuracy of each trial."""
     space = Space(CONFIG)
     rates = [space.draw(index, SEED)[LR] for index in range(samples)]
     tuner = tune.Tuner(
@@ -162,13 +162,13 @@ def train_by_hand(
     report: Callable[[dict[str, Any], str], None],
     prepare: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model,
 ) -> None:
-    """Trains, tests, and reports each epoch with a checkpoint, as one writes it without the package.
+    """Trains, tests, and reports each epoch with a checkpoint, as a user would write it without ray_classy.
 
     Args:
-        lr: the first learning rate.
-        in_memory: whether to keep the transformed rows.
-        report: takes the metrics of an epoch and the folder of its checkpoint.
-        prepare: makes the model ready for its workers.
+        lr: the initial learning rate.
+        in_memory: whether to cache the transformed rows.
+        report: called with the metrics of an epoch and the folder of its checkpoint.
+        prepare: wraps the model for its workers.
     """
     torch.manual_seed(SEED)
     sets = {name: build_dataset(config) for name, config in CONFIG["dataset"].items()}
@@ -210,13 +210,13 @@ def train_by_hand(
 
 
 def row_batches(dataset: Any, shuffle: bool) -> Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
-    """Gives the batches of an epoch, of rows that are read and transformed for it."""
+    """Yields the batches of an epoch, from rows that are read and transformed for it."""
     loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=shuffle)
     return lambda: ((sample["input"], sample["target"]) for sample in loader)
 
 
 def tensor_batches(dataset: Any, shuffle: bool) -> Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
-    """Gives the batches of an epoch, of rows that were read once."""
+    """Yields the batches of an epoch, from rows that were read once."""
     samples = [dataset[index] for index in range(len(dataset))]
     images = torch.stack([sample["input"] for sample in samples])
     labels = torch.tensor([sample["target"] for sample in samples])
@@ -232,7 +232,7 @@ def tensor_batches(dataset: Any, shuffle: bool) -> Callable[[], Iterator[tuple[t
 
 
 def trained(way: str, samples: int, storage: str) -> dict[str, Any]:
-    """One `fit` of one of the ways."""
+    """Runs one `fit` of one variant."""
     clock = Clock()
     ways: dict[str, Callable[[], list[tuple[int, float]]]] = {
         "ours": lambda: ours(samples, storage, clock),
@@ -247,7 +247,7 @@ def trained(way: str, samples: int, storage: str) -> dict[str, Any]:
 
 
 def scheduled(name: str, samples: int, storage: str) -> dict[str, Any]:
-    """A sweep of longer trials under a scheduler."""
+    """Runs a sweep of longer trials with a scheduler."""
     scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 3} if name == "asha" else {"name": "fifo"}
     config = copy.deepcopy(CONFIG)
     config["num_epochs"] = 9
@@ -260,7 +260,7 @@ def scheduled(name: str, samples: int, storage: str) -> dict[str, Any]:
 
 
 def trivial(samples: int, storage: str) -> dict[str, Any]:
-    """A sweep of trials that do next to nothing."""
+    """Runs a sweep of nearly empty trials."""
     config = copy.deepcopy(CONFIG)
     config["num_epochs"] = 1
     for dataset in config["dataset"].values():
@@ -277,7 +277,7 @@ def trivial(samples: int, storage: str) -> dict[str, Any]:
 
 
 def child(section: str, samples: int) -> None:
-    """Runs a section on a warm Ray, and prints what came of it as JSON."""
+    """Runs a section on a warm Ray and prints its result as JSON."""
     with tempfile.TemporaryDirectory() as storage:
         ray.init("local", num_cpus=CPUS, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
 
@@ -299,7 +299,7 @@ def child(section: str, samples: int) -> None:
 
 
 def run(section: str, samples: int) -> dict[str, Any]:
-    """What a section gives in a process of its own."""
+    """Runs a section in a separate process and returns its result."""
     settings = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
     command = [sys.executable, __file__, "--child", section, "--trials", str(samples)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
@@ -312,7 +312,7 @@ def run(section: str, samples: int) -> dict[str, Any]:
 
 
 def compare(samples: int, nested_samples: int, repeats: int) -> None:
-    """Prints trials per minute of each way, and the ratios."""
+    """Prints trials per minute of each variant, and the ratios."""
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(repeats):
         for way in WAYS:
@@ -335,7 +335,7 @@ def compare(samples: int, nested_samples: int, repeats: int) -> None:
 
 
 def compare_schedulers(samples: int) -> None:
-    """Prints what ASHA finds and trains, beside all trials trained to their end."""
+    """Prints what ASHA finds and how many epochs it trains, against training all trials to their end."""
     spent = {}
     for name in ("fifo", "asha"):
         found = run(name, samples)
@@ -369,15 +369,15 @@ def show_flat(samples: int) -> None:
 
 
 def main() -> None:
-    """Prints the sections that are asked for."""
+    """Runs the selected sections."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--nested-trials", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--asha", action="store_true", help="also ASHA beside all trials trained to their end")
+    parser.add_argument("--asha", action="store_true", help="also compare ASHA with training all trials to their end")
     parser.add_argument("--asha-trials", type=int, default=16)
-    parser.add_argument("--flat", type=int, default=0, metavar="N", help="also N trials of next to nothing")
-    parser.add_argument("--only", action="store_true", help="only the sections that are asked for")
+    parser.add_argument("--flat", type=int, default=0, metavar="N", help="also run N nearly empty trials")
+    parser.add_argument("--only", action="store_true", help="run only the selected sections")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -23,7 +23,7 @@ TEST_SHARE = 0.2
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """8 x 8 values in 0..16 as an encoded image."""
+    """Encodes 8 x 8 values in 0..16 as a PNG image."""
     values = np.rint(pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, format="PNG", optimize=True)
