@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint.py [--megabytes 400] [--repeats 5]
 
-The model is one large layer with momentum, on the GPU if there is one, so a checkpoint has about twice the model's size.
-Both variants write the same file to the same disk, in turn. The pause of the training thread is measured; the time until
-the file is complete is printed too.
+The model is one large layer with momentum, on the GPU if there is one, so a checkpoint has about twice the model's
+size. Both variants write the same file to the same disk, in turn. The pause of the training thread is measured; the
+time until the file is complete is printed too.
 """
 
 import argparse
@@ -65,9 +65,7 @@ def main() -> None:
     waits, goes_on = (statistics.median(times) for times in stalls.values())
     print(f"a checkpoint of {2 * options.megabytes} MiB, state on {task.device.type}")
     print(f"  training waits for the file    {waits:6.2f} s")
-    print(
-        f"  training goes on meanwhile     {goes_on:6.2f} s; the file is there after {statistics.median(there):.2f} s"
-    )
+    print(f"  training continues meanwhile   {goes_on:6.2f} s; complete after {statistics.median(there):.2f} s")
     print(f"  pause, relative to a save that blocks training: {goes_on / waits:.2f}")
 
 

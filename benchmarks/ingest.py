@@ -2,10 +2,10 @@
 
     python benchmarks/ingest.py [--rows 2000] [--rounds 5] [--quick]
 
-Two cases: JPEGs of about 400 x 300 pixels to random crops of 224 pixels, flipped and normalised; and 50,000 in-memory rows
-of 32 x 32 bytes, flipped and normalised. The loaders run in turn, several times; rates are medians. The loaders of ray_classy
-deliver complete batches, including the batched transforms of the training device (here the CPU). The time of the first
-batch starts with the call of `iter`, before the loader's processes or threads are started.
+Two cases: JPEGs of about 400 x 300 pixels to random crops of 224 pixels, flipped and normalised; and 50,000 in-memory
+rows of 32 x 32 bytes, flipped and normalised. The loaders run in turn, several times; rates are medians. The loaders of
+ray_classy deliver complete batches, including the batched transforms of the training device (here the CPU). The time of
+the first batch starts with the call of `iter`, before the loader's processes or threads are started.
 """
 
 from __future__ import annotations

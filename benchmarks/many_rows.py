@@ -2,8 +2,8 @@
 
     python benchmarks/many_rows.py [--rows 10000 100000 1000000 10000000]
 
-Each size runs in a separate process, on two workers of a local Ray that is already running. The rows repeat the same few
-images, so that only their number differs.
+Each size runs in a separate process, on two workers of a local Ray that is already running. The rows repeat the same
+few images, so that only their number differs.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/object_store.py [--mebibytes 80 800]
 
-Rows of half a MiB are stored in Parquet files, or in one file each with the paths in memory. Each combination of size and
-kind is trained on once, on two workers of a local Ray. The peak over all steps and the rate are printed.
+Rows of half a MiB are stored in Parquet files, or in one file each with the paths in memory. Each combination of size
+and kind is trained on once, on two workers of a local Ray. The peak over all steps and the rate are printed.
 """
 
 from __future__ import annotations

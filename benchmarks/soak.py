@@ -4,9 +4,9 @@
 
 A small model trains on two Ray workers. Every few seconds, at random, a worker, all workers, Ray Train's controller or
 the driver is killed with SIGKILL; a killed driver is started again with `resume`. Every worker records the rows that it
-trains. The report has the kills; in how many epochs each row was trained once (not counting rows that were trained again
-because they came after the last checkpoint); whether the final weights equal those of an uninterrupted run, bit for bit;
-and how the memory of driver, controller and workers grew during their lifetime.
+trains. The report has the kills; in how many epochs each row was trained once (not counting rows that were trained
+again because they came after the last checkpoint); whether the final weights equal those of an uninterrupted run, bit
+for bit; and how the memory of driver, controller and workers grew during their lifetime.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     calm = started(folder, "calm", arguments.epochs, 0.0)
     if calm.wait():
-        raise SystemExit(f"the calm run failed; see {folder}/calm.log")
+        raise SystemExit(f"the uninterrupted run failed; see {folder}/calm.log")
     began = time.monotonic()
     kills, memory = disturbed(folder, arguments)
     rows = survivors(folder / "disturbed")
@@ -261,7 +261,7 @@ def main() -> None:
     equal = all(torch.equal(value, theirs[name]) for name, value in ours.items())
     print(f"kills survived in {time.monotonic() - began:.0f} s: {sum(kills.values())} ({kills})")
     print(f"epochs in which each of {ROWS} rows was trained once: {exact} of {arguments.epochs}")
-    print(f"final test accuracy: {tested(folder, 'disturbed'):.4f}, of the uninterrupted run {tested(folder, 'calm'):.4f}")
+    print(f"final test accuracy: {tested(folder, 'disturbed'):.4f}, uninterrupted {tested(folder, 'calm'):.4f}")
     print(f"final weights equal to those of the uninterrupted run, bit for bit: {equal}")
     for role in ("driver", "controller", "worker"):
         print(f"memory of the longest-lived {role}: {memory.growth(role)}")

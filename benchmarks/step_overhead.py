@@ -2,8 +2,8 @@
 
     python benchmarks/step_overhead.py [--model small] [--steps 100]
 
-Both train on the same batches, which are ready in memory (the GPU's, if there is one), in turn, several times. Both count
-accuracy. With a GPU the forward pass runs in bfloat16. The ratio is the hand-written loop's time over the task's.
+Both train on the same batches, which are ready in memory (the GPU's, if there is one), in turn, several times. Both
+count accuracy. With a GPU the forward pass runs in bfloat16. The ratio is the hand-written loop's time over the task's.
 """
 
 import argparse

@@ -2,16 +2,16 @@
 
     python benchmarks/sweep.py [--trials 32] [--nested-trials 4] [--repeats 1] [--asha] [--flat 1000] [--only]
 
-All variants train the same task with the same learning rates on a local Ray with two CPUs, each in a separate process, in
-turn. Ray is already running and warm; one `fit` is measured. The variants are:
+All variants train the same task with the same learning rates on a local Ray with two CPUs, each in a separate process,
+in turn. Ray is already running and warm; one `fit` is measured. The variants are:
 
 ours      a `TaskTuner`
 rows      a hand-written function trainable with reused actors, which reads and transforms the rows in every epoch
 tensors   the same, but rows are read once per trial and kept as tensors (possible because no transform is random)
 nested    Ray's documented pattern: a function trainable that fits a single-worker TorchTrainer in each trial
 
-`--asha` compares ASHA with training every trial to its end. `--flat N` runs N nearly empty trials and shows how the time
-per trial and the memory develop. `--only` skips the comparison of the variants.
+`--asha` compares ASHA with training every trial to its end. `--flat N` runs N nearly empty trials and shows how the
+time per trial and the memory develop. `--only` skips the comparison of the variants.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def mebibytes(process: int) -> float:
         return float("nan")
 
 
-# -- the ways ---------------------------------------------------------------------------------------------------------
+# -- variants ----------------------------------------------------------------------------------------------------------
 
 
 def ours(samples: int, storage: str, clock: Clock) -> list[tuple[int, float]]:

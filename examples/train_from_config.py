@@ -19,7 +19,7 @@ CONFIG = Path(__file__).parent.parent / "configs" / "digits.yaml"
 
 def main(local: bool) -> None:
     config = apply_overrides(load_config(CONFIG), ["num_epochs=6", "test_phase_period=2"])
-    # Setters also change a task that was built from a config. The trainer trains the task as it is when `train` is called.
+    # Setters also change a task that was built from a config; the trainer trains the task as it is now.
     task = build_task(config).set_hooks([LossLrMeterLoggingHook(log_freq=20)])
     if local:
         trainer = LocalTrainer()

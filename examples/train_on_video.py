@@ -67,7 +67,7 @@ class SmallVideoCNN(ClassyModel):
 
 
 def build_task(folder: pathlib.Path) -> ClassificationTask:
-    """Builds a task on the videos in `folder`: one random clip per video for training, two evenly spaced ones for testing."""
+    """Builds a task on the videos in `folder`, with one random clip per video in training and two even ones in test."""
     steps = [
         {"name": "ToDtype", "dtype": "float32", "scale": True},
         {"name": "Normalize", "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]},
