@@ -228,7 +228,7 @@ def tensor_batches(dataset: Any, shuffle: bool) -> Callable[[], Iterator[tuple[t
     return batches
 
 
-# -- what runs in a process of its own --------------------------------------------------------------------------------
+# -- what runs in a separate process ----------------------------------------------------------------------------------
 
 
 def trained(way: str, samples: int, storage: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from ray_classy.cli.arguments import parsed
+from ray_classy.cli.settings import ray_sections
+from ray_classy.config import Config, apply_overrides, load_config
+from ray_classy.tasks.task_config import checked
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("benchmarks/*.md"))]
@@ -70,9 +73,30 @@ def test_python_is_valid_and_imports_what_exists(page):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
+def is_complete(word):
+    """Whether a word of a command has no placeholder such as CONFIG or DIR."""
+    return not re.search(r"\b[A-Z]{3,}\d?\b", word)
+
+
+def test_overrides_name_keys_that_exist():
+    for command in [command for page in PAGES for command in commands(page)]:
+        verb, *words = shlex.split(command, comments=True)[1:]
+        given = parsed([verb, *words]).words
+        if verb in ("train", "check") and given[:1] == ["configs/digits.yaml"] and all(map(is_complete, given)):
+            checked(apply_overrides(load_config(ROOT / given[0]), given[1:]), sections=ray_sections())
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name)
-def test_yaml_is_a_mapping(page):
-    assert all(isinstance(yaml.safe_load(block), dict) for block in blocks(page, "yaml"))
+def test_yaml_is_valid_as_a_part_of_a_config(page):
+    for block in blocks(page, "yaml"):
+        shown, config = yaml.safe_load(block), dict(load_config(ROOT / "configs" / "digits.yaml"))
+        if "imports" in shown or "search:" in block:
+            continue  # names components that the reader writes; is a sweep
+        if "transforms" in shown:
+            shown = {"dataset": {"train": {**config["dataset"]["train"], **shown}}}
+        if "freeze" in shown:
+            shown |= {"name": "fine_tuning", "pretrained_checkpoint": "weights.torch"}
+        checked(Config({**config, **shown}), sections=ray_sections())
 
 
 def test_the_readme_lists_every_page():
