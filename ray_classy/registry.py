@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import enum
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
@@ -119,8 +122,12 @@ def reads_signature(method: T) -> T:
 class Registry(Mapping[str, type[T]], Generic[T]):
     """The components of one kind by name; a read-only mapping from name to class.
 
+    A component of this package is declared by the place of its class, and its module is imported when the component is
+    first looked up. Listing the names and asking for one (`in`) import nothing. Users' classes are added by `register`.
+
     Args:
         kind: what is registered here, as users call it ("loss", "model", ...).
+        components: the place of each of this package's classes, "module:Class", by name.
         fallback: called with a name that is not registered; returns a class (from torch or torchvision) or None.
         fallback_names: the names that `fallback` answers to, for listings and near misses.
         unique_class_names: refuse two classes with the same `__name__`.
@@ -133,39 +140,57 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def __init__(
         self,
         kind: str,
+        components: Mapping[str, str] = MappingProxyType({}),
         fallback: Callable[[str], type | None] | None = None,
         fallback_names: Callable[[], list[str]] | None = None,
         unique_class_names: bool = False,
     ) -> None:
         self.kind = kind
         self.base: type[T] | None = None
+        self._places = dict(components)
         self._classes: dict[str, type[T]] = {}
         self._fallback = fallback
         self._fallback_names = fallback_names
         self._unique_class_names = unique_class_names
         Registry.all[kind] = self
 
+    def __reduce__(self) -> Any:  # `register_model`, pickled with a user's function, must not carry a second registry
+        if self.base is None or Registry.all.get(self.kind) is not self:
+            return super().__reduce__()
+        return _registry_at, (self.base.__module__, self.kind)
+
     def __getitem__(self, name: str) -> type[T]:
+        if name not in self._classes and name in self._places:
+            module, _, class_name = self._places[name].partition(":")
+            cls = getattr(importlib.import_module(module), class_name)
+            self._classes.setdefault(name, cls)
         return self._classes[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes or name in self._places
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._classes)
+        return iter(dict.fromkeys([*self._places, *self._classes]))
 
     def __len__(self) -> int:
-        return len(self._classes)
+        return len(self._places.keys() | self._classes.keys())
 
     def register(self, name: str, bypass_checks: bool = False) -> Callable[[type], type]:
-        """A class decorator that registers the class under `name`.
+        """Registers the decorated class under `name`.
 
         Args:
             name: the value of `name` in a config that chooses the class.
-            bypass_checks: replace what is registered under the name, and take a class of any base.
+            bypass_checks: replace a class already registered under the name, and accept a class of any base.
 
         Raises:
-            RegistrationError: the name is taken by another class, or the class has the wrong base.
+            RegistrationError: the name belongs to another class, or the class has the wrong base.
         """
 
         def decorate(cls: type) -> type:
+            if self._places.get(name) == _place(cls):
+                # A user's class that replaced this one before its module was imported stays.
+                self._classes.setdefault(name, cls)
+                return cls
             if not bypass_checks:
                 self._check(name, cls)
             self._classes[name] = cls
@@ -174,28 +199,30 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return decorate
 
     def _check(self, name: str, cls: type) -> None:
-        taken = self._classes.get(name)
-        # The same class again is no conflict: a module run as a script and then imported defines it twice.
-        if taken is not None and (taken.__qualname__ != cls.__qualname__ or taken.__module__ == cls.__module__):
-            raise RegistrationError(
-                f"cannot register {cls.__qualname__} as {self.kind} {name!r}: "
-                f"{taken.__module__}.{taken.__qualname__} has that name; choose another name"
-            )
+        problem = self._conflict(name, cls)
+        if problem:
+            raise RegistrationError(f"cannot register {cls.__qualname__} as {self.kind} {name!r}: {problem}")
+
+    def _conflict(self, name: str, cls: type) -> str | None:
+        """Why the class cannot have the name; None if it can."""
+        places = {**self._places, **{known: _place(other) for known, other in self._classes.items()}}
+        if name in places:
+            module, _, class_name = places[name].partition(":")
+            # The same class again is no conflict: a module run as a script and then imported defines it twice.
+            if class_name != cls.__qualname__ or module == cls.__module__:
+                return f"the name belongs to {module}.{class_name}; choose another name"
         if self.base is not None and not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise RegistrationError(
-                f"cannot register {cls.__qualname__} as {self.kind} {name!r}: it must derive from {self.base.__name__}"
-            )
-        if self._unique_class_names and taken is None:
-            for other_name, other in self._classes.items():
-                if other.__name__ == cls.__name__:
-                    raise RegistrationError(
-                        f"cannot register {cls.__qualname__} as {self.kind} {name!r}: a class of that name is "
-                        f"registered as {other_name!r} ({other.__module__}); rename the class"
-                    )
+            return f"it must derive from {self.base.__name__}"
+        if self._unique_class_names and name not in places:
+            for other, place in places.items():
+                module, _, class_name = place.partition(":")
+                if class_name.rpartition(".")[2] == cls.__name__:
+                    return f"{other!r} is a class of the same name ({module}); rename the class"
+        return None
 
     def names(self) -> list[str]:
         """All names that `find` answers to: the registered ones, then those of the fallback."""
-        return sorted(self._classes) + (sorted(self._fallback_names()) if self._fallback_names else [])
+        return sorted(self) + (sorted(self._fallback_names()) if self._fallback_names else [])
 
     def find(self, name: str) -> type[T]:
         """The class of that name.
@@ -203,8 +230,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         Raises:
             UnknownComponentError: there is none; the message names the nearest ones.
         """
-        if name in self._classes:
-            return self._classes[name]
+        if name in self:
+            return self[name]
         found = self._fallback(name) if self._fallback and isinstance(name, str) else None
         if found is None:
             raise UnknownComponentError(self.unknown(name))
@@ -213,7 +240,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     def unknown(self, name: Any) -> str:
         """What to tell someone who asked for `name`, which is not there."""
         near = nearest(str(name), self.names())
-        known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(self._classes))}"
+        known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(self))}"
         return (
             f"unknown {self.kind} {name!r}: {known} "
             f"(a class of your own: decorate it with @register_{self.kind} and name its module under `imports:`)"
@@ -231,6 +258,30 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if "name" not in config:
             raise UnknownComponentError(f"the config of a {self.kind} needs a `name`: {dict(config)!r} has none")
         return self.find(config["name"])
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _registry_at(module: str, kind: str) -> Registry:
+    """The registry of a kind, after the import of the module that defines it; unpickles registries."""
+    importlib.import_module(module)
+    return Registry.all[kind]
+
+
+@contextlib.contextmanager
+def registrations_restored() -> Iterator[None]:
+    """Undoes, at the end of the block, what it registered in the place of other classes; new names stay."""
+    before = {kind: dict(registry._classes) for kind, registry in Registry.all.items()}
+    try:
+        yield
+    finally:
+        for kind, registry in Registry.all.items():
+            classes = before.get(kind, {})
+            for name in registry._places.keys() - classes.keys():  # these come from their modules again
+                registry._classes.pop(name, None)
+            registry._classes.update(classes)
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -1,9 +1,13 @@
 import copy
 import pickle
+import sys
+from importlib import import_module
 
 import pytest
 
+from ray_classy.cli.listing import KINDS
 from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
+from ray_classy.models import MODEL_REGISTRY, register_model
 from ray_classy.registry import (
     REQUIRED,
     Key,
@@ -13,6 +17,7 @@ from ray_classy.registry import (
     former_keys,
     nearest,
     reads_signature,
+    registrations_restored,
     registry_of,
     signature_keys,
 )
@@ -43,7 +48,7 @@ def test_found_by_name(toys):
 
 def test_taken_name_is_refused(toys):
     toys.register("car")(type("Car", (Base,), {}))
-    with pytest.raises(RegistrationError, match=r"toy 'car'.*Car has that name"):
+    with pytest.raises(RegistrationError, match=r"toy 'car': the name belongs to .*Car; choose another name"):
         toys.register("car")(type("Other", (Base,), {}))
 
 
@@ -89,7 +94,7 @@ def test_config_without_a_name(toys, config, error):
 
 
 def test_fallback_answers_last():
-    registry = Registry("toy3", lambda name: dict if name == "Dict" else None, lambda: ["Dict"])
+    registry = Registry("toy3", fallback=lambda name: dict if name == "Dict" else None, fallback_names=lambda: ["Dict"])
     assert registry.find("Dict") is dict and registry.names() == ["Dict"]
     with pytest.raises(UnknownComponentError, match="'Dict'"):
         registry.find("Dicts")
@@ -168,3 +173,59 @@ def test_nearest_ignores_case():
 
 def test_registry_of_a_base_class(toys):
     assert registry_of(Base) is toys and registry_of(int) is None
+
+
+# Registered by place
+
+
+@pytest.fixture
+def vehicles(tmp_path, monkeypatch):
+    """A registry that declares one class of a module, and the module."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bikes_module.py").write_text(
+        "import sys\nfrom ray_classy.registry import Registry\n"
+        "@Registry.all['vehicle'].register('bike')\nclass Bike: pass\n"
+    )
+    yield Registry("vehicle", {"bike": "bikes_module:Bike"}, unique_class_names=True)
+    del Registry.all["vehicle"]
+    sys.modules.pop("bikes_module", None)
+
+
+def test_names_are_known_before_the_module_is_imported(vehicles):
+    assert list(vehicles) == vehicles.names() == ["bike"] and "bike" in vehicles and len(vehicles) == 1
+    assert "bikes_module" not in sys.modules
+    assert vehicles.find("bike").__module__ == "bikes_module" and len(vehicles) == 1
+
+
+def test_a_name_and_a_class_name_are_taken_before_the_module_is_imported(vehicles):
+    with pytest.raises(RegistrationError, match=r"bikes_module\.Bike; choose another name"):
+        vehicles.register("bike")(type("Other", (), {}))
+    with pytest.raises(RegistrationError, match=r"'bike' is a class of the same name \(bikes_module\)"):
+        vehicles.register("tandem")(type("Bike", (), {}))
+    assert "bikes_module" not in sys.modules
+
+
+def test_a_replaced_component_stays_replaced_when_its_module_is_imported(vehicles):
+    other = vehicles.register("bike", bypass_checks=True)(type("Other", (), {}))
+    import_module("bikes_module")
+    assert vehicles["bike"] is other
+
+
+def test_replacements_are_undone_and_new_names_stay(vehicles):
+    with registrations_restored():
+        vehicles.register("bike", bypass_checks=True)(type("Other", (), {}))
+        added = vehicles.register("cart")(type("Cart", (), {}))
+    assert vehicles["bike"].__name__ == "Bike" and vehicles["cart"] is added
+
+
+@pytest.mark.parametrize(("kind", "module"), KINDS.items())
+def test_our_components_are_where_their_registry_says(kind, module):
+    import_module(module)
+    registry = Registry.all[kind]
+    for name in registry._places:
+        cls = registry[name]
+        assert issubclass(cls, registry.base) and registry._places[name] == f"{cls.__module__}:{cls.__qualname__}"
+
+
+def test_a_registry_pickled_with_a_users_function_is_the_same_one():
+    assert pickle.loads(pickle.dumps(register_model)).__self__ is MODEL_REGISTRY

@@ -1,6 +1,13 @@
 """Checkpoint files: what is in them, and how they are written and read."""
 
-from ray_classy.checkpoint.cadence import CheckpointEvery
-from ray_classy.checkpoint.files import CHECKPOINT_FILE, load_checkpoint, load_weights, save_checkpoint
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.checkpoint.cadence import CheckpointEvery
+    from ray_classy.checkpoint.files import CHECKPOINT_FILE, load_checkpoint, load_weights, save_checkpoint
 
 __all__ = ["CHECKPOINT_FILE", "CheckpointEvery", "load_checkpoint", "load_weights", "save_checkpoint"]
+
+__getattr__ = lazy_exports(__name__)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-import ray_classy.tasks  # noqa: F401  # registers the components of every kind
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
 from ray_classy.config.check import component_keys
@@ -16,6 +16,21 @@ from ray_classy.errors import UnknownComponentError
 from ray_classy.registry import REQUIRED, Key, Keys, Registry, former_keys, nearest
 
 _WIDTH = 110
+KINDS = {
+    "dataset": "ray_classy.dataset.classy_dataset",
+    "head": "ray_classy.heads.classy_head",
+    "hook": "ray_classy.hooks.classy_hook",
+    "loss": "ray_classy.losses.classy_loss",
+    "meter": "ray_classy.meters.classy_meter",
+    "model": "ray_classy.models.classy_model",
+    "optimizer": "ray_classy.optim.classy_optimizer",
+    "param_scheduler": "ray_classy.optim.param_scheduler.classy_scheduler",
+    "scheduler": "ray_classy.tune.parts",
+    "search_alg": "ray_classy.tune.parts",
+    "task": "ray_classy.tasks.classy_task",
+    "transform": "ray_classy.dataset.transforms.classy_transform",
+}
+"""The kinds of components, and the modules that define their registries."""
 
 
 def listing(arguments: argparse.Namespace) -> Answer:
@@ -25,18 +40,11 @@ def listing(arguments: argparse.Namespace) -> Answer:
         UsageError: there is no such kind, or no such component.
     """
     words = arguments.words
-    if not words or words[0] not in Registry.all:  # those of sweeps, with which Ray is imported: seconds
-        import ray_classy.tune.parts  # noqa: F401
-    kinds = {kind: registry for kind, registry in sorted(Registry.all.items()) if registry.base is not None}
     if not words:
-        return Answer("\n".join(_kinds(kinds)))
+        return Answer("\n".join(_kinds()))
     if len(words) > 2:
         raise UsageError(f"list takes a kind and a name, not {' '.join(words[2:])!r} beside them")
-    if words[0] not in kinds:
-        near = nearest(words[0], list(kinds))
-        hint = f"did you mean {near}? The" if near else "the"
-        raise UsageError(f"there is no kind {words[0]!r}: {hint} kinds are {', '.join(kinds)}")
-    registry = kinds[words[0]]
+    registry = _registry(words[0])
     if len(words) == 2:
         try:
             return Answer("\n".join(_block(words[1], registry.find(words[1]))))
@@ -45,9 +53,18 @@ def listing(arguments: argparse.Namespace) -> Answer:
     return Answer("\n".join(_components(registry)))
 
 
-def _kinds(kinds: dict[str, Registry]) -> Iterator[str]:
-    for kind, registry in kinds.items():
-        yield from _wrapped(f"{kind:<16} ", sorted(registry), " " * 17)
+def _registry(kind: str) -> Registry:
+    if kind not in KINDS:
+        near = nearest(kind, list(KINDS))
+        hint = f"did you mean {near}? The" if near else "the"
+        raise UsageError(f"there is no kind {kind!r}: {hint} kinds are {', '.join(KINDS)}")
+    importlib.import_module(KINDS[kind])
+    return Registry.all[kind]
+
+
+def _kinds() -> Iterator[str]:
+    for kind in KINDS:
+        yield from _wrapped(f"{kind:<16} ", sorted(_registry(kind)), " " * 17)
     yield ""
     yield "`ray-classy list KIND` shows their keys, `ray-classy list KIND NAME` those of one"
 

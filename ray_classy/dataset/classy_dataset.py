@@ -20,7 +20,19 @@ from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 
-DATASET_REGISTRY: Registry[ClassyDataset] = Registry("dataset", unique_class_names=True)
+DATASET_REGISTRY: Registry[ClassyDataset] = Registry(
+    "dataset",
+    {
+        "digits": "ray_classy.dataset.digits:DigitsDataset",
+        "image_path": "ray_classy.dataset.image_path:ImagePathDataset",
+        "manifest": "ray_classy.dataset.manifest:ManifestDataset",
+        "parquet": "ray_classy.dataset.parquet:ParquetDataset",
+        "synthetic_image": "ray_classy.dataset.synthetic_image:SyntheticImageDataset",
+        "video_path": "ray_classy.dataset.video_path:VideoPathDataset",
+        "webdataset": "ray_classy.dataset.webdataset:WebDatasetDataset",
+    },
+    unique_class_names=True,
+)
 register_dataset = DATASET_REGISTRY.register
 
 DEFAULT_NUM_WORKERS = 0

@@ -1,14 +1,14 @@
 """Heads: the parts of a model that turn the features of a trunk's block into an output."""
 
-from ray_classy.heads.classy_head import HEAD_REGISTRY, ClassyHead, build_head, register_head
-from ray_classy.heads.fully_connected import FullyConnectedHead
-from ray_classy.heads.identity import IdentityHead
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "HEAD_REGISTRY",
-    "ClassyHead",
-    "FullyConnectedHead",
-    "IdentityHead",
-    "build_head",
-    "register_head",
-]
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.heads.classy_head import HEAD_REGISTRY, ClassyHead, build_head, register_head
+    from ray_classy.heads.fully_connected_head import FullyConnectedHead
+    from ray_classy.heads.identity_head import IdentityHead
+
+__all__ = ["HEAD_REGISTRY", "ClassyHead", "FullyConnectedHead", "IdentityHead", "build_head", "register_head"]
+
+__getattr__ = lazy_exports(__name__)

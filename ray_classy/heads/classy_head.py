@@ -11,7 +11,14 @@ from torch import nn
 from ray_classy.errors import ComponentError
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 
-HEAD_REGISTRY: Registry[ClassyHead] = Registry("head", unique_class_names=True)
+HEAD_REGISTRY: Registry[ClassyHead] = Registry(
+    "head",
+    {
+        "fully_connected": "ray_classy.heads.fully_connected_head:FullyConnectedHead",
+        "identity": "ray_classy.heads.identity_head:IdentityHead",
+    },
+    unique_class_names=True,
+)
 register_head = HEAD_REGISTRY.register
 
 

@@ -1,18 +1,23 @@
 """Hooks: code called at five points of a run."""
 
-from ray_classy.hooks.checkpoint_hook import CheckpointHook
-from ray_classy.hooks.classy_hook import (
-    HOOK_REGISTRY,
-    ClassyHook,
-    ClassyHookFunctions,
-    ClassyHookState,
-    build_hook,
-    build_hooks,
-    register_hook,
-)
-from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
-from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
-from ray_classy.hooks.progress_bar_hook import ProgressBarHook
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.hooks.checkpoint_hook import CheckpointHook
+    from ray_classy.hooks.classy_hook import (
+        HOOK_REGISTRY,
+        ClassyHook,
+        ClassyHookFunctions,
+        ClassyHookState,
+        build_hook,
+        build_hooks,
+        register_hook,
+    )
+    from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
+    from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
+    from ray_classy.hooks.progress_bar_hook import ProgressBarHook
 
 __all__ = [
     "HOOK_REGISTRY",
@@ -27,3 +32,5 @@ __all__ = [
     "build_hooks",
     "register_hook",
 ]
+
+__getattr__ = lazy_exports(__name__)

@@ -13,7 +13,16 @@ from ray_classy.registry import Registry, constructor_arguments, reads_signature
 if TYPE_CHECKING:
     from ray_classy.tasks.classy_task import ClassyTask
 
-HOOK_REGISTRY: Registry[ClassyHook] = Registry("hook", unique_class_names=True)
+HOOK_REGISTRY: Registry[ClassyHook] = Registry(
+    "hook",
+    {
+        "checkpoint": "ray_classy.hooks.checkpoint_hook:CheckpointHook",
+        "ema_model_weights": "ray_classy.hooks.exponential_moving_average_model_hook:ExponentialMovingAverageModelHook",
+        "loss_lr_meter_logging": "ray_classy.hooks.loss_lr_meter_logging_hook:LossLrMeterLoggingHook",
+        "progress_bar": "ray_classy.hooks.progress_bar_hook:ProgressBarHook",
+    },
+    unique_class_names=True,
+)
 register_hook = HOOK_REGISTRY.register
 
 

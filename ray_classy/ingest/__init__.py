@@ -1,13 +1,12 @@
 """How rows reach the ranks of a run on Ray."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import Any
+from ray_classy.lazy import lazy_exports
 
+if TYPE_CHECKING:
+    from ray_classy.ingest.ray_dataset import RayDataset
 
-def __getattr__(name: str) -> Any:
-    if name == "RayDataset":  # imports Ray, which the rest of the package can do without
-        from ray_classy.ingest.ray_dataset import RayDataset
+__all__ = ["RayDataset"]
 
-        return RayDataset
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(__name__)

@@ -1,16 +1,21 @@
 """Losses: what a model's output is worth against a target."""
 
-from ray_classy.losses.classy_loss import (
-    LOSS_REGISTRY,
-    ClassyLoss,
-    build_loss,
-    get_loss_state,
-    has_learned_parameters,
-    register_loss,
-    set_loss_state,
-)
-from ray_classy.losses.label_smoothing_loss import LabelSmoothingCrossEntropyLoss
-from ray_classy.losses.soft_target_cross_entropy_loss import SoftTargetCrossEntropyLoss
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.losses.classy_loss import (
+        LOSS_REGISTRY,
+        ClassyLoss,
+        build_loss,
+        get_loss_state,
+        has_learned_parameters,
+        register_loss,
+        set_loss_state,
+    )
+    from ray_classy.losses.label_smoothing_loss import LabelSmoothingCrossEntropyLoss
+    from ray_classy.losses.soft_target_cross_entropy_loss import SoftTargetCrossEntropyLoss
 
 __all__ = [
     "LOSS_REGISTRY",
@@ -23,3 +28,5 @@ __all__ = [
     "register_loss",
     "set_loss_state",
 ]
+
+__getattr__ = lazy_exports(__name__)

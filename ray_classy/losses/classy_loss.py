@@ -30,7 +30,15 @@ def _torch_loss(name: str) -> type | None:
     return getattr(torch_losses, name) if name in _torch_loss_names() else None
 
 
-LOSS_REGISTRY: Registry[Any] = Registry("loss", fallback=_torch_loss, fallback_names=_torch_loss_names)
+LOSS_REGISTRY: Registry[Any] = Registry(
+    "loss",
+    {
+        "label_smoothing_cross_entropy": "ray_classy.losses.label_smoothing_loss:LabelSmoothingCrossEntropyLoss",
+        "soft_target_cross_entropy": "ray_classy.losses.soft_target_cross_entropy_loss:SoftTargetCrossEntropyLoss",
+    },
+    fallback=_torch_loss,
+    fallback_names=_torch_loss_names,
+)
 register_loss = LOSS_REGISTRY.register
 
 

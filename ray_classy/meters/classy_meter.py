@@ -12,7 +12,12 @@ import torch
 from ray_classy.errors import ConfigError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
-METER_REGISTRY: Registry[Any] = Registry("meter")
+METER_REGISTRY: Registry[Any] = Registry(
+    "meter",
+    {
+        "accuracy": "ray_classy.meters.accuracy_meter:AccuracyMeter",
+    },
+)
 register_meter = METER_REGISTRY.register
 
 

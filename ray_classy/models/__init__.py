@@ -1,21 +1,26 @@
 """Models: trunks that heads are attached to."""
 
-from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, models_built_on, register_model
-from ray_classy.models.mlp import MLP
-from ray_classy.models.model_state import StateMismatch
-from ray_classy.models.residual_block import SqueezeAndExcitationLayer
-from ray_classy.models.resnet import (
-    ResNet,
-    ResNet18,
-    ResNet34,
-    ResNet50,
-    ResNet101,
-    ResNet152,
-    ResNeXt50,
-    ResNeXt101,
-    ResNeXt152,
-)
-from ray_classy.models.resnext import ResNeXt
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, models_built_on, register_model
+    from ray_classy.models.mlp import MLP
+    from ray_classy.models.model_state import StateMismatch
+    from ray_classy.models.residual_block import SqueezeAndExcitationLayer
+    from ray_classy.models.resnet import (
+        ResNet,
+        ResNet18,
+        ResNet34,
+        ResNet50,
+        ResNet101,
+        ResNet152,
+        ResNeXt50,
+        ResNeXt101,
+        ResNeXt152,
+    )
+    from ray_classy.models.resnext import ResNeXt
 
 __all__ = [
     "MLP",
@@ -37,3 +42,5 @@ __all__ = [
     "models_built_on",
     "register_model",
 ]
+
+__getattr__ = lazy_exports(__name__)

@@ -25,7 +25,23 @@ from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import StateMismatch, compare, flatten, head_entry
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 
-MODEL_REGISTRY: Registry[ClassyModel] = Registry("model", unique_class_names=True)
+MODEL_REGISTRY: Registry[ClassyModel] = Registry(
+    "model",
+    {
+        "mlp": "ray_classy.models.mlp:MLP",
+        "resnet": "ray_classy.models.resnet:ResNet",
+        "resnet18": "ray_classy.models.resnet:ResNet18",
+        "resnet34": "ray_classy.models.resnet:ResNet34",
+        "resnet50": "ray_classy.models.resnet:ResNet50",
+        "resnet101": "ray_classy.models.resnet:ResNet101",
+        "resnet152": "ray_classy.models.resnet:ResNet152",
+        "resnext": "ray_classy.models.resnext:ResNeXt",
+        "resnext50_32x4d": "ray_classy.models.resnet:ResNeXt50",
+        "resnext101_32x4d": "ray_classy.models.resnet:ResNeXt101",
+        "resnext152_32x4d": "ray_classy.models.resnet:ResNeXt152",
+    },
+    unique_class_names=True,
+)
 register_model = MODEL_REGISTRY.register
 
 logger = logging.getLogger(__name__)

@@ -1,16 +1,21 @@
 """Optimizers: how gradients change the parameters, with options that may follow schedules."""
 
-from ray_classy.optim.adam import Adam
-from ray_classy.optim.adamw import AdamW
-from ray_classy.optim.classy_optimizer import (
-    OPTIMIZER_REGISTRY,
-    ClassyOptimizer,
-    build_optimizer,
-    build_optimizer_schedulers,
-    register_optimizer,
-)
-from ray_classy.optim.sgd import SGD
-from ray_classy.optim.zero import ZeRO
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.optim.adam import Adam
+    from ray_classy.optim.adamw import AdamW
+    from ray_classy.optim.classy_optimizer import (
+        OPTIMIZER_REGISTRY,
+        ClassyOptimizer,
+        build_optimizer,
+        build_optimizer_schedulers,
+        register_optimizer,
+    )
+    from ray_classy.optim.sgd import SGD
+    from ray_classy.optim.zero import ZeRO
 
 __all__ = [
     "OPTIMIZER_REGISTRY",
@@ -23,3 +28,5 @@ __all__ = [
     "build_optimizer_schedulers",
     "register_optimizer",
 ]
+
+__getattr__ = lazy_exports(__name__)

@@ -22,7 +22,16 @@ from ray_classy.optim.param_scheduler.classy_scheduler import with_num_epochs
 from ray_classy.optim.param_scheduler.composite import LAST_WHERE
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
 
-OPTIMIZER_REGISTRY: Registry[Any] = Registry("optimizer", unique_class_names=True)
+OPTIMIZER_REGISTRY: Registry[Any] = Registry(
+    "optimizer",
+    {
+        "adam": "ray_classy.optim.adam:Adam",
+        "adamw": "ray_classy.optim.adamw:AdamW",
+        "sgd": "ray_classy.optim.sgd:SGD",
+        "zero": "ray_classy.optim.zero:ZeRO",
+    },
+    unique_class_names=True,
+)
 register_optimizer = OPTIMIZER_REGISTRY.register
 
 

@@ -1,10 +1,15 @@
 """Tasks: everything that one training is made of."""
 
-from ray_classy.tasks.classification_task import ClassificationTask
-from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, build_task, register_task
-from ray_classy.tasks.fine_tuning_task import FineTuningTask
-from ray_classy.tasks.progress import LastBatchInfo
-from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, build_task, register_task
+    from ray_classy.tasks.fine_tuning_task import FineTuningTask
+    from ray_classy.tasks.progress import LastBatchInfo
+    from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
 
 __all__ = [
     "TASK_REGISTRY",
@@ -17,3 +22,5 @@ __all__ = [
     "build_task",
     "register_task",
 ]
+
+__getattr__ = lazy_exports(__name__)

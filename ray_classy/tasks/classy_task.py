@@ -14,7 +14,14 @@ from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
 
-TASK_REGISTRY: Registry[ClassyTask] = Registry("task", unique_class_names=True)
+TASK_REGISTRY: Registry[ClassyTask] = Registry(
+    "task",
+    {
+        "classification_task": "ray_classy.tasks.classification_task:ClassificationTask",
+        "fine_tuning": "ray_classy.tasks.fine_tuning_task:FineTuningTask",
+    },
+    unique_class_names=True,
+)
 register_task = TASK_REGISTRY.register
 
 _OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss", "_sharded")

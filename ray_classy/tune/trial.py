@@ -31,7 +31,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
-from ray_classy.registry import Registry
+from ray_classy.registry import registrations_restored
 from ray_classy.storage import is_url
 from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
 from ray_classy.tasks.task_config import import_modules
@@ -292,17 +292,13 @@ def fresh_process() -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn
     flags = cudnn.benchmark, cudnn.deterministic
-    registered = {kind: dict(registry) for kind, registry in Registry.all.items()}
     environment = dict(os.environ)
     try:
-        yield
+        with registrations_restored():
+            yield
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
-        for kind, classes in registered.items():
-            for name, cls in classes.items():
-                if Registry.all[kind].get(name) is not cls:
-                    Registry.all[kind].register(name, bypass_checks=True)(cls)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

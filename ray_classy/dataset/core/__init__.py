@@ -1,6 +1,17 @@
 """Plain map-style datasets that the registered ones are made of."""
 
-from ray_classy.dataset.core.list_dataset import ListDataset
-from ray_classy.dataset.core.random_image_datasets import RandomImageBinaryClassDataset, RandomImageDataset, SampleType
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.dataset.core.list_dataset import ListDataset
+    from ray_classy.dataset.core.random_image_datasets import (
+        RandomImageBinaryClassDataset,
+        RandomImageDataset,
+        SampleType,
+    )
 
 __all__ = ["ListDataset", "RandomImageBinaryClassDataset", "RandomImageDataset", "SampleType"]
+
+__getattr__ = lazy_exports(__name__)

@@ -24,7 +24,20 @@ def _torchvision_names() -> list[str]:
     return torchvision_transforms.names()
 
 
-TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry("transform", _torchvision_transform, _torchvision_names)
+TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
+    "transform",
+    {
+        "apply_transform_to_key": "ray_classy.dataset.transforms.sample:ApplyTransformToKey",
+        "clip_to_tensor": "ray_classy.dataset.transforms.clip_to_tensor:ClipToTensor",
+        "generic_image_transform": "ray_classy.dataset.transforms.sample:GenericImageTransform",
+        "imagenet_augment": "ray_classy.dataset.transforms.imagenet:ImagenetAugmentTransform",
+        "imagenet_no_augment": "ray_classy.dataset.transforms.imagenet:ImagenetNoAugmentTransform",
+        "lighting": "ray_classy.dataset.transforms.lighting_transform:LightingTransform",
+        "tuple_to_map": "ray_classy.dataset.transforms.sample:TupleToMapTransform",
+    },
+    fallback=_torchvision_transform,
+    fallback_names=_torchvision_names,
+)
 register_transform = TRANSFORM_REGISTRY.register
 
 

@@ -1,25 +1,30 @@
 """Schedulers: an optimizer's options as functions of the progress of training."""
 
-from ray_classy.optim.param_scheduler.classy_scheduler import (
-    PARAM_SCHEDULER_REGISTRY,
-    ClassyParamScheduler,
-    ParamScheduler,
-    UpdateInterval,
-    build_param_scheduler,
-    register_param_scheduler,
-)
-from ray_classy.optim.param_scheduler.composite import CompositeParamScheduler, IntervalScaling
-from ray_classy.optim.param_scheduler.curves import (
-    ConstantParamScheduler,
-    CosineParamScheduler,
-    LinearParamScheduler,
-    PolynomialDecayParamScheduler,
-)
-from ray_classy.optim.param_scheduler.steps import (
-    MultiStepParamScheduler,
-    StepParamScheduler,
-    StepWithFixedGammaParamScheduler,
-)
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.optim.param_scheduler.classy_scheduler import (
+        PARAM_SCHEDULER_REGISTRY,
+        ClassyParamScheduler,
+        ParamScheduler,
+        UpdateInterval,
+        build_param_scheduler,
+        register_param_scheduler,
+    )
+    from ray_classy.optim.param_scheduler.composite import CompositeParamScheduler, IntervalScaling
+    from ray_classy.optim.param_scheduler.curves import (
+        ConstantParamScheduler,
+        CosineParamScheduler,
+        LinearParamScheduler,
+        PolynomialDecayParamScheduler,
+    )
+    from ray_classy.optim.param_scheduler.steps import (
+        MultiStepParamScheduler,
+        StepParamScheduler,
+        StepWithFixedGammaParamScheduler,
+    )
 
 __all__ = [
     "PARAM_SCHEDULER_REGISTRY",
@@ -38,3 +43,5 @@ __all__ = [
     "build_param_scheduler",
     "register_param_scheduler",
 ]
+
+__getattr__ = lazy_exports(__name__)

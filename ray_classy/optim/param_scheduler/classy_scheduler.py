@@ -16,7 +16,19 @@ WHERE_EPSILON = 1e-6
 
 Choice = TypeVar("Choice", bound=enum.Enum)
 
-PARAM_SCHEDULER_REGISTRY: Registry[Any] = Registry("param_scheduler")
+PARAM_SCHEDULER_REGISTRY: Registry[Any] = Registry(
+    "param_scheduler",
+    {
+        "composite": "ray_classy.optim.param_scheduler.composite:CompositeParamScheduler",
+        "constant": "ray_classy.optim.param_scheduler.curves:ConstantParamScheduler",
+        "cosine": "ray_classy.optim.param_scheduler.curves:CosineParamScheduler",
+        "linear": "ray_classy.optim.param_scheduler.curves:LinearParamScheduler",
+        "multistep": "ray_classy.optim.param_scheduler.steps:MultiStepParamScheduler",
+        "polynomial": "ray_classy.optim.param_scheduler.curves:PolynomialDecayParamScheduler",
+        "step": "ray_classy.optim.param_scheduler.steps:StepParamScheduler",
+        "step_with_fixed_gamma": "ray_classy.optim.param_scheduler.steps:StepWithFixedGammaParamScheduler",
+    },
+)
 register_param_scheduler = PARAM_SCHEDULER_REGISTRY.register
 
 
