@@ -1,4 +1,4 @@
-"""`python -m ray_classy` is the program `ray-classy`."""
+"""Runs the command line of `ray-classy` as `python -m ray_classy`."""
 
 import sys
 

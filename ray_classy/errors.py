@@ -1,42 +1,42 @@
-"""Every error that ray_classy raises for a mistake or a misfortune outside its own code.
+"""All errors that ray_classy raises for mistakes of the user and for failures outside its own code.
 
     RayClassyError
-    ├── ConfigError              (ValueError, KeyError, AssertionError)  a config says something it must not
+    ├── ConfigError              (ValueError, KeyError, AssertionError)  a config has mistakes
     ├── UnknownComponentError    (KeyError, AssertionError)  no component is registered under that name
-    ├── RegistrationError        (ValueError)        a name or class cannot be registered
-    ├── ComponentError           (ValueError, AssertionError)  an argument of a component is impossible
-    ├── TaskError                (RuntimeError, AssertionError)  a task lacks a part, or is used out of order
+    ├── RegistrationError        (ValueError)        a component cannot be registered
+    ├── ComponentError           (ValueError, AssertionError)  an argument of a component is invalid
+    ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError)        a dataset or one of its rows cannot be used
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
-    │   └── CheckpointNotFoundError  (FileNotFoundError)  there is none at that path
-    ├── RunFolderError           (RuntimeError)      a run folder exists, is held or cannot be written
+    │   └── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
+    ├── RunFolderError           (RuntimeError)      a run folder exists, is in use or cannot be written
     │   └── StorageError         (OSError)           a file cannot be written: a full disk, a permission, a store
-    ├── ResourceError            (RuntimeError)      the cluster has not what the run needs
-    ├── ShippingError            (TypeError)         a part of a task cannot travel to the workers
+    ├── ResourceError            (RuntimeError)      the cluster lacks resources of the run
+    ├── ShippingError            (TypeError)         a part of a task cannot be sent to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
-        ├── RunStopped           (RuntimeError)      the run was asked to stop, and did after a checkpoint
-        └── WorkerDiedError      (RuntimeError)      a worker's process died under it
+        ├── RunStopped           (RuntimeError)      the run stopped on request, after a checkpoint
+        └── WorkerDiedError      (RuntimeError)      the process of a worker died
 
-Each also derives from the builtin that Classy Vision raised in the same place, so `except` clauses written for it
-go on working.
+Each also derives from the built-in exception that Classy Vision raises in the same situation, so existing `except`
+clauses still match.
 """
 
 from __future__ import annotations
 
 
 class RayClassyError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
         return "\n".join(str(argument) for argument in self.args)
 
 
 class ConfigError(RayClassyError, ValueError, KeyError, AssertionError):
-    """A config says something it must not: the message lists every problem found in it."""
+    """A config has mistakes; the message lists all of them, each with file and line."""
 
 
 class UnknownComponentError(RayClassyError, KeyError, AssertionError):
-    """No component of that kind is registered under that name."""
+    """No component of this kind is registered under this name."""
 
 
 class RegistrationError(RayClassyError, ValueError):
@@ -44,11 +44,11 @@ class RegistrationError(RayClassyError, ValueError):
 
 
 class ComponentError(RayClassyError, ValueError, AssertionError):
-    """An argument of a component has an impossible value."""
+    """An argument of a component has an invalid value."""
 
 
 class TaskError(RayClassyError, RuntimeError, AssertionError):
-    """A task lacks a part that the call needs, or is used out of order."""
+    """A task lacks a part that a method needs, or its methods are called out of order."""
 
 
 class DataError(RayClassyError, ValueError):
@@ -60,11 +60,11 @@ class CheckpointError(RayClassyError, RuntimeError, AssertionError):
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """There is no checkpoint at that path."""
+    """The path has no checkpoint."""
 
 
 class RunFolderError(RayClassyError, RuntimeError):
-    """A run folder exists already, is held by another run, or cannot be written."""
+    """A run folder exists already, is in use by another process, or cannot be written."""
 
 
 class StorageError(RunFolderError, OSError):
@@ -72,7 +72,7 @@ class StorageError(RunFolderError, OSError):
 
 
 class ResourceError(RayClassyError, RuntimeError):
-    """The cluster does not have what the run needs."""
+    """The cluster lacks resources that the run needs."""
 
 
 class ShippingError(RayClassyError, TypeError):
@@ -80,12 +80,12 @@ class ShippingError(RayClassyError, TypeError):
 
 
 class RunError(RayClassyError, RuntimeError):
-    """Training failed; the message carries the traceback of the worker that failed first."""
+    """Training failed; the message has the traceback of the worker that failed first."""
 
 
 class RunStopped(RunError):
-    """The run was asked to stop, and did after a checkpoint; the message names it."""
+    """The run stopped on request, after writing a checkpoint, which the message names."""
 
 
 class WorkerDiedError(RunError):
-    """A worker's process died: it was killed, or its node was lost; trying again may help."""
+    """The process of a worker died: it was killed, or its node was lost. A restart may succeed."""
