@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _SECONDS_TO_NEXT_TRY = 2.0
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_OBJECT_STORES = ("s3", "gcs", "abfs")
 _HINTS = {
     errno.ENOTDIR: "a file stands where a folder must be",
     errno.EEXIST: "a file stands where a folder must be",
@@ -130,19 +131,7 @@ class Storage:
         if not self.local:
             filesystem, path = self._remote(name)
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            # An object store shows a file when it is complete, a file system every part of it as it is written.
-            grows = filesystem.type_name in ("local", "hdfs")
-            target = f"{path}.{uuid.uuid4().hex[:8]}.half" if grows else path
-            try:
-                with filesystem.open_output_stream(target) as stream:
-                    _fill(stream, content)
-                if grows:
-                    filesystem.move(target, path)
-            except BaseException:
-                if grows:
-                    with contextlib.suppress(OSError):
-                        filesystem.delete_file(target)
-                raise
+            _write_remote(filesystem, path, content)
             return
         path = os.path.join(self.path, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -271,6 +260,78 @@ def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
         content(stream)
     else:
         stream.write(content)
+
+
+def _write_remote(filesystem: Any, path: str, content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Writes a file of a `pyarrow.fs.FileSystem` under another name first, unless it appears when it is complete."""
+    if _is_object_store(filesystem):
+        with filesystem.open_output_stream(path) as stream:
+            _fill(stream, content)
+        return
+    half = f"{path}.{uuid.uuid4().hex[:8]}.half"
+    try:
+        with filesystem.open_output_stream(half) as stream:
+            _fill(stream, content)
+        _replace(filesystem, half, path)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            filesystem.delete_file(half)
+        raise
+
+
+def _is_object_store(filesystem: Any) -> bool:
+    """Whether a file appears when it is complete, rather than growing as it is written.
+
+    Of fsspec's file systems, those that cannot rename: they would copy, which makes no file appear as a whole that does
+    not anyhow.
+    """
+    from pyarrow import fs
+
+    if isinstance(filesystem, fs.SubTreeFileSystem):
+        return _is_object_store(filesystem.base_fs)
+    inner = _fsspec_of(filesystem)
+    if inner is None:
+        return filesystem.type_name in _OBJECT_STORES
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+    from fsspec.implementations.dirfs import DirFileSystem  # type: ignore[import-untyped]
+
+    while isinstance(inner, DirFileSystem):
+        inner = inner.fs
+    return type(inner).mv is AbstractFileSystem.mv
+
+
+def _fsspec_of(filesystem: Any) -> Any:
+    """The fsspec file system that a pyarrow one wraps; None if it is pyarrow's own."""
+    handler = getattr(filesystem, "handler", None)
+    return getattr(handler, "fs", None)
+
+
+def _replace(filesystem: Any, source: str, target: str) -> None:
+    """Renames a file, in place of any there.
+
+    Where a rename never replaces a file (SMB, HDFS, some FTP servers), the old file is removed first: for a moment
+    there is neither.
+    """
+    try:
+        _rename(filesystem, source, target)
+    except Exception:
+        if not _is_file(filesystem, target):
+            raise
+    if _is_file(filesystem, source):  # WebHDFS refuses without an error
+        filesystem.delete_file(target)
+        _rename(filesystem, source, target)
+
+
+def _rename(filesystem: Any, source: str, target: str) -> None:
+    inner = _fsspec_of(filesystem)
+    if inner is None:
+        filesystem.move(source, target)
+    else:
+        inner.mv(source, target)  # pyarrow's call has an argument that fsspec's SFTP does not take
+
+
+def _is_file(filesystem: Any, path: str) -> bool:
+    return filesystem.get_file_info(path).is_file
 
 
 def _append(path: str, text: str) -> None:

@@ -1,15 +1,61 @@
+import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
 from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage, is_url
 
 
-@pytest.fixture(params=["local", "arrow", "url"])
+class SftpLike(LocalFileSystem):
+    """Renames as fsspec's SFTP does: two arguments, and the target is replaced."""
+
+    cachable = False
+
+    def mv(self, old, new):
+        os.replace(old, new)
+
+
+class SmbLike(LocalFileSystem):
+    """Renames as fsspec's SMB does: never over a file that is there."""
+
+    cachable = False
+
+    def mv(self, path1, path2, recursive=None, maxdepth=None):
+        os.link(path1, path2)
+        os.remove(path1)
+
+
+class WebHdfsLike(SmbLike):
+    """Renames as fsspec's WebHDFS does: if the target is there, nothing happens, without an error."""
+
+    def mv(self, path1, path2, **kwargs):
+        if not os.path.exists(path2):
+            super().mv(path1, path2)
+
+
+def fsspec_storage(filesystem, path):
+    return Storage(path, fs.PyFileSystem(fs.FSSpecHandler(filesystem)))
+
+
+@pytest.fixture(params=["local", "arrow", "url", "subtree", "fsspec", "dirfs", "sftp", "smb", "webhdfs"])
 def storage(request, tmp_path):
+    path = str(tmp_path / "s")
     made = {
+        "subtree": lambda: Storage("s", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())),
+        "fsspec": lambda: fsspec_storage(LocalFileSystem(), path),
+        "dirfs": lambda: fsspec_storage(DirFileSystem(str(tmp_path), LocalFileSystem()), "s"),
+        "sftp": lambda: fsspec_storage(SftpLike(), path),
+        "smb": lambda: fsspec_storage(SmbLike(), path),
+        "webhdfs": lambda: fsspec_storage(WebHdfsLike(), path),
         "local": lambda: Storage(str(tmp_path / "s")),
         "arrow": lambda: Storage(str(tmp_path / "s"), fs.LocalFileSystem()),
         "url": lambda: Storage(f"file://{tmp_path}/s"),
@@ -42,7 +88,7 @@ def test_folder_that_is_not_there(tmp_path):
 
 
 def test_join_gives_a_path_back(storage, tmp_path):
-    assert storage.join("x").removeprefix("file://") == str(tmp_path / "s" / "x")
+    assert os.path.join(tmp_path, storage.join("x").removeprefix("file://")) == str(tmp_path / "s" / "x")
 
 
 def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
@@ -68,7 +114,31 @@ def test_no_half_file_is_left(storage):
     assert storage.names() == []
 
 
-def test_reader_never_sees_a_part(storage):
+@pytest.mark.parametrize("filesystem", ["SftpLike()", "DirFileSystem('/', LocalFileSystem())"])
+def test_a_process_killed_in_the_middle_of_a_write_leaves_the_old_file(filesystem, tmp_path):
+    (tmp_path / "x").write_bytes(b"old")
+    script = (
+        "import os, signal\n"
+        "from tests.test_storage import *\n"
+        "def write(stream):\n"
+        "    stream.write(bytes(10**6)); stream.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"fsspec_storage({filesystem}, {str(tmp_path)!r}).write('x', write)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], timeout=60)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_an_object_store_of_fsspec_is_written_without_a_copy(monkeypatch):
+    monkeypatch.delattr(MemoryFileSystem, "cp_file")
+    storage = fsspec_storage(MemoryFileSystem(), "/objects")
+    storage.write("x", b"one")
+    assert storage.names() == ["x"]
+    storage.remove()
+
+
+def test_reader_never_sees_a_part(storage, request):
+    removes_first = request.node.callspec.params["storage"] in ("smb", "webhdfs")
     contents = {bytes([i]) * 200_000 for i in range(2)}
     storage.write("x", min(contents))
     over = threading.Event()
@@ -82,7 +152,10 @@ def test_reader_never_sees_a_part(storage):
     thread = threading.Thread(target=write)
     thread.start()
     while not over.is_set():
-        assert storage.read("x") in contents
+        try:
+            assert storage.read("x") in contents
+        except FileNotFoundError:
+            assert removes_first
     thread.join()
 
 
