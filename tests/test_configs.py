@@ -15,7 +15,6 @@ from PIL import Image
 from ray_classy.config import apply_overrides, load_config
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
-from ray_classy.trainer.preflight import preflight
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.*"))
 SWEEPS = sorted(Path(__file__).parent.parent.joinpath("configs", "sweeps").glob("*.*"))
@@ -80,7 +79,7 @@ def test_the_header_names_the_command_and_what_to_expect(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_command_in_the_header_passes_the_check(path, own_data):
     config = apply_overrides(load_config(path), filled(command(path)[3:], own_data))
-    trials = preflight(build_task(checked(config, sections=ray_sections())), world_size=2)
+    trials = build_task(checked(config, sections=ray_sections())).preflight(world_size=2)
     assert trials["train"].outputs == trials["test"].outputs == (10 if path.stem == "digits" else 3)
 
 

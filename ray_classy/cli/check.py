@@ -20,9 +20,9 @@ from ray_classy.dataset.transforms.split import split
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import copied_bytes, held_bytes, in_units
 from ray_classy.models import models_built_on
-from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, build_task
+from ray_classy.tasks import TASK_REGISTRY, ClassyTask, build_task
+from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
-from ray_classy.trainer.preflight import Trial, preflight
 from ray_classy.trainer.retention import Retention
 
 
@@ -80,17 +80,17 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     former = former_keys_used(settings.config, TASK_REGISTRY, sections=sections)
     task = build_task(settings.config)
     Retention.of(settings.config.get("ray")).check(task)
-    trials = preflight(task, settings.world_size, settings.on_gpu)
+    trials = task.preflight(settings.world_size, settings.on_gpu)
     data: dict[str, Any] = {
         "config": settings.file,
-        "resolved": dump_yaml(_resolved(getattr(task, "_config", None) or settings.config)),
+        "resolved": dump_yaml(_resolved(task.built_from or settings.config)),
         "former_keys": [dotted(path) for path, _ in former],
     }
     lines = [
         f"{mark_of(settings.config, path)}: {dotted(path)} has no effect: {owner} accepts it from older configs"
         for path, owner in former
     ]
-    if isinstance(task, ClassificationTask):
+    if task.base_model is not None:
         data["phases"], data["model"] = _phases(task), _model(task, trials)
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in trials}
         lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
@@ -121,7 +121,7 @@ def _shared_memory(held: dict[str, int]) -> str:
     return f"Ray's shared memory: about {in_units(sum(held.values()))} ({each}), whatever the number of workers"
 
 
-def _batches_ahead(task: ClassificationTask, trials: dict[str, Trial]) -> dict[str, int]:
+def _batches_ahead(task: ClassyTask, trials: dict[str, DryRun]) -> dict[str, int]:
     """Bytes of the batches that a worker reads ahead, by phase type, where inputs are tensors of one shape."""
     ahead = {}
     for phase_type, trial in trials.items():
@@ -140,12 +140,12 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     return resolve(config, TASK_REGISTRY, sections=ray)
 
 
-def _phases(task: ClassificationTask) -> dict[str, int]:
-    phases = task._build_phases()
+def _phases(task: ClassyTask) -> dict[str, int]:
+    phases = task.planned_phases()
     return {"train": sum(phase["train"] for phase in phases), "test": sum(not phase["train"] for phase in phases)}
 
 
-def _phase_lines(task: ClassificationTask, trials: dict[str, Trial], settings: Settings) -> Iterator[str]:
+def _phase_lines(task: ClassyTask, trials: dict[str, DryRun], settings: Settings) -> Iterator[str]:
     counts = _phases(task)
     yield "phases: " + " + ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "train")
     for phase_type, trial in trials.items():
@@ -153,8 +153,9 @@ def _phase_lines(task: ClassificationTask, trials: dict[str, Trial], settings: S
         parts = _transforms(task.datasets[phase_type])
         by_row, by_batch = (", ".join(names) or "nothing" for names in parts.values())
         yield f"{phase_type} transforms: row by row on the CPU: {by_row}; in batches on the training device: {by_batch}"
-    if task.simulated_global_batchsize is not None:
-        yield f"updates: of {task.simulated_global_batchsize} rows, by accumulated gradients"
+    simulated = settings.config.get("simulated_global_batchsize")
+    if simulated is not None:
+        yield f"updates: {simulated} rows each, by accumulated gradients"
 
 
 def _transforms(dataset: ClassyDataset) -> dict[str, list[str]]:
@@ -164,7 +165,7 @@ def _transforms(dataset: ClassyDataset) -> dict[str, list[str]]:
     return dict(zip(("rows", "batches"), split(dataset.transform).names(), strict=True))
 
 
-def _plan(task: ClassificationTask, phase_type: str, rows: int, world_size: int) -> str:
+def _plan(task: ClassyTask, phase_type: str, rows: int, world_size: int) -> str:
     """The steps of one phase, the first, in words."""
     dataset, train = task.datasets[phase_type], phase_type == "train"
     parts = getattr(dataset, "phases_per_epoch", 1) if train else 1
@@ -185,7 +186,7 @@ def _plan(task: ClassificationTask, phase_type: str, rows: int, world_size: int)
     return text
 
 
-def _model(task: ClassificationTask, trials: dict[str, Trial]) -> dict[str, Any]:
+def _model(task: ClassyTask, trials: dict[str, DryRun]) -> dict[str, Any]:
     trial = next(iter(trials.values()), None)
     shape = trial.input_shape if trial else None
     return {
@@ -197,7 +198,7 @@ def _model(task: ClassificationTask, trials: dict[str, Trial]) -> dict[str, Any]
     }
 
 
-def _flops(task: ClassificationTask, shape: tuple[int, ...] | None) -> int | None:
+def _flops(task: ClassyTask, shape: tuple[int, ...] | None) -> int | None:
     """Multiply-adds per sample; None where the model takes something else than one tensor."""
     if shape is None:
         return None
@@ -207,7 +208,7 @@ def _flops(task: ClassificationTask, shape: tuple[int, ...] | None) -> int | Non
         return None
 
 
-def _model_lines(model: dict[str, Any], trials: dict[str, Trial]) -> Iterator[str]:
+def _model_lines(model: dict[str, Any], trials: dict[str, DryRun]) -> Iterator[str]:
     flops = "not counted" if model["flops"] is None else f"{model['flops']:,}"
     shape = f" of shape {tuple(model['input_shape'])}" if model["input_shape"] else ""
     yield f"model: {model['parameters']:,} parameters, {flops} FLOPs (multiply-adds) per sample{shape}"

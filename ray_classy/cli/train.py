@@ -10,10 +10,9 @@ from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.settings import Settings, settings_of
 from ray_classy.errors import RunStopped
-from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.tasks import ClassyTask, build_task
 from ray_classy.trainer.local_trainer import result_of
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE
 
@@ -30,10 +29,10 @@ def train(given: Given) -> Answer:
     settings = settings_of(given)
     task = build_task(settings.config)
     if settings.resume:
-        _take_checkpoint(settings, task)
+        _try_checkpoint(settings, task)
     finished = settings.resume and _finished(settings, task)
     if finished:
-        preflight(task, settings.world_size, settings.on_gpu)  # the config may say something else by now
+        task.preflight(settings.world_size, settings.on_gpu)  # the config may say something else by now
         result = result_of(settings.run)
     else:
         result = _trained(settings, task)
@@ -58,18 +57,19 @@ def _trained(settings: Settings, task: ClassyTask) -> Result:
         raise KeyboardInterrupt(_resume_command(settings) if begun else "") from None
 
 
-def _take_checkpoint(settings: Settings, task: ClassyTask) -> None:
-    """Sets the run's newest checkpoint, so that it is tried on the task before anything is written into the folder."""
-    latest = settings.run.load_latest_checkpoint() if isinstance(task, ClassificationTask) else None
-    if latest is not None and isinstance(task, ClassificationTask):
-        task._set_checkpoint_dict(latest[1])
+def _try_checkpoint(settings: Settings, task: ClassyTask) -> None:
+    """Tries the run's newest checkpoint on the task, before anything is written into the folder."""
+    latest = settings.run.load_latest_checkpoint()
+    if latest is not None:
+        task.check_checkpoint(latest[1], settings.run.storage.join(latest[0]))
 
 
 def _finished(settings: Settings, task: ClassyTask) -> bool:
     """Whether the run has ended and the config asks for no more phases than it has made."""
-    if settings.run.facts().get("status") != "finished" or not isinstance(task, ClassificationTask):
+    if settings.run.facts().get("status") != "finished":
         return False
-    return len(task._build_phases()) <= len(settings.run.metrics())
+    phases = task.planned_phases()
+    return bool(phases) and len(phases) <= len(settings.run.metrics())
 
 
 def _resume_command(settings: Settings, *overrides: str) -> str:
@@ -87,7 +87,7 @@ def _summary(settings: Settings, task: Any, result: Result, finished: bool) -> s
     places = {"run": run.path, "metrics": run.storage.join(METRICS_FILE), "checkpoint": result.checkpoint}
     lines += ["", *(f"{what + ':':<12} {short(place)}" for what, place in places.items() if place)]
     commands = {}
-    if result.checkpoint is not None and isinstance(task, ClassificationTask):
+    if result.checkpoint is not None and task.planned_phases():
         epochs = math.ceil(2 * task.num_epochs) or 1
         evaluation = [short(run.storage.join(CONFIG_FILE)), "test_only=true", "--checkpoint", short(run.path)]
         commands["go on with it"] = _resume_command(settings, f"num_epochs={epochs}")

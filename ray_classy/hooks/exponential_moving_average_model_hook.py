@@ -57,7 +57,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
     def on_start(self, task: Any) -> None:
         """Begins with the weights, or with the averages of the checkpoint that the run goes on from."""
         live = dict(self.get_model_state_iterator(task.base_model))
-        evaluates = task.test_only and task.checkpoint is not None
+        evaluates = task.test_only and task.loaded_checkpoint
         if task.num_updates == 0 and not evaluates:  # what the hook has is another run's
             self.state.model_state, self.state.ema_model_state = {}, {}
         weights, averages = (_fitting(state, live) for state in (self.state.model_state, self.state.ema_model_state))

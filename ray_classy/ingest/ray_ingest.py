@@ -150,7 +150,7 @@ def part_of_machine(gpus: float, of: float) -> int:
 
 def read_with_own_cpus(task: Any, cpus: int) -> None:
     """Lets the datasets of a task that trains in a process of Ray's read with the CPUs of that process alone."""
-    for dataset in getattr(task, "datasets", {}).values():
+    for dataset in task.datasets.values():
         base = getattr(dataset, "dataset", None)
         if isinstance(base, RowDataset) and base.threads is None:
             base.threads = cpus

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.distributed import barrier, get_world_size
@@ -18,8 +19,9 @@ from ray_classy.errors import TaskError
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.registry import Keys
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import phase_state, strategies, task_config, task_state
+from ray_classy.tasks import dry_run, phase_state, resume, strategies, task_config, task_state, update_rows
 from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.progress import LastBatchInfo, LossCurve, LossLog
@@ -70,15 +72,13 @@ class ClassificationTask(TaskParts):
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
         self._in_phase: dict[str, Any] | None = None  # the state of a phase that was begun elsewhere
         self._consumed = self._begun = 0  # rows and steps of the current phase before this process took it up
-        self._config: Mapping[str, Any] | None = None
-        self._built: list[Any] | None = None
 
     # -- how it is built ----------------------------------------------------------------------------------------------
 
     @classmethod
     def config_keys(cls) -> Keys:
         """The keys of the task's config."""
-        return task_config.classification_keys()
+        return task_config.classification_keys(cls)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ClassificationTask:
@@ -93,7 +93,7 @@ class ClassificationTask(TaskParts):
 
     @property
     def checkpoint(self) -> dict[str, Any] | None:
-        """The content of the checkpoint to start from, if one is set."""
+        """The content of the checkpoint to start from, if one is set and `prepare` has not loaded it yet."""
         return self.checkpoint_dict
 
     @property
@@ -173,14 +173,72 @@ class ClassificationTask(TaskParts):
         return self.phase_idx + 1 >= len(self.phases)
 
     def __repr__(self) -> str:
-        if self._config is None:
+        if self.built_from is None:
             return f"<{type(self).__name__}, built by setters>"
-        return json.dumps(self._config, indent=4, default=str)
+        return json.dumps(self.built_from, indent=4, default=str)
 
     # -- making ready -------------------------------------------------------------------------------------------------
 
     def _build_phases(self) -> list[dict[str, bool]]:
         return task_state.phases_of(self)
+
+    def planned_phases(self) -> list[dict[str, bool]]:
+        """Returns the phases that the options and datasets ask for, each `{"train": bool}`."""
+        return self._build_phases()
+
+    def reported_metrics(self) -> list[str]:
+        """Returns the dotted names of the metrics that will be reported: a loss per phase type, and the meters."""
+        kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}
+        return metric_names(sorted(kinds), self.meters)
+
+    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, dry_run.DryRun]:
+        """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
+
+        The task stays as it is, but it holds the content of the checkpoint that it starts from until `prepare`.
+        """
+        ours = all(getattr(type(self), name) is getattr(ClassificationTask, name) for name in dry_run.STEP_METHODS)
+        seen = dry_run.preflight(self, world_size, on_gpu, ours)
+        self._check_weights()
+        return seen
+
+    def _check_weights(self) -> None:
+        """Tries the checkpoint to start from, if one is set."""
+        if self.checkpoint_dict is None and self.checkpoint_path is not None:
+            self.checkpoint_dict = load_checkpoint(self.checkpoint_path)
+        if self.checkpoint_dict is not None:
+            self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+
+    def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint that was trained on other classes."""
+        resume.check_classes(self, content, where)
+
+    def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
+        dry_run.check_checkpoint(self, content, where)
+
+    def checkpoint_structure(self) -> Any:
+        """Returns what two tasks must have in common to load each other's checkpoints."""
+        return task_state.checkpoint_structure(self)
+
+    def resume_note(self, content: Mapping[str, Any]) -> str | None:
+        """Returns a sentence if the run to resume is finished, or its length changed."""
+        return None if self.test_only else resume.length_note(self.planned_phases(), content)
+
+    def keep_update_rows(self, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
+        """Keeps the number of rows per update on another number of ranks; see `ClassyTask.keep_update_rows`."""
+        return update_rows.keep_update_rows(self, before, ranks)
+
+    def use_gpu_if_unset(self, on_gpu: bool) -> None:
+        """Sets `use_gpu` if it is None."""
+        if self.use_gpu is None:
+            type(self).use_gpu.assume(self, on_gpu)  # type: ignore[union-attr]
+
+    def prepare_from(self, content: dict[str, Any] | None) -> None:
+        """Prepares the task, starting from the content of a checkpoint, if there is one."""
+        if content is not None:
+            self._set_checkpoint_dict(content)
+            del content  # `prepare` releases the last reference
+        self.prepare()
 
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
         """Derives everything from the parts, loads the checkpoint and wraps the model for the replicas.
@@ -192,10 +250,10 @@ class ClassificationTask(TaskParts):
         task_state.check_parts(self)
         if self.deterministic:
             use_deterministic_algorithms()
-        self.phases = self._build_phases()
+        self.phases = self.planned_phases()
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)
-        self.use_gpu = self.device.type == "cuda"
+        type(self).use_gpu.assume(self, self.device.type == "cuda")  # type: ignore[union-attr]
         self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
@@ -212,10 +270,11 @@ class ClassificationTask(TaskParts):
         task_state.set_param_groups(optimizer, model, loss, self.optimizer_schedulers, self.bn_weight_decay)
 
     def _load_weights(self) -> None:
-        """Takes up the checkpoint, if one is set."""
-        self.checkpoint_dict = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path)
-        if self.checkpoint_dict is not None:
-            self.set_classy_state(self.checkpoint_dict["classy_state_dict"])
+        """Loads the checkpoint, if one is set, and releases its content."""
+        content, self.checkpoint_dict = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path), None
+        self.loaded_checkpoint = content is not None
+        if content is not None:
+            self.set_classy_state(content["classy_state_dict"])
 
     def init_distributed_data_parallel_model(self) -> None:
         """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process.
@@ -430,6 +489,14 @@ class ClassificationTask(TaskParts):
     def gather_state(self) -> dict[str, Any] | None:
         """The state, on the primary rank; None on the others, which take part where they have a part of it."""
         return task_state.gather_state(self)
+
+    def evaluation_state(self) -> dict[str, Any]:
+        """Returns what an evaluation changes: phase, losses and meters."""
+        return task_state.evaluation_state(self)
+
+    def set_evaluation_state(self, state: dict[str, Any]) -> None:
+        """Restores what `evaluation_state` returned."""
+        task_state.set_evaluation_state(self, state)
 
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """Everything a checkpoint keeps of the task: the same whatever the strategy.

@@ -1,18 +1,23 @@
-"""What a task is to a trainer, and how tasks are found by name."""
+"""The interface of tasks, and their registry."""
 
 from __future__ import annotations
 
 import copy
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
+from ray_classy.tasks.metrics import phase_metrics
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.dry_run import DryRun
 
 TASK_REGISTRY: Registry[ClassyTask] = Registry(
     "task",
@@ -28,15 +33,35 @@ _OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distribu
 
 
 class ClassyTask(ABC):
-    """All parts and steps of a training, as `ClassyTrainer` drives them.
+    """Everything that one training run needs: the interface that trainers drive.
+
+    A direct subclass implements the abstract methods; each other method has a default that makes it trainable, with
+    checkpoints and resume. Trainers, sweeps and the command line call these methods and read these attributes only.
 
     Attributes:
-        hooks: called at the five points of a run.
-        train: whether the current phase trains.
-        seed: the run's seed, at least 0.
-        deterministic: whether torch may only use algorithms that give the same bits every time.
-
-    The other attributes are what trainers and hooks look at; a task that has no such thing leaves them as they are.
+        hooks: called at five points of the run.
+        train: whether the current phase is a train phase.
+        seed: seed of the run, at least 0.
+        deterministic: whether torch is restricted to deterministic algorithms.
+        test_only: whether the run evaluates and does not train.
+        num_epochs: length of the run in passes over the train dataset.
+        phases: the phases of the run, each `{"train": bool}`; empty if the task does not know them.
+        phase_idx: index of the current phase, from 0; -1 before the first.
+        train_phase_idx: index of the current or last train phase, from 0; -1 before the first.
+        num_updates: samples trained on so far (the predecessor's name; it counts samples, not updates).
+        num_train_steps: train steps made so far.
+        datasets: datasets by phase type, "train" and "test".
+        data_iterator: iterator over the batches of the current phase.
+        losses: losses of the steps of the current phase.
+        meters: measure each phase; have a `name` and a `value`.
+        perf_log: training speed, a list of `{"tag", "phase_idx", "im_per_sec"}`.
+        base_model: the model, if the task has one.
+        use_gpu: whether to train on a GPU; None to use one if there is one.
+        wanted_period: train steps per optimizer update that the trainer asks for; None for the task's own choice.
+        loaded_checkpoint: whether `prepare` loaded a checkpoint.
+        checkpoint_every: how often the run writes checkpoints.
+        built_from: the config that the task was built from, kept in step with its options, also if its parts were
+            replaced; None for a task built in Python. See `config`.
     """
 
     hooks: list[ClassyHook]
@@ -44,6 +69,7 @@ class ClassyTask(ABC):
     seed: int = 0
     deterministic: bool = False
     test_only: bool = False
+    num_epochs: int | float = 1
     phases: Sequence[Mapping[str, bool]] = ()
     phase_idx: int = -1
     train_phase_idx: int = -1
@@ -54,16 +80,24 @@ class ClassyTask(ABC):
     losses: Any = ()
     meters: Sequence[Any] = ()
     perf_log: Sequence[Mapping[str, Any]] = ()
+    base_model: Any = None
+    use_gpu: bool | None = None
+    wanted_period: int | None = None
+    loaded_checkpoint: bool = False
     checkpoint_every: CheckpointEvery = CheckpointEvery()
+    built_from: Mapping[str, Any] | None = None
+    _parts_built: Sequence[Any] | None = None
 
     def __init__(self) -> None:
         self.hooks = []
         self.data_iterator = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles go without what belongs to the process that trains: its data and wrapped modules."""
+        """Leaves out of copies and pickles what belongs to this process: data iterators and wrapped modules."""
         state = self.__dict__
         return {**state, **{name: None for name in _OF_THE_PROCESS if name in state}}
+
+    # -- what a subclass implements -----------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
@@ -73,15 +107,15 @@ class ClassyTask(ABC):
     @property
     @abstractmethod
     def where(self) -> float:
-        """How far training is, in [0, 1); 1.0 when it is over."""
+        """Progress of the training in [0, 1); 1.0 when it is over."""
 
     @abstractmethod
     def done_training(self) -> bool:
-        """Whether no phase is left."""
+        """Whether the last phase is over."""
 
     @abstractmethod
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
-        """The task's whole state, of tensors and plain values.
+        """Returns the task's whole state: tensors and plain values.
 
         Args:
             deep_copy: copy the tensors instead of sharing them with the live objects.
@@ -89,11 +123,11 @@ class ClassyTask(ABC):
 
     @abstractmethod
     def set_classy_state(self, state: dict[str, Any]) -> None:
-        """Takes up what `get_classy_state` returned."""
+        """Restores a state that `get_classy_state` returned."""
 
     @abstractmethod
     def prepare(self, num_dataloader_workers: int = 0, dataloader_mp_context: str | None = None) -> None:
-        """Makes the task ready to train; called by the trainer before `on_start`."""
+        """Makes the task ready to train; the trainer calls it before `on_start`."""
 
     @abstractmethod
     def train_step(self) -> None:
@@ -119,26 +153,121 @@ class ClassyTask(ABC):
     def on_end(self) -> None:
         """Called by the trainer after the last phase."""
 
-    @property
-    def phase_type(self) -> str:
-        """The current phase's type, "train" or "test"."""
-        return "train" if self.train else "test"
+    # -- before a run -------------------------------------------------------------------------------------------------
 
-    def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> Any:
-        """Sets the content of a checkpoint to start from."""
-        raise TaskError(f"{type(self).__name__} cannot go on from a checkpoint: it has no _set_checkpoint_dict")
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """The config that builds the task as it is now; None if it was built, or given other parts, in Python.
+
+        It follows changes of options (`set_num_epochs`, ...). Parts are compared by identity, because lists of parts
+        can change in place (`task.hooks.append(...)`).
+        """
+        if self.built_from is None or self._parts_built is None:
+            return None
+        parts = self._parts()
+        same = len(parts) == len(self._parts_built) and all(map(operator.is_, parts, self._parts_built))
+        return self.built_from if same else None
+
+    @config.setter
+    def config(self, config: Mapping[str, Any] | None) -> None:
+        self.built_from, self._parts_built = config, self._parts()
+
+    def _parts(self) -> list[Any]:
+        """The objects that a config builds."""
+        return [*self.hooks]
+
+    def planned_phases(self) -> list[dict[str, bool]]:
+        """Returns the phases of the run, each `{"train": bool}`; known before `prepare`. Empty if unknown."""
+        return [dict(phase) for phase in self.phases]
+
+    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, DryRun]:
+        """Finds mistakes before anything is started: tries the parts on a few rows, and the checkpoint on the model.
+
+        Args:
+            world_size: number of ranks of the run.
+            on_gpu: whether the workers have GPUs; None if each finds out for itself.
+
+        Returns:
+            What was seen, by phase type; empty for a task that tries nothing.
+
+        Raises:
+            TaskError, DataError, CheckpointError: what would have stopped the run.
+        """
+        return {}
+
+    def use_gpu_if_unset(self, on_gpu: bool) -> None:
+        """Tells the task whether the trainer gave this process a GPU; a choice of the user's is kept."""
+
+    def keep_update_rows(self, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
+        """Keeps the number of rows per optimizer update on another number of ranks, by accumulating gradients.
+
+        Args:
+            before: what this returned in the run that wrote the checkpoint to resume from, if there is one.
+            ranks: number of ranks the run is meant for, if it is elastic.
+
+        Returns:
+            What is written into checkpoints, for the next call: `replica`, rows per step on one rank, and `update`,
+            rows per update. None for a task that keeps nothing.
+        """
+        return None
+
+    def checkpoint_structure(self) -> Any:
+        """Returns what two tasks must have in common to load each other's checkpoints, to be compared with `==`."""
+        return None
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint that was written with other data.
+
+        Args:
+            content: of the checkpoint.
+            where: its path, for the message.
+
+        Raises:
+            DataError: the datasets have other classes now, so that the model's outputs would change their meaning.
+        """
+
+    def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint that does not fit the task; the task stays as it is.
+
+        Args:
+            content: of the checkpoint.
+            where: its path, for the message.
+
+        Raises:
+            DataError: as `check_resume`.
+            CheckpointError: the weights do not fit the model.
+        """
+        self.check_resume(content, where)
+
+    def resume_note(self, content: Mapping[str, Any]) -> str | None:
+        """Returns a sentence for the log if the run is finished, or its length changed; else None.
+
+        Args:
+            content: of the checkpoint to resume from. The task is not prepared yet.
+        """
+        return None
+
+    def prepare_from(self, content: dict[str, Any] | None) -> None:
+        """Prepares the task, and restores the state in a checkpoint.
+
+        The task keeps no reference to `content`; a caller that keeps none either frees its memory.
+
+        Args:
+            content: of the checkpoint; None to start without one.
+        """
+        self.prepare()
+        if content is not None:
+            self.set_classy_state(content["classy_state_dict"])
+            self.loaded_checkpoint = True
 
     def gather_state(self) -> dict[str, Any] | None:
-        """`get_classy_state` on the primary rank, None on the others; every rank calls it.
+        """Returns `get_classy_state()` on the primary rank, None on the others; every rank calls it.
 
-        A task whose state is dealt to the ranks gathers it here.
+        A task whose state is sharded across ranks gathers it here.
         """
         return self.get_classy_state() if is_primary() else None
-
-    @property
-    def steps_in_phase(self) -> int:
-        """Steps of the current phase that are over, also those that another process made before an interruption."""
-        return 0
 
     @property
     def can_pause(self) -> bool:
@@ -146,11 +275,30 @@ class ClassyTask(ABC):
         return False
 
     def get_phase_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides of a train phase that is not over; asked for where `can_pause` says so."""
-        raise NotImplementedError
+        """Returns the state of an unfinished train phase; called only if `can_pause`."""
+        raise NotImplementedError(f"{type(self).__name__} says that it can pause, and has no get_phase_state")
+
+    def evaluation_state(self) -> dict[str, Any]:
+        """Returns what a test-only run changes: plain values and tensors on the CPU."""
+        return {}
+
+    def set_evaluation_state(self, state: dict[str, Any]) -> None:
+        """Restores what `evaluation_state` returned on a worker."""
+
+    # -- while it runs ------------------------------------------------------------------------------------------------
+
+    @property
+    def phase_type(self) -> str:
+        """The current phase's type, "train" or "test"."""
+        return "train" if self.train else "test"
+
+    @property
+    def steps_in_phase(self) -> int:
+        """Steps made in the current phase, including those before an interruption."""
+        return 0
 
     def step(self) -> None:
-        """Trains or evaluates one batch, then calls the hooks."""
+        """Trains or evaluates one batch, then calls the hooks; raises StopIteration when the phase has no more."""
         if self.train:
             self.train_step()
         else:
@@ -163,10 +311,18 @@ class ClassyTask(ABC):
 
         Args:
             local_variables: passed as the second argument.
-            hook_function: the method's name, one of `ClassyHookFunctions`.
+            hook_function: name of the method, one of `ClassyHookFunctions`.
         """
         for hook in self.hooks:
             getattr(hook, hook_function)(self, local_variables)
+
+    def phase_metrics(self) -> dict[str, Any]:
+        """Returns the metrics of the phase that just ended: mean loss, and meter values by meter name."""
+        return phase_metrics(self.losses, self.meters)
+
+    def reported_metrics(self) -> list[str]:
+        """Returns the dotted names of the metrics that will be reported (`test.accuracy.top_1`); empty if unknown."""
+        return []
 
 
 TASK_REGISTRY.base = ClassyTask
@@ -183,6 +339,22 @@ def build_task(config: Mapping[str, Any]) -> ClassyTask:
     from ray_classy.tasks.task_config import checked
 
     config = checked(config)
-    # A Config is copied as one, so that what only a constructor finds is reported at its line as well.
-    copied = copy.deepcopy(config if isinstance(config, dict) else dict(config))
-    return TASK_REGISTRY.named_class(config).from_config(copied)
+    task = TASK_REGISTRY.named_class(config).from_config(_copied(config))
+    if task.built_from is None:
+        task.config = _copied(config)
+    return task
+
+
+def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy, which of a `Config` keeps files and lines."""
+    return copy.deepcopy(config if isinstance(config, dict) else dict(config))
+
+
+def check_task(task: Any) -> None:
+    """Refuses what is not a task.
+
+    Raises:
+        TaskError: `task` is not a `ClassyTask`.
+    """
+    if not isinstance(task, ClassyTask):
+        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")

@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from ray_classy.errors import TaskError
-from ray_classy.registry import Key, Keys
-from ray_classy.tasks import freezing, task_config, task_state
+from ray_classy.tasks import dry_run, freezing, resume, task_state
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.options import option
 
 
 @register_task("fine_tuning")
@@ -26,41 +26,16 @@ class FineTuningTask(ClassificationTask):
         freeze: patterns of the names of further parameters that are not trained.
     """
 
+    pretrained_checkpoint_path: str | None = option(None, key="pretrained_checkpoint")
+    pretrained_checkpoint_load_strict: bool = option(True)
+    reset_heads: bool = option(False)
+    freeze_trunk: bool = option(False)
+    freeze: list[str] = option([], freezing.check_patterns)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.pretrained_checkpoint_path: str | None = None
         self.pretrained_checkpoint_dict: dict[str, Any] | None = None
-        self.pretrained_checkpoint_load_strict = True
-        self.reset_heads = False
-        self.freeze_trunk = False
-        self.freeze: list[str] = []
         self._frozen: list[nn.Parameter] = []  # those that this task froze
-
-    @classmethod
-    def config_keys(cls) -> Keys:
-        """The keys of the task's config."""
-        return {
-            **super().config_keys(),
-            "pretrained_checkpoint": Key(str | None, None),
-            "pretrained_checkpoint_load_strict": Key(bool, True),
-            "reset_heads": Key(bool, False),
-            "freeze_trunk": Key(bool, False),
-            "freeze": Key(list[str], []),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FineTuningTask:
-        """Builds the task and all its parts from a config.
-
-        Args:
-            config: the keys of `config_keys`; it is not written to.
-        """
-        task: FineTuningTask = task_config.configure(cls(), config)
-        if config.get("pretrained_checkpoint") is not None:
-            task.set_pretrained_checkpoint(config["pretrained_checkpoint"])
-        task.set_pretrained_checkpoint_load_strict(config.get("pretrained_checkpoint_load_strict", True))
-        task.set_reset_heads(config.get("reset_heads", False))
-        return task.set_freeze_trunk(config.get("freeze_trunk", False)).set_freeze(config.get("freeze", []))
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
         """Sets the weights that are taken up: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file
@@ -99,7 +74,7 @@ class FineTuningTask(ClassificationTask):
         Raises:
             ComponentError: it is no list of patterns.
         """
-        self.freeze = freezing.as_patterns(patterns)
+        self.freeze = patterns
         return self
 
     def check_frozen(self) -> None:
@@ -121,12 +96,32 @@ class FineTuningTask(ClassificationTask):
         self._thaw()  # the optimizer's groups are the same each time, and other options may be set by now
         super().prepare()
 
+    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, dry_run.DryRun]:
+        """As for every classification task; also looks up what is to be frozen."""
+        seen = super().preflight(world_size, on_gpu)
+        self.check_frozen()
+        return seen
+
+    def _check_weights(self) -> None:
+        super()._check_weights()
+        if self.checkpoint_dict is None:
+            content = self._read_pretrained()
+            if not self.reset_heads:
+                resume.check_classes(self, content, self.pretrained_checkpoint_path)
+            self._set_pretrained_checkpoint_dict(content)
+            with dry_run.trying_weights(self) as model:
+                self._load_pretrained(model)
+
+    def _load_pretrained(self, model: Any) -> None:
+        strict = self.pretrained_checkpoint_load_strict
+        task_state.take_pretrained(model, self._read_pretrained(), self.reset_heads, strict)
+
     def _load_weights(self) -> None:
         super()._load_weights()
-        if self.checkpoint_dict is None:
-            task_state.take_pretrained(
-                self.base_model, self._read_pretrained(), self.reset_heads, self.pretrained_checkpoint_load_strict
-            )
+        if not self.loaded_checkpoint:
+            self._load_pretrained(self.base_model)
+        if self.pretrained_checkpoint_path is not None:
+            self.pretrained_checkpoint_dict = None  # read again if the task is prepared again
         self._frozen = freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
         for parameter in self._frozen:
             parameter.requires_grad = False

@@ -14,14 +14,14 @@ from ray_classy.registry import nearest
 _SHOWN = 12
 
 
-def as_patterns(freeze: Any) -> list[str]:
-    """A list of patterns.
+def check_patterns(name: str, freeze: Any) -> list[str]:
+    """Returns a list of patterns.
 
     Raises:
-        ComponentError: it is none.
+        ComponentError: it is not one.
     """
     if not isinstance(freeze, list | tuple) or not all(isinstance(pattern, str) and pattern for pattern in freeze):
-        raise ComponentError(f"freeze must be a list of patterns of parameter names ('blocks.0.*'), not {freeze!r}")
+        raise ComponentError(f"{name} must be a list of patterns of parameter names ('blocks.0.*'), not {freeze!r}")
     return list(freeze)
 
 

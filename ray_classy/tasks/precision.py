@@ -3,58 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from ray_classy.errors import ComponentError, TaskError
-from ray_classy.registry import signature_keys
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+@dataclass(frozen=True)
 class Precision:
-    """Automatic mixed precision of one task.
+    """Automatic mixed precision; in a config, the section `amp_args`.
 
     Args:
-        amp_type: "pytorch", or "apex" (not available any more: refused with the way on).
+        amp_type: "pytorch"; "apex" is refused with a hint, because it is no longer available.
         dtype: "float16" (losses are scaled; needs a GPU) or "bfloat16" (also on a CPU).
-        opt_level: apex's; only with "apex".
+        opt_level: an option of apex; must be None.
 
     Raises:
-        TaskError: apex is asked for, or float16 without CUDA.
+        TaskError: apex is asked for.
         ComponentError: an argument is impossible.
     """
 
-    def __init__(
-        self,
-        amp_type: Literal["apex", "pytorch"] = "apex",
-        dtype: Literal["float16", "bfloat16"] = "float16",
-        opt_level: str | None = None,
-    ) -> None:
-        if amp_type == "apex":
+    amp_type: Literal["apex", "pytorch"] = "apex"
+    dtype: Literal["float16", "bfloat16"] = "float16"
+    opt_level: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.amp_type == "apex":
             raise TaskError(
                 "amp_args asks for apex (amp_type 'apex' is the default), which is not installed and no longer "
                 'maintained: use {"amp_type": "pytorch"} for float16, or {"amp_type": "pytorch", "dtype": "bfloat16"}'
             )
-        if amp_type != "pytorch":
-            raise ComponentError(f"amp_args.amp_type must be 'pytorch' or 'apex', not {amp_type!r}")
-        if dtype not in DTYPES:
-            raise ComponentError(f"amp_args.dtype must be 'float16' or 'bfloat16', not {dtype!r}")
-        if opt_level is not None:
-            raise ComponentError("amp_args.opt_level is apex's: leave it out with amp_type 'pytorch'")
-        self.dtype = DTYPES[dtype]
+        if self.amp_type != "pytorch":
+            raise ComponentError(f"amp_args.amp_type must be 'pytorch' or 'apex', not {self.amp_type!r}")
+        if self.dtype not in DTYPES:
+            raise ComponentError(f"amp_args.dtype must be 'float16' or 'bfloat16', not {self.dtype!r}")
+        if self.opt_level is not None:
+            raise ComponentError("amp_args.opt_level is an option of apex: leave it out with amp_type 'pytorch'")
 
     @classmethod
     def from_args(cls, amp_args: Mapping[str, Any] | None) -> Precision | None:
-        """What `amp_args` asks for; None for no mixed precision."""
+        """Returns what `amp_args` asks for; None for no mixed precision."""
         if amp_args is None:
             return None
-        unknown = sorted(set(amp_args) - signature_keys(cls).keys())
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(amp_args).difference(known))
         if unknown and amp_args.get("amp_type") == "pytorch":
-            raise ComponentError(f"amp_args has no key {unknown[0]!r}: it takes {', '.join(signature_keys(cls))}")
+            raise ComponentError(f"amp_args has no key {unknown[0]!r}: its keys are {', '.join(known)}")
         return cls(**{key: value for key, value in amp_args.items() if key not in unknown})
+
+    @classmethod
+    def check_args(cls, _: str, amp_args: Any) -> Any:
+        """Returns `amp_args` if it describes a precision; raises what the class raises otherwise."""
+        cls.from_args(amp_args)
+        return amp_args
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
         """A loss scaler for the dtypes that need one (Micikevicius et al., "Mixed precision training", 2018).
@@ -62,7 +69,7 @@ class Precision:
         Raises:
             TaskError: float16 is asked for on a CPU.
         """
-        if self.dtype is not torch.float16:
+        if self.dtype != "float16":
             return None
         if device.type != "cuda":
             raise TaskError(
@@ -74,4 +81,4 @@ class Precision:
 
 def autocast(precision: Precision | None, device: torch.device) -> contextlib.AbstractContextManager:
     """The context in which the forward pass runs."""
-    return contextlib.nullcontext() if precision is None else torch.autocast(device.type, dtype=precision.dtype)
+    return contextlib.nullcontext() if precision is None else torch.autocast(device.type, dtype=DTYPES[precision.dtype])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Literal, get_args
 
@@ -40,11 +40,29 @@ def share_buffers(model: nn.Module) -> None:
         broadcast(buffer)
 
 
-@dataclass
+@dataclass(frozen=True)
 class DistributedOptions:
-    """Options of a run on several processes; see `ClassificationTask.set_distributed_options`."""
+    """How several processes train together; in a config, the section `distributed`.
 
-    broadcast_buffers_mode: BroadcastBuffersMode = BroadcastBuffersMode.BEFORE_EVAL
+    Args:
+        broadcast_buffers_mode: when buffers (batch-norm statistics) are copied from rank 0 to all ranks. (In a config
+            `broadcast_buffers`.)
+        batch_norm_sync_mode: whether batch-norm statistics are taken over all replicas (needs GPUs).
+        batch_norm_sync_group_size: must be 0; only apex had groups.
+        find_unused_parameters: as in `torch.nn.parallel.DistributedDataParallel`.
+        bucket_cap_mb: as there, in MiB, at least 1.
+        fp16_grad_compress: exchange gradients as float16.
+        strategy: what is sharded across ranks: "ddp" nothing, "zero" the optimizer's state, "fsdp" parameters and
+            gradients as well.
+
+    Raises:
+        TaskError: apex is asked for.
+        ComponentError: the options do not go together.
+    """
+
+    broadcast_buffers_mode: BroadcastBuffersMode = field(
+        default=BroadcastBuffersMode.BEFORE_EVAL, metadata={"key": "broadcast_buffers"}
+    )
     batch_norm_sync_mode: BatchNormSyncMode = BatchNormSyncMode.DISABLED
     batch_norm_sync_group_size: int = 0
     find_unused_parameters: bool = False

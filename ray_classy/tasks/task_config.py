@@ -9,9 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices
@@ -26,8 +25,8 @@ from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_s
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classy_task import TASK_REGISTRY
+from ray_classy.tasks.options import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
-from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, Strategy
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -45,22 +44,11 @@ RESERVED: Keys = {
 """Keys that every task's config may have; `ray` and `tune` are checked by those who read them."""
 
 
-def classification_keys() -> Keys:
-    """The keys of a classification task."""
-    modes = {
-        "broadcast_buffers": Key(Literal["disabled", "forward_pass", "before_eval"], "before_eval"),
-        "batch_norm_sync_mode": Key(Literal["disabled", "pytorch", "apex"], "disabled"),
-        "batch_norm_sync_group_size": Key(int, 0),
-        "find_unused_parameters": Key(bool, False),
-        "bucket_cap_mb": Key(int, 25),
-        "fp16_grad_compress": Key(bool, False),
-        "strategy": Key(Strategy, "ddp"),
-    }
+def classification_keys(cls: type) -> Keys:
+    """Returns the keys of a classification task: its options and its parts."""
     mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
     return {
-        "num_epochs": Key(int | float),
-        "test_only": Key(bool, False),
-        "test_phase_period": Key(int, 1),
+        **option_keys(cls),
         "dataset": Key({"train": Key(ClassyDataset | None, None), "test": Key(ClassyDataset | None, None)}),
         "loss": Key(ClassyLoss),
         "model": Key(ClassyModel),
@@ -68,18 +56,7 @@ def classification_keys() -> Keys:
         "optimizer": Key(ClassyOptimizer | None, None),
         "hooks": Key(list[ClassyHook] | None, None),
         "mixup": Key({"alpha": Key(float), **mixup}, None),
-        "amp_args": Key(signature_keys(Precision), None),
-        "bn_weight_decay": Key(bool, False),
-        "clip_grad_norm": Key(float | None, None),
-        "simulated_global_batchsize": Key(int | None, None),
-        "use_gpu": Key(bool | None, None),
-        "deterministic": Key(bool, False),
-        "use_sharded_ddp": Key(bool, False),
-        "dataloader_mp_context": Key(Literal["spawn", "fork", "forkserver"] | None, "spawn"),
-        "distributed": Key(modes, {}),
-        "checkpoint": Key(str | None, None),
-        "checkpoint_every": Key(signature_keys(CheckpointEvery), {}),
-        "checkpoint_load_strict": Key(bool, True),
+        "amp_args": Key(section_keys(Precision), None),
     }
 
 
@@ -121,14 +98,16 @@ def checked(config: Mapping[str, Any], sections: Keys | None = None) -> Mapping[
     import_modules(config)
     problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **(sections or {})})
     cls = TASK_REGISTRY.get(config.get("name", ""))
-    if not problems and cls is not None and classification_keys().keys() <= (config_keys(cls) or {}).keys():
-        problems = list(_contradictions(config))
+    if not problems and cls is not None and options_of(cls):
+        keys = config_keys(cls) or {}
+        problems = list(_contradictions(cls, config)) if classification_keys(cls).keys() <= keys.keys() else []
     raise_problems(problems, config)
     return config
 
 
-def _contradictions(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """What each key allows and all together do not."""
+def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yields values out of range, and keys that do not go together."""
+    yield from option_problems(cls, config)
     dataset = config.get("dataset") or {}
     if config.get("test_only"):
         if not dataset.get("test"):
@@ -143,10 +122,6 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[Problem]:
     strategy = (config.get("distributed") or {}).get("strategy", "zero")
     if strategy != "zero" and config.get("use_sharded_ddp"):
         yield Problem(("use_sharded_ddp",), f"means distributed.strategy: zero, which is {strategy!r}: leave one out")
-    if config.get("num_epochs", 1) < 0:
-        yield Problem(("num_epochs",), f"must be at least 0, not {config['num_epochs']}")
-    if config.get("seed", 0) < 0:
-        yield Problem(("seed",), f"must be at least 0, not {config['seed']}")
 
 
 @contextmanager
@@ -170,34 +145,18 @@ def seeded(seed: int, build: Callable[[], T]) -> T:
 
 
 def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
-    """Sets every part of a task from its config, and returns the task."""
-    raise_problems(list(_contradictions(config)), config)  # not checked yet if the task's own from_config called this
-    task._config = config
-    seed = config.get("seed", 0)
-    test_only = config.get("test_only", False)
-    with located(config):
-        task.set_seed(seed).set_test_only(test_only).set_num_epochs(config["num_epochs"])
-        task.set_test_phase_period(config.get("test_phase_period", 1))
-        task.set_deterministic(config.get("deterministic", False))
-        task.set_use_gpu(config.get("use_gpu")).set_clip_grad_norm(config.get("clip_grad_norm"))
-        task.set_simulated_global_batchsize(config.get("simulated_global_batchsize"))
-        task.set_bn_weight_decay(config.get("bn_weight_decay", False))
-        task.set_use_sharded_ddp(config.get("use_sharded_ddp", False))
-        task.set_dataloader_mp_context(config.get("dataloader_mp_context", "spawn"))
-        task.set_checkpoint_load_strict(config.get("checkpoint_load_strict", True))
-        if config.get("checkpoint") is not None:
-            task.set_checkpoint(config["checkpoint"])
-    with located(config, "checkpoint_every"):
-        task.set_checkpoint_every(**(config.get("checkpoint_every") or {}))
-    with located(config, "amp_args"):
-        task.set_amp_args(config.get("amp_args"))
-    with located(config, "distributed"):
-        task.set_distributed_options(**_distributed_options(config.get("distributed") or {}))
+    """Sets every option and part of a task from its config, and returns the task."""
+    # A `from_config` of the user's may call this with a config that `build_task` has not seen.
+    raise_problems(list(_contradictions(type(task), config)), config)
+    for key, one in options_of(type(task)).items():
+        with located(config, *([key] if key in config else [])):
+            one.set_from(task, config)
+    seed, test_only = task.seed, task.test_only
     for phase_type in ("test",) if test_only else ("train", "test"):
         if (config.get("dataset") or {}).get(phase_type):
             with located(config, "dataset", phase_type):
                 task.set_dataset(build_dataset(config["dataset"][phase_type]), phase_type)
-    config = task._config = _with_num_classes(config, task.datasets)
+    config = _with_num_classes(config, task.datasets)
     with located(config, "loss"):
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
     with located(config, "model"):
@@ -219,45 +178,8 @@ def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
             hooks.append(build_hook(hook))
     with located(config, "hooks"):
         task.set_hooks(hooks)
-    task._built = parts_of(task)
+    task.config = copy.copy(config)  # setters write to it
     return task
-
-
-_PLAIN = (
-    "num_epochs",
-    "seed",
-    "deterministic",
-    "test_only",
-    "test_phase_period",
-    "clip_grad_norm",
-    "simulated_global_batchsize",
-    "bn_weight_decay",
-    "use_sharded_ddp",
-    "dataloader_mp_context",
-    "amp_args",
-    "checkpoint_load_strict",
-)
-"""Keys whose values the task holds under the same names."""
-
-
-def parts_of(task: ClassificationTask) -> list[Any]:
-    """The objects that a task is made of."""
-    singles = [task.base_model, task.base_loss, task.optimizer, task.mixup_transform, task.distributed_options]
-    schedules = [part for name in sorted(task.optimizer_schedulers) for part in (task.optimizer_schedulers[name],)]
-    datasets = [task.datasets[name] for name in sorted(task.datasets)]
-    return [*singles, *schedules, *datasets, *task.meters, *task.hooks]
-
-
-def config_of(task: Any) -> dict[str, Any] | None:
-    """The config that builds a task as it is now; None if it was not built from one, or has got other parts since."""
-    config, built = getattr(task, "_config", None), getattr(task, "_built", None)
-    if config is None or built is None:
-        return config
-    parts = parts_of(task)
-    if len(parts) != len(built) or any(part is not other for part, other in zip(parts, built, strict=True)):
-        return None
-    changed = {key: getattr(task, key) for key in _PLAIN if getattr(task, key) != config.get(key, getattr(task, key))}
-    return {**config, **changed}
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:
@@ -288,13 +210,3 @@ def _num_classes(dataset: ClassyDataset) -> int | None:
         return getattr(dataset, "num_classes", None)
     labels = class_indices(dataset)
     return None if labels is None else int(labels.max()) + 1
-
-
-def _distributed_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `set_distributed_options`."""
-    options = dict(config)
-    return {
-        "broadcast_buffers_mode": BroadcastBuffersMode[options.pop("broadcast_buffers", "before_eval").upper()],
-        "batch_norm_sync_mode": BatchNormSyncMode[options.pop("batch_norm_sync_mode", "disabled").upper()],
-        **options,
-    }

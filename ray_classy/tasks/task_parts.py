@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import nn
 
@@ -17,63 +17,84 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
 from ray_classy.tasks.classy_task import ClassyTask
+from ray_classy.tasks.options import option, section_setter
 from ray_classy.tasks.precision import Precision
-from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions, Strategy
+from ray_classy.tasks.replicas import DistributedOptions
+
+
+def _start_method(name: str, value: Any) -> Any:
+    return arguments.choice(name, value, ("spawn", "fork", "forkserver", None))
 
 
 class TaskParts(ClassyTask):
     """The parts and options of a `ClassificationTask`; setters return the task, so that they can be chained.
 
+    Options are declared here once: see `option`.
+
     Attributes:
         base_loss: the loss.
-        datasets: phase type ("train", "test") to dataset.
-        meters: what is measured in each phase.
-        num_epochs: passes over the train dataset; of a test-only run, over the test dataset.
-        base_model: the model, unwrapped; with the strategy fsdp, in train phases, its copy that is dealt to the ranks.
+        datasets: dataset by phase type, "train" and "test".
+        meters: measure each phase.
+        num_epochs: passes over the train dataset; in a test-only run over the test dataset.
+        base_model: the model, unwrapped; with the strategy fsdp, in train phases, its sharded copy.
         optimizer: applied in train steps.
-        optimizer_schedulers: option of the optimizer ("lr", ...) to its schedule.
-        checkpoint_path: what `set_checkpoint` was given.
-        checkpoint_dict: the content of the checkpoint to start from.
-        clip_grad_norm: the largest gradient norm, or None.
-        simulated_global_batchsize: batch size reached by accumulating gradients, or None.
-        wanted_period: train steps per update that a trainer wants, whatever the simulated batch size; None if it does
-            not.
+        optimizer_schedulers: schedule by option of the optimizer ("lr", ...).
+        checkpoint_path: checkpoint to start from: a file or folder; None to start without one.
+        checkpoint_dict: its content, if that was set or read already; None once it is loaded.
+        clip_grad_norm: largest L2 norm of all gradients together, above 0; None for no limit.
+        simulated_global_batchsize: rows per optimizer update, reached by accumulating gradients; None for one step.
+        mixup_transform: mixes the rows of each training batch; None for no mixing.
+        distributed_options: how several processes train together.
     """
+
+    num_epochs: int | float = option(1, arguments.number, required=True)
+    test_only: bool = option(False)
+    test_phase_period: int = option(1, arguments.at_least(1))
+    seed: int = option(0, arguments.at_least(0))
+    deterministic: bool = option(False, arguments.flag)
+    amp_args: dict[str, Any] | None = option(None, Precision.check_args)
+    bn_weight_decay: bool = option(False, arguments.flag)
+    clip_grad_norm: float | None = option(None, arguments.norm)
+    simulated_global_batchsize: int | None = option(None)
+    use_gpu: bool | None = option(None)
+    use_sharded_ddp: bool = option(False, arguments.flag)
+    dataloader_mp_context: Literal["spawn", "fork", "forkserver"] | None = option("spawn", _start_method)
+    distributed_options: DistributedOptions = option(DistributedOptions(), key="distributed")
+    checkpoint_path: str | None = option(None, key="checkpoint")
+    checkpoint_every: CheckpointEvery = option(CheckpointEvery())
+    checkpoint_load_strict: bool = option(True)
 
     def __init__(self) -> None:
         super().__init__()
         self.base_loss: Any = None
         self.datasets: dict[str, ClassyDataset] = {}
         self.meters: list[ClassyMeter] = []
-        self.num_epochs: int | float = 1
-        self.test_phase_period = 1
         self.train_phases_per_epoch = 0
-        self.base_model: Any = None
         self.optimizer: Any = None
         self.optimizer_schedulers: dict[str, ParamScheduler] = {}
         self.checkpoint_dict: dict[str, Any] | None = None
-        self.checkpoint_path: str | None = None
-        self.checkpoint_load_strict = True
-        self.distributed_options = DistributedOptions()
-        self.use_sharded_ddp = False
-        self.clip_grad_norm: float | None = None
-        self.simulated_global_batchsize: int | None = None
-        self.wanted_period: int | None = None
         self.mixup_transform: MixupTransform | None = None
-        self.amp_args: dict[str, Any] | None = None
-        self.precision: Precision | None = None
-        self.use_gpu: bool | None = None
-        self.bn_weight_decay = False
-        self.dataloader_mp_context: str | None = "spawn"
+
+    @property
+    def precision(self) -> Precision | None:
+        """Mixed precision, as `amp_args` asks for it; None for none."""
+        return Precision.from_args(self.amp_args)
+
+    def _parts(self) -> list[Any]:
+        """The objects that a config builds."""
+        singles = [self.base_model, self.base_loss, self.optimizer, self.mixup_transform]
+        schedules = [self.optimizer_schedulers[name] for name in sorted(self.optimizer_schedulers)]
+        datasets = [self.datasets[name] for name in sorted(self.datasets)]
+        return [*singles, *schedules, *datasets, *self.meters, *self.hooks]
 
     def set_num_epochs(self, num_epochs: int | float) -> Self:
         """Sets how many passes over the train dataset are made; a part of one is rounded up to whole phases."""
-        self.num_epochs = arguments.number_of_epochs(num_epochs)
+        self.num_epochs = num_epochs
         return self
 
     def set_test_phase_period(self, test_phase_period: int) -> Self:
         """Sets after how many train phases a test phase follows, at least 1."""
-        self.test_phase_period = arguments.integer("test_phase_period", test_phase_period, 1)
+        self.test_phase_period = test_phase_period
         return self
 
     def set_dataset(self, dataset: ClassyDataset, phase_type: str) -> Self:
@@ -85,8 +106,7 @@ class TaskParts(ClassyTask):
 
     def set_dataloader_mp_context(self, dataloader_mp_context: str | None) -> Self:
         """Sets how loading processes are started: "spawn", "fork", "forkserver", or None for the platform's way."""
-        contexts = ("spawn", "fork", "forkserver", None)
-        self.dataloader_mp_context = arguments.choice("dataloader_mp_context", dataloader_mp_context, contexts)
+        self.dataloader_mp_context = dataloader_mp_context  # type: ignore[assignment]  # the option checks it
         return self
 
     def set_optimizer(self, optimizer: ClassyOptimizer) -> Self:
@@ -130,7 +150,7 @@ class TaskParts(ClassyTask):
 
     def set_bn_weight_decay(self, bn_weight_decay: bool) -> Self:
         """Sets whether batch-norm parameters have weight decay."""
-        self.bn_weight_decay = arguments.flag("bn_weight_decay", bn_weight_decay)
+        self.bn_weight_decay = bn_weight_decay
         return self
 
     def set_amp_args(self, amp_args: dict[str, Any] | None) -> Self:
@@ -139,7 +159,6 @@ class TaskParts(ClassyTask):
         Raises:
             TaskError: apex is asked for.
         """
-        self.precision = Precision.from_args(amp_args)
         self.amp_args = amp_args
         return self
 
@@ -150,7 +169,7 @@ class TaskParts(ClassyTask):
 
     def set_clip_grad_norm(self, clip_grad_norm: float | None) -> Self:
         """Sets the largest L2 norm of all gradients together, or None not to clip."""
-        self.clip_grad_norm = arguments.norm("clip_grad_norm", clip_grad_norm)
+        self.clip_grad_norm = clip_grad_norm
         return self
 
     def set_simulated_global_batchsize(self, simulated_global_batchsize: int | None) -> Self:
@@ -174,53 +193,23 @@ class TaskParts(ClassyTask):
         self.checkpoint_load_strict = checkpoint_load_strict
         return self
 
-    def set_distributed_options(
-        self,
-        broadcast_buffers_mode: BroadcastBuffersMode = BroadcastBuffersMode.BEFORE_EVAL,
-        batch_norm_sync_mode: BatchNormSyncMode = BatchNormSyncMode.DISABLED,
-        batch_norm_sync_group_size: int = 0,
-        find_unused_parameters: bool = False,
-        bucket_cap_mb: int = 25,
-        fp16_grad_compress: bool = False,
-        strategy: Strategy = "ddp",
-    ) -> Self:
-        """Sets how the replicas of a run on several processes agree.
-
-        Args:
-            broadcast_buffers_mode: when buffers are copied from rank 0 to all.
-            batch_norm_sync_mode: whether batch-norm statistics are taken over all replicas (needs GPUs).
-            batch_norm_sync_group_size: must be 0; groups were apex's.
-            find_unused_parameters: see `torch.nn.parallel.DistributedDataParallel`.
-            bucket_cap_mb: the same, in MiB.
-            fp16_grad_compress: exchange gradients as float16.
-            strategy: what the ranks deal among them: "ddp" nothing, "zero" the optimizer's state, "fsdp" parameters and
-                gradients as well.
-
-        Raises:
-            TaskError: apex is asked for.
-            ComponentError: the options do not go together.
-        """
-        statistics = (broadcast_buffers_mode, batch_norm_sync_mode, batch_norm_sync_group_size)
-        gradients = (find_unused_parameters, bucket_cap_mb, fp16_grad_compress)
-        self.distributed_options = DistributedOptions(*statistics, *gradients, strategy)
-        return self
+    set_distributed_options = section_setter(
+        "distributed_options", DistributedOptions, "Sets how several processes train together, and returns the task."
+    )
 
     def set_use_sharded_ddp(self, use_sharded_ddp: bool) -> Self:
         """Sets whether the optimizer's state is dealt to the ranks: an old spelling of the strategy "zero"."""
-        self.use_sharded_ddp = arguments.flag("use_sharded_ddp", use_sharded_ddp)
+        self.use_sharded_ddp = use_sharded_ddp
         return self
 
     def set_deterministic(self, deterministic: bool) -> Self:
         """Sets whether torch may only use algorithms that give the same bits every time."""
-        self.deterministic = arguments.flag("deterministic", deterministic)
+        self.deterministic = deterministic
         return self
 
-    def set_checkpoint_every(
-        self, rounds: int | None = None, steps: int | None = None, minutes: float | None = 10.0
-    ) -> Self:
-        """Sets how often the run writes checkpoints: the arguments of `CheckpointEvery`."""
-        self.checkpoint_every = CheckpointEvery(rounds, steps, minutes)
-        return self
+    set_checkpoint_every = section_setter(
+        "checkpoint_every", CheckpointEvery, "Sets how often the run writes checkpoints, and returns the task."
+    )
 
     def set_use_gpu(self, use_gpu: bool | None) -> Self:
         """Sets whether to train on a GPU; None takes one if the process has one."""
@@ -229,5 +218,5 @@ class TaskParts(ClassyTask):
 
     def set_seed(self, seed: int) -> Self:
         """Sets the seed of the order of rows, of their transforms and of draws on the device, at least 0."""
-        self.seed = arguments.integer("seed", seed, 0)
+        self.seed = seed
         return self

@@ -164,7 +164,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if task.test_only:
         _set_hook_states([hook for hook in task.hooks if hook.changes_weights], state.get("hooks") or {})
         return
-    task.phases = task.phases or task._build_phases()
+    task.phases = task.phases or task.planned_phases()
     task.train = state["train"]
     task._in_phase = state.get("in_phase")
     inside = task._in_phase is not None  # the phase is begun again, at the rows that are left of it
@@ -270,12 +270,21 @@ def _state_of(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]
 
 
 def evaluation_state(task: ClassificationTask) -> dict[str, Any]:
-    """What an evaluation leaves behind: the state without what it does not change."""
-    return {name: get_state(task)[name] for name in ("phase_idx", "losses", "meters")}
+    """Implements `ClassyTask.evaluation_state`."""
+    meters = [meter.get_classy_state() for meter in task.meters]
+    return {"phase_idx": task.phase_idx, "losses": list(task.losses), "meters": meters}
 
 
-def take_evaluation(task: ClassificationTask, state: dict[str, Any]) -> None:
-    """Gives a test-only task what `evaluation_state` told of another."""
-    task.phases, task.train = phases_of(task), False
+def set_evaluation_state(task: ClassificationTask, state: dict[str, Any]) -> None:
+    """Implements `ClassyTask.set_evaluation_state`."""
+    task.phases, task.train = task.planned_phases(), False
     task.phase_idx, task.losses = state["phase_idx"], state["losses"]
     set_meter_states(task, state["meters"])
+
+
+def checkpoint_structure(task: ClassificationTask) -> Any:
+    """Implements `ClassyTask.checkpoint_structure`."""
+    shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
+    meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]
+    flags = {name: value for name, value in vars(task.optimizer).items() if isinstance(value, bool)}
+    return type(task), shapes, type(task.optimizer), flags, meters, len(task.planned_phases())

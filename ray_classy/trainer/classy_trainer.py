@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray_classy.distributed import barrier, get_rank
-from ray_classy.errors import TaskError
 from ray_classy.seeding import derive_seed, seed_all
-from ray_classy.tasks import ClassyTask
+from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.session import Session
 
 
@@ -48,8 +47,7 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
     Raises:
         TaskError: `task` is no ClassyTask.
     """
-    if not isinstance(task, ClassyTask):
-        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
+    check_task(task)
     try:
         yield from _rounds(task, session)
     finally:
@@ -57,11 +55,10 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
-    session.start(task)
-    task.prepare()
+    task.prepare_from(session.start(task))
     barrier()
     task.on_start()
-    phase = getattr(task, "phase_idx", -1)
+    phase = task.phase_idx
     while not task.done_training():
         phase += 1
         seed_all(derive_seed(task.seed, phase, get_rank()))

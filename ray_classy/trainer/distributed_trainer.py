@@ -11,11 +11,10 @@ import torch
 import torch.distributed as dist
 
 from ray_classy.distributed import barrier, get_world_size, is_initialized, is_primary, local_rank
-from ray_classy.tasks import ClassyTask
+from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.local_trainer import LocalTrainer, agree_on_run, result_of, retention_of
 from ray_classy.trainer.logs import logged_to, shown
-from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.session import FolderSession
 
@@ -34,9 +33,10 @@ class DistributedTrainer(LocalTrainer):
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
         """
-        with _process_group(getattr(task, "use_gpu", None) is not False):
+        check_task(task)
+        with _process_group(task.use_gpu is not False):
             retention = retention_of(task)
-            preflight(task, get_world_size())
+            task.preflight(get_world_size())
             with agree_on_run(self.storage_path, self.name, self.resume, task) as run:
                 with contextlib.ExitStack() as stack:
                     if is_primary():

@@ -10,13 +10,12 @@ from typing import Any
 from ray_classy.config import dump_yaml, resolve
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import RayClassyError, RunFolderError, RunStopped
-from ray_classy.tasks import TASK_REGISTRY, ClassyTask
-from ray_classy.tasks.task_config import RESERVED, config_of
+from ray_classy.tasks import TASK_REGISTRY, ClassyTask, check_task
+from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
 from ray_classy.trainer.interrupts import stopping_gently
 from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.metrics import latest_by_phase_type
-from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
@@ -45,8 +44,9 @@ class LocalTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
+        check_task(task)
         retention = retention_of(task)
-        preflight(task)
+        task.preflight()
         with opened_run(self.storage_path, self.name, self.resume, task) as run:
             with shown(), logged_to(run), stopping_gently(None if task.test_only else run.request_stop):
                 run_loop(task, FolderSession(run, retention))
@@ -61,9 +61,9 @@ def opened_run(
     run = RunFolder.resume(resume, filesystem) if resume else RunFolder.create(storage_path, name, filesystem)
     try:
         # Modules that the config imports are looked for beside the file it came from, also when the run is resumed.
-        file = getattr(getattr(task, "_config", None), "file", None)
+        file = getattr(task.built_from, "file", None)
         facts: dict[str, Any] = {"config_file": os.path.abspath(file)} if file else {}
-        given = getattr(getattr(task, "_config", None), "given", None)
+        given = getattr(task.built_from, "given", None)
         if given is not None:
             facts["given"] = given or None
         try:
@@ -89,7 +89,7 @@ def retention_of(task: ClassyTask) -> Retention:
     Raises:
         ConfigError: by a metric that the task does not report.
     """
-    retention = Retention.of((getattr(task, "_config", None) or {}).get("ray"))
+    retention = Retention.of((task.built_from or {}).get("ray"))
     retention.check(task)
     return retention
 
@@ -108,10 +108,9 @@ def check_place(storage_path: str | None, name: str | None, resume: str | None, 
 
 def config_text(task: ClassyTask) -> str | None:
     """The resolved config of a task that was built from one, and has no other parts since."""
-    config = config_of(task)
-    if config is None:
+    if task.config is None:
         return None
-    return dump_yaml(resolve(config, TASK_REGISTRY, sections=RESERVED))
+    return dump_yaml(resolve(task.config, TASK_REGISTRY, sections=RESERVED))
 
 
 def result_of(run: RunFolder) -> Result:

@@ -21,13 +21,11 @@ from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import ComponentError, RunError, RunStopped
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
 from ray_classy.ingest.store_memory import tell_if_too_large
-from ray_classy.tasks import ClassificationTask, ClassyTask
-from ray_classy.tasks.task_state import take_evaluation
+from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import first_stops, handlers_kept
 from ray_classy.trainer.local_trainer import check_place, opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
-from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import check_gpu_shares, ray_configs, ray_keys
 from ray_classy.trainer.ray_failures import ToldFailurePolicy, cause
@@ -105,20 +103,21 @@ class RayTrainer(ClassyTrainer):
             RunError: training failed on a worker; the message has the worker's traceback.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
-        config = getattr(task, "_config", None) or {}
+        check_task(task)
+        config = task.built_from or {}
         scaling, run_config, address = self.settings_of(config)
         check_gpu_shares(scaling, self.torch_config_of(config))
         retention = Retention.of(run_config.checkpoint_config)
         retention.check(task)
         workers = scaling.num_workers
-        preflight(task, workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
+        task.preflight(workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
         # Ray names a run after the second it was made in, which two runs at once would share.
         named = None if str(run_config.name).startswith("ray_train_run-") else run_config.name
         place = (self.storage_path or run_config.storage_path, self.name or named, self.resume)
         check_place(*place, run_config.storage_filesystem)
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
-            tell_if_too_large(getattr(task, "datasets", {}), ray.cluster_resources().get("object_store_memory", 0.0))
+            tell_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with opened_run(*place, task, run_config.storage_filesystem) as run:
                 check_visible(run.path, data_files(task))
                 with followed(run), handlers_kept():
@@ -162,7 +161,7 @@ class RayTrainer(ClassyTrainer):
             session: what the run is to the workers.
             retention: which checkpoints are kept; None keeps all.
         """
-        config = getattr(task, "_config", None) or {}
+        config = task.built_from or {}
         mode = self.checkpoint_upload_mode or (config.get("ray") or {}).get("checkpoint_upload_mode")
         shards, blob = _shards_and_task(task)
         job = {
@@ -240,7 +239,7 @@ def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
     """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
     shards: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
-        for phase_type, dataset in getattr(task, "datasets", {}).items():
+        for phase_type, dataset in task.datasets.items():
             read = ray_dataset(dataset)
             if read is not None:
                 shards[phase_type] = read
@@ -262,7 +261,7 @@ def _rows_away(base: RowDataset) -> Iterator[None]:
 def data_files(task: ClassyTask) -> list[str]:
     """A path or two of each dataset, to see whether other nodes have them."""
     files: list[str] = []
-    for dataset in getattr(task, "datasets", {}).values():
+    for dataset in task.datasets.values():
         rows = getattr(getattr(dataset, "dataset", None), "rows", None)
         if isinstance(rows, ItemRows) and "path" in rows.columns and len(rows):
             files += [str(rows.columns["path"][0])]
@@ -308,7 +307,7 @@ def _first_line(error: Exception) -> str:
 def _take_final_state(task: ClassyTask, run: RunFolder, answer: Mapping[str, Any]) -> None:
     """Gives the caller's task what the workers' tasks ended with."""
     names = run.checkpoints()
-    if isinstance(task, ClassificationTask) and task.test_only:
-        take_evaluation(task, torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
+    if task.test_only:
+        task.set_evaluation_state(torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
     elif names:
         task.set_classy_state(run.load_checkpoint(names[-1])["classy_state_dict"])

@@ -19,8 +19,6 @@ import torch
 from ray_classy.distributed import get_rank, get_world_size, is_primary
 from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
-from ray_classy.tasks import ClassificationTask
-from ray_classy.tasks.task_state import evaluation_state
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
@@ -101,9 +99,8 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
     else:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     task = pickle.loads(ray.get(job["task"]))
-    if isinstance(task, ClassificationTask) and task.use_gpu is None:
-        task.set_use_gpu(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
-    for phase_type, dataset in getattr(task, "datasets", {}).items():
+    task.use_gpu_if_unset(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
+    for phase_type, dataset in task.datasets.items():
         attach(dataset, ray.train.get_dataset_shard(phase_type) if phase_type in job["shards"] else None)
     run = RunFolder(*job["run"])
     with contextlib.ExitStack() as stack:
@@ -117,8 +114,8 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
             mark(error, get_rank(), get_world_size(), task.num_train_steps)
             error.add_note(traceback.format_exc())  # Ray hands the exception back without its traceback
             raise
-    if not (isinstance(task, ClassificationTask) and task.test_only):
+    if not task.test_only:
         return {}
     buffer = io.BytesIO()
-    torch.save(evaluation_state(task), buffer)
+    torch.save(task.evaluation_state(), buffer)
     return {"evaluation": buffer.getvalue()}

@@ -10,7 +10,7 @@ from typing import Any
 from ray_classy.config import mark_of
 from ray_classy.errors import ConfigError
 from ray_classy.registry import nearest
-from ray_classy.trainer.metrics import default_metric, default_mode, reported_metrics
+from ray_classy.trainer.metrics import default_metric, default_mode
 
 _SCORE = ("ray", "checkpoint_score_attribute")
 
@@ -44,11 +44,11 @@ class Retention:
         Raises:
             ConfigError: it does not; the message lists what it does report.
         """
-        names = reported_metrics(task)
+        names = task.reported_metrics()
         if self.metric is not None and names and self.metric not in names:
             near = nearest(self.metric, names)
             hint = f"did you mean {near}? " if near else ""
-            config = getattr(task, "_config", None) or {}
+            config = task.built_from or {}
             place = f"{mark_of(config, _SCORE)}: " if (config.get("ray") or {}).get(_SCORE[1]) else ""
             raise ConfigError(
                 f"{place}ray.checkpoint_score_attribute: nobody reports {self.metric!r}: {hint}The task reports "

@@ -26,10 +26,7 @@ from ray_classy.storage import tried_twice
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
-from ray_classy.trainer.global_batch import keep_update_rows
-from ray_classy.trainer.length import length_told
-from ray_classy.trainer.metrics import latest_by_phase_type, phase_metrics
-from ray_classy.trainer.preflight import check_known_classes
+from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.storage_failures import told_how_to_go_on
@@ -44,9 +41,10 @@ _SECONDS_BETWEEN_LOOKS = 10.0
 class Session:
     """A run without a folder: nothing is kept. The base of the others."""
 
-    def start(self, task: Any) -> None:
-        """Called before the task is prepared: gives it the state to go on from."""
+    def start(self, task: Any) -> dict[str, Any] | None:
+        """Called before the task is prepared; returns the content of the checkpoint to resume from, if there is one."""
         task.wanted_period = None  # of an earlier run
+        return None
 
     def step_ended(self, task: Any) -> None:
         """Called after each train step."""
@@ -88,14 +86,13 @@ class FolderSession(Session):
         self._update_rows: dict[str, int] | None = None
         self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
 
-    def start(self, task: Any) -> None:
-        """Takes up the newest checkpoint of the folder, and drops the metrics of what came after it."""
+    def start(self, task: Any) -> dict[str, Any] | None:
+        """Reads the newest checkpoint of the folder, and drops the metrics of what came after it."""
         super().start(task)
         name, content = self._latest()
         epoch, tested = 0, False
         if name is not None:
-            check_known_classes(task, content, self.run.storage.join(name))
-            task._set_checkpoint_dict(content)
+            task.check_resume(content, self.run.storage.join(name))
             state = content["classy_state_dict"]
             epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
             if state.get("in_phase") is not None:
@@ -106,15 +103,16 @@ class FolderSession(Session):
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
-            told = length_told(task, content) if name is not None else None
+            told = task.resume_note(content) if name is not None else None
             if told is not None:
                 _log.info("%s", told)
             self._config = self.run.config_facts()
             self.run.forget_checkpoint_request()
-        self._update_rows = keep_update_rows(task, (content.get("ray_classy") or {}).get("update_rows"), self.ranks)
+        self._update_rows = task.keep_update_rows((content.get("ray_classy") or {}).get("update_rows"), self.ranks)
         self._phase_began = time.time()
         # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
+        return content if name is not None else None
 
     def _latest(self) -> tuple[str | None, dict[str, Any]]:
         """Name and content of the checkpoint to go on from, the same on every rank; no name if there is none."""
@@ -272,7 +270,7 @@ class FolderSession(Session):
             "epoch": task.train_phase_idx + 1,
             "where": task.where,
             "num_updates": task.num_updates,
-            "metrics": phase_metrics(task),
+            "metrics": task.phase_metrics(),
             "seconds": round(now - self._phase_began, 3),
             "samples_per_second": round(speed[-1], 1) if speed else None,
             "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

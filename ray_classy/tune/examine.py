@@ -11,10 +11,8 @@ from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
 from ray_classy.models import models_built_on
 from ray_classy.registry import Key
-from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.tasks import ClassyTask, build_task
 from ray_classy.tasks.task_config import checked
-from ray_classy.trainer.metrics import reported_metrics
-from ray_classy.trainer.preflight import preflight
 from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.trainer.ray_trainer import data_files
 from ray_classy.tune.space import Node, Space
@@ -65,7 +63,7 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
                 problems[f"with {other}: {error}"] = None
     if problems:
         raise ConfigError("\n".join(problems))
-    names = [reported_metrics(task) for _, task in tasks]
+    names = [task.reported_metrics() for _, task in tasks]
     common = [name for name in names[0] if all(name in others for others in names)]
     return Examined(
         common,
@@ -82,11 +80,11 @@ def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
     try:
         with models_built_on("meta"):
             task = build_task(config)
-            preflight(task, world_size, on_gpu)
+            task.preflight(world_size, on_gpu)
     except Exception:
         # Some models exist with real weights only. If the mistake is the user's, this says so again.
         task = build_task(config)
-        preflight(task, world_size, on_gpu)
+        task.preflight(world_size, on_gpu)
     return task
 
 
@@ -95,31 +93,20 @@ def _is_sparse(task: ClassyTask) -> bool:
 
 
 def _epochs(task: ClassyTask) -> int:
-    if not isinstance(task, ClassificationTask):
-        return math.ceil(getattr(task, "num_epochs", 1))
-    return sum(phase["train"] or task.test_only for phase in task._build_phases())
+    phases = task.planned_phases()
+    return sum(phase["train"] or task.test_only for phase in phases) if phases else math.ceil(task.num_epochs)
 
 
 def _mutable(space: Space, tasks: list[tuple[dict[str, Any], ClassyTask]]) -> list[Node]:
     """The nodes all of whose examples give a state of one structure."""
     first, task = tasks[0]
-    structure = _structure(task)
+    structure = task.checkpoint_structure()
     fixed = {"seed"}
     for params, other in tasks[1:]:
-        if _structure(other) != structure:
+        if other.checkpoint_structure() != structure:
             fixed |= {name for name, value in params.items() if value != first[name]}
     return [
         node
         for node in space.nodes
         if node.name not in fixed and not node.within and not node.grid and not node.domain.is_function()
     ]
-
-
-def _structure(task: Any) -> Any:
-    """What a checkpoint of the task must fit."""
-    if not isinstance(task, ClassificationTask):
-        return None
-    shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
-    meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]
-    flags = {name: value for name, value in vars(task.optimizer).items() if isinstance(value, bool)}
-    return type(task), shapes, type(task.optimizer), flags, meters, len(task._build_phases())

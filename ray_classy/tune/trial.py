@@ -33,7 +33,7 @@ from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import is_url
-from ray_classy.tasks import ClassificationTask, ClassyTask, build_task
+from ray_classy.tasks import ClassyTask, build_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.local_trainer import config_text
@@ -216,8 +216,7 @@ class TaskTrial(tune.Trainable):
         return {"taken_up": taken_up}
 
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
-        if isinstance(task, ClassificationTask) and task.use_gpu is None:
-            task.set_use_gpu(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
+        task.use_gpu_if_unset(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if nobody has
         read_with_own_cpus(task, cpus_of_worker())
         reported = False
@@ -258,7 +257,7 @@ def trial_config(space: Space, params: dict[str, Any], name: str) -> Config:
 
 
 def _is_last(task: ClassyTask, report: dict[str, Any]) -> bool:
-    return not isinstance(task, ClassificationTask) or report["phase_idx"] + 1 >= len(task._build_phases())
+    return report["phase_idx"] + 1 >= len(task.planned_phases())
 
 
 def _last_report(run: RunFolder) -> Iterator[dict[str, Any]]:

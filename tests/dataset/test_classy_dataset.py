@@ -10,7 +10,6 @@ from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.dataset.transforms import build_transforms
 from ray_classy.errors import ComponentError, DataError, UnknownComponentError
-from ray_classy.trainer.metrics import phase_metrics
 from tests.helpers import Vectors, make_task, train, vectors
 
 SYNTHETIC = {
@@ -151,7 +150,7 @@ def test_a_dataset_of_torchvision_is_trained():
     for phase_type in ("train", "test"):
         task.set_dataset(ClassyDataset(images, 4, phase_type == "train", transform), phase_type)
     task.set_model(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)))
-    metrics = phase_metrics(train(task))
+    metrics = train(task).phase_metrics()
     assert (metrics["accuracy"]["top_1"] * 21) % 1 == pytest.approx(0, abs=1e-6)
 
 

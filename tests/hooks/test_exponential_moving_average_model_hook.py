@@ -8,7 +8,6 @@ from ray_classy.errors import ComponentError
 from ray_classy.hooks import ExponentialMovingAverageModelHook, build_hook
 from ray_classy.hooks.classy_hook import ClassyHook
 from ray_classy.trainer import LocalTrainer
-from ray_classy.trainer.preflight import preflight
 from tests.helpers import equal_weights, make_task, run_ranks, train, weights
 from tests.trainer.test_row_resume import Ledger, interrupted, small_task
 from tests.trainer.test_whole_state import difference
@@ -120,8 +119,8 @@ def test_every_rank_is_tested_with_the_same_averages(strategy):
 def test_a_dealt_model_is_refused():
     task = make_task(hooks=[ema()]).set_distributed_options(strategy="fsdp")
     with pytest.raises(ComponentError, match=r"ExponentialMovingAverageModelHook.*fsdp.*zero"):
-        preflight(task, 2, False)
-    preflight(task.set_test_only(True), 2, False)
+        task.preflight(2, False)
+    task.set_test_only(True).preflight(2, False)
 
 
 @pytest.mark.parametrize("wrong", [{"decay": 1.1}, {"decay": "a"}, {"decay": 0.9, "device": "cuda"}], ids=str)

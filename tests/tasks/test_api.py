@@ -169,7 +169,8 @@ def test_setter_returns_the_task(name):
 
 
 def test_every_setter_is_tried():
-    assert {name for name in dir(ClassificationTask) if name.startswith("set_")} == {*SETTERS, "set_classy_state"}
+    setters = {name for name in dir(ClassificationTask) if name.startswith("set_")}
+    assert setters == {*SETTERS, "set_classy_state", "set_evaluation_state"}
 
 
 @pytest.mark.parametrize("name", ["pretrained_checkpoint", "pretrained_checkpoint_load_strict", "reset_heads"])

@@ -13,7 +13,6 @@ from ray_classy.tasks import (
     FineTuningTask,
     build_task,
     register_task,
-    task_config,
 )
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.strategies import strategy_of
@@ -199,9 +198,9 @@ def test_task_that_passes_its_config_on_is_checked():
 
 def test_config_follows_what_a_setter_changed():
     task = build_task(CONFIG)
-    assert task_config.config_of(task) == CONFIG
+    assert task.config == CONFIG
     task.set_num_epochs(7)
-    assert task_config.config_of(task) == {**CONFIG, "num_epochs": 7}
+    assert task.config == {**CONFIG, "num_epochs": 7}
 
 
 @pytest.mark.parametrize("change", ["model", "hook"])
@@ -211,4 +210,4 @@ def test_config_is_none_of_a_task_with_other_parts(change):
         task.set_model(build_task(CONFIG).base_model)
     else:
         task.hooks.append(ProgressBarHook())
-    assert task_config.config_of(task) is None
+    assert task.config is None

@@ -74,7 +74,7 @@ def test_the_callers_config_stays_and_the_tasks_own_tells_the_number():
     before = copy.deepcopy(given)
     task = build_task(given)
     assert given == before
-    assert task._config["model"]["heads"][0]["num_classes"] == 10
+    assert task.config["model"]["heads"][0]["num_classes"] == 10
 
 
 def test_the_number_is_logged(caplog):

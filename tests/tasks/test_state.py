@@ -1,5 +1,7 @@
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -142,7 +144,29 @@ def test_checkpoint_from_a_file_or_a_folder(trained, tmp_path):
     for place in (path, str(tmp_path)):
         task = make_task(momentum=0.9, epochs=2).set_checkpoint(place)
         task.prepare()
-        assert equal_weights(weights(task), weights(trained)) and task.checkpoint is not None
+        assert equal_weights(weights(task), weights(trained)) and task.loaded_checkpoint
+
+
+def test_a_loaded_checkpoint_is_released(trained):
+    content = copy.deepcopy(checkpoint(trained))
+    models = [weakref.ref(value) for value in content["classy_state_dict"]["base_model"]["model"]["trunk"].values()]
+    state = content["classy_state_dict"]["optimizer"]["optim"]["state"]
+    buffers = [weakref.ref(value["momentum_buffer"]) for value in state.values()]
+    task = make_task(momentum=0.9, epochs=2)
+    task.prepare_from(content)
+    del content, state
+    gc.collect()
+    live = [value["momentum_buffer"] for value in task.optimizer.optimizer.state.values()]
+    assert models and not any(model() is not None for model in models) and task.checkpoint is None
+    assert buffers and all(buffer() is None or any(buffer() is one for one in live) for buffer in buffers)
+
+
+def test_a_checkpoint_by_path_is_read_again_when_the_task_is_prepared_again(trained, tmp_path):
+    task = make_task(momentum=0.9, epochs=2).set_checkpoint(save_checkpoint(str(tmp_path), checkpoint(trained)))
+    task.preflight()
+    train(task)
+    task.prepare()
+    assert equal_weights(weights(task), weights(trained)) and task.checkpoint is None
 
 
 def test_missing_checkpoint_is_an_error(tmp_path):

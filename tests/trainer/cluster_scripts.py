@@ -82,7 +82,7 @@ def elastic(tmp_path):
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(trained, "elastic", (1, 2), 0.3)
             logged("run elastic on 1 process", 1)
-            logged("the gradients of 2 steps make up an update of 100 rows", 1)
+            logged("the gradients of 2 steps are accumulated to updates of 100 rows", 1)
             cluster.add_node(num_cpus=1)
             logged("run elastic on 2 processes", 1)
             cluster.remove_node(first, False)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_classy.trainer.metrics import dotted, latest_by_phase_type, phase_metrics, plain
+from ray_classy.tasks.metrics import phase_metrics
+from ray_classy.trainer.metrics import dotted, latest_by_phase_type, plain
 from tests.helpers import make_task, train
 
 
@@ -33,15 +34,12 @@ def test_dotted():
 
 def test_metrics_of_a_phase():
     task = train(make_task())
-    metrics = phase_metrics(task)
+    metrics = task.phase_metrics()
     assert metrics == {"loss": task.losses.row_mean(), "accuracy": task.meters[0].value}
 
 
-def test_metrics_of_a_task_with_plain_losses():
-    class Plain:
-        losses = [1.0, 2.0]
-
-    assert phase_metrics(Plain()) == {"loss": 1.5} and phase_metrics(object()) == {}
+def test_metrics_of_plain_losses():
+    assert phase_metrics([1.0, 2.0], []) == {"loss": 1.5} and phase_metrics((), ()) == {}
 
 
 def test_last_phase_of_each_type():

@@ -12,7 +12,6 @@ from ray_classy.meters import AccuracyMeter
 from ray_classy.models import ClassyModel
 from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer
-from ray_classy.trainer.preflight import preflight
 from tests.helpers import Vectors, equal_weights, linear_model, make_task, vectors, weights
 
 
@@ -25,13 +24,13 @@ def with_labels(task, labels, phase_type="train", classes=None):
 
 def refused(task, error, match, **options):
     with pytest.raises(error, match=match):
-        preflight(task, **options)
+        task.preflight(**options)
 
 
 def test_good_task_passes_and_stays_as_it_was():
     task = make_task(batch_norm=True, dropout=0.5)
     before, training, state = weights(task), task.base_model.training, torch.get_rng_state()
-    preflight(task)
+    task.preflight()
     assert equal_weights(before, weights(task)) and task.base_model.training is training and task.train
     assert torch.equal(state, torch.get_rng_state()) and task.phase_idx == -1 and task.optimizer.optimizer is None
 
@@ -84,7 +83,7 @@ def test_loss_that_wants_mixed_targets():
     task = make_task(test=None, transform=lambda sample: {**sample, "input": sample["input"].reshape(1, 2, 3)})
     model = nn.Sequential(nn.Flatten(), linear_model().model)
     task.set_model(ClassyModel.from_model(model)).set_loss(nn.BCEWithLogitsLoss())
-    preflight(task.set_mixup_transform(MixupTransform(1.0, num_classes=4)))
+    task.set_mixup_transform(MixupTransform(1.0, num_classes=4)).preflight()
 
 
 def test_meter_that_does_not_fit():
@@ -99,7 +98,7 @@ def test_classes_that_differ():
 def test_drop_last_that_leaves_nothing():
     task = make_task(train=10, batch=4)
     task.datasets["train"].drop_last = True
-    preflight(task, world_size=2)
+    task.preflight(world_size=2)
     refused(task, DataError, "drop_last", world_size=3)
 
 
@@ -133,7 +132,7 @@ def test_gpu_that_is_not_there():
 
 def test_accumulation_that_does_not_fit_the_number_of_workers():
     task = make_task(batch=4).set_simulated_global_batchsize(12)
-    preflight(task)
+    task.preflight()
     refused(task, ValueError, "simulated_global_batchsize 12", world_size=2)
 
 
@@ -152,7 +151,7 @@ def test_nothing_is_made_for_a_refused_task(tmp_path):
 def test_model_is_tried_without_labels_in_memory():
     task = make_task()
     copied = copy.deepcopy(task.datasets["train"])
-    preflight(task.set_dataset(copied, "train"))
+    task.set_dataset(copied, "train").preflight()
 
 
 def test_task_of_a_subclass_is_tried_through_its_methods():
@@ -161,7 +160,7 @@ def test_task_of_a_subclass_is_tried_through_its_methods():
             return self.model(sample["input"][..., :6])
 
     task = make_task(cls=Own)
-    preflight(task.set_dataset(vectors(8, transform=lambda s: {**s, "input": torch.cat([s["input"]] * 2)}), "train"))
+    task.set_dataset(vectors(8, transform=lambda s: {**s, "input": torch.cat([s["input"]] * 2)}), "train").preflight()
 
 
 class Stream:
@@ -176,7 +175,7 @@ class Stream:
 
 def test_dataset_without_rows_is_not_tried(tmp_path):
     task = make_task().set_dataset(Stream(), "train")
-    assert preflight(task).keys() == {"test"}
+    assert task.preflight().keys() == {"test"}
     assert LocalTrainer(str(tmp_path)).train(task).metrics.keys() == {"train", "test"}
 
 
@@ -185,7 +184,7 @@ def test_dataset_of_rows_that_cannot_be_counted_is_not_tried():
         def __init__(self):
             super().__init__(iter(()), 4, False)
 
-    assert preflight(make_task().set_dataset(Endless(), "train")).keys() == {"test"}
+    assert make_task().set_dataset(Endless(), "train").preflight().keys() == {"test"}
 
 
 def test_dataset_with_an_iterator_of_its_own_is_not_tried():
@@ -194,7 +193,7 @@ def test_dataset_with_an_iterator_of_its_own_is_not_tried():
             return torch.utils.data.DataLoader(self, batch_size=4, collate_fn=lambda rows: rows)
 
     dataset = Own(Vectors(8), 4, False, lambda row: {"x": object()})
-    assert preflight(make_task().set_dataset(dataset, "train")).keys() == {"test"}
+    assert make_task().set_dataset(dataset, "train").preflight().keys() == {"test"}
 
 
 def test_task_with_parts_made_in_prepare_is_not_tried_on_a_row():
@@ -206,7 +205,7 @@ def test_task_with_parts_made_in_prepare_is_not_tried_on_a_row():
         def compute_loss(self, model_output, sample):
             return (model_output - self.teacher(sample["input"])).square().mean()
 
-    assert preflight(make_task(cls=Distilling))["train"].outputs is None
+    assert make_task(cls=Distilling).preflight()["train"].outputs is None
 
 
 def test_task_with_a_step_of_its_own_names_its_samples_as_it_likes():
@@ -214,13 +213,13 @@ def test_task_with_a_step_of_its_own_names_its_samples_as_it_likes():
         def train_step(self):
             raise StopIteration
 
-    assert preflight(make_task(test=None, cls=Own, transform=lambda row: {"x": row["input"]}))["train"].rows == 24
+    assert make_task(test=None, cls=Own, transform=lambda row: {"x": row["input"]}).preflight()["train"].rows == 24
 
 
 def test_classes_that_are_no_names_are_not_compared():
     task = make_task()
     task.datasets["train"].classes, task.datasets["test"].classes = 4, ["a"]
-    preflight(task)
+    task.preflight()
 
 
 def checkpoint_for(classes):
@@ -237,4 +236,4 @@ def test_classes_that_are_not_those_of_the_checkpoint():
 def test_the_classes_of_the_checkpoint_are_taken():
     names = ["ant", "bee", "cat", "dog"]
     task = with_labels(make_task(train=None).set_test_only(True), [0], "test", classes=names)
-    preflight(task._set_checkpoint_dict(checkpoint_for(names)))
+    task._set_checkpoint_dict(checkpoint_for(names)).preflight()

@@ -2,15 +2,15 @@ import logging
 
 import pytest
 
-from ray_classy.trainer import LocalTrainer, global_batch
-from ray_classy.trainer.global_batch import keep_update_rows
+from ray_classy.tasks import update_rows
+from ray_classy.trainer import LocalTrainer
 from tests.helpers import make_task, train
 
 
 @pytest.fixture
 def ranks(monkeypatch):
     """Sets the number of ranks that the module sees."""
-    return lambda number: monkeypatch.setattr(global_batch, "get_world_size", lambda: number)
+    return lambda number: monkeypatch.setattr(update_rows, "get_world_size", lambda: number)
 
 
 def rows_per_step(task):
@@ -22,7 +22,7 @@ def test_an_elastic_run_has_the_updates_of_its_full_size(ranks, now, period):
     ranks(now)
     task = make_task()
     row = rows_per_step(task)
-    assert keep_update_rows(task, None, 4) == {"replica": row, "update": 4 * row}
+    assert task.keep_update_rows(None, 4) == {"replica": row, "update": 4 * row}
     assert task.wanted_period == period and task.simulated_global_batchsize is None
 
 
@@ -30,16 +30,16 @@ def test_a_run_that_goes_on_with_fewer_ranks_keeps_its_updates(ranks):
     ranks(1)
     task = make_task()
     row = rows_per_step(task)
-    assert keep_update_rows(task, {"replica": row, "update": 3 * row}, None)["update"] == 3 * row
+    assert task.keep_update_rows({"replica": row, "update": 3 * row}, None)["update"] == 3 * row
     assert task.wanted_period == 3
 
 
 def test_a_task_that_is_trained_again_has_the_updates_of_the_new_run(ranks, tmp_path):
     ranks(1)
     task = make_task(train=24, batch=4)
-    keep_update_rows(task, None, 4)
+    task.keep_update_rows(None, 4)
     assert task.wanted_period == 4
-    assert keep_update_rows(task, None, None) == {"replica": 4, "update": 4} and task.wanted_period == 1
+    assert task.keep_update_rows(None, None) == {"replica": 4, "update": 4} and task.wanted_period == 1
     LocalTrainer(str(tmp_path)).train(task)
     assert train(task.set_simulated_global_batchsize(8)).optimizer_period == 2
 
@@ -56,15 +56,15 @@ def test_what_does_not_divide_is_told_and_remembered(ranks, caplog):
     task = make_task()
     row = rows_per_step(task)
     with caplog.at_level(logging.WARNING):
-        kept = keep_update_rows(task, {"replica": row, "update": 3 * row}, None)
-    assert kept["update"] == 3 * row and f"not of {3 * row}, which does not divide" in caplog.text
+        kept = task.keep_update_rows({"replica": row, "update": 3 * row}, None)
+    assert kept["update"] == 3 * row and f"not {3 * row}, which does not divide" in caplog.text
 
 
 def test_another_batch_size_begins_anew(ranks):
     ranks(1)
     task = make_task()
     row = rows_per_step(task)
-    assert keep_update_rows(task, {"replica": row + 1, "update": 3 * row + 3}, None)["update"] == row
+    assert task.keep_update_rows({"replica": row + 1, "update": 3 * row + 3}, None)["update"] == row
     assert task.wanted_period == 1
 
 
@@ -72,5 +72,5 @@ def test_a_batch_size_that_the_user_simulates_is_left(ranks):
     ranks(1)
     task = make_task()
     task.set_simulated_global_batchsize(6 * rows_per_step(task))
-    keep_update_rows(task, {"replica": rows_per_step(task), "update": 1}, None)
+    task.keep_update_rows({"replica": rows_per_step(task), "update": 1}, None)
     assert task.simulated_global_batchsize == 6 * rows_per_step(task) and task.wanted_period is None

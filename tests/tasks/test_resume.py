@@ -31,13 +31,13 @@ def test_a_finished_run_says_that_it_is(told):
 
 def test_a_run_that_is_to_be_shorter_is_finished(told):
     (line,) = told(make_task(epochs=1))
-    assert "2 train phases are done, and only 1 are asked for" in line
+    assert "2 train phases are done, and the config asks for 1" in line
 
 
 def test_a_longer_run_goes_on_with_the_schedules_of_its_new_length_and_says_so(told):
     hook = RecordingHook(lambda task: task.optimizer.options_view.lr)
     (line,) = told(make_task(epochs=4, hooks=[hook], schedule=SCHEDULE))
-    assert "of 4 train phases now, and was of 2: 50% is done, and the schedules go on from there" in line
+    assert "has 4 train phases now, and had 2: 50% is done, and the schedules continue from there" in line
     assert hook.seen("on_start") == [0.5] and hook.seen("on_phase_end")[-1] == pytest.approx(1 / 24)
 
 
@@ -54,4 +54,4 @@ def test_a_run_inside_an_epoch_counts_the_epochs_that_are_over(tmp_path, caplog)
         LocalTrainer(str(tmp_path), "r").train(small_task(Ledger(stop=15)))
     with caplog.at_level(logging.INFO, "ray_classy"):
         LocalTrainer(resume=str(tmp_path / "r")).train(small_task(epochs=4))
-    assert any("of 4 train phases now, and was of 2: 25% is done" in line for line in caplog.messages)
+    assert any("has 4 train phases now, and had 2: 25% is done" in line for line in caplog.messages)

@@ -1,29 +1,32 @@
-"""What can be found wrong with a task in seconds, before anything is started for it."""
+"""Finds mistakes in a classification task in seconds, before anything is started: a dry run of one batch per phase."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from ray_classy.checkpoint import load_checkpoint
-from ray_classy.config import dotted, mark_of
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks import ClassificationTask, ClassyTask, FineTuningTask, strategies
+from ray_classy.tasks import strategies
 from ray_classy.tasks.replicas import BatchNormSyncMode
-from ray_classy.tasks.task_state import accumulation_period, check_parts, take_pretrained
+from ray_classy.tasks.resume import check_classes, locate
+from ray_classy.tasks.task_state import accumulation_period, check_parts
 
-_OWN_WAYS = (
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
+
+STEP_METHODS = (
     "prepare",
     "build_dataloader_from_dataset",
     "build_dataloaders_for_current_phase",
@@ -31,18 +34,18 @@ _OWN_WAYS = (
     "train_step",
     "eval_step",
 )
-"""Methods that decide what reaches `compute_model`, and when: a task that overrides one is not tried on a row."""
+"""Methods that decide what reaches `compute_model`, and when: a task that overrides one is not tried on rows."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What the first row of a dataset showed.
+class DryRun:
+    """What the dry run showed of one dataset.
 
     Attributes:
-        rows: in the dataset.
-        input_shape: of one sample's input; None if that is no tensor, or no row was tried.
-        outputs: the model's outputs per sample; None if they are no vector, or no row was tried.
-        classes: the dataset's; None if it does not know them.
+        rows: number of rows.
+        input_shape: shape of one sample's input; None if it is not a tensor, or no row was tried.
+        outputs: number of the model's outputs per sample; None if they are not a vector, or no row was tried.
+        classes: number of classes; None if the dataset does not know it.
     """
 
     rows: int
@@ -51,42 +54,32 @@ class Trial:
     classes: int | None
 
 
-def preflight(task: ClassyTask, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, Trial]:
-    """Tries the parts of a task on one row each, and reads the checkpoint it is to start from.
+def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, default_steps: bool) -> dict[str, DryRun]:
+    """Implements `ClassyTask.preflight` for all but the weights that a run starts from.
 
     Args:
-        task: not changed, but for the checkpoint's content, which it holds afterwards.
-        world_size: ranks of the run.
-        on_gpu: whether the workers have GPUs; None if that is for each to find out.
+        task: stays as it is.
+        world_size: number of ranks of the run.
+        on_gpu: whether the workers have GPUs; None if each finds out for itself.
+        default_steps: whether the task has our `STEP_METHODS`; otherwise no row is tried.
 
     Returns:
-        What was seen, by the types of the run's phases; nothing of a task that is no `ClassificationTask`, or of a
-        dataset that is iterated in a way of its own.
-
-    Raises:
-        TaskError, DataError, CheckpointError: what would have stopped the run.
+        What was seen, by phase type; a dataset with an `iterator` of its own is left out.
     """
-    if not isinstance(task, ClassyTask):
-        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
-    if not isinstance(task, ClassificationTask):
-        return {}
     check_parts(task)
-    phases = task._build_phases()
+    phases = task.planned_phases()
     _check_devices(task, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
-    trials = {
-        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size)
+    seen = {
+        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, default_steps)
         for phase_type in sorted(used, reverse=True)
         if _has_rows(task.datasets[phase_type])
     }
-    _check_classes(task)
+    _check_class_names(task)
     _check_optimizer(task, world_size)
     if world_size > 1 and not task.test_only:
         strategies.check(task)
-    if isinstance(task, FineTuningTask):
-        task.check_frozen()
-    _check_checkpoint(task)
-    return trials
+    return seen
 
 
 def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
@@ -107,7 +100,9 @@ def _has_rows(dataset: Any) -> bool:
     return hasattr(getattr(dataset, "dataset", None), "__len__")
 
 
-def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int) -> Trial:
+def _check_dataset(
+    task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int, default_steps: bool
+) -> DryRun:
     rows = len(dataset)
     if rows == 0:
         raise DataError(f"the {phase_type} dataset has no rows")
@@ -121,8 +116,8 @@ def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDat
             f"({batch // world_size} x {world_size} workers) and drop_last is set: lower batchsize_per_replica, or set "
             f"drop_last to false"
         )
-    if any(getattr(type(task), name) is not getattr(ClassificationTask, name) for name in _OWN_WAYS):
-        return Trial(rows, None, None, dataset.num_classes)
+    if not default_steps:
+        return DryRun(rows, None, None, dataset.num_classes)
     sample = _first_sample(phase_type, dataset, task.seed)
     with host_rng_kept(), torch.no_grad():
         seed_host(derive_seed(task.seed))
@@ -131,7 +126,7 @@ def _check_dataset(task: ClassificationTask, phase_type: str, dataset: ClassyDat
         outputs = _try_model(task, phase_type, sample)
     _check_labels(task, phase_type, dataset, outputs)
     inputs = sample["input"]
-    return Trial(
+    return DryRun(
         rows,
         tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else None,
         outputs.shape[1] if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 else None,
@@ -186,12 +181,12 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
             try:
                 meter.validate(output.shape, sample["target"].shape)
             except ComponentError as error:
-                raise ComponentError(f"{_place(task, 'meters', meter.name)}{error}") from None
+                raise ComponentError(f"{locate(task, 'meters', meter.name)}{error}") from None
     except RayClassyError:
         raise
     except Exception as error:
         raise TaskError(
-            f"{_place(task, step)}the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
+            f"{locate(task, step)}the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
             f"{_shown_target(target)}): {type(error).__name__}: {error}"
         ) from error
     finally:
@@ -204,22 +199,6 @@ def _shown_target(target: Any) -> str:
     return str(target.tolist() if isinstance(target, torch.Tensor) and target.numel() < 8 else type(target).__name__)
 
 
-def _place(task: ClassificationTask, *path: str | int) -> str:
-    """Where in the task's config something stands, as the beginning of a message; empty if there is no config."""
-    config = getattr(task, "_config", None)
-    if config is None or getattr(config, "file", None) is None:
-        return ""
-    inner, known = config, 0
-    for step in path:
-        try:
-            inner = inner[step]
-        except (KeyError, IndexError, TypeError):
-            break
-        known += 1
-    path = path[:known]
-    return f"{mark_of(config, path)}: {dotted(path)}: " if path else ""
-
-
 def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
     """Class indices must be below the number of outputs."""
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
@@ -227,7 +206,7 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     classes = outputs.shape[1]
     known = dataset.num_classes
     if known is not None and known > classes:
-        place = _place(task, "model", "heads", 0, "num_classes")
+        place = locate(task, "model", "heads", 0, "num_classes")
         raise DataError(
             f"{place}the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
             f"set the head's num_classes (or the model's last layer) to {known}"
@@ -238,49 +217,23 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(bad):
         raise DataError(
-            f"{_place(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
+            f"{locate(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
             f"{labels[bad[0]]}, but the model has {classes} "
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range)"
         )
 
 
-def _check_classes(task: ClassificationTask) -> None:
+def _check_class_names(task: ClassificationTask) -> None:
     names = {kind: class_names(dataset) for kind, dataset in task.datasets.items()}
     train, test = names.get("train"), names.get("test")
     if train and test and train != test:
         missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise DataError(
-            f"{_place(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so their "
+            f"{locate(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so their "
             f"labels mean different things: "
             f"only in train: {missing[:5]}, only in test: {extra[:5]}. "
             f"Give both the same list (dataset.test.classes), or correct the folders"
-        )
-
-
-def check_known_classes(task: Any, content: Mapping[str, Any], where: str | None) -> None:
-    """Looks whether the task's datasets have the classes of those that a checkpoint was written with.
-
-    Args:
-        task: with its datasets.
-        content: the checkpoint's.
-        where: its path, if it is known, for an error.
-
-    Raises:
-        DataError: they have others, so that the outputs of the model would get another meaning.
-    """
-    known = (content.get("ray_classy") or {}).get("classes") or {}
-    for phase_type, dataset in task.datasets.items():
-        before, now = known.get(phase_type) or known.get("train") or known.get("test"), class_names(dataset)
-        if before is None or now is None or now == list(before):
-            continue
-        kinds = (("then", [n for n in before if n not in set(now)]), ("now", [n for n in now if n not in set(before)]))
-        what = "; ".join(f"only {when}: {names[:5]}" for when, names in kinds if names) or "in another order"
-        raise DataError(
-            f"{_place(task, 'dataset', phase_type)}the {phase_type} dataset has other classes than those that the "
-            f"checkpoint{f' {where}' if where else ''} was trained on: {what}. So that labels mean the same, give it "
-            f"the data of then, or those {len(before)} classes in their order (`classes: [{', '.join(before[:3])}, "
-            f"...]`; the checkpoint has them under ['ray_classy']['classes'])"
         )
 
 
@@ -291,28 +244,20 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
         accumulation_period(task, world_size)
 
 
-def _check_checkpoint(task: ClassificationTask) -> None:
-    """Reads the checkpoints that are set, and tries the weights on a copy of the model."""
+def check_checkpoint(task: ClassificationTask, content: Mapping[str, Any], where: str | None) -> None:
+    """Implements `ClassyTask.check_checkpoint`: tries the weights on a copy of the model."""
+    state = content["classy_state_dict"]
+    if "base_model" not in state:
+        raise CheckpointError(f"the checkpoint {where!r} holds no model")
+    check_classes(task, content, where)
+    with trying_weights(task) as model:
+        model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
+
+
+@contextlib.contextmanager
+def trying_weights(task: ClassificationTask) -> Iterator[Any]:
+    """Yields a copy of the task's model, to load weights into."""
     with warnings.catch_warnings():
-        # A model on the meta device has shapes to compare with and no weights to overwrite, which torch remarks on.
+        # A model on the meta device has shapes to compare with and no weights to overwrite; torch warns about that.
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter", UserWarning)
-        _try_checkpoint(task)
-
-
-def _try_checkpoint(task: ClassificationTask) -> None:
-    if task.checkpoint_dict is None and task.checkpoint_path is not None:
-        task.checkpoint_dict = load_checkpoint(task.checkpoint_path)
-    if task.checkpoint_dict is not None:
-        state = task.checkpoint_dict["classy_state_dict"]
-        if "base_model" not in state:
-            raise CheckpointError(f"the checkpoint {task.checkpoint_path!r} holds no model")
-        check_known_classes(task, task.checkpoint_dict, task.checkpoint_path)
-        copy.deepcopy(task.base_model).set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
-        return
-    if isinstance(task, FineTuningTask):
-        content = task._read_pretrained()
-        if not task.reset_heads:
-            check_known_classes(task, content, task.pretrained_checkpoint_path)
-        task._set_pretrained_checkpoint_dict(content)
-        strict = task.pretrained_checkpoint_load_strict
-        take_pretrained(copy.deepcopy(task.base_model), content, task.reset_heads, strict)
+        yield copy.deepcopy(task.base_model)

@@ -1,0 +1,51 @@
+"""The metrics of a phase, nested (in files) or by dotted name (`test.accuracy.top_1`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def plain(value: Any) -> Any:
+    """Converts a value to plain Python numbers, strings, lists and dicts."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return value.tolist()
+    return value
+
+
+def dotted(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested metrics to dotted names, as Ray and trial schedulers see them."""
+    flat: dict[str, Any] = {}
+    for key, value in metrics.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping):
+            flat.update(dotted(value, name))
+        else:
+            flat[name] = value
+    return flat
+
+
+def phase_metrics(losses: Any, meters: Sequence[Any]) -> dict[str, Any]:
+    """Returns the mean loss of a phase, if there are losses, and the meters' values by meter name."""
+    metrics: dict[str, Any] = {}
+    if len(losses):
+        metrics["loss"] = losses.row_mean() if hasattr(losses, "row_mean") else sum(losses) / len(losses)
+    metrics.update({meter.name: meter.value for meter in meters})
+    return plain(metrics)
+
+
+def metric_names(phase_types: Sequence[str], meters: Sequence[Any]) -> list[str]:
+    """Returns the dotted names of the metrics of phases with a loss and meters, train metrics first."""
+    names = []
+    for phase_type in (kind for kind in ("train", "test") if kind in phase_types):
+        names.append(f"{phase_type}.loss")
+        for meter in meters:
+            names += [f"{phase_type}.{name}" for name in dotted({meter.name: plain(meter.value)})]
+    return names

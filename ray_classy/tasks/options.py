@@ -1,0 +1,205 @@
+"""Declares the options of a task once: the attribute, the key of the config, its type, default and check.
+
+    class MyTask(ClassificationTask):
+        ema_decay: float = option(0.99, share, key="ema")
+
+makes `task.ema_decay`, checked whenever it is set, and the config key `ema`, which `from_config` passes to `set_ema`
+and which `task.config` follows. A group of options is a frozen dataclass: `option(Group(), key="group")` makes a
+section of the config whose keys, types and defaults are the fields of the dataclass.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from ray_classy.config import Problem
+from ray_classy.errors import ComponentError, RayClassyError
+from ray_classy.registry import REQUIRED, Key, Keys, config_keys
+
+Check = Callable[[str, Any], Any]
+"""Returns the value it is given with the option's name, or raises `ComponentError`."""
+
+
+class Option:
+    """A data descriptor for one option; see `option`."""
+
+    def __init__(self, default: Any, check: Check | None, key: str | None, required: bool) -> None:
+        self.default = default
+        self.required = required
+        self.key = key or ""
+        self._check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner, self.name, self.key = owner, name, self.key or name
+
+    def __get__(self, task: Any, owner: type | None = None) -> Any:
+        if task is None:
+            return self
+        if isinstance(self.default, list | dict):  # a default that can be changed in place
+            return vars(task).setdefault(self.name, copy.copy(self.default))
+        return vars(task).get(self.name, self.default)
+
+    def __set__(self, task: Any, value: Any) -> None:
+        self.assume(task, self.check(value))
+        self._note(task)
+
+    def check(self, value: Any) -> Any:
+        """Returns the value if the option allows it.
+
+        Raises:
+            ComponentError: it does not.
+        """
+        return value if self._check is None else self._check(self.key, value)
+
+    def assume(self, task: Any, value: Any) -> None:
+        """Sets the option without changing `task.config`: something a process found out, not a user's choice."""
+        vars(task)[self.name] = value
+
+    def schema(self) -> Key:
+        """Returns the type and the default of the option's key in a config."""
+        if self.is_section:
+            return Key(section_keys(type(self.default)), {})
+        annotation = typing.get_type_hints(self.owner)[self.name]
+        return Key(annotation, REQUIRED if self.required else self.default)
+
+    @property
+    def is_section(self) -> bool:
+        """Whether the option is a group of options."""
+        return dataclasses.is_dataclass(self.default)
+
+    def set_from(self, task: Any, config: Mapping[str, Any]) -> None:
+        """Calls the option's setter on `task` with the value in a config, or with the default."""
+        if self.is_section:
+            setattr(task, self.name, from_section(type(self.default), config.get(self.key) or {}))
+        else:
+            getattr(task, f"set_{self.key}")(config.get(self.key, self.default))
+
+    def _note(self, task: Any) -> None:
+        """Keeps `task.config` in step."""
+        config = task.built_from
+        if config is None:
+            return
+        value = getattr(task, self.name)
+        value, default = (to_section(value), {}) if self.is_section else (value, self.default)
+        if value == config.get(self.key, default):
+            return
+        if self.key in (config_keys(type(task)) or {}):
+            config[self.key] = value
+        else:
+            task._parts_built = None  # no config of this class can say so
+
+
+def option(default: Any, check: Check | None = None, *, key: str | None = None, required: bool = False) -> Any:
+    """Declares an option of a task in its class body, after an annotation.
+
+    Args:
+        default: the value until another is set; an instance of a frozen dataclass declares a section.
+        check: is called with the key and each value that is set.
+        key: name in the config; None for the name of the attribute. The setter is called `set_<key>`.
+        required: whether a config must have the key.
+    """
+    return Option(default, check, key, required)
+
+
+def options_of(cls: type) -> dict[str, Option]:
+    """Returns the options of a task class by key, those of its bases first."""
+    declared = (value for base in reversed(cls.__mro__) for value in vars(base).values())
+    return {one.key: one for one in declared if isinstance(one, Option)}
+
+
+def option_keys(cls: type) -> Keys:
+    """Returns the config keys of a task class's options."""
+    return {key: one.schema() for key, one in options_of(cls).items()}
+
+
+def option_problems(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yields what the options' checks say of the plain values in a config."""
+    for key, one in options_of(cls).items():
+        if key not in config:
+            continue
+        try:
+            if one.is_section:
+                from_section(type(one.default), config[key] or {})
+            else:
+                one.check(config[key])
+        except (RayClassyError, TypeError, ValueError, KeyError) as error:
+            yield Problem((key,), str(error).removeprefix(f"{key} "))
+
+
+def section_setter(name: str, group: type, doc: str) -> Callable[..., Any]:
+    """Makes the setter of a section: its arguments are the fields of the dataclass; it returns the task.
+
+    Args:
+        name: of the attribute.
+        group: the dataclass.
+        doc: docstring of the setter; that of the dataclass is appended.
+    """
+
+    def set_section(self: Any, *args: Any, **kwargs: Any) -> Any:
+        setattr(self, name, group(*args, **kwargs))
+        return self
+
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    set_section.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [this, *inspect.signature(group).parameters.values()]
+    )
+    set_section.__name__ = f"set_{name}"
+    set_section.__doc__ = f"{doc}\n\n{inspect.getdoc(group)}"
+    return set_section
+
+
+# -- sections: a dataclass and its form in a config -------------------------------------------------------------------
+
+
+def section_keys(group: type) -> Keys:
+    """Returns the config keys of a dataclass: an enum is written by the names of its members, in small letters."""
+    hints = typing.get_type_hints(group)
+    keys: Keys = {}
+    for field in dataclasses.fields(group):
+        annotation = hints[field.name]
+        if _is_enum(annotation):
+            annotation = Literal[tuple(member.lower() for member in annotation.__members__)]
+        required = field.default is dataclasses.MISSING
+        keys[_key(field)] = Key(annotation, REQUIRED if required else _to_plain(field.default))
+    return keys
+
+
+def from_section(group: type, section: Mapping[str, Any]) -> Any:
+    """Builds a dataclass from a section of a config.
+
+    Raises:
+        ComponentError: the section has another key, or an impossible value.
+    """
+    hints, fields = typing.get_type_hints(group), {_key(field): field for field in dataclasses.fields(group)}
+    unknown = sorted(section.keys() - fields.keys())
+    if unknown:
+        raise ComponentError(f"no key {unknown[0]!r}: the keys are {', '.join(fields)}")
+    arguments = {}
+    for key, value in section.items():
+        annotation = hints[fields[key].name]
+        arguments[fields[key].name] = annotation[value.upper()] if _is_enum(annotation) else value
+    return group(**arguments)
+
+
+def to_section(value: Any) -> dict[str, Any]:
+    """Returns a dataclass as a section of a config, without the keys that have their default."""
+    fields = [field for field in dataclasses.fields(value) if getattr(value, field.name) != field.default]
+    return {_key(field): _to_plain(getattr(value, field.name)) for field in fields}
+
+
+def _key(field: dataclasses.Field[Any]) -> str:
+    return field.metadata.get("key", field.name)
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+
+
+def _to_plain(value: Any) -> Any:
+    return value.name.lower() if isinstance(value, enum.Enum) else value
