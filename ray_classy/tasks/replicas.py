@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ray_classy.distributed import broadcast, is_distributed_training_run
 from ray_classy.errors import ComponentError, TaskError
+from ray_classy.torch_compat import wrap_in_ddp
 
 
 class BroadcastBuffersMode(Enum):
@@ -127,7 +128,7 @@ class DistributedOptions:
             return model
         if not is_distributed_training_run() or not any(p.requires_grad for p in model.parameters()):
             return None
-        wrapped = nn.parallel.DistributedDataParallel(
+        wrapped = wrap_in_ddp(
             model,
             device_ids=[device] if device.type == "cuda" else None,
             forward_sync_buffers=self.broadcast_buffers_mode is BroadcastBuffersMode.FORWARD_PASS,

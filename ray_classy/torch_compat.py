@@ -1,0 +1,40 @@
+"""What differs between the supported releases of torch, each difference in one place.
+
+An entry asks torch for a feature, never for its version. `docs/versions.md` says what is lost on which release.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ray_classy.distributed import broadcast
+
+
+@functools.cache
+def ddp_has_forward_sync_buffers() -> bool:
+    """Whether DistributedDataParallel takes `forward_sync_buffers`, as torch 2.14 and newer do."""
+    return "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+
+
+def wrap_in_ddp(model: nn.Module, forward_sync_buffers: bool, **options: Any) -> DistributedDataParallel:
+    """Wraps a model in DistributedDataParallel, with the parameters and buffers of rank 0 on all ranks.
+
+    Older releases of torch have `broadcast_buffers` instead, which also decides about the buffers at the start: where
+    it is False they are copied here. Nothing is lost.
+
+    Args:
+        model: a model on its device, with parameters that require a gradient.
+        forward_sync_buffers: also copy the buffers from rank 0 before each forward pass.
+        options: further arguments of DistributedDataParallel.
+    """
+    if ddp_has_forward_sync_buffers():
+        return DistributedDataParallel(model, forward_sync_buffers=forward_sync_buffers, **options)
+    if not forward_sync_buffers:
+        for buffer in model.buffers():
+            broadcast(buffer)
+    return DistributedDataParallel(model, broadcast_buffers=forward_sync_buffers, **options)
