@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, get_world_size
+from ray_classy.distributed import barrier
 from ray_classy.errors import TaskError
 from ray_classy.optim import ClassyOptimizer
-from ray_classy.registry import Keys
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import dry_run, phase_state, resume, strategies, task_config, task_state, update_rows
+from ray_classy.tasks import dry_run, phase_state, strategies, task_state
 from ray_classy.tasks.classy_task import register_task
-from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.phases import where_of
-from ray_classy.tasks.precision import autocast
+from ray_classy.tasks.planned_task import PlannedTask
+from ray_classy.tasks.precision import AmpType, autocast
 from ray_classy.tasks.progress import LastBatchInfo, LossCurve, LossLog
-from ray_classy.tasks.samples import detached, next_sample, rows_of
-from ray_classy.tasks.task_parts import TaskParts
+from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
+from ray_classy.tasks.samples import call, detached, next_sample, rows_consumed, rows_of
 from ray_classy.tasks.update_step import UpdateStep
+
+__all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "ClassificationTask", "LastBatchInfo"]
 
 
 @register_task("classification_task")
-class ClassificationTask(TaskParts):
+class ClassificationTask(PlannedTask):
     """Trains a classifier in alternating train and test phases.
 
     The parts are set by `from_config` or by the setters.
@@ -73,22 +71,6 @@ class ClassificationTask(TaskParts):
         self._in_phase: dict[str, Any] | None = None  # the state of a phase that was begun elsewhere
         self._consumed = self._begun = 0  # rows and steps of the current phase before this process took it up
 
-    # -- how it is built ----------------------------------------------------------------------------------------------
-
-    @classmethod
-    def config_keys(cls) -> Keys:
-        """The keys of the task's config."""
-        return task_config.classification_keys(cls)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ClassificationTask:
-        """Builds the task and all its parts from a config.
-
-        Args:
-            config: the keys of `config_keys`; it is not written to.
-        """
-        return task_config.configure(cls(), config)
-
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
@@ -105,11 +87,6 @@ class ClassificationTask(TaskParts):
     def loss(self) -> Any:
         """The loss of the current phase, wrapped like the model if it has parameters of its own."""
         return self.distributed_loss if self.distributed_loss is not None and self.train else self.base_loss
-
-    @property
-    def phase_type(self) -> str:
-        """The current phase's type, "train" or "test"."""
-        return "train" if self.train else "test"
 
     @property
     def eval_phase_idx(self) -> int:
@@ -152,44 +129,11 @@ class ClassificationTask(TaskParts):
             return self._eval_steps
         return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
 
-    def get_total_training_phases(self) -> int:
-        """Train phases of the run."""
-        return sum(phase["train"] for phase in self.phases)
-
-    def get_total_test_phases(self) -> int:
-        """Test phases of the run."""
-        return sum(not phase["train"] for phase in self.phases)
-
-    def get_batchsize_per_replica(self) -> int:
-        """Rows per step and rank in the current phase."""
-        return self.datasets[self.phase_type].get_batchsize_per_replica()
-
-    def get_global_batchsize(self) -> int:
-        """Rows per step over all ranks in the current phase."""
-        return self.get_batchsize_per_replica() * get_world_size()
-
     def done_training(self) -> bool:
         """Whether the last phase is over."""
         return self.phase_idx + 1 >= len(self.phases)
 
-    def __repr__(self) -> str:
-        if self.built_from is None:
-            return f"<{type(self).__name__}, built by setters>"
-        return json.dumps(self.built_from, indent=4, default=str)
-
     # -- making ready -------------------------------------------------------------------------------------------------
-
-    def _build_phases(self) -> list[dict[str, bool]]:
-        return task_state.phases_of(self)
-
-    def planned_phases(self) -> list[dict[str, bool]]:
-        """Returns the phases that the options and datasets ask for, each `{"train": bool}`."""
-        return self._build_phases()
-
-    def reported_metrics(self) -> list[str]:
-        """Returns the dotted names of the metrics that will be reported: a loss per phase type, and the meters."""
-        kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}
-        return metric_names(sorted(kinds), self.meters)
 
     def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, dry_run.DryRun]:
         """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
@@ -200,38 +144,6 @@ class ClassificationTask(TaskParts):
         seen = dry_run.preflight(self, world_size, on_gpu, ours)
         self._check_weights()
         return seen
-
-    def _check_weights(self) -> None:
-        """Tries the checkpoint to start from, if one is set."""
-        if self.checkpoint_dict is None and self.checkpoint_path is not None:
-            self.checkpoint_dict = load_checkpoint(self.checkpoint_path)
-        if self.checkpoint_dict is not None:
-            self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
-
-    def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
-        """Refuses a checkpoint that was trained on other classes."""
-        resume.check_classes(self, content, where)
-
-    def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
-        """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
-        dry_run.check_checkpoint(self, content, where)
-
-    def checkpoint_structure(self) -> Any:
-        """Returns what two tasks must have in common to load each other's checkpoints."""
-        return task_state.checkpoint_structure(self)
-
-    def resume_note(self, content: Mapping[str, Any]) -> str | None:
-        """Returns a sentence if the run to resume is finished, or its length changed."""
-        return None if self.test_only else resume.length_note(self.planned_phases(), content)
-
-    def keep_update_rows(self, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
-        """Keeps the number of rows per update on another number of ranks; see `ClassyTask.keep_update_rows`."""
-        return update_rows.keep_update_rows(self, before, ranks)
-
-    def use_gpu_if_unset(self, on_gpu: bool) -> None:
-        """Sets `use_gpu` if it is None."""
-        if self.use_gpu is None:
-            type(self).use_gpu.assume(self, on_gpu)  # type: ignore[union-attr]
 
     def prepare_from(self, content: dict[str, Any] | None) -> None:
         """Prepares the task, starting from the content of a checkpoint, if there is one."""
@@ -379,14 +291,14 @@ class ClassificationTask(TaskParts):
         sample, step_data = next_sample(self.data_iterator, self.device)
         target = sample["target"]
         if self.mixup_transform is not None:
-            sample = self.mixup_transform(sample)
+            sample = call("mixup", self.mixup_transform, sample)
         steps = len(self.data_iterator)
         with torch.enable_grad(), self.update_step.gradient_sync(self.model, self._steps_made, steps):
             with autocast(self.precision, self.device):
-                output = self.compute_model(sample)
-                loss = self.compute_loss(output, sample)
-            self._record(loss, output, sample)
-            self.run_optimizer(loss)
+                output = call("the model", self.compute_model, sample)
+                loss = call("the loss", self.compute_loss, output, sample)
+            call("a meter", self._record, loss, output, sample)
+            call("the optimizer", self.run_optimizer, loss)
         self.num_train_steps += 1
         self.num_updates += self.get_global_batchsize()
         self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
@@ -403,9 +315,9 @@ class ClassificationTask(TaskParts):
         self.last_batch = None
         sample, step_data = next_sample(self.data_iterator, self.device)
         with torch.no_grad(), autocast(self.precision, self.device):
-            output = self.compute_model(sample)
-            loss = self.compute_loss(output, sample)
-            self._record(loss, output, sample)
+            output = call("the model", self.compute_model, sample)
+            loss = call("the loss", self.compute_loss, output, sample)
+            call("a meter", self._record, loss, output, sample)
         self._eval_steps += 1
         self.last_batch = LastBatchInfo(loss, output, sample["target"], sample, step_data)
 
@@ -430,15 +342,13 @@ class ClassificationTask(TaskParts):
 
     def on_start(self) -> None:
         """Calls the hooks before the first phase."""
-        for hook in self.hooks:
-            hook.on_start(self)
+        self.call_hooks("on_start")
 
     def on_phase_start(self) -> None:
         """Begins the next phase, then calls the hooks."""
         self._phase_began = time.perf_counter()
         self.advance_phase()
-        for hook in self.hooks:
-            hook.on_phase_start(self)
+        self.call_hooks("on_phase_start")
 
     def on_phase_end(self) -> None:
         """Ends the phase: schedules, losses and meters of all ranks, then the hooks."""
@@ -451,8 +361,7 @@ class ClassificationTask(TaskParts):
         for meter in self.meters:
             meter.sync_state()
         barrier()
-        for hook in self.hooks:
-            hook.on_phase_end(self)
+        self.call_hooks("on_phase_end")
         self.perf_log = []
         self.log_phase_end(f"{self.phase_type}_total")
         dataset = self.datasets[self.phase_type]
@@ -461,14 +370,15 @@ class ClassificationTask(TaskParts):
 
     def on_end(self) -> None:
         """Calls the hooks after the last phase."""
-        for hook in self.hooks:
-            hook.on_end(self)
+        self.call_hooks("on_end")
 
     def log_phase_end(self, tag: str) -> None:
-        """Notes the current phase's speed in `perf_log`, over all ranks."""
+        """Adds the current phase's speed to `perf_log`: rows per second of all ranks together."""
         seconds = max(time.perf_counter() - self._phase_began, 1e-9)
-        speed = self._steps_made * self.get_global_batchsize() / seconds
-        self.perf_log.append({"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": speed})
+        rows = rows_consumed(self.data_iterator)
+        if rows is None:
+            rows = self._steps_made * self.get_global_batchsize()
+        self.perf_log.append({"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": rows / seconds})
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -489,14 +399,6 @@ class ClassificationTask(TaskParts):
     def gather_state(self) -> dict[str, Any] | None:
         """The state, on the primary rank; None on the others, which take part where they have a part of it."""
         return task_state.gather_state(self)
-
-    def evaluation_state(self) -> dict[str, Any]:
-        """Returns what an evaluation changes: phase, losses and meters."""
-        return task_state.evaluation_state(self)
-
-    def set_evaluation_state(self, state: dict[str, Any]) -> None:
-        """Restores what `evaluation_state` returned."""
-        task_state.set_evaluation_state(self, state)
 
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """Everything a checkpoint keeps of the task: the same whatever the strategy.

@@ -303,8 +303,25 @@ class ClassyTask(ABC):
             self.train_step()
         else:
             self.eval_step()
+        self.call_hooks("on_step")
+
+    def call_hooks(self, point: str) -> None:
+        """Calls every hook at one of the five points of a run.
+
+        Args:
+            point: "on_start", "on_phase_start", "on_step", "on_phase_end" or "on_end".
+
+        Raises:
+            TaskError: a hook raised StopIteration, which would end the phase.
+        """
         for hook in self.hooks:
-            hook.on_step(self)
+            try:
+                getattr(hook, point)(self)
+            except StopIteration as error:
+                raise TaskError(
+                    f"the hook {hook.name()} raised StopIteration in {point}, which means that the data of the phase "
+                    f"has ended: catch it there, or use next(iterator, default)"
+                ) from error
 
     def run_hooks(self, local_variables: dict[str, Any], hook_function: str) -> None:
         """Calls one method of every hook with the task and `local_variables`.

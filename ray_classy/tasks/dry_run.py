@@ -25,6 +25,7 @@ from ray_classy.tasks.task_state import accumulation_period, check_parts
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.planned_task import PlannedTask
 
 STEP_METHODS = (
     "prepare",
@@ -118,7 +119,7 @@ def _check_dataset(
         )
     if not default_steps:
         return DryRun(rows, None, None, dataset.num_classes)
-    sample = _first_sample(phase_type, dataset, task.seed)
+    sample = _small_batch(phase_type, dataset, task.seed)
     with host_rng_kept(), torch.no_grad():
         seed_host(derive_seed(task.seed))
         if phase_type == "train" and task.mixup_transform is not None:
@@ -134,34 +135,59 @@ def _check_dataset(
     )
 
 
-def _first_sample(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str, Any]:
+_ROWS_READ = 8
+"""Rows that are read to find two of different sizes."""
+
+
+def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str, Any]:
+    """Returns a batch of two rows, of different sizes if there are such; of one row if batches have no more."""
     with host_rng_kept():
         seed_host(derive_seed(seed, 0, 0))
-        sample: Any = None
-        for index in range(min(len(dataset), 1 + getattr(dataset.dataset, "max_bad_rows", 0))):
-            try:
-                sample = dataset[index]
-                break
-            except DataError:
-                if index == getattr(dataset.dataset, "max_bad_rows", 0):
-                    raise
-    if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
-        raise TaskError(
-            f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "
-            f"{sorted(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__}: "
-            f"change its transforms (tuple_to_map makes such a dict of a tuple)"
-        )
+        rows = _two_rows(phase_type, dataset)
     try:
-        return default_collate([sample])
-    except TypeError as error:
+        return default_collate([row for _, row in rows])
+    except (TypeError, RuntimeError) as error:
+        sizes = [tuple(row["input"].shape) for _, row in rows if isinstance(row["input"], torch.Tensor)]
+        if len(set(sizes)) > 1:
+            raise TaskError(
+                f"samples of the {phase_type} dataset cannot be put together into a batch: row {rows[0][0]} has size "
+                f"{sizes[0]}, and row {rows[1][0]} has {sizes[1]}. The transforms must make all samples the same size "
+                f"(add Resize and CenterCrop, say), or set batchsize_per_replica to 1"
+            ) from None
         raise TaskError(
             f"samples of the {phase_type} dataset cannot be put together into a batch: {str(error).splitlines()[0]}. "
             f"The transforms must end in a tensor (add ToTensor, or ToImage and ToDtype)"
         ) from None
 
 
+def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[str, Any]]]:
+    """Returns the number and the sample of the first row, and of the first of another size or else the second."""
+    bad, most_bad = 0, getattr(dataset.dataset, "max_bad_rows", 0)
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for index in range(len(dataset)):
+        try:
+            sample: Any = dataset[index]
+        except DataError:
+            bad += 1
+            if bad > most_bad:
+                raise
+            continue
+        if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
+            raise TaskError(
+                f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "
+                f"{sorted(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__}: "
+                f"change its transforms (tuple_to_map makes such a dict of a tuple)"
+            )
+        rows.append((index, sample))
+        if dataset.get_batchsize_per_replica() == 1 or len(rows) == _ROWS_READ:
+            break
+        if getattr(sample["input"], "shape", None) != getattr(rows[0][1]["input"], "shape", None):
+            return [rows[0], rows[-1]]
+    return rows[:2]
+
+
 def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]) -> Any:
-    """The model's output for a batch of one row; the loss and the meters are tried on it."""
+    """Returns the model's output for a batch; tries the loss and the meters on it."""
     model, training, target = task.base_model, task.base_model.training, sample["target"]
     shape = tuple(sample["input"].shape) if isinstance(sample["input"], torch.Tensor) else type(sample["input"])
     step, was_train = "model", task.train
@@ -174,7 +200,7 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
         output = task.compute_model(sample)
         step = "loss"
         loss = task.compute_loss(output, sample)
-        if loss.numel() != 1 or getattr(task.base_loss, "reduction", "mean") == "none":  # one row hides it
+        if loss.numel() != 1 or getattr(task.base_loss, "reduction", "mean") == "none":  # two rows may hide it
             raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
         step = "meters"
         for meter in task.meters:
@@ -186,7 +212,7 @@ def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]
         raise
     except Exception as error:
         raise TaskError(
-            f"{locate(task, step)}the {step} cannot take a row of the {phase_type} dataset (input {shape}, target "
+            f"{locate(task, step)}the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
             f"{_shown_target(target)}): {type(error).__name__}: {error}"
         ) from error
     finally:
@@ -244,7 +270,7 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
         accumulation_period(task, world_size)
 
 
-def check_checkpoint(task: ClassificationTask, content: Mapping[str, Any], where: str | None) -> None:
+def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str | None) -> None:
     """Implements `ClassyTask.check_checkpoint`: tries the weights on a copy of the model."""
     state = content["classy_state_dict"]
     if "base_model" not in state:
@@ -255,7 +281,7 @@ def check_checkpoint(task: ClassificationTask, content: Mapping[str, Any], where
 
 
 @contextlib.contextmanager
-def trying_weights(task: ClassificationTask) -> Iterator[Any]:
+def trying_weights(task: PlannedTask) -> Iterator[Any]:
     """Yields a copy of the task's model, to load weights into."""
     with warnings.catch_warnings():
         # A model on the meta device has shapes to compare with and no weights to overwrite; torch warns about that.

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,13 @@ import torch
 from ray_classy.errors import ComponentError, TaskError
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class AmpType(Enum):
+    """The predecessor's kinds of mixed precision; `amp_args` names them in small letters."""
+
+    APEX = auto()
+    PYTORCH = auto()
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,24 @@
-"""The batches that a task's steps work on."""
+"""The batches of a task's steps, and calls of the user's code on them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
 
 
 def next_sample(iterator: Any, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The next batch, on the device, and `{"sample_fetch_time": seconds}`.
+    """Returns the next batch, on the device, and `{"sample_fetch_time": seconds}`.
 
     Raises:
-        StopIteration: there is none.
-        TaskError: it is no dict with `input` and `target`.
+        StopIteration: the phase has no more.
+        TaskError: the batch is not a dict with `input` and `target`.
     """
     began = time.perf_counter()
     sample = next(iterator)
@@ -32,13 +33,42 @@ def next_sample(iterator: Any, device: torch.device) -> tuple[dict[str, Any], di
 
 
 def rows_of(iterator: Any, sample: dict[str, Any]) -> int:
-    """Rows of the last batch that count: none of a borrowed row."""
+    """Returns how many rows of the last batch count; a padding row does not."""
     share = getattr(iterator, "share", None)
     return share.rows if share is not None else get_batchsize_per_replica(sample["target"])
 
 
+def rows_consumed(iterator: Any) -> int | None:
+    """Returns the rows that all ranks together have consumed in a phase, of which this rank has made its steps.
+
+    Rows consumed before an interruption do not count. None if an iterator of the user's does not know.
+    """
+    if not isinstance(iterator, PhaseIterator):
+        return None
+    return iterator.consumed - iterator.plan.start if iterator.plan.train else iterator.plan.rows_left
+
+
+def call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls the user's code within a step.
+
+    Args:
+        what: names the code in the message ("the model").
+        function: is called with `arguments`.
+
+    Raises:
+        TaskError: it raised StopIteration, which would end the phase on this rank alone.
+    """
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise TaskError(
+            f"{what} raised StopIteration, which means that the data of the phase has ended: catch it there, or use "
+            f"next(iterator, default)"
+        ) from error
+
+
 def detached(value: Any) -> Any:
-    """The same value with its tensors out of the graph."""
+    """Returns the value with its tensors detached from the graph."""
     if isinstance(value, torch.Tensor):
         return value.detach()
     if isinstance(value, Mapping):

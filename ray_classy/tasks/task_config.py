@@ -29,7 +29,7 @@ from ray_classy.tasks.options import option_keys, option_problems, options_of, s
 from ray_classy.tasks.precision import Precision
 
 if TYPE_CHECKING:
-    from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.planned_task import PlannedTask
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ def seeded(seed: int, build: Callable[[], T]) -> T:
         return build()
 
 
-def configure(task: ClassificationTask, config: dict[str, Any]) -> Any:
+def configure(task: PlannedTask, config: dict[str, Any]) -> Any:
     """Sets every option and part of a task from its config, and returns the task."""
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)

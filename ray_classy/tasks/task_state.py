@@ -24,6 +24,7 @@ from ray_classy.tasks.strategies import make_whole, strategy_of
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook
     from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.planned_task import PlannedTask
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def check_parts(task: ClassificationTask) -> None:
         raise TaskError("the task has no optimizer; call set_optimizer, or set_test_only to evaluate")
 
 
-def phases_of(task: ClassificationTask) -> list[dict[str, bool]]:
+def phases_of(task: PlannedTask) -> list[dict[str, bool]]:
     """The phases that the task's parts and options ask for."""
     return build_phases(
         task.num_epochs,
@@ -199,7 +200,7 @@ def _has_state(dataset: Any) -> bool:
     return hasattr(dataset, "get_classy_state") and hasattr(dataset, "set_classy_state")
 
 
-def set_meter_states(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
+def set_meter_states(task: PlannedTask, states: list[dict[str, Any]]) -> None:
     """By name: a meter that the checkpoint lacks starts at zero, as it does in every phase."""
     by_name = {state.get("name"): state for state in states}
     for meter in task.meters:
@@ -269,20 +270,20 @@ def _state_of(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]
     return {"base_model": {"model": {"trunk": left, "heads": heads}}}
 
 
-def evaluation_state(task: ClassificationTask) -> dict[str, Any]:
+def evaluation_state(task: PlannedTask) -> dict[str, Any]:
     """Implements `ClassyTask.evaluation_state`."""
     meters = [meter.get_classy_state() for meter in task.meters]
     return {"phase_idx": task.phase_idx, "losses": list(task.losses), "meters": meters}
 
 
-def set_evaluation_state(task: ClassificationTask, state: dict[str, Any]) -> None:
+def set_evaluation_state(task: PlannedTask, state: dict[str, Any]) -> None:
     """Implements `ClassyTask.set_evaluation_state`."""
     task.phases, task.train = task.planned_phases(), False
     task.phase_idx, task.losses = state["phase_idx"], state["losses"]
     set_meter_states(task, state["meters"])
 
 
-def checkpoint_structure(task: ClassificationTask) -> Any:
+def checkpoint_structure(task: PlannedTask) -> Any:
     """Implements `ClassyTask.checkpoint_structure`."""
     shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
     meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]

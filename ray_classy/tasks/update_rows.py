@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 from ray_classy.distributed import get_world_size, is_primary
 
 if TYPE_CHECKING:
-    from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.planned_task import PlannedTask
 
 _log = logging.getLogger(__name__)
 
 
-def keep_update_rows(
-    task: ClassificationTask, before: Mapping[str, int] | None, ranks: int | None
-) -> dict[str, int] | None:
+def keep_update_rows(task: PlannedTask, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
     """Implements `ClassyTask.keep_update_rows`: sets `task.wanted_period`.
 
     A simulated batch size that the user chose is kept, except in an elastic run on a number of ranks that does not
@@ -33,7 +31,7 @@ def keep_update_rows(
     return {"replica": replica, "update": wanted}
 
 
-def _accumulate(task: ClassificationTask, wanted: int, step: int) -> None:
+def _accumulate(task: PlannedTask, wanted: int, step: int) -> None:
     """Sets the number of train steps per update, and logs what that means.
 
     Args:

@@ -52,7 +52,7 @@ def test_bounds_the_wrong_way_round_have_their_line(sweep, refused):
 def test_a_bound_that_is_no_possible_value(sweep, refused):
     err = refused(sweep(seed={"search": "randint", "lower": -3, "upper": 2}))
     line = line_of("  lower: -3")
-    assert f"sweep.yaml:{line}: seed: must be at least 0, not -3" in err
+    assert f"sweep.yaml:{line}: seed: must be an integer of at least 0, not -3" in err
 
 
 def test_a_choice_that_is_no_component(sweep, refused):

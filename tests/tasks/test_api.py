@@ -1,5 +1,6 @@
 """Every public name of the task API, as users of the predecessor know it."""
 
+import importlib
 import inspect
 
 import pytest
@@ -190,6 +191,16 @@ def test_abstract_members():
     assert ClassyTask.__abstractmethods__ == ABSTRACT
     arguments = inspect.signature(ClassyTask.prepare).parameters
     assert list(arguments)[1:] == ["num_dataloader_workers", "dataloader_mp_context"]
+
+
+@pytest.mark.parametrize(("module", "name"), [
+    ("classification_task", "BroadcastBuffersMode"), ("classification_task", "BatchNormSyncMode"),
+    ("classification_task", "LastBatchInfo"), ("classification_task", "AmpType"),
+    ("classification_task", "ClassificationTask"), ("classy_task", "ClassyTask"),
+    ("fine_tuning_task", "FineTuningTask"),
+])  # fmt: skip
+def test_name_in_its_module(module, name):
+    assert hasattr(importlib.import_module(f"ray_classy.tasks.{module}"), name)
 
 
 def test_members_of_the_enums():

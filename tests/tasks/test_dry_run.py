@@ -68,7 +68,34 @@ def test_sample_that_makes_no_batch():
 
 def test_model_that_does_not_fit_the_input():
     task = make_task().set_model(ClassyModel.from_model(nn.Linear(5, 4)))
-    refused(task, TaskError, r"the model cannot take a row of the train dataset \(input \(1, 6\)")
+    refused(task, TaskError, r"the model cannot take rows of the train dataset \(input \(2, 6\)")
+
+
+class NormLoss(nn.Module):
+    """A loss that normalizes over the batch, which takes two values per channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, output, target):
+        return nn.functional.cross_entropy(self.norm(output), target)
+
+
+def test_a_loss_with_batch_norm_passes():
+    make_task().set_loss(NormLoss()).preflight()
+
+
+def growing(sample):
+    return {**sample, "input": torch.zeros(6 + (sample["row"] > 2))}
+
+
+def test_rows_of_different_sizes():
+    refused(make_task(transform=growing), TaskError, r"row 0 has size \(6,\), and row 3 has \(7,\).*Resize")
+
+
+def test_rows_of_different_sizes_in_batches_of_one_pass():
+    make_task(batch=1, transform=growing).preflight()
 
 
 def test_loss_that_does_not_fit():

@@ -73,3 +73,13 @@ def test_run_hooks_passes_the_variables():
     hook = Legacy()
     make_task(hooks=[hook]).run_hooks({"a": 1}, "on_step")
     assert hook.calls == [{"a": 1}]
+
+
+def test_speed_counts_rows_and_not_full_batches():
+    def look(task):
+        task._phase_began -= 1000
+        return [round(entry["im_per_sec"] * 1000) for entry in task.perf_log][-1:]
+
+    hook = RecordingHook(look)
+    train(make_task(train=6, test=5, batch=4, hooks=[hook]))
+    assert hook.seen("on_phase_end") == [[2], [2]]  # after 3 and 3 calls of 1000 s

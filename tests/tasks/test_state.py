@@ -169,6 +169,16 @@ def test_a_checkpoint_by_path_is_read_again_when_the_task_is_prepared_again(trai
     assert equal_weights(weights(task), weights(trained)) and task.checkpoint is None
 
 
+def test_the_state_of_an_evaluation_is_taken_without_the_model(trained):
+    def refuse():
+        raise AssertionError
+
+    trained.base_model.get_classy_state = refuse
+    other = make_task(test=10).set_test_only(True)
+    other.set_evaluation_state(trained.evaluation_state())
+    assert other.meters[0].value == trained.meters[0].value and other.losses == trained.losses
+
+
 def test_missing_checkpoint_is_an_error(tmp_path):
     with pytest.raises(CheckpointNotFoundError, match="nothing"):
         make_task().set_checkpoint(str(tmp_path / "nothing")).prepare()

@@ -1,0 +1,105 @@
+"""What is known of a classification task, and checked, before it is prepared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.distributed import get_world_size
+from ray_classy.registry import Keys
+from ray_classy.tasks import dry_run, resume, task_config, task_state, update_rows
+from ray_classy.tasks.metrics import metric_names
+from ray_classy.tasks.task_parts import TaskParts
+
+
+class PlannedTask(TaskParts):
+    """The part of `ClassificationTask` that needs no prepared task: config, phases, batch sizes, checks."""
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The keys of the task's config."""
+        return task_config.classification_keys(cls)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds the task and all its parts from a config.
+
+        Args:
+            config: the keys of `config_keys`; it is not written to.
+        """
+        return task_config.configure(cls(), config)
+
+    def __repr__(self) -> str:
+        if self.built_from is None:
+            return f"<{type(self).__name__}, built by setters>"
+        return json.dumps(self.built_from, indent=4, default=str)
+
+    def get_total_training_phases(self) -> int:
+        """Train phases of the run."""
+        return sum(phase["train"] for phase in self.phases)
+
+    def get_total_test_phases(self) -> int:
+        """Test phases of the run."""
+        return sum(not phase["train"] for phase in self.phases)
+
+    def get_batchsize_per_replica(self) -> int:
+        """Rows per step and rank in the current phase."""
+        return self.datasets[self.phase_type].get_batchsize_per_replica()
+
+    def get_global_batchsize(self) -> int:
+        """Rows per step over all ranks in the current phase."""
+        return self.get_batchsize_per_replica() * get_world_size()
+
+    def _build_phases(self) -> list[dict[str, bool]]:
+        return task_state.phases_of(self)
+
+    def planned_phases(self) -> list[dict[str, bool]]:
+        """Returns the phases that the options and datasets ask for, each `{"train": bool}`."""
+        return self._build_phases()
+
+    def reported_metrics(self) -> list[str]:
+        """Returns the dotted names of the metrics that will be reported: a loss per phase type, and the meters."""
+        kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}
+        return metric_names(sorted(kinds), self.meters)
+
+    def _check_weights(self) -> None:
+        """Tries the checkpoint to start from, if one is set."""
+        if self.checkpoint_dict is None and self.checkpoint_path is not None:
+            self.checkpoint_dict = load_checkpoint(self.checkpoint_path)
+        if self.checkpoint_dict is not None:
+            self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+
+    def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint that was trained on other classes."""
+        resume.check_classes(self, content, where)
+
+    def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
+        """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
+        dry_run.check_checkpoint(self, content, where)
+
+    def checkpoint_structure(self) -> Any:
+        """Returns what two tasks must have in common to load each other's checkpoints."""
+        return task_state.checkpoint_structure(self)
+
+    def resume_note(self, content: Mapping[str, Any]) -> str | None:
+        """Returns a sentence if the run to resume is finished, or its length changed."""
+        return None if self.test_only else resume.length_note(self.planned_phases(), content)
+
+    def keep_update_rows(self, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
+        """Keeps the number of rows per update on another number of ranks; see `ClassyTask.keep_update_rows`."""
+        return update_rows.keep_update_rows(self, before, ranks)
+
+    def use_gpu_if_unset(self, on_gpu: bool) -> None:
+        """Sets `use_gpu` if it is None."""
+        if self.use_gpu is None:
+            type(self).use_gpu.assume(self, on_gpu)  # type: ignore[union-attr]
+
+    def evaluation_state(self) -> dict[str, Any]:
+        """Returns what an evaluation changes: phase, losses and meters."""
+        return task_state.evaluation_state(self)
+
+    def set_evaluation_state(self, state: dict[str, Any]) -> None:
+        """Restores what `evaluation_state` returned."""
+        task_state.set_evaluation_state(self, state)
