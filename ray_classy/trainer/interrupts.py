@@ -1,22 +1,23 @@
-"""What Ctrl-C does to a run: the first one lets it write a checkpoint and stop, the next one ends it at once."""
+"""Handling of Ctrl-C and SIGTERM: the first one lets the run write a checkpoint and stop, the next one ends it at once."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STOPPING = "stopping: a checkpoint is written after the current step; once more (Ctrl-C) ends the run at once"
+_STDERR = 2
+_STOPPING = "stopping after a checkpoint at the current step; press Ctrl-C again to end the run at once"
 
 
 def first_stops(request: Callable[[], Any]) -> None:
-    """Lets the first interrupt, or the first SIGTERM, call `request`; the handlers of before are for the next.
+    """Installs handlers with which the first SIGINT or SIGTERM calls `request`; the next one has the former handlers.
 
-    A signal that is ignored, as Ctrl-C is in the background of a shell script, stays so.
+    A signal that is ignored, as Ctrl-C is in the background of a shell script, stays ignored.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
@@ -24,20 +25,26 @@ def first_stops(request: Callable[[], Any]) -> None:
     def handler(number: int, frame: Any) -> None:
         for each, earlier in before.items():
             signal.signal(each, earlier)
-        sys.stderr.write(f"\n{_STOPPING}\n")
-        sys.stderr.flush()
         try:
             request()
         except Exception as error:
-            sys.stderr.write(f"the run cannot be asked to stop ({type(error).__name__}: {error}); Ctrl-C ends it\n")
+            _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); press Ctrl-C again to end it")
+        else:
+            _print(_STOPPING)
 
     for number in before:
         signal.signal(number, handler)
 
 
+def _print(text: str) -> None:
+    """Writes a line past `sys.stderr`, which raises if the signal came in the middle of a write to it."""
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"\n{text}\n".encode(errors="replace"))
+
+
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Puts the handlers of Ctrl-C and SIGTERM back after the block."""
+    """Restores the handlers of SIGINT and SIGTERM after the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -51,7 +58,11 @@ def handlers_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping_gently(request: Callable[[], Any] | None) -> Iterator[None]:
-    """For the block, the first interrupt calls `request`; without one, or in a thread, it does what it always does."""
+    """Lets the first interrupt within the block call `request`.
+
+    Args:
+        request: asks the run to stop; None, as in another thread than the main one, leaves the handlers as they are.
+    """
     with handlers_kept():
         if request is not None and threading.current_thread() is threading.main_thread():
             first_stops(request)

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -55,7 +57,7 @@ def test_the_first_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_a_ca
 
 def test_the_second_interrupt_ends_the_run_at_once(tmp_path, capfd):
     interrupted(tmp_path, 2, 3, error=KeyboardInterrupt, seconds=0.01)
-    assert "once more (Ctrl-C) ends the run at once" in capfd.readouterr().err
+    assert "press Ctrl-C again to end the run at once" in capfd.readouterr().err
 
 
 def test_an_interrupt_in_a_test_phase_stops_at_its_end(tmp_path):
@@ -86,3 +88,29 @@ def test_handlers_are_as_they_were(tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     LocalTrainer(str(tmp_path), "r").train(small_task(every=None))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_an_interrupt_in_the_middle_of_a_write_to_standard_error_asks_to_stop(tmp_path):
+    script = (
+        "import pathlib, sys\n"
+        "from ray_classy.trainer.interrupts import stopping_gently\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "with stopping_gently((here / 'asked').touch):\n"
+        "    (here / 'ready').touch()\n"
+        "    sys.stderr.write('x' * 10**6)\n"
+    )
+    default = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    with subprocess.Popen([sys.executable, "-c", default + script], stderr=subprocess.PIPE) as process:
+        wait_for(tmp_path / "ready")
+        time.sleep(0.2)  # the pipe fills up within it, and the write waits
+        process.send_signal(signal.SIGINT)
+        wait_for(tmp_path / "asked")
+        assert b"press Ctrl-C again" in process.stderr.read()
+    assert process.returncode == 0
