@@ -10,7 +10,7 @@
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   └── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
     ├── RunFolderError           (RuntimeError)      a run folder exists, is in use or cannot be written
-    │   └── StorageError         (OSError)           a file cannot be written: a full disk, a permission, a store
+    │   └── StorageError         (OSError)           a file cannot be read or written: a full disk, a store ...
     ├── ResourceError            (RuntimeError)      the cluster lacks resources of the run
     ├── ShippingError            (TypeError)         a part of a task cannot be sent to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
@@ -63,12 +63,16 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """The path has no checkpoint."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """The content of a checkpoint's file is not what was written, or is no checkpoint; an earlier one may be intact."""
+
+
 class RunFolderError(RayClassyError, RuntimeError):
     """A run folder exists already, is in use by another process, or cannot be written."""
 
 
 class StorageError(RunFolderError, OSError):
-    """A file cannot be written: the disk is full, a permission is missing, or the store fails."""
+    """A file cannot be read or written: the disk is full, a permission is missing, or the store fails."""
 
 
 class ResourceError(RayClassyError, RuntimeError):

@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.urls import is_url, joined, located, reason, shown
@@ -20,6 +20,7 @@ from ray_classy.urls import is_url, joined, located, reason, shown
 __all__ = ["Storage", "is_url", "tried_twice"]
 
 _log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 _SECONDS_TO_NEXT_TRY = 2.0
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -353,18 +354,21 @@ def _size(number: float) -> str:
     return f"{number / 1024:.1f} GiB"
 
 
-def tried_twice(action: Callable[[], object]) -> None:
-    """Does something with a store, and once more after a short wait if it fails: it may have been for a moment.
+def tried_twice(action: Callable[[], _Answer]) -> _Answer:
+    """Runs something that uses a store, and runs it again after two seconds if the store fails.
 
     Args:
-        action: may be begun anew where it failed.
+        action: may be repeated from its start.
+
+    Returns:
+        What the action returned.
 
     Raises:
         OSError: it failed both times.
     """
     try:
-        action()
+        return action()
     except OSError as error:
         _log.warning("%s; trying once more in %g s", reason(error), _SECONDS_TO_NEXT_TRY)
         time.sleep(_SECONDS_TO_NEXT_TRY)
-        action()
+        return action()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -86,7 +87,7 @@ def located(path: str) -> tuple[Any, str]:
         if scheme in _ARROW_SCHEMES:
             filesystem, root = _opened(f"{scheme}://{found['host']}{found['query'] or ''}", os.getpid())
             return filesystem, root.rstrip("/") + found["path"].rstrip("/")
-        filesystem = _opened(f"{scheme}://{found['host']}", os.getpid())
+        filesystem = _opened(f"{scheme}://{found['host']}", os.getpid(), threading.get_ident())
         return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), filesystem._strip_protocol(path)
     except (ValueError, ImportError) as error:  # ArrowInvalid is a ValueError
         raise DataError(
@@ -96,8 +97,12 @@ def located(path: str) -> tuple[Any, str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(start: str, process: int) -> Any:
-    """A file system by the start of its URLs. The clients of stores do not survive a fork: each process has its own."""
+def _opened(start: str, process: int, thread: int = 0) -> Any:
+    """Opens a file system by the start of its URLs.
+
+    The clients of stores do not survive a fork: each process has its own. Those of fsspec need not bear two threads at
+    once (SFTP's loses answers): each thread has its own, as in fsspec's cache.
+    """
     from pyarrow import fs
 
     scheme = start.partition("://")[0]

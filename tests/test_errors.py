@@ -12,6 +12,7 @@ BUILTINS = {
     "TaskError": [RuntimeError, AssertionError],
     "DataError": [ValueError],
     "CheckpointError": [RuntimeError, AssertionError],
+    "DamagedCheckpointError": [errors.CheckpointError],
     "CheckpointNotFoundError": [errors.CheckpointError, FileNotFoundError],
     "RunFolderError": [RuntimeError],
     "StorageError": [errors.RunFolderError, OSError],

@@ -1,6 +1,7 @@
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -146,3 +147,12 @@ def test_times_of_an_archive_and_new_rights_are_no_change(tmp_path):
     os.utime(path, (1, 1))
     path.chmod(0o600)
     assert read_bytes(str(path), since=time.time() - 60) == b"1"
+
+
+def test_each_thread_has_a_file_system_of_fsspec_of_its_own():
+    def opened(*_):
+        return located("memory://a/b")[0].handler.fs
+
+    with ThreadPoolExecutor(1) as pool:
+        (other,) = pool.map(opened, [0])
+    assert opened() is opened() and opened() is not other

@@ -22,10 +22,16 @@ from typing import Any
 
 import torch
 
-from ray_classy.checkpoint.manifest import check_file, remove_manifest, write_manifest
-from ray_classy.errors import CheckpointError, CheckpointNotFoundError
-from ray_classy.storage import Storage
-from ray_classy.urls import is_url, parent, split_query
+from ray_classy.checkpoint.manifest import difference, is_listed, read_manifest, remove_manifest, write_manifest
+from ray_classy.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    DamagedCheckpointError,
+    ResourceError,
+    StorageError,
+)
+from ray_classy.storage import Storage, tried_twice
+from ray_classy.urls import is_url, parent, reason, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
@@ -150,12 +156,14 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
 
     Raises:
         CheckpointNotFoundError: there is none.
-        CheckpointError: the file is damaged, or is no checkpoint.
+        DamagedCheckpointError: the file's content is not what was written, or is not a checkpoint.
+        CheckpointError: it is a checkpoint, but cannot be loaded in this environment.
+        StorageError: the file cannot be read, also not in a second try.
     """
     where, content = _read(path, storage)
     if not _is_checkpoint(content):
-        raise CheckpointError(
-            f"{where!r} is no checkpoint of a task: it has no `classy_state_dict`"
+        raise DamagedCheckpointError(
+            f"{where!r} is not a checkpoint of a task: it has no `classy_state_dict`"
             + (f", only {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else "")
         )
     return content
@@ -174,6 +182,7 @@ def load_weights(path: str) -> dict[str, Any]:
     Raises:
         CheckpointNotFoundError: there is none.
         CheckpointError: the file is damaged, or is none of these.
+        StorageError: the file cannot be read, also not in a second try.
     """
     where, content = _read(path, None)
     if _is_checkpoint(content):
@@ -204,21 +213,40 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
     else:
         name = path
     where = storage.join(name)
-    if not storage.exists(name):
+    folder, file = _folder_and_file(name)
+    if not tried_twice(lambda: storage.exists(name)):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
+    try:
+        data, manifest = tried_twice(lambda: (storage.read(name), read_manifest(storage, folder)))
+    except FileNotFoundError:  # removed a moment ago
+        raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
+    wrong = difference(manifest, file, data)
+    if wrong is not None:
+        raise _damaged(where, wrong)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on files that are none of its own
-            data = storage.read(name)
-            check_file(storage, *_folder_and_file(name), data)
-            if name.endswith(".safetensors"):
+            if file.endswith(".safetensors"):
                 return where, _tensors(data)
             return where, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"the checkpoint {where!r} does not fit into the memory of this process") from error
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        raise CheckpointError(
-            f"the checkpoint {where!r} is damaged or no checkpoint ({_reason(error)}); use an earlier one, or write it "
-            f"anew"
-        ) from None
+        if is_listed(manifest, file):  # the bytes are as they were written: an earlier checkpoint loads no better
+            raise CheckpointError(
+                f"the checkpoint {where!r} is intact, but cannot be loaded here ({_reason(error)})"
+            ) from error
+        raise _damaged(where, _reason(error)) from None
+
+
+def _damaged(where: str, wrong: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
+        f"the checkpoint {where!r} is damaged or not a checkpoint ({wrong}); use an earlier one, or write it again"
+    )
 
 
 def _tensors(data: bytes) -> dict[str, torch.Tensor]:

@@ -17,8 +17,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ray_classy.errors import CheckpointError
-
 MANIFEST_FILE = "manifest.json"
 
 
@@ -52,19 +50,25 @@ def read_manifest(storage: Any, folder: str) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def check_file(storage: Any, folder: str, name: str, data: bytes) -> None:
-    """Compares a file with what the manifest says of it, if it does.
+def is_listed(manifest: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether a manifest says what is in a file."""
+    return bool(((manifest or {}).get("files") or {}).get(name))
 
-    Raises:
-        CheckpointError: it is another one.
+
+def difference(manifest: Mapping[str, Any] | None, name: str, data: bytes) -> str | None:
+    """Compares a file's content with what the manifest says of it.
+
+    Returns:
+        In what they differ; None if they agree, or the manifest does not list the file.
     """
-    expected = ((read_manifest(storage, folder) or {}).get("files") or {}).get(name)
-    if not expected:
-        return
+    if manifest is None or not is_listed(manifest, name):
+        return None
+    expected = manifest["files"][name]
     if len(data) != expected["bytes"]:
-        raise CheckpointError(f"it has {len(data)} bytes, and {expected['bytes']} were written")
+        return f"it has {len(data)} bytes, and {expected['bytes']} were written"
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        raise CheckpointError("its bytes are not those that were written")
+        return "its bytes are not those that were written"
+    return None
 
 
 def _inside(folder: str) -> str:

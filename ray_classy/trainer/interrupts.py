@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM: the first one lets the run write a checkpoint and stop, the next one ends it at once."""
+"""Handling of Ctrl-C and SIGTERM: the first lets the run write a checkpoint and stop, the next ends it at once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.config.yaml_text import parse_yaml
-from ray_classy.errors import CheckpointError, ConfigError, RunFolderError
+from ray_classy.errors import CheckpointNotFoundError, ConfigError, DamagedCheckpointError, RunFolderError
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
@@ -354,31 +354,38 @@ class RunFolder:
         return self.storage.join(names[-1]) if names else None
 
     def load_checkpoint(self, name: str) -> dict[str, Any]:
-        """The content of one of the run's checkpoints.
+        """Reads one of the run's checkpoints.
 
         Raises:
-            CheckpointError: it is damaged.
+            DamagedCheckpointError: its content is not what was written.
+            StorageError: it cannot be read.
         """
         return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
 
     def load_latest_checkpoint(self) -> tuple[str, dict[str, Any]] | None:
-        """Name and content of the newest checkpoint that can be read; of a damaged one, the log says so.
+        """Reads the newest intact checkpoint, and logs a warning for each damaged one that is newer.
+
+        Returns:
+            Its name and content; None if the run has no checkpoint.
 
         Raises:
-            CheckpointError: there are checkpoints, and none of them can be read.
+            DamagedCheckpointError: there are checkpoints, and all are damaged.
+            CheckpointError: the newest intact one cannot be loaded in this environment.
+            StorageError: one cannot be read. A store that fails is no reason to resume from an older one.
         """
         damaged: list[str] = []
         for name in reversed(self.checkpoints()):
             try:
                 content = self.load_checkpoint(name)
-            except CheckpointError as error:
+            except (DamagedCheckpointError, CheckpointNotFoundError) as error:
                 damaged.append(str(error))
                 continue
             for text in damaged:
-                _log.warning("%s; going on from the one before", text)
+                _log.warning("%s; resuming from the one before", text)
             return name, content
         if damaged:
-            raise CheckpointError(f"none of the run's {len(damaged)} checkpoints can be read; the newest: {damaged[0]}")
+            count = "the only checkpoint" if len(damaged) == 1 else f"each of the {len(damaged)} checkpoints"
+            raise DamagedCheckpointError(f"{count} of the run is damaged; the newest: {damaged[0]}")
         return None
 
 

@@ -65,14 +65,14 @@ def test_fine_tuning_from_it_runs_nothing(folder, tmp_path):
 
 def test_showing_it_runs_nothing(folder, capsys):
     assert main(["show", str(folder)]) == 1
-    assert "is damaged or no checkpoint" in capsys.readouterr().err
+    assert "is damaged or not a checkpoint" in capsys.readouterr().err
 
 
 def test_resuming_a_run_with_it_runs_nothing(tmp_path):
     result = LocalTrainer(str(tmp_path), "r").train(make_task())
     os.remove(os.path.join(result.checkpoint, "manifest.json"))
     torch.save({"classy_state_dict": Runs(tmp_path / "ran")}, os.path.join(result.checkpoint, "checkpoint.torch"))
-    with pytest.raises(CheckpointError, match="none of the run's 1 checkpoints can be read"):
+    with pytest.raises(CheckpointError, match="the only checkpoint of the run is damaged"):
         LocalTrainer(resume=result.path).train(make_task(epochs=2))
     assert not (tmp_path / "ran").exists()
 

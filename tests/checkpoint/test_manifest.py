@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow import fs
 
+from ray_classy import storage
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
-from ray_classy.errors import CheckpointError
+from ray_classy.checkpoint.manifest import write_manifest
+from ray_classy.errors import CheckpointError, StorageError
 from ray_classy.storage import Storage
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -64,7 +68,7 @@ def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before(tmp_pa
     file = tmp_path / "r" / last / "checkpoint.torch"
     file.write_bytes(file.read_bytes()[:-100])
     result = LocalTrainer(resume=str(tmp_path / "r")).train(again)
-    assert last in caplog.text and "going on from the one before" in caplog.text
+    assert last in caplog.text and "resuming from the one before" in caplog.text
     assert equal_weights(weights(calm), weights(again)) and len(result.metrics_history) == 6
 
 
@@ -74,6 +78,51 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
         file.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="is damaged"):
         LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=3))
+
+
+class FailingReads(LocalFileSystem):
+    """A store that refuses the next reads of checkpoints."""
+
+    cachable = False
+    failures = 0
+
+    def open(self, path, mode="rb", **options):
+        if "r" in mode and path.endswith("checkpoint.torch") and self.failures:
+            self.failures -= 1
+            raise ConnectionResetError("connection reset by the store")
+        return super().open(path, mode, **options)
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """A run with two checkpoints in a store, and the store."""
+    monkeypatch.setattr(storage, "_SECONDS_TO_NEXT_TRY", 0.01)
+    LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
+    store = FailingReads()
+    return RunFolder(str(tmp_path / "r"), fs.PyFileSystem(fs.FSSpecHandler(store))), store
+
+
+def test_a_read_that_fails_once_is_tried_again(failing):
+    run, store = failing
+    store.failures = 1
+    assert run.load_latest_checkpoint()[0] == run.checkpoints()[-1]
+
+
+def test_a_read_that_fails_twice_is_no_reason_to_resume_from_an_older_checkpoint(failing):
+    run, store = failing
+    store.failures = 2
+    with pytest.raises(StorageError, match=r"cannot read the checkpoint .*connection reset by the store"):
+        run.load_latest_checkpoint()
+
+
+def test_an_intact_checkpoint_that_cannot_be_loaded_is_no_reason_to_resume_from_an_older_one(failing):
+    run, _ = failing
+    folder = run.checkpoints()[-1]
+    data = b"of a later version of torch"
+    run.storage.write(f"{folder}/checkpoint.torch", data)
+    write_manifest(run.storage, folder, {}, {"checkpoint.torch": data})
+    with pytest.raises(CheckpointError, match="is intact, but cannot be loaded here"):
+        run.load_latest_checkpoint()
 
 
 def test_the_manifest_of_a_run_tells_where_it_was(tmp_path):

@@ -52,7 +52,7 @@ def test_show_refuses_code_in_a_file(tmp_path, capsys):
 
     torch.save({"classy_state_dict": Malicious()}, tmp_path / "checkpoint.torch")
     assert main(["show", str(tmp_path)]) == 1
-    assert "is damaged or no checkpoint" in capsys.readouterr().err and not (tmp_path / "ran").exists()
+    assert "is damaged or not a checkpoint" in capsys.readouterr().err and not (tmp_path / "ran").exists()
 
 
 def test_one_run_at_a_time(capsys):

@@ -120,8 +120,8 @@ def test_a_checkpoint_cut_in_half(local):
     path = local("--name", "one", "--json").json["checkpoint"] + "/checkpoint.torch"
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
-    refused(local("--checkpoint", path), 1, path, "is damaged or no checkpoint")
-    refused(local("--resume", "runs/one", "num_epochs=2"), 1, "is damaged or no checkpoint")
+    refused(local("--checkpoint", path), 1, path, "is damaged or not a checkpoint")
+    refused(local("--resume", "runs/one", "num_epochs=2"), 1, "is damaged or not a checkpoint")
 
 
 def test_a_checkpoint_of_another_model(local):
