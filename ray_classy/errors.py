@@ -8,7 +8,8 @@
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError)        a dataset or one of its rows cannot be used
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
-    │   └── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
+    │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
+    │   └── DamagedCheckpointError   its content is not what was written
     ├── RunFolderError           (RuntimeError)      a run folder exists, is in use or cannot be written
     │   └── StorageError         (OSError)           a file cannot be read or written: a full disk, a store ...
     ├── ResourceError            (RuntimeError)      the cluster lacks resources of the run
