@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -18,12 +19,15 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.heads import ClassyHead, build_head
 from ray_classy.models.blocks import find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import StateMismatch, compare, flatten, head_entry
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+from ray_classy.storage import Storage
 
 MODEL_REGISTRY: Registry[ClassyModel] = Registry(
     "model",
@@ -91,23 +95,30 @@ class ClassyModel(nn.Module):
         return _Adapter(nn_module, input_shape, model_depth)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> ClassyModel:
-        """Builds the model that a checkpoint was written for, and gives it the weights of the checkpoint.
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any] | str) -> ClassyModel:
+        """Builds the model that a checkpoint was written for, and loads its weights.
 
         Args:
-            checkpoint: a loaded checkpoint: `input_args.config.model` and `classy_state_dict.base_model` are read.
+            checkpoint: path of a checkpoint, or its content. The model's config is in the content, under
+                `input_args.config.model` (as in Classy Vision) or `ray_classy.config.model`, or in the manifest beside
+                the file.
 
         Raises:
-            CheckpointError: the checkpoint carries no model config or no model state, or they do not fit.
+            CheckpointError: the checkpoint has no model config or no model state, or they do not fit.
         """
-        try:
-            config = checkpoint["input_args"]["config"]["model"]
-            state = checkpoint["classy_state_dict"]["base_model"]
-        except (KeyError, TypeError):
+        content = load_checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        sources = [content.get("input_args"), content.get("ray_classy")]
+        if isinstance(checkpoint, str):
+            folder = os.path.dirname(checkpoint) if checkpoint.endswith(".torch") else checkpoint
+            sources.append(read_manifest(Storage(folder or "."), ""))
+        configs = [(source.get("config") or {}).get("model") for source in sources if isinstance(source, Mapping)]
+        config = next(filter(None, configs), None)
+        state = (content.get("classy_state_dict") or {}).get("base_model")
+        if config is None or state is None:
             raise CheckpointError(
-                "the checkpoint does not say which model it is for (input_args.config.model) or has no model state "
-                "(classy_state_dict.base_model); build the model from its config and call set_classy_state"
-            ) from None
+                "the checkpoint has no config of its model (it was written for a task built in Python) or no model "
+                "state; build the model yourself and call set_classy_state with classy_state_dict.base_model"
+            )
         model = build_model(config)
         model.set_classy_state(state)
         return model

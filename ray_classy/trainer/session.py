@@ -6,6 +6,7 @@ behind `Session`.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -345,5 +346,14 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]], state: dict[
             "seed": task.seed,
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),
+            "config": _plain_config(task),
         },
     }
+
+
+def _plain_config(task: Any) -> dict[str, Any] | None:
+    """Returns the task's config; None if it has none, or holds objects that a checkpoint cannot."""
+    try:
+        return json.loads(json.dumps(task.config))
+    except (TypeError, ValueError):
+        return None

@@ -9,11 +9,15 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.errors import CheckpointError, ComponentError, UnknownComponentError
 from ray_classy.heads import ClassyHead, FullyConnectedHead, IdentityHead, build_head
 from ray_classy.models import MODEL_REGISTRY, ClassyModel, build_model, register_model
 from ray_classy.models.classy_model import with_heads
 from ray_classy.registry import REQUIRED, Keys, config_keys
+from ray_classy.tasks import build_task
+from ray_classy.trainer import LocalTrainer
+from tests.tasks.test_from_config import CONFIG
 
 
 @register_model("test_two_blocks")
@@ -324,6 +328,22 @@ def test_from_checkpoint_builds_and_loads():
     arguments = {"config": {"model": {"name": "test_two_blocks", "width": 6}}}
     saved = {"input_args": arguments, "classy_state_dict": {"base_model": model.get_classy_state()}}
     assert torch.equal(ClassyModel.from_checkpoint(saved)(X), model(X))
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, str])
+def test_from_checkpoint_of_a_run(read, tmp_path):
+    task = build_task({**CONFIG, "num_epochs": 1})
+    path = LocalTrainer(str(tmp_path)).train(task).checkpoint
+    model = ClassyModel.from_checkpoint(read(path))
+    assert all(map(torch.equal, model.state_dict().values(), task.base_model.state_dict().values()))
+
+
+def test_from_checkpoint_takes_the_config_from_the_manifest(tmp_path):
+    model = build_model({"name": "test_two_blocks", "width": 6})
+    content = {"input_args": None, "classy_state_dict": {"base_model": model.get_classy_state()}}
+    save_checkpoint(str(tmp_path), content, facts={"config": {"model": {"name": "test_two_blocks", "width": 6}}})
+    for path in (str(tmp_path), str(tmp_path / "checkpoint.torch")):
+        assert torch.equal(ClassyModel.from_checkpoint(path)(X), model(X))
 
 
 def test_a_checkpoint_without_a_config_is_refused():
