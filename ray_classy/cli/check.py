@@ -220,8 +220,10 @@ def _model_lines(model: dict[str, Any], trials: dict[str, DryRun]) -> Iterator[s
 def _cluster(settings: Settings) -> dict[str, Any] | None:
     if settings.local:
         return None
+    from ray_classy.ray_compat.train import resources_per_worker
+
     scaling = settings.scaling_config
-    each = {name: amount for name, amount in scaling._resources_per_worker_not_none.items() if amount}
+    each = resources_per_worker(scaling)
     workers = scaling.num_workers
     return {
         "workers": list(workers) if isinstance(workers, tuple) else workers,

@@ -17,7 +17,8 @@ from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.parquet import encoded_sample
 from ray_classy.dataset.rows import RowDataset
 from ray_classy.errors import DataError
-from ray_classy.ingest.ray_ingest import ShardRows, arrow_block
+from ray_classy.ingest.ray_ingest import ShardRows
+from ray_classy.ray_compat.data import arrow_table, blocks_of
 from ray_classy.registry import nearest
 
 _log = logging.getLogger(__name__)
@@ -133,13 +134,12 @@ def _with_columns(dataset: Any, columns: list[str]) -> Any:
 def _column(made: Any, name: str) -> list[Any]:
     """One column, an Arrow column per block, in the blocks' order; the others stay where they are."""
     read = ray.remote(num_cpus=0)(_column_of)
-    bundles = made.iter_internal_ref_bundles()
-    columns = ray.get([read.remote(reference, name) for bundle in bundles for reference in bundle.block_refs])
+    columns = ray.get([read.remote(reference, name) for reference in blocks_of(made)[0]])
     return [column for column in columns if column is not None]
 
 
 def _column_of(block: Any, name: str) -> Any:
-    table = arrow_block(block)
+    table = arrow_table(block)
     return table.column(name) if table.num_rows else None  # an empty block may lack it
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
-from ray.data.block import BlockAccessor
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset, cpus_of_this_machine
+from ray_classy.ray_compat.data import arrow_table, blocks_of
 from ray_classy.urls import each, is_url
 
 
@@ -30,7 +30,7 @@ class ShardRows(BlockRows):
     source: Any = None
 
     def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
-        super().__init__(sizes, lambda number: arrow_block(ray.get(blocks[number])))
+        super().__init__(sizes, lambda number: arrow_table(ray.get(blocks[number])))
 
     @classmethod
     def of(cls, source: Any) -> ShardRows:
@@ -38,11 +38,6 @@ class ShardRows(BlockRows):
         rows = _shard(source).rows()
         rows.source = source
         return rows
-
-
-def arrow_block(block: Any) -> Any:
-    """A block of Ray Data, which may be a pandas table, as an Arrow table."""
-    return BlockAccessor.for_block(block).to_arrow()
 
 
 class Shard:
@@ -74,12 +69,7 @@ class PlannedShards(ray.train.DataConfig):
 
 
 def _shard(dataset: Any) -> Shard:
-    blocks: list[Any] = []
-    sizes: list[int] = []
-    for bundle in dataset.iter_internal_ref_bundles():
-        blocks.extend(bundle.block_refs)
-        sizes.extend(metadata.num_rows for metadata in bundle.metadata)
-    return Shard(blocks, sizes)
+    return Shard(*blocks_of(dataset))
 
 
 class AwayRows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -16,6 +15,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_classy.errors import ResourceError
+from ray_classy.ray_compat import settings
+from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.storage import is_url
 from ray_classy.trainer.shipping import staged_code
 
@@ -23,19 +24,6 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 60.0
-SETTINGS = {
-    # One report is taken per poll, and the end of a run is seen at a poll; the default is two seconds.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Workers keep the driver's working directory, in which the config's relative paths make sense.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-}
-_LOCAL_SETTINGS = {
-    # Nobody preempts the nodes of a cluster that lives in this process.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 
 
 @contextlib.contextmanager
@@ -53,15 +41,15 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
         _check_connection(address)
     address = address or os.environ.get("RAY_ADDRESS") or None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(environment(SETTINGS))
+        stack.enter_context(environment(settings.TRAIN))
         if not ray.is_initialized():
             quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
             if address is None:
-                stack.enter_context(environment(_LOCAL_SETTINGS))
+                stack.enter_context(environment(settings.LOCAL))
                 ray.init("local", include_dashboard=False, **quiet)
             else:
                 _check_address(address)
-                env = {} if _job_has_code() else {"working_dir": stack.enter_context(staged_code())}
+                env = {} if settings.code_is_shipped() else {"working_dir": stack.enter_context(staged_code())}
                 try:
                     ray.init(address, runtime_env=env, **quiet)
                 except ConnectionError as error:
@@ -73,10 +61,10 @@ def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(variables: dict[str, str]) -> Iterator[None]:
     """Sets the variables that are not set, for the block."""
-    added = [name for name in settings if name not in os.environ]
-    os.environ.update({name: settings[name] for name in added})
+    added = [name for name in variables if name not in os.environ]
+    os.environ.update({name: variables[name] for name in added})
     try:
         yield
     finally:
@@ -113,12 +101,6 @@ def _check_connection(address: str | None) -> None:
         )
 
 
-def _job_has_code() -> bool:
-    """Whether this driver is a submitted job whose code Ray has shipped already, as its working directory."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return "working_dir" in (job.get("runtime_env") or {})
-
-
 def _check_address(address: str) -> None:
     """Refuses an address at which nothing listens, which Ray itself would try for a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -149,7 +131,7 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     """
     workers = scaling_config.num_workers
     workers = workers[0] if isinstance(workers, tuple) else workers
-    each = {name: float(amount) for name, amount in scaling_config._resources_per_worker_not_none.items() if amount}
+    each = resources_per_worker(scaling_config)
     needed = f"{workers} workers x {amounts(each)} = {amounts({name: workers * n for name, n in each.items()})}"
     possible, text = room_for(each)
     if possible < workers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import operator
 import typing
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
 from ray_classy.errors import ComponentError
+from ray_classy.ray_compat.train import config_fields, resources_per_worker
 from ray_classy.registry import Key, Keys
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
@@ -31,11 +31,9 @@ _CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig, TorchConf
 
 def _fields(cls: type) -> Keys:
     keys: Keys = {}
-    for name, parameter in inspect.signature(cls).parameters.items():
-        # What Ray no longer takes has a text that says so for a default, or (trainer_resources) raises when given.
-        if parameter.default == "DEPRECATED" or name in _OBJECTS or name == "trainer_resources":
-            continue
-        keys[name] = Key(_as_written(parameter.annotation) | None, parameter.default)
+    for name, parameter in config_fields(cls).items():
+        if name not in _OBJECTS:
+            keys[name] = Key(_as_written(parameter.annotation) | None, parameter.default)
     return keys
 
 
@@ -86,7 +84,7 @@ def check_gpu_shares(scaling: ScalingConfig, torch_config: TorchConfig) -> None:
     Raises:
         ComponentError: each of several workers gets a part of a GPU, and the backend is not gloo.
     """
-    share = scaling._resources_per_worker_not_none.get("GPU", 0)
+    share = resources_per_worker(scaling).get("GPU", 0)
     workers = scaling.num_workers
     most = workers[-1] if isinstance(workers, tuple) else workers
     if most > 1 and 0 < share < 1 and torch_config.backend != "gloo":

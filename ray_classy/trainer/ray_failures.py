@@ -5,61 +5,65 @@ from __future__ import annotations
 from typing import Any
 
 from ray.exceptions import RayError
-from ray.train import FailureConfig
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
+from ray_classy.ray_compat.settings import START_TIMEOUT
+from ray_classy.ray_compat.train import is_process_failure, is_start_timeout
 from ray_classy.trainer.run_folder import RunFolder
 
 _MOST_IN_WAKE = 3
 
 
-class ToldFailurePolicy(DefaultFailurePolicy):
-    """Ray's policy, which says in the run's log what failed, and gives up when the same fails again in the same place.
+class Retries:
+    """Decides whether a run is tried again after a failure, and logs it (see `ray_compat.train.failure_policy`).
 
-    A mistake in the user's code fails again however often it is tried; without a limit on failures, for ever.
+    Ray only counts failures. A mistake in the user's code fails again however often it is tried, so the same failure in
+    the same place ends the run; an actor of Ray Train's that died with its node is worth another try.
 
     Args:
-        failure_config: how many failures of each kind are allowed.
-        run: the run's folder.
+        max_failures: how many failures of workers are allowed; -1 for any number.
+        run: the run's folder, to whose log messages are written.
     """
 
-    def __init__(self, failure_config: FailureConfig, run: RunFolder) -> None:
-        super().__init__(failure_config)
+    def __init__(self, max_failures: int, run: RunFolder) -> None:
+        self._max_failures = max_failures
         self._run = run
         self._last: tuple[str, str] | None = None
-        self._in_wake = 0
+        self._failures = self._in_wake = 0
 
-    def make_decision(self, training_failed_error: Any) -> FailureDecision:
-        """Called after each failure."""
-        decision = super().make_decision(training_failed_error)
-        if decision is FailureDecision.RAISE and self._may_try_again(training_failed_error):
-            decision = FailureDecision.RETRY
-        elif getattr(training_failed_error, "worker_failures", None):
-            self._in_wake = 0
-        error = cause(training_failed_error)
-        place, before = _place(training_failed_error), self._last
-        self._last = (place, _brief(error)) if place else None
-        if decision is FailureDecision.RETRY and self._last is not None and self._last == before:
-            self._run.tell(f"the same failed again {place}: giving up")
-            return FailureDecision.RAISE
-        if decision is FailureDecision.RETRY:
-            self._run.tell(f"{_brief(error)}: going on from the last checkpoint")
-        return decision
+    def decide(self, failure: Any, retries: bool) -> bool:
+        """Returns whether to try again; called by Ray after each failure.
 
-    def _may_try_again(self, error: Any) -> bool:
-        """Whether an actor that Ray Train keeps beside the workers died, as when a node ran out of memory.
-
-        Ray gives up for that. Here it counts as a failure of workers, or as part of one in whose wake it comes.
+        Args:
+            failure: a `TrainingFailedError` of Ray's.
+            retries: whether Ray would try again.
         """
-        if not isinstance(getattr(error, "controller_failure", None), RayError):
+        if getattr(failure, "worker_failures", None):
+            self._failures += 1
+            self._in_wake = 0
+        elif not retries:
+            retries = self._helper_died(failure)
+        error = cause(failure)
+        place, before = _place(failure), self._last
+        self._last = (place, _brief(error)) if place else None
+        if retries and self._last is not None and self._last == before:
+            self._run.tell(f"the same failed again {place}: giving up")
+            return False
+        if retries:
+            self._run.tell(f"{_brief(error)}: resuming from the last checkpoint")
+        return retries
+
+    def _helper_died(self, failure: Any) -> bool:
+        """Whether an actor of Ray Train's beside the workers died, as when a node runs out of memory, within the limit.
+
+        It counts as a failure of workers, or as part of the one before it.
+        """
+        if not isinstance(getattr(failure, "controller_failure", None), RayError):
             return False
         self._in_wake += 1
-        if not self._worker_group_failures or self._in_wake > _MOST_IN_WAKE:
-            self._worker_group_failures += 1
-        allowed = self.failure_config.max_failures
-        return allowed == -1 or self._worker_group_failures <= allowed
+        if not self._failures or self._in_wake > _MOST_IN_WAKE:
+            self._failures += 1
+        return self._max_failures == -1 or self._failures <= self._max_failures
 
 
 def cause(error: Any) -> Exception:
@@ -71,15 +75,15 @@ def cause(error: Any) -> Exception:
     of_controller = getattr(error, "controller_failure", None)
     if isinstance(of_controller, RayClassyError):
         return of_controller
-    if isinstance(of_controller, WorkerGroupStartupTimeoutError):
-        return RunError("the workers did not come up in time (RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S)")
+    if is_start_timeout(of_controller):
+        return RunError(f"the workers did not start in time ({START_TIMEOUT})")
     first = _first(error)
     if first is None:
         return RunError(f"Ray Train failed: {_death(of_controller or error)}")
     rank, failure = first
     if isinstance(failure, RayClassyError | FloatingPointError):
         return failure
-    if _is_death(failure):
+    if is_process_failure(failure) and not hasattr(failure, "where_in_run"):
         return WorkerDiedError(f"the process of rank {rank} died: {_death(failure)}")
     stuck = _stuck(error.worker_failures)
     if stuck:
@@ -143,10 +147,6 @@ def _death(failure: Exception) -> str:
 
 def _last_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[-1]
-
-
-def _is_death(failure: Exception) -> bool:
-    return type(failure).__module__.startswith("ray.") and type(failure).__name__ != "UserExceptionWithTraceback"
 
 
 def _is_consequence(error: BaseException) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import ray
 import torch
-from ray._private.worker import get_dashboard_url
 from ray.train import CheckpointConfig, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -21,6 +21,8 @@ from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
 from ray_classy.errors import ComponentError, RunError, RunStopped
 from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
 from ray_classy.ingest.store_memory import tell_if_too_large
+from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
+from ray_classy.ray_compat.train import failure_policy, given_name, scaling_policy, trainer_class
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import first_stops, handlers_kept
@@ -28,14 +30,13 @@ from ray_classy.trainer.local_trainer import check_place, opened_run, result_of
 from ray_classy.trainer.logs import followed, shown
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import check_gpu_shares, ray_configs, ray_keys
-from ray_classy.trainer.ray_failures import ToldFailurePolicy, cause
-from ray_classy.trainer.ray_scaling import FreeRoomPolicy
+from ray_classy.trainer.ray_failures import Retries, cause
+from ray_classy.trainer.ray_scaling import FreeRoom
 from ray_classy.trainer.ray_worker import RaySession, train_on_worker
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import own_folders, pickled
-from ray_classy.trainer.worker_group import release_of
 from ray_classy.urls import is_url, located, parent
 
 _log = logging.getLogger(__name__)
@@ -111,9 +112,7 @@ class RayTrainer(ClassyTrainer):
         retention.check(task)
         workers = scaling.num_workers
         task.preflight(workers[-1] if isinstance(workers, tuple) else workers, bool(scaling.use_gpu))
-        # Ray names a run after the second it was made in, which two runs at once would share.
-        named = None if str(run_config.name).startswith("ray_train_run-") else run_config.name
-        place = (self.storage_path or run_config.storage_path, self.name or named, self.resume)
+        place = (self.storage_path or run_config.storage_path, self.name or given_name(run_config), self.resume)
         check_place(*place, run_config.storage_filesystem)
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
@@ -178,9 +177,12 @@ class RayTrainer(ClassyTrainer):
         policies: dict[str, Any] = {}
         if session is RaySession:
             away = RunFolder(run.path, run.storage.filesystem, run.token)
-            policies["scaling_policy"] = FreeRoomPolicy(scaling, away, self.wait_for_resources_s)
-            policies["failure_policy"] = ToldFailurePolicy(run_config.failure_config or FailureConfig(), away)
-        trainer = _trainer(None if task.test_only else run.request_stop, policies)
+            failures = run_config.failure_config or FailureConfig()
+            policies["scaling_policy"] = scaling_policy(scaling, FreeRoom(scaling, away, self.wait_for_resources_s))
+            policies["failure_policy"] = failure_policy(failures, Retries(failures.max_failures, away).decide)
+        stops = None if task.test_only else functools.partial(first_stops, run.request_stop)
+        # A trial is stopped by ending its controller, and frees what its workers hold by itself.
+        trainer = trainer_class(policies, keeps_cleaner=bool(policies) and has_dashboard(), when_started=stops)
         torch_config = self.torch_config_of(config)
         deaths = 0
         while True:
@@ -188,7 +190,7 @@ class RayTrainer(ClassyTrainer):
                 return _fit_once(trainer, job, scaling, run_config, torch_config, shards)
             except ray.exceptions.RayActorError as error:
                 if error.actor_id:
-                    release_of(error.actor_id)
+                    remove_groups_of(error.actor_id)
                 deaths += 1
                 allowed = run_config.failure_config.max_failures if run_config.failure_config else 0
                 if 0 <= allowed < deaths:
@@ -268,36 +270,6 @@ def data_files(task: ClassyTask) -> list[str]:
         elif isinstance(rows, ParquetRows):
             files += rows.files[:1]
     return files
-
-
-def _trainer(request: Callable[[], Any] | None, policies: Mapping[str, Any]) -> type[TorchTrainer]:
-    """Ray's trainer with three changes.
-
-    Args:
-        request: called at the first Ctrl-C, if there is one; Ray's own way with it, an abort, is for the next.
-        policies: in place of Ray's, by argument of its controller. None for a trial, which keeps Ray's.
-
-    The third: the actor that frees the workers' resources if the controller dies is started only where it can. Without
-    a dashboard it cannot see whether the controller lives, and would stay for ever. A trial is stopped by ending its
-    controller, and frees them itself.
-    """
-    frees = bool(policies) and bool(get_dashboard_url())
-
-    class Trainer(TorchTrainer):
-        def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()
-            named = "PlacementGroupCleanerCallback"
-            return [one for one in callbacks if frees or type(one).__name__ != named]
-
-        def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-            return super()._initialize_and_run_controller(**{**arguments, **policies})
-
-        def _register_sigint_handler(self, controller: Any) -> None:
-            super()._register_sigint_handler(controller)
-            if request is not None:
-                first_stops(request)
-
-    return Trainer
 
 
 def _first_line(error: Exception) -> str:

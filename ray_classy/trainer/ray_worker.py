@@ -19,6 +19,7 @@ import torch
 from ray_classy.distributed import get_rank, get_world_size, is_primary
 from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
+from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
@@ -37,7 +38,7 @@ class RaySession(FolderSession):
     def _asked(self) -> int:
         """What the primary rank wants; a checkpoint in time, if a node is about to be taken away."""
         answer = super()._asked()
-        if answer or self._preempted or not _preemption_is_near():
+        if answer or self._preempted or not preemption_is_near():
             return answer
         self._preempted = True
         _log.warning("a node of the run is about to be taken away: writing a checkpoint")
@@ -47,9 +48,7 @@ class RaySession(FolderSession):
         """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
         kept = None
         if checkpoint is not None and is_primary():
-            # The checkpoint is written to the run folder, which is where Ray would put it.
-            storage = ray.train.get_context().get_storage()
-            kept = ray.train.Checkpoint(f"{storage.experiment_fs_path}/{checkpoint}", storage.storage_filesystem)
+            kept = checkpoint_in_run(checkpoint)  # it is written to the run folder, which is where Ray would put it
         written = self._writer.last()
 
         def when_written(kept: ray.train.Checkpoint, _: str) -> ray.train.Checkpoint:
@@ -64,19 +63,6 @@ class RaySession(FolderSession):
             checkpoint_upload_fn=when_written,
             delete_local_checkpoint_after_upload=False,
         )
-
-
-def _preemption_is_near() -> bool:
-    """Whether Ray has told this worker that a node of its group will be reclaimed.
-
-    Ray's own function for it waits for all ranks in every call; here the primary rank tells the others.
-    """
-    try:
-        from ray.train.v2._internal.execution.context import get_train_context
-
-        return get_train_context().preemption_context.preemption_info is not None
-    except (ImportError, AttributeError):  # a Ray that does not tell
-        return False
 
 
 def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 
 from ray_classy.config import mark_of, problems_in, raise_problems
 from ray_classy.errors import ConfigError, ResourceError
+from ray_classy.ray_compat import train as ray_train
 from ray_classy.seeding import derive_seed
 from ray_classy.tasks.task_config import import_modules, located
 from ray_classy.trainer.ray_cluster import amounts, room_for
@@ -133,7 +134,7 @@ def concurrency(scaling: ScalingConfig) -> int:
     Raises:
         ResourceError: not one.
     """
-    each = {name: float(amount) for name, amount in scaling._resources_per_worker_not_none.items() if amount}
+    each = ray_train.resources_per_worker(scaling)
     workers = scaling.num_workers
     possible, text = room_for(each)
     assert isinstance(workers, int)

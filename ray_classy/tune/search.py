@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule
 from ray.tune.search import SearchAlgorithm, Searcher
 
 from ray_classy.errors import RunError
+from ray_classy.ray_compat.tune import make_trial, replay
 from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
 from ray_classy.tune.space import Space
 from ray_classy.tune.trial import SOURCE
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
 
 class SweepSearch(SearchAlgorithm):
@@ -130,21 +133,8 @@ class SweepSearch(SearchAlgorithm):
         return record
 
     def _trial(self, record: TrialRecord) -> Trial:
-        experiment = self._experiment
-        spec = experiment.public_spec
-        return Trial(
-            experiment.run_identifier,
-            config={**record.params, **self._source(record)},
-            trial_id=record.name,
-            storage=experiment.storage,
-            evaluated_params=dict(record.params),
-            experiment_tag=record.name,
-            stopping_criterion=spec.get("stop") if isinstance(spec.get("stop"), dict) else None,
-            checkpoint_config=experiment.checkpoint_config,
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-            max_failures=experiment.spec.get("max_failures", 0),
-        )
+        config = {**record.params, **self._source(record)}
+        return make_trial(self._experiment, record.name, config, dict(record.params))
 
     def _source(self, record: TrialRecord) -> dict[str, Any]:
         """Where a trial goes on from that was to take up another's state when the sweep was cut off."""
@@ -163,7 +153,7 @@ class SweepSearch(SearchAlgorithm):
             if isinstance(scheduler, AsyncHyperBandScheduler) or (
                 isinstance(scheduler, MedianStoppingRule) and record.ended
             ):
-                _replay(scheduler, record, reports)
+                replay(scheduler, record.name, reports)
             tell = getattr(self._searcher, "add_evaluated_point", None)
             if record.ended and reports and tell is not None:
                 values = [report[metric] for report in reports]
@@ -174,34 +164,3 @@ class SweepSearch(SearchAlgorithm):
                     pruned=record.state == STOPPED,
                     intermediate_values=values,
                 )
-
-
-def _name(trial: Trial) -> str:
-    return trial.trial_id
-
-
-def _replay(scheduler: Any, record: TrialRecord, reports: list[dict[str, Any]]) -> None:
-    """Lets a scheduler see the results of a trial again, whatever it decides."""
-    past = _Past(record.name)
-    scheduler.on_trial_add(None, past)
-    for report in reports:
-        scheduler.on_trial_result(_NoController(), past, report)
-
-
-class _Past:
-    """A trial of an earlier start, as far as schedulers look at it."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-class _NoController:
-    """Stands for Ray Tune's controller while an earlier trial is told: there are no other trials to look at."""
-
-    search_alg = None
-
-    def get_trials(self) -> list[Any]:
-        return []
-
-    def get_live_trials(self) -> set[Any]:
-        return set()

@@ -31,6 +31,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
+from ray_classy.ray_compat import settings
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import is_url
 from ray_classy.tasks import ClassyTask, build_task
@@ -39,7 +40,7 @@ from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.local_trainer import config_text
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.ray_cluster import SETTINGS, check_resources, environment
+from ray_classy.trainer.ray_cluster import check_resources, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.ray_worker import RaySession
 from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
@@ -359,7 +360,7 @@ def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[
     keep = RunConfig(name=name, storage_path=run.path, storage_filesystem=filesystem)
 
     def fit() -> None:
-        with environment(SETTINGS):
+        with environment(settings.TRAIN):
             check_resources(scaling, _WAIT_SECONDS)
             trainer.fit(task, run, scaling, keep, TrialWorkerSession)
 

@@ -16,6 +16,10 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
 from ray_classy.errors import ConfigError, RunError, RunFolderError
+from ray_classy.ray_compat import settings
+from ray_classy.ray_compat.cluster import HEAD
+from ray_classy.ray_compat.train import resources_per_worker
+from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.interrupts import handlers_kept
 from ray_classy.trainer.logs import shown
@@ -33,15 +37,6 @@ from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
 
-_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials keep their own metrics
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # what must be known after a crash is written down by the watch
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-_HEAD = "node:__internal_head__"
 _MOST_SHARES = 20
 
 _FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "tune.reuse_actors"}
@@ -105,7 +100,7 @@ class TaskTuner:
         filesystem = plan.filesystem
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, filesystem)
-        with shown(), connected(plan.trainer.address, plan.trainer.verbose), environment(_SETTINGS):
+        with shown(), connected(plan.trainer.address, plan.trainer.verbose), environment(settings.TUNE):
             most = concurrency(plan.scaling)
             check_resources(plan.scaling, plan.trainer.wait_for_resources_s)
             with _opened(plan) as folder:
@@ -238,7 +233,7 @@ class _Sweep:
             self.folder.write_trial(record)
 
     def _tell(self, left: float) -> None:
-        each = {name: amount for name, amount in self.plan.scaling._resources_per_worker_not_none.items() if amount}
+        each = resources_per_worker(self.plan.scaling)
         workers = self.plan.workers
         trials = "trials without end" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
         needs = amounts(each) if workers == 1 else f"{workers} workers x {amounts(each)}"
@@ -267,7 +262,7 @@ class _Sweep:
             self.metric,
             self.mode,
             keep=plan.keep,
-            interval=getattr(scheduler, "_perturbation_interval", 0) if shared else None,
+            interval=perturbation_interval(scheduler) if shared else None,
             nested=plan.workers > 1,
             filesystem=plan.filesystem,
             why_stopped=self._why_stopped,
@@ -283,7 +278,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), handlers_kept(), environment({"TUNE_MAX_PENDING_TRIALS_PG": str(self.most + 1)}):
+        with host_rng_kept(), handlers_kept(), environment(settings.pending_trials(self.most + 1)):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")
@@ -342,12 +337,11 @@ class _Sweep:
         """
         plan = self.plan
         if plan.workers == 1:
-            each = {name: amount for name, amount in plan.scaling._resources_per_worker_not_none.items() if amount}
-            return tune.PlacementGroupFactory([each])
+            return tune.PlacementGroupFactory([resources_per_worker(plan.scaling)])
         at_once = self._at_once()
         if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
-            return tune.PlacementGroupFactory([{_HEAD: 0.0001}])
-        return tune.PlacementGroupFactory([{_HEAD: math.floor(1e4 / (at_once + 1) + 1) / 1e4}])
+            return tune.PlacementGroupFactory([{HEAD: 0.0001}])
+        return tune.PlacementGroupFactory([{HEAD: math.floor(1e4 / (at_once + 1) + 1) / 1e4}])
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage

@@ -6,18 +6,20 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 from ray import tune
-from ray.tune.experiment import Trial
 
+from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.run_folder import epoch_of
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.result import is_number
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
 _log = logging.getLogger(__name__)
 _KEPT_OF_RESULTS = ("train.", "test.")
@@ -74,8 +76,7 @@ class Watch(tune.Callback):
         record = self._records[trial.trial_id]
         params = {name: value for name, value in trial.config.items() if name in record.params}
         if params != record.params:
-            source = trial.latest_checkpoint_result
-            told = source.metrics if source is not None else {}
+            told = restored_report(trial)
             of = told.get("trial")
             clone = {"of": of, "checkpoint": told.get("checkpoint"), "epoch": told.get("epoch")}
             record.clones.append({**clone, "params": params, "done": False})
@@ -117,11 +118,11 @@ class Watch(tune.Callback):
         """A trial has failed for good."""
         if self._nested:
             release(self._folder.trial_run(trial.trial_id, self._filesystem))
-        self._end(self._records[trial.trial_id], FAILED, _reason(trial))
+        self._end(self._records[trial.trial_id], FAILED, _one_line(error_of(trial)) or "its process died")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Ray Tune's loop went round once."""
-        self._table.draw({trial.trial_id: trial.status for trial in trials if trial.status != Trial.TERMINATED})
+        self._table.draw({trial.trial_id: trial.status for trial in trials if not is_terminated(trial)})
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -148,9 +149,9 @@ class Watch(tune.Callback):
             since = result["epoch"] - self._interval  # one that was named less than an interval ago may be taken up
             needed |= {old for old in there if epoch_of(old) >= since}
             for other in trials:
-                source = other.latest_checkpoint_result
-                if source is not None and source.metrics.get("trial") == name:
-                    needed.add(source.metrics.get("checkpoint"))
+                source = restored_report(other)
+                if source.get("trial") == name:
+                    needed.add(source.get("checkpoint"))
         for old in there:
             if old not in needed:
                 run.remove_checkpoint(old)
@@ -161,16 +162,6 @@ class Watch(tune.Callback):
         checkpoint = report.get("checkpoint")
         if checkpoint and is_number(value) and self._sign * value >= self._best[name][0]:
             self._best[name] = (self._sign * value, checkpoint)
-
-
-def _reason(trial: Trial) -> str:
-    """Why a trial's process died, in one line."""
-    try:
-        with open(trial.pickled_error_file, "rb") as file:
-            error = cloudpickle.load(file)
-    except (OSError, TypeError):
-        return "its process died"
-    return _one_line(f"{type(error).__name__}: {error}")
 
 
 def _one_line(text: str) -> str:

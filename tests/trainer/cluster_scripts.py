@@ -128,7 +128,7 @@ def out_of_memory(tmp_path):
     finally:
         ray.shutdown()
     log = (tmp_path / "runs" / "disturbed" / "log.txt").read_text()
-    assert "going on from the last checkpoint" in log and "memory" in log.lower(), log
+    assert "resuming from the last checkpoint" in log and "memory" in log.lower(), log
     assert [line["metrics"] for line in calm.metrics_history] == [line["metrics"] for line in disturbed.metrics_history]
 
 

@@ -97,7 +97,7 @@ def test_an_exception_of_the_users_is_not_tried_for_ever(ray_cluster, tmp_path):
     assert text.count("ValueError: the hook has had enough") == 1 and "in on_step" in text
     with open(tmp_path / "runs" / "raised" / "log.txt") as log:
         told = log.read()
-    assert told.count("ValueError: the hook has had enough: going on from the last checkpoint") == 1
+    assert told.count("ValueError: the hook has had enough: resuming from the last checkpoint") == 1
     assert told.count("the same failed again on rank 1 of 2, after 5 train steps: giving up") == 1
 
 
@@ -155,7 +155,7 @@ def test_workers_that_do_not_come_back_in_time_end_the_run(ray_cluster, tmp_path
     task.set_hooks([*task.hooks, At(0, 3, "kill", str(marker))])
     trainer = on_ray(tmp_path, "held", failures=2, wait_for_resources_s=8)
     began = time.monotonic()
-    with pytest.raises(ResourceError, match=r"^the run needs 2 workers x 1 CPU to go on, but there was no room"):
+    with pytest.raises(ResourceError, match=r"^the run needs 2 workers x 1 CPU to resume, but there was no room"):
         trainer.train(task)
     assert time.monotonic() - began < 120
     for holder in holders:
