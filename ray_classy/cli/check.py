@@ -49,6 +49,7 @@ def check(given: Given) -> Answer:
 def _sweep(given: Given) -> Answer:
     """What a sweep would search, and how."""
     from ray_classy.cli.tune import tuner_for
+    from ray_classy.ray_compat.train import resources_per_worker
     from ray_classy.trainer.ray_cluster import amounts
     from ray_classy.tune.plan import Plan
     from ray_classy.tune.space import in_words
@@ -56,7 +57,7 @@ def _sweep(given: Given) -> Answer:
     plan = Plan(tuner_for(given))
     scheduler, chosen = (given.config.get("tune") or {}).get("scheduler") or {"name": "fifo"}, plan.tune_config
     total = "no end of" if plan.total == float("inf") else int(plan.total)
-    each = {name: amount for name, amount in plan.scaling._resources_per_worker_not_none.items() if amount}
+    each = resources_per_worker(plan.scaling)
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
     data: dict[str, Any] = {
         "config": given.file,

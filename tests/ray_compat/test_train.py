@@ -1,5 +1,6 @@
 """Ray Train's controller: policies, callbacks, fields of its config classes."""
 
+import contextlib
 import pickle
 from types import SimpleNamespace
 
@@ -87,10 +88,8 @@ def controller_arguments(monkeypatch, **options):
     """What a trainer's controller would be made of."""
     seen = {}
     monkeypatch.setattr(TorchTrainer, "_initialize_and_run_controller", lambda self, **given: seen.update(given))
-    try:
+    with contextlib.suppress(AttributeError):  # there is no result
         train.trainer_class(**options)(print, scaling_config=SCALING).fit()
-    except AttributeError:  # there is no result
-        pass
     return seen
 
 
