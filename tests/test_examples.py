@@ -46,6 +46,10 @@ def test_script_trains_in_one_process(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script), "--local")) > 0.9
 
 
+def test_custom_task_trains_in_one_process(tmp_path):
+    assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"), "--local")
+
+
 def test_own_model_trains_in_one_process(tmp_path):
     assert train_own_model(tmp_path, "--local")["metrics"]["test"]["accuracy"]["top_1"] > 0.9
 
@@ -54,6 +58,11 @@ def test_own_model_trains_in_one_process(tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_script_trains_on_two_workers(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script))) > 0.85
+
+
+@pytest.mark.ray
+def test_custom_task_trains_on_two_workers(tmp_path):
+    assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"))
 
 
 @pytest.mark.ray
