@@ -78,7 +78,7 @@ class LineTask(ClassyTask):
         loss = (line[0] * self.points + line[1] - self.targets).square().mean()
         (gradient,) = torch.autograd.grad(loss, line)
         self.line = line.detach() - self.lr * all_reduce_mean(gradient)
-        self.losses.append(float(loss.detach()))
+        self.losses.append(loss.detach())
         self.steps, self.num_train_steps = self.steps + 1, self.num_train_steps + 1
 
     def eval_step(self) -> None:
