@@ -3,8 +3,8 @@
     python examples/custom_task.py           on two Ray workers
     python examples/custom_task.py --local   in this process, without Ray
 
-Expected: `y = 2.00 x + 1.00` within seconds. The run has a folder, checkpoints and metrics like any other, and is resumed
-by `LocalTrainer(resume=PATH)` or `RayTrainer(resume=PATH)`.
+Expected: `y = 2.00 x + 1.00` within seconds. The run has a folder, checkpoints and metrics like any other, and is
+resumed by `LocalTrainer(resume=PATH)` or `RayTrainer(resume=PATH)`.
 """
 
 import sys
