@@ -180,6 +180,13 @@ class ClassyTask(ABC):
         """Returns the phases of the run, each `{"train": bool}`; known before `prepare`. Empty if unknown."""
         return [dict(phase) for phase in self.phases]
 
+    def epochs_of(self, train_phases: int) -> int | float:
+        """Returns how many epochs, passes over the train dataset, so many train phases make.
+
+        They are the same number unless the dataset cuts an epoch into several phases.
+        """
+        return train_phases
+
     def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, DryRun]:
         """Finds mistakes before anything is started: tries the parts on a few rows, and the checkpoint on the model.
 

@@ -59,6 +59,11 @@ class PlannedTask(TaskParts):
         """Returns the phases that the options and datasets ask for, each `{"train": bool}`."""
         return self._build_phases()
 
+    def epochs_of(self, train_phases: int) -> int | float:
+        """Returns how many passes over the train dataset so many train phases make."""
+        parts = self.train_phases_per_epoch or 1
+        return train_phases // parts if train_phases % parts == 0 else round(train_phases / parts, 6)
+
     def reported_metrics(self) -> list[str]:
         """Returns the dotted names of the metrics that will be reported: a loss per phase type, and the meters."""
         kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}

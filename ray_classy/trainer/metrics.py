@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.tasks.metrics import dotted, plain
 
-__all__ = ["default_metric", "default_mode", "dotted", "latest_by_phase_type", "plain"]
+__all__ = ["default_metric", "default_mode", "dotted", "latest_by_phase_type", "plain", "train_phase_of"]
 
 
 def latest_by_phase_type(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """The metrics of the last phase of each type: `{"train": {...}, "test": {...}}`."""
     return {line["phase_type"]: line["metrics"] for line in lines}
+
+
+def train_phase_of(line: Mapping[str, Any]) -> int:
+    """Returns the number of train phases at the end of a line of metrics; older lines call it `epoch`."""
+    return line.get("train_phase", line["epoch"])
 
 
 def default_metric(names: list[str]) -> str | None:

@@ -34,7 +34,7 @@ from ray_classy.errors import CheckpointNotFoundError, ConfigError, DamagedCheck
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
-from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.metrics import dotted, train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.urls import split_query
 
@@ -284,7 +284,7 @@ class RunFolder:
         """
         lines = self.metrics()
         last = (epoch, tested)
-        kept = [line for line in lines if epoch and (line["epoch"], line["phase_type"] == "test") <= last]
+        kept = [line for line in lines if epoch and (train_phase_of(line), line["phase_type"] == "test") <= last]
         if lines or self.storage.exists(METRICS_FILE):
             self.storage.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
 

@@ -246,7 +246,7 @@ class FolderSession(Session):
         checkpoint = self._checkpoint(task)
         if task.done_training():
             self._writer.wait()
-        progress = {"phase_idx": task.phase_idx, "epoch": task.train_phase_idx + 1, "where": task.where}
+        progress = {**_position(task), "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
         self.report(report, checkpoint)
@@ -266,9 +266,8 @@ class FolderSession(Session):
         now = time.time()
         speed = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == f"{task.phase_type}_total"]
         line = {
-            "phase_idx": task.phase_idx,
+            **_position(task),
             "phase_type": task.phase_type,
-            "epoch": task.train_phase_idx + 1,
             "where": task.where,
             "num_updates": task.num_updates,
             "metrics": task.phase_metrics(),
@@ -313,7 +312,8 @@ def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dic
     rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
     return {
         "format": FORMAT,
-        "epoch": task.train_phase_idx + (in_phase is None),
+        "epoch": task.epochs_of(task.train_phase_idx + (in_phase is None)),
+        "train_phase": task.train_phase_idx + (in_phase is None),
         "step": task.num_train_steps,
         "samples": task.num_updates,
         "where": task.where,
@@ -349,6 +349,12 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]], state: dict[
             "config": _plain_config(task),
         },
     }
+
+
+def _position(task: Any) -> dict[str, Any]:
+    """Returns how many epochs and train phases are over when the current phase ends."""
+    train_phases = task.train_phase_idx + 1
+    return {"phase_idx": task.phase_idx, "epoch": task.epochs_of(train_phases), "train_phase": train_phases}
 
 
 def _plain_config(task: Any) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from ray_classy.config.document import Config
@@ -23,14 +22,14 @@ class Examined(NamedTuple):
 
     Attributes:
         metrics: the names that every trial reports; empty if that is not known beforehand.
-        epochs: train phases of a trial, the most there are.
+        epochs: length of a trial, of the longest if they differ.
         mutable: the nodes whose values do not change the structure of a trial's state.
         sparse: whether there are rounds without a checkpoint.
         files: a few of the data's, to see whether other nodes have them.
     """
 
     metrics: list[str]
-    epochs: int
+    epochs: int | float
     mutable: list[Node]
     sparse: bool
     files: list[str]
@@ -92,9 +91,10 @@ def _is_sparse(task: ClassyTask) -> bool:
     return any(isinstance(hook, CheckpointHook) and hook.checkpoint_period > 1 for hook in task.hooks)
 
 
-def _epochs(task: ClassyTask) -> int:
+def _epochs(task: ClassyTask) -> int | float:
+    """Returns the length of a trial; it is rounded up to whole train phases."""
     phases = task.planned_phases()
-    return sum(phase["train"] or task.test_only for phase in phases) if phases else math.ceil(task.num_epochs)
+    return task.epochs_of(sum(phase["train"] or task.test_only for phase in phases)) if phases else task.num_epochs
 
 
 def _mutable(space: Space, tasks: list[tuple[dict[str, Any], ClassyTask]]) -> list[Node]:

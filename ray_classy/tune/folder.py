@@ -20,7 +20,7 @@ from typing import Any
 
 from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import latest_by_phase_type
+from ray_classy.trainer.metrics import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.run_folder import RunFolder
 
 TRIAL_FILE, REPORTS_FILE, BEST_FILE = "trial.json", "reports.jsonl", "best.yaml"
@@ -40,7 +40,7 @@ class TrialRecord:
         state: "running" (also before it began, and while it waits), "finished", "stopped" (by the scheduler, a
             threshold or the time budget) or "failed".
         reason: why it was stopped or failed.
-        epoch: train phases that are over.
+        epoch: passes over the train dataset that are over.
         metrics: of its last report, by dotted name.
         checkpoint: the name of the checkpoint of that report.
         seconds: training time.
@@ -142,10 +142,11 @@ class Reports:
             epoch: its train phases.
             checkpoint: the name of the checkpoint it was read from.
         """
-        reports = [report for report in self.read() if report["epoch"] <= epoch] if epoch else []
-        last = [line for line in lines if line["epoch"] == epoch]
-        if last and (not reports or reports[-1]["epoch"] < epoch):  # killed after the checkpoint, before the report
-            progress = {key: last[-1][key] for key in ("phase_idx", "epoch", "where")}
+        reports = [report for report in self.read() if train_phase_of(report) <= epoch] if epoch else []
+        last = [line for line in lines if train_phase_of(line) == epoch]
+        if last and (not reports or train_phase_of(reports[-1]) < epoch):  # killed between checkpoint and report
+            kept = ("phase_idx", "epoch", "train_phase", "where")
+            progress: dict[str, Any] = {key: last[-1][key] for key in kept if key in last[-1]}
             reports.append({**latest_by_phase_type(last), **progress, "checkpoint": checkpoint})
         if reports or self._storage.exists(REPORTS_FILE):  # also to be rid of a line that was cut off
             self.write(reports)

@@ -21,13 +21,13 @@ class Sweep(NamedTuple):
 
     Attributes:
         space: what is searched.
-        epochs: train phases of a trial.
+        epochs: length of a trial.
         seed: of the sweep, and of how many trials it had before it was gone on with.
         mutable: the nodes whose values may change in the middle of a trial, because the model keeps its structure.
     """
 
     space: Space
-    epochs: int
+    epochs: int | float
     seed: int
     mutable: list[Node]
 
@@ -105,10 +105,12 @@ class _Halving(Scheduler):
     @classmethod
     def build(cls, arguments: dict[str, Any], sweep: Sweep) -> Any:
         most = arguments.get("max_t") or sweep.epochs
-        if arguments.get("grace_period", 1) > most:
+        if arguments.get("grace_period", 0) > most:
             raise ComponentError(
                 f"grace_period {arguments['grace_period']} is more than the {most} epochs of a trial; lower it"
             )
+        if most < 1 and "grace_period" in cls.config_keys():
+            arguments = {"grace_period": most, **arguments}  # Ray's default is a whole epoch
         return cls._made({**arguments, "max_t": most})
 
 
@@ -146,7 +148,7 @@ class _Population(Scheduler):
 
     @classmethod
     def build(cls, arguments: dict[str, Any], sweep: Sweep) -> Any:
-        interval = arguments.get("perturbation_interval") or max(1, sweep.epochs // 4)
+        interval = arguments.get("perturbation_interval") or (sweep.epochs // 4 or min(1, sweep.epochs))
         nodes = _named(arguments.get(cls.mutations), sweep, cls.mutations)
         return cls._made({**arguments, "perturbation_interval": interval, **cls._mutating(nodes)})
 

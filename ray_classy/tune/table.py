@@ -24,7 +24,7 @@ class Table:
         space: what is searched.
         metric: what the sweep goes by.
         mode: "min" or "max".
-        epochs: train phases of a trial.
+        epochs: length of a trial.
         total: trials altogether.
         records: the trials by name.
         shown: False shows nothing.
@@ -35,7 +35,7 @@ class Table:
         space: Space,
         metric: str,
         mode: str,
-        epochs: int,
+        epochs: int | float,
         total: float,
         records: Mapping[str, TrialRecord],
         shown: bool = True,

@@ -222,8 +222,7 @@ class _Sweep:
     def _extend_best(self, num_epochs: int | float) -> None:
         """Takes the best trials up again, to be trained to that many epochs."""
         able = [r for r in self.records.values() if r.state in (FINISHED, STOPPED) and self.metric in r.metrics]
-        phases = self.plan.examined.epochs / self.config["num_epochs"]  # train phases per epoch
-        chosen = [record for record in self.table.best(able)[: self.tuner.best] if record.epoch < phases * num_epochs]
+        chosen = [record for record in self.table.best(able)[: self.tuner.best] if record.epoch < num_epochs]
         if not chosen:
             best = f"the best {self.tuner.best} trials"
             raise ConfigError(f"none of {best} has fewer than {num_epochs} epochs: give a larger num_epochs")

@@ -1,4 +1,6 @@
+import json
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ import torch
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import DataError
 from ray_classy.hooks import ClassyHook
+from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession
@@ -119,3 +122,28 @@ def test_by_the_clock_no_checkpoint_is_due_where_the_bits_matter(run, determinis
     session = FolderSession(run)
     session.start(task)
     assert bool(session._asked()) is not deterministic
+
+
+def parts_of_an_epoch(epochs=1.5):
+    task = make_task(train=24, epochs=epochs)
+    task.datasets["train"].phases_per_epoch = 2
+    return task.set_dataset(task.datasets["train"], "train")
+
+
+def test_an_epoch_is_a_pass_over_the_data_however_many_phases_it_has(tmp_path):
+    result = LocalTrainer(str(tmp_path)).train(parts_of_an_epoch())
+    lines = [(line["epoch"], line["train_phase"]) for line in result.metrics_history if line["phase_type"] == "train"]
+    assert lines == [(0.5, 1), (1, 2), (1.5, 3)]
+    manifest = json.loads(Path(result.checkpoint, "manifest.json").read_text())
+    assert (manifest["epoch"], manifest["train_phase"]) == (1.5, 3)
+
+
+def test_a_run_with_lines_that_call_train_phases_epochs_resumes(tmp_path):
+    path = Path(LocalTrainer(str(tmp_path), "r").train(parts_of_an_epoch(1)).path)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["epoch"] = line.pop("train_phase")
+    lines.append({**lines[-1], "epoch": 9})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    history = LocalTrainer(resume=str(path)).train(parts_of_an_epoch()).metrics_history
+    assert [line["phase_idx"] for line in history] == list(range(6))
