@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ def get_world_size() -> int:
 def get_rank() -> int:
     """This process's rank, in [0, world size); 0 without a group."""
     return dist.get_rank() if is_initialized() else 0
+
+
+def is_fsdp_module(module: Any) -> bool:
+    """Whether a module's parameters are sharded by torch's `fully_shard`."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # a second to import; without it no module is sharded
+    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
 
 
 def get_primary_rank() -> int:

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, models_built_on, register_model
     from ray_classy.models.mlp import MLP
     from ray_classy.models.model_state import StateMismatch
-    from ray_classy.models.residual_block import SqueezeAndExcitationLayer
     from ray_classy.models.resnet import (
         ResNet,
         ResNet18,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
         ResNeXt152,
     )
     from ray_classy.models.resnext import ResNeXt
+    from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
 
 __all__ = [
     "MLP",

@@ -6,33 +6,6 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import SqueezeExcitation
-
-from ray_classy.errors import ComponentError
-
-
-class SqueezeAndExcitationLayer(SqueezeExcitation):
-    """Scales each channel by a gate computed from the channel means (Hu et al. 2018, arXiv:1709.01507).
-
-    Args:
-        in_planes: number of channels of input and output.
-        reduction_ratio: how many times fewer channels the gate's hidden layer has.
-        reduced_planes: number of channels of that layer, instead of the ratio.
-
-    Raises:
-        ComponentError: the hidden layer would have no channel.
-    """
-
-    def __init__(self, in_planes: int, reduction_ratio: int = 16, reduced_planes: int | None = None) -> None:
-        if reduced_planes is None:
-            reduced_planes = in_planes // reduction_ratio if reduction_ratio > 0 else 0
-        if reduced_planes < 1:
-            raise ComponentError(
-                f"squeeze and excitation of {in_planes} planes with reduction ratio {reduction_ratio} leaves "
-                f"no plane; choose a ratio from 1 to {in_planes}"
-            )
-        super().__init__(in_planes, reduced_planes)
 
 
 class ResidualBlock(nn.Module):
@@ -77,6 +50,8 @@ class ResidualBlock(nn.Module):
                 layers[f"relu{i}"] = nn.ReLU(inplace=True)
         self.last_norm = f"branch.bn{len(convolutions)}" if final_bn_relu else None
         if se_reduction_ratio is not None:
+            from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
+
             layers["se"] = SqueezeAndExcitationLayer(out_planes, se_reduction_ratio)
         self.branch = nn.Sequential(layers)
         self.downsample = _shortcut(in_planes, out_planes, stride)
@@ -96,8 +71,14 @@ def residual_block(
     final_bn_relu: bool = True,
     se_reduction_ratio: int | None = None,
 ) -> nn.Module:
-    """The residual block with these arguments (see `ResidualBlock`), torchvision's own where it has that network."""
+    """Builds a residual block; torchvision's own class where it has that network.
+
+    Args:
+        in_planes, out_planes, stride, width, groups, final_bn_relu, se_reduction_ratio: as for `ResidualBlock`.
+    """
     if final_bn_relu and se_reduction_ratio is None:
+        from torchvision.models.resnet import BasicBlock, Bottleneck  # seconds: only when a model is built
+
         shortcut = _shortcut(in_planes, out_planes, stride)
         if width is None:
             return BasicBlock(in_planes, out_planes, stride, shortcut)
@@ -114,7 +95,7 @@ def zero_last_batch_norm(block: nn.Module) -> None:
     if isinstance(block, ResidualBlock):
         norm = block.last_norm
     else:
-        norm = "bn3" if isinstance(block, Bottleneck) else "bn2"
+        norm = "bn3" if hasattr(block, "bn3") else "bn2"
     if norm is not None:
         nn.init.zeros_(block.get_parameter(f"{norm}.weight"))
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
 
 from ray_classy.distributed import broadcast, gather_objects, get_rank, get_world_size, is_primary
 from ray_classy.errors import ComponentError, TaskError
 from ray_classy.generic.util import map_tensors
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor  # a second to import: only where tensors are sharded
 
 _kept: ContextVar[bool] = ContextVar("whether this rank keeps what is gathered", default=True)
 
@@ -39,18 +41,19 @@ def _on_host(tensor: torch.Tensor) -> torch.Tensor:
 
 def full(value: Any) -> Any:
     """Gathers every sharded tensor in nested containers into host memory; every rank must call it."""
-    return map_tensors(value, _gathered)
+    from torch.distributed.tensor import DTensor
 
+    @torch.no_grad()
+    def gathered(tensor: torch.Tensor) -> torch.Tensor:
+        return _on_host(tensor.full_tensor()) if isinstance(tensor, DTensor) else tensor
 
-def _gathered(tensor: torch.Tensor) -> torch.Tensor:
-    if not isinstance(tensor, DTensor):
-        return tensor
-    with torch.no_grad():
-        return _on_host(tensor.full_tensor())
+    return map_tensors(value, gathered)
 
 
 def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
     """This rank's part of a tensor that all ranks have, dealt along the first dimension as `fully_shard` does it."""
+    from torch.distributed.tensor import DTensor, Shard
+
     parts = tensor.detach().chunk(mesh.size())
     part = parts[mesh.get_local_rank()] if mesh.get_local_rank() < len(parts) else tensor.detach()[:0]
     local = part.to(mesh.device_type, copy=True, memory_format=torch.contiguous_format)
@@ -60,6 +63,8 @@ def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
 
 def sharded_entries(state: Mapping[str, Any], parameter: torch.Tensor, mesh: DeviceMesh) -> dict[str, Any]:
     """A parameter's state with each tensor of the parameter's shape dealt to the ranks."""
+    from torch.distributed.tensor import DTensor
+
     return {
         name: own_shard(value, mesh)
         if isinstance(value, torch.Tensor) and not isinstance(value, DTensor) and value.shape == parameter.shape

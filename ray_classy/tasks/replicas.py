@@ -8,10 +8,8 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-from torch.distributed.fsdp import FSDPModule
 
-from ray_classy.distributed import broadcast, is_distributed_training_run
+from ray_classy.distributed import broadcast, is_distributed_training_run, is_fsdp_module
 from ray_classy.errors import ComponentError, TaskError
 from ray_classy.torch_compat import wrap_in_ddp
 
@@ -122,7 +120,7 @@ class DistributedOptions:
         With fsdp a model that is dealt to the ranks is as it should be; only its buffers are copied, as they are here.
         """
         if self.strategy == "fsdp":
-            if not isinstance(model, FSDPModule):
+            if not is_fsdp_module(model):
                 return None
             share_buffers(model)
             return model
@@ -136,6 +134,8 @@ class DistributedOptions:
             bucket_cap_mb=self.bucket_cap_mb,
         )
         if self.fp16_grad_compress:
+            from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
             wrapped.register_comm_hook(None, default_hooks.fp16_compress_hook)
         return wrapped
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from ray_classy.distributed import broadcast, get_world_size, is_distributed_training_run
+from ray_classy.distributed import broadcast, get_world_size, is_distributed_training_run, is_fsdp_module
 from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import has_learned_parameters
 from ray_classy.optim.sharded_state import DealtState, exchange_parameters, keep_shards, sharded_entries
 from ray_classy.tasks.replicas import share_buffers
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from ray_classy.tasks.classification_task import ClassificationTask
 
 SMALLEST_BLOCK = 2**16
@@ -59,6 +59,8 @@ def begin(task: ClassificationTask) -> None:
         DealtState(task.optimizer.optimizer)
         return
     check(task)
+    from torch.distributed.device_mesh import init_device_mesh
+
     task._sharded = ShardedModel(init_device_mesh(task.device.type, (get_world_size(),)))
     keep_shards(task.optimizer.optimizer, task._sharded.mesh)
 
@@ -113,6 +115,8 @@ class ShardedModel:
 
     def deal(self, whole: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
         """The model, as it is on the first rank, dealt to all; its memory and its place in the optimizer are taken."""
+        from torch.distributed.fsdp import fully_shard
+
         former = whole if self.dealt is None else self.dealt
         data = [parameter.detach().contiguous() for parameter in whole.parameters()]
         for tensor in data:
@@ -135,8 +139,8 @@ class ShardedModel:
         """The whole model, with the parameters and buffers of the dealt one."""
         assert self.whole is not None and self.dealt is not None
         for module in self.dealt.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # what a forward pass without a backward pass left
+            if is_fsdp_module(module):
+                module.reshard()  # type: ignore[operator]  # what a forward pass without a backward pass left
         for parameter, shards in zip(self.whole.parameters(), self.dealt.parameters(), strict=True):
             tensor: Any = shards.detach()
             parameter.data = tensor.full_tensor()

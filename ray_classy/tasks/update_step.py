@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
-from ray_classy.distributed import get_world_size
+from ray_classy.distributed import get_world_size, is_fsdp_module
 from ray_classy.optim import ClassyOptimizer
 
 
@@ -54,7 +53,7 @@ class UpdateStep:
 
     def gradient_sync(self, model: nn.Module, step: int, num_steps: int) -> contextlib.AbstractContextManager:
         """The context of a step's forward and backward pass: gradients are exchanged in a group's last step only."""
-        if isinstance(model, FSDPModule):
+        if is_fsdp_module(model):
             model.set_requires_gradient_sync(self.ends_group(step, num_steps))
         if isinstance(model, nn.parallel.DistributedDataParallel) and not self.ends_group(step, num_steps):
             return model.no_sync()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ray_classy.errors import ComponentError
 from ray_classy.registry import Key, Keys, Registry, signature_keys
-from ray_classy.tune.space import Node, Space
+
+if TYPE_CHECKING:
+    from ray_classy.tune.space import Node, Space
 
 SCHEDULER_REGISTRY: Registry[Scheduler] = Registry("scheduler")
 SEARCH_ALG_REGISTRY: Registry[SearchAlg] = Registry("search_alg")
