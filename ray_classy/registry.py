@@ -128,8 +128,9 @@ class Registry(Mapping[str, type[T]], Generic[T]):
     Args:
         kind: what is registered here, as users call it ("loss", "model", ...).
         components: the place of each of this package's classes, "module:Class", by name.
-        fallback: called with a name that is not registered; returns a class (from torch or torchvision) or None.
-        fallback_names: the names that `fallback` answers to, for listings and near misses.
+        fallback: called with a name that is not registered, returns a class (of torch or torchvision) or None; the
+            function, or its place, "module:function".
+        fallback_names: returns the names that `fallback` answers to, for listings and near misses.
         unique_class_names: refuse two classes with the same `__name__`.
 
     `base` is the class that registered ones must derive from; it is set by the module that defines it.
@@ -141,8 +142,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         self,
         kind: str,
         components: Mapping[str, str] = MappingProxyType({}),
-        fallback: Callable[[str], type | None] | None = None,
-        fallback_names: Callable[[], list[str]] | None = None,
+        fallback: Callable[[str], type | None] | str | None = None,
+        fallback_names: Callable[[], list[str]] | str | None = None,
         unique_class_names: bool = False,
     ) -> None:
         self.kind = kind
@@ -161,9 +162,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._classes and name in self._places:
-            module, _, class_name = self._places[name].partition(":")
-            cls = getattr(importlib.import_module(module), class_name)
-            self._classes.setdefault(name, cls)
+            self._classes.setdefault(name, _import(self._places[name]))
         return self._classes[name]
 
     def __contains__(self, name: object) -> bool:
@@ -222,7 +221,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     def names(self) -> list[str]:
         """All names that `find` answers to: the registered ones, then those of the fallback."""
-        return sorted(self) + (sorted(self._fallback_names()) if self._fallback_names else [])
+        return sorted(self) + (sorted(_import(self._fallback_names)()) if self._fallback_names else [])
 
     def find(self, name: str) -> type[T]:
         """The class of that name.
@@ -232,7 +231,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         """
         if name in self:
             return self[name]
-        found = self._fallback(name) if self._fallback and isinstance(name, str) else None
+        found = _import(self._fallback)(name) if self._fallback and isinstance(name, str) else None
         if found is None:
             raise UnknownComponentError(self.unknown(name))
         return found
@@ -258,6 +257,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         if "name" not in config:
             raise UnknownComponentError(f"the config of a {self.kind} needs a `name`: {dict(config)!r} has none")
         return self.find(config["name"])
+
+
+def _import(place: Any) -> Any:
+    """The class or function at a place, "module:name"; anything but a string is returned as it is."""
+    if not isinstance(place, str):
+        return place
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _place(cls: type) -> str:

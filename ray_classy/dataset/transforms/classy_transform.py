@@ -10,20 +10,6 @@ from typing import Any
 from ray_classy.errors import ConfigError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
-
-# torchvision takes seconds to import: it is, when a config names one of its transforms.
-def _torchvision_transform(name: str) -> type | None:
-    from ray_classy.dataset.transforms import torchvision_transforms
-
-    return torchvision_transforms.find(name)
-
-
-def _torchvision_names() -> list[str]:
-    from ray_classy.dataset.transforms import torchvision_transforms
-
-    return torchvision_transforms.names()
-
-
 TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
     "transform",
     {
@@ -35,8 +21,8 @@ TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
         "lighting": "ray_classy.dataset.transforms.lighting_transform:LightingTransform",
         "tuple_to_map": "ray_classy.dataset.transforms.sample:TupleToMapTransform",
     },
-    fallback=_torchvision_transform,
-    fallback_names=_torchvision_names,
+    fallback="ray_classy.dataset.transforms.torchvision_lookup:find",
+    fallback_names="ray_classy.dataset.transforms.torchvision_lookup:names",
 )
 register_transform = TRANSFORM_REGISTRY.register
 

@@ -1,4 +1,4 @@
-"""The transforms of torchvision by name, with arguments as a config file can write them."""
+"""Builds the transforms of torchvision from arguments as a config file can write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -34,41 +34,9 @@ class ToTensor(v2.Transform):
         return functional.to_tensor(inpt)
 
 
-class TorchvisionTransform:
-    """Describes a torchvision class to the config; `from_config` returns an instance of that class itself."""
-
-    wrapped: ClassVar[type]
-
-    @classmethod
-    def config_keys(cls) -> Keys:
-        """The constructor's keys, with types that a config can hold."""
-        return {
-            name: Key(_WIDER.get((cls.__name__, name), _writable(key.annotation)), key.default)
-            for name, key in signature_keys(cls.wrapped).items()
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
-        """Builds the transform.
-
-        Raises:
-            ComponentError: torchvision refuses the arguments.
-        """
-        keys = signature_keys(cls.wrapped)
-        for name in config:
-            if name not in keys:
-                near = nearest(name, list(keys))
-                hint = f"did you mean {near}?" if near else f"it has {', '.join(keys) or 'none'}"
-                raise ComponentError(f"transform {cls.__name__} has no argument {name!r}: {hint}")
-        arguments = {name: _converted(keys[name].annotation, value) for name, value in config.items()}
-        try:
-            return cls.wrapped(**arguments)
-        except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-            raise ComponentError(f"cannot build transform {cls.__name__} from {dict(config)!r}: {error}") from error
-
-
 @functools.cache
-def _classes() -> dict[str, type]:
+def classes() -> dict[str, type]:
+    """The transforms by their names in torchvision."""
     found = {
         name: cls
         for name, cls in vars(v2).items()
@@ -76,20 +44,35 @@ def _classes() -> dict[str, type]:
     }
     found["ToTensor"] = ToTensor  # v2's own warns of its deprecation at every construction
     found["RandomResizedCrop"] = RandomResizedCrop
-    return {name: type(name, (TorchvisionTransform,), {"wrapped": cls}) for name, cls in found.items()}
+    return found
 
 
-def find(name: str) -> type | None:
-    """The transform of that name, as in torchvision or in snake case; None if torchvision has none."""
-    if name != name.lower():
-        return _classes().get(name)
-    by_snake_case = {known.lower(): cls for known, cls in _classes().items()}
-    return by_snake_case.get(name.replace("_", ""))
+def keys_of(cls: type) -> Keys:
+    """The keys of the constructor, with types that a config can hold."""
+    return {
+        name: Key(_WIDER.get((cls.__name__, name), _writable(key.annotation)), key.default)
+        for name, key in signature_keys(cls).items()
+    }
 
 
-def names() -> list[str]:
-    """The exact names that `find` knows."""
-    return sorted(_classes())
+def build(name: str, config: Mapping[str, Any]) -> Any:
+    """Builds the transform of that name from its arguments.
+
+    Raises:
+        ComponentError: torchvision refuses the arguments.
+    """
+    cls = classes()[name]
+    keys = signature_keys(cls)
+    for argument in config:
+        if argument not in keys:
+            near = nearest(argument, list(keys))
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(keys) or 'none'}"
+            raise ComponentError(f"transform {name} has no argument {argument!r}: {hint}")
+    arguments = {argument: _converted(keys[argument].annotation, value) for argument, value in config.items()}
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise ComponentError(f"cannot build transform {name} from {dict(config)!r}: {error}") from error
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

@@ -1,0 +1,62 @@
+"""The transforms of torchvision by name, for checks of configs, which import torchvision only to build one.
+
+Importing torchvision takes seconds, and a mistake in a config is reported without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ray_classy.dataset.transforms.torchvision_keys import KEYS, VERSION
+from ray_classy.registry import Keys
+
+
+class TorchvisionTransform:
+    """Describes a torchvision class to the config; `from_config` returns an instance of that class itself."""
+
+    keys: ClassVar[Keys]
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The constructor's keys, with types that a config can hold."""
+        return cls.keys
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Builds the transform.
+
+        Raises:
+            ComponentError: torchvision refuses the arguments.
+        """
+        from ray_classy.dataset.transforms.torchvision_transforms import build
+
+        return build(cls.__name__, config)
+
+
+def find(name: str) -> type | None:
+    """The transform of that name, as in torchvision or in snake case; None if torchvision has none."""
+    if name != name.lower():
+        return _classes().get(name)
+    by_snake_case = {known.lower(): cls for known, cls in _classes().items()}
+    return by_snake_case.get(name.replace("_", ""))
+
+
+def names() -> list[str]:
+    """The exact names that `find` knows."""
+    return sorted(_classes())
+
+
+@functools.cache
+def _classes() -> dict[str, type]:
+    return {name: type(name, (TorchvisionTransform,), {"keys": keys}) for name, keys in _keys().items()}
+
+
+def _keys() -> dict[str, Keys]:
+    if ".".join(importlib.metadata.version("torchvision").split(".")[:2]) == VERSION:
+        return KEYS
+    from ray_classy.dataset.transforms.torchvision_transforms import classes, keys_of
+
+    return {name: keys_of(cls) for name, cls in classes().items()}
