@@ -140,7 +140,7 @@ class ShardedModel:
         assert self.whole is not None and self.dealt is not None
         for module in self.dealt.modules():
             if is_fsdp_module(module):
-                module.reshard()  # type: ignore[operator]  # what a forward pass without a backward pass left
+                module.reshard()  # what a forward pass without a backward pass left
         for parameter, shards in zip(self.whole.parameters(), self.dealt.parameters(), strict=True):
             tensor: Any = shards.detach()
             parameter.data = tensor.full_tensor()
