@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
+    from typing_extensions import TypeIs
 
 
 def is_initialized() -> bool:
@@ -28,7 +29,7 @@ def get_rank() -> int:
     return dist.get_rank() if is_initialized() else 0
 
 
-def is_fsdp_module(module: Any) -> TypeGuard[FSDPModule]:
+def is_fsdp_module(module: Any) -> TypeIs[FSDPModule]:
     """Whether a module's parameters are sharded by torch's `fully_shard`."""
     fsdp = sys.modules.get("torch.distributed.fsdp")  # a second to import; without it no module is sharded
     return fsdp is not None and isinstance(module, fsdp.FSDPModule)
