@@ -29,7 +29,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
 from ray_classy.dataset import ClassyDataset, build_dataset
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms import build_transforms
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

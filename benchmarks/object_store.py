@@ -24,7 +24,9 @@ import torch
 from ray.train import ScalingConfig
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset.parquet_rows import ParquetRows
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.hooks import ClassyHook
 from ray_classy.tasks import build_task
 from ray_classy.trainer import RayTrainer

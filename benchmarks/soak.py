@@ -69,7 +69,8 @@ def decode(row: dict[str, Any]) -> dict[str, Any]:
 def a_task(epochs: int, folder: str, pause: float) -> Any:
     """Builds the task, with dropout and momentum so that every kind of state matters."""
     from ray_classy.dataset import ClassyDataset
-    from ray_classy.dataset.rows import ItemRows, RowDataset
+    from ray_classy.dataset.row_dataset import RowDataset
+    from ray_classy.dataset.rows import ItemRows
 
     task = build_task(
         {

@@ -11,8 +11,8 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset.cpus import cpus_of_this_process
 from ray_classy.dataset.measure import Speeds, measure
-from ray_classy.dataset.rows import cpus_of_this_process
 from ray_classy.errors import ConfigError
 from ray_classy.tasks.task_config import checked, located
 

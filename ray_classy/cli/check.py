@@ -15,10 +15,10 @@ from ray_classy.config.document import search_node
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.seeded_rows import BATCHES_AHEAD, is_plain
-from ray_classy.dataset.transforms.split import split
+from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
+from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
-from ray_classy.ingest.store_memory import copied_bytes, held_bytes, in_units
+from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
 from ray_classy.models import models_built_on
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask, build_task
 from ray_classy.tasks.dry_run import DryRun
@@ -96,16 +96,16 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in trials}
         lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
         if not settings.local:
-            data["shared_memory"] = {phase_type: held_bytes(task.datasets[phase_type]) for phase_type in trials}
+            data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in trials}
             lines.append(_shared_memory(data["shared_memory"]))
             data["batches_ahead"] = _batches_ahead(task, trials)
             lines += [
-                f"batches read ahead, {phase_type}: {in_units(count)} of each worker's own memory"
+                f"batches read ahead, {phase_type}: {format_bytes(count)} of each worker's own memory"
                 for phase_type, count in data["batches_ahead"].items()
             ]
-        data["disk"] = {phase_type: copied_bytes(task.datasets[phase_type]) for phase_type in trials}
+        data["disk"] = {phase_type: disk_bytes(task.datasets[phase_type]) for phase_type in trials}
         lines += [
-            f"disk: {phase_type} is read through a copy of {in_units(count)} in {cache_folder()} of each machine"
+            f"disk: {phase_type} is read through a copy of {format_bytes(count)} in {cache_folder()} of each machine"
             for phase_type, count in data["disk"].items()
             if count
         ]
@@ -118,8 +118,8 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
 
 
 def _shared_memory(held: dict[str, int]) -> str:
-    each = ", ".join(f"{phase_type} {in_units(count)}" for phase_type, count in held.items())
-    return f"Ray's shared memory: about {in_units(sum(held.values()))} ({each}), whatever the number of workers"
+    each = ", ".join(f"{phase_type} {format_bytes(count)}" for phase_type, count in held.items())
+    return f"Ray's shared memory: about {format_bytes(sum(held.values()))} ({each}), whatever the number of workers"
 
 
 def _batches_ahead(task: ClassyTask, trials: dict[str, DryRun]) -> dict[str, int]:
@@ -128,7 +128,9 @@ def _batches_ahead(task: ClassyTask, trials: dict[str, DryRun]) -> dict[str, int
     for phase_type, trial in trials.items():
         dataset = task.datasets[phase_type]
         if trial.input_shape is not None:
-            packed = is_plain(dataset) and (tail := split(dataset.transform).tail) is not None and tail.of_images
+            placed = getattr(dataset, "samples_are_transformed_rows", False)
+            batched = place(dataset.transform).batched if placed else None
+            packed = batched is not None and batched.take_images
             row = math.prod(trial.input_shape) * (1 if packed else 4)
             ahead[phase_type] = (BATCHES_AHEAD + 1) * dataset.get_batchsize_per_replica() * row
     return ahead
@@ -161,9 +163,9 @@ def _phase_lines(task: ClassyTask, trials: dict[str, DryRun], settings: Settings
 
 def _transforms(dataset: ClassyDataset) -> dict[str, list[str]]:
     """What is done to each row by itself, and what to batches, by name."""
-    if not is_plain(dataset):
+    if not getattr(dataset, "samples_are_transformed_rows", False):
         return {"rows": [type(dataset).__name__], "batches": []}
-    return dict(zip(("rows", "batches"), split(dataset.transform).names(), strict=True))
+    return dict(zip(("rows", "batches"), place(dataset.transform).names(), strict=True))
 
 
 def _plan(task: ClassyTask, phase_type: str, rows: int, world_size: int) -> str:

@@ -14,7 +14,7 @@ import torch.utils.data
 
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.rows import check_sources
+from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, DataError
@@ -91,8 +91,8 @@ class ClassyDataset:
         self.phases_per_epoch = 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies go without what is kept in memory."""
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        """Leaves the memory cache out of copies."""
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
 
     @classmethod
     @reads_signature
@@ -156,6 +156,11 @@ class ClassyDataset:
     @num_classes.setter
     def num_classes(self, num_classes: int | None) -> None:
         self._num_classes = num_classes
+
+    @property
+    def samples_are_transformed_rows(self) -> bool:
+        """Whether a sample is `transform(dataset[index])` and nothing else, so that the loader may place transforms."""
+        return type(self).__getitem__ is ClassyDataset.__getitem__
 
     def labels(self) -> np.ndarray | None:
         """The targets of all rows, shape (rows,), where they can be had without decoding; else None."""
@@ -232,10 +237,11 @@ class ClassyDataset:
     ) -> torch.utils.data.DataLoader:
         """A DataLoader over this rank's rows of a phase; the arguments not named in `plan` are the DataLoader's."""
         workers = self.num_workers if num_workers is None else num_workers
-        check_sources(self)
+        plan = self.plan(phase_type, current_phase_id, seed, start, shuffle_seed)
+        check_sources(self, plan.rank, ends=False)
         return PhaseLoader(
             self,
-            self.plan(phase_type, current_phase_id, seed, start, shuffle_seed),
+            plan,
             num_workers=workers,
             pin_memory=pin_memory,
             worker_init_fn=worker_init_fn,

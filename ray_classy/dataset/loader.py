@@ -1,4 +1,4 @@
-"""A DataLoader over the rows that a plan gives to this rank."""
+"""A DataLoader over the rows that a plan assigns to this rank."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import torch.utils.data
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from ray_classy.dataset.finish import finished
-from ray_classy.dataset.kept import kept_batches
+from ray_classy.dataset.device_batches import batches_on_device
+from ray_classy.dataset.memory_cache import cached_batches
 from ray_classy.dataset.plan import PhasePlan, Share
-from ray_classy.dataset.rows import check_sources
+from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
 from ray_classy.errors import DataError
 
@@ -33,12 +33,12 @@ class _PlannedBatches(torch.utils.data.Sampler[list[int]]):
 
 
 class PhaseIterator:
-    """The batches of one phase on one rank, one after the other.
+    """Iterates over the batches of one phase on one rank.
 
     Attributes:
-        plan: the plan they follow.
-        share: what the batch returned last means to this rank.
-        bad_rows: rows left out so far because they could not be decoded.
+        plan: the plan that the batches follow.
+        share: rows of this rank and of all ranks in the batch that was returned last.
+        bad_rows: rows skipped so far because they could not be decoded.
     """
 
     def __init__(self, batches: Iterator[Batch], plan: PhasePlan, max_bad_rows: int) -> None:
@@ -65,7 +65,7 @@ class PhaseIterator:
             batch = next(self._batches)
             planned = self.plan.share(self._step)
             self._step += 1
-            if planned.rows:  # a borrowed row counts where it belongs
+            if planned.rows:  # a padding row counts on the rank that it belongs to
                 self._count_bad(batch.bad)
             if batch.sample is not None:
                 rows = min(planned.rows, batch.rows)
@@ -74,7 +74,7 @@ class PhaseIterator:
 
     def _count_bad(self, bad: list[str]) -> None:
         for reason in bad:
-            _log.warning("left out: %s", reason)
+            _log.warning("skipped: %s", reason)
         self.bad_rows += len(bad)
         if self.bad_rows > self._max_bad_rows:
             raise DataError(
@@ -92,7 +92,7 @@ class PhaseLoader(torch.utils.data.DataLoader):
         options: passed to `torch.utils.data.DataLoader`.
 
     Attributes:
-        device: where batches go, and where the tail of the transforms is applied; None for the host.
+        device: the device that batches are copied to and batched transforms run on; None for the host.
     """
 
     def __init__(self, dataset: Any, plan: PhasePlan, **options: Any) -> None:
@@ -104,18 +104,18 @@ class PhaseLoader(torch.utils.data.DataLoader):
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
         batches = super().__iter__() if self.num_workers else self._in_this_process()
-        done = finished(self._checked(batches), self._rows.split, self.plan, self.device)
-        return PhaseIterator(done, self.plan, self._rows.max_bad_rows)
+        ready = batches_on_device(self._checked(batches), self._rows.placement, self.plan, self.device)
+        return PhaseIterator(ready, self.plan, self._rows.max_bad_rows)
 
     def _checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; a phase whose files changed under it does not end well."""
+        """Yields the batches, and raises an error after the last one if the files have changed meanwhile."""
         yield from batches
-        check_sources(self._rows.dataset)
+        check_sources(self._rows.dataset, self.plan.rank, ends=True)
 
     def _in_this_process(self) -> Iterator[Batch]:
-        """From memory what is kept there, and the rest as it is read."""
+        """Yields batches from memory as far as rows can be cached there, and then as they are read."""
         done = 0
-        for batch in kept_batches(self._rows, self.plan):
+        for batch in cached_batches(self._rows, self.plan):
             done += 1
             yield self._pinned(batch)
         for rows in self._rows.read(itertools.islice(self.plan.batches(), done, None)):

@@ -15,7 +15,8 @@ from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.manifest_file import read_manifest
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import is_url, parent, shown, split_query
 

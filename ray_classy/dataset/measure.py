@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ray_classy.dataset.classy_dataset import ClassyDataset
-from ray_classy.dataset.rows import RowDataset, cpus_of_this_process
+from ray_classy.dataset.cpus import cpus_of_this_process
+from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
 from ray_classy.dataset.seeded_rows import SeededRows
-from ray_classy.dataset.transforms.row_draws import RowDraws
+from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, seed_host
 from ray_classy.urls import read_bytes
@@ -60,18 +61,19 @@ def measure(dataset: ClassyDataset, phase_type: str, rows: int, device: torch.de
 
 
 def _forget(dataset: ClassyDataset) -> None:
-    """Drops the rows that are held decoded."""
-    dataset.__dict__.pop("_kept", None)
-    if isinstance(dataset.dataset, RowDataset):
-        dataset.dataset.forget()
-        dataset.dataset.hold_decoded(False)
+    """Empties the caches of decoded rows."""
+    dataset.__dict__.pop("_cache", None)
+    base = row_dataset_of(dataset)
+    if base is not None:
+        base.drop_fetched()
+        base.cache_decoded(False)
 
 
 def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device: torch.device) -> dict[str, float]:
     _forget(dataset)
-    base, split = dataset.dataset, made.split
+    base, placement = row_dataset_of(dataset), made.placement
     speeds: dict[str, float] = {}
-    if isinstance(base, RowDataset):
+    if base is not None:
         raw, seconds = _timed(lambda: [{**row, "row": number} for number, row in _taken(base, numbers)])
         again = 0.0
         if isinstance(raw[0].get("path"), str):  # decoding reads the files as well, which is taken off
@@ -81,30 +83,30 @@ def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device:
         samples, both = _timed(lambda: [_quietly(base.decode, row) for row in raw])
         speeds["decode"] = len(numbers) / max(both - again, both / 10)
     else:
-        samples, seconds = _timed(lambda: [base[number] for number in numbers])
+        samples, seconds = _timed(lambda: [dataset.dataset[number] for number in numbers])
         speeds["source"] = len(numbers) / max(seconds, 1e-9)
-    host = dataset.transform if split is None else split.host
+    host = dataset.transform if placement is None else placement.host
     good = [(number, sample) for number, sample in zip(numbers, samples, strict=True) if sample is not None]
     if host is not None:
-        with RowDraws() as draws:
-            transformed, seconds = _timed(lambda: [_drawn(draws, host, number, sample) for number, sample in good])
+        with ThreadGenerator() as generator:
+            transformed, seconds = _timed(lambda: [_drawn(generator, host, number, sample) for number, sample in good])
         speeds["transforms"] = len(good) / max(seconds, 1e-9)
     else:
         transformed = [sample for _, sample in good]
-    if split is not None and split.tail is not None:
-        ready = [made._waiting(number, sample) for (number, _), sample in zip(good, transformed, strict=True)]
+    if placement is not None and placement.batched is not None:
+        ready = [made.made_ready(number, sample) for (number, _), sample in zip(good, transformed, strict=True)]
         size = dataset.get_batchsize_per_replica()
         packs = [made.collate(list(ready[at : at + size])) for at in range(0, len(ready), size)]
-        tail = split.tail
+        batched, key = placement.batched, placement.key
 
-        def finish() -> None:
+        def transform_batches() -> None:
             for pack in packs:
                 if pack.numbers is not None:
-                    tail.batch(pack.sample[split.key].to(device), made.seed, made.epoch, pack.numbers)
+                    batched.batch(pack.sample[key].to(device), made.seed, made.epoch, pack.numbers)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
-        speeds["batches"] = len(ready) / max(_timed(finish)[1], 1e-9)
+        speeds["batches"] = len(ready) / max(_timed(transform_batches)[1], 1e-9)
     return speeds
 
 
@@ -120,8 +122,8 @@ def _quietly(function: Callable[[Any], Any], value: Any) -> Any:
         return None
 
 
-def _drawn(draws: RowDraws, host: Callable[[Any], Any], number: int, sample: Any) -> Any:
-    draws.seed(derive_seed(0, 0, number))
+def _drawn(generator: ThreadGenerator, host: Callable[[Any], Any], number: int, sample: Any) -> Any:
+    generator.seed(derive_seed(0, 0, number))
     return host(sample)
 
 

@@ -10,7 +10,8 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.parquet_columns import check_columns, read_labels
-from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.parquet_rows import ParquetRows
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.source_files import SourceFiles, find_files
 from ray_classy.urls import shown
 

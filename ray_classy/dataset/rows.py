@@ -1,51 +1,110 @@
-"""Raw rows by number, and a base dataset that decodes them.
+"""Raw rows, read by number: the interface, rows in memory, rows in Arrow tables.
 
-A dataset made of raw rows can be read by somebody else: Ray Data swaps `RowDataset.rows` on each worker.
+A dataset made of raw rows can be read in another way without knowing it: Ray Data exchanges `RowDataset.rows` on each
+worker. What a trainer must know about rows, they declare themselves.
 """
 
 from __future__ import annotations
 
-import os
 import threading
+from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch.utils.data
 
-from ray_classy.dataset.local_copy import LocalCopy
-from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
 from ray_classy.dataset.source_files import SourceFiles
-from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import shown
+from ray_classy.errors import DataError
 
 
-class Rows(Protocol):
-    """Rows of raw column values, read by number, from any thread."""
+class Rows(ABC):
+    """Rows of raw column values, read by number, from any thread.
 
+    Attributes:
+        sources: the files that the rows are read from, if they are to be checked in every phase.
+        ray_dataset: the `ray.data.Dataset` that holds the rows, if there is one.
+    """
+
+    sources: SourceFiles | None = None
+    ray_dataset: Any = None
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The raw values of the given rows, a dict of columns each."""
+        """Returns the raw values of the given rows, a dict of columns each."""
+
+    @abstractmethod
+    def column(self, name: str) -> Any:
+        """Returns all values of one (cheap) column, as an array or a list."""
+
+    def files(self) -> list[str]:
+        """Returns one of the files that the rows are read from, to see whether other machines have it too."""
+        return []
+
+    def shared_tables(self) -> list[Any] | None:
+        """Returns the rows as Arrow tables for the cluster's shared memory; None if each process reads them itself.
+
+        Raises:
+            DataError: a file cannot be read, or has changed.
+        """
+        return None
+
+    def shared_bytes(self) -> int:
+        """Estimates the bytes that the rows take in the cluster's shared memory, all workers together."""
+        return 0
+
+    def disk_bytes(self) -> int:
+        """Estimates the bytes that a local copy of the rows takes on the disk of each machine."""
+        return 0
+
+    def identity(self) -> Any:
+        """Returns a value that only rows of the same content share, and that can be pickled; None if there is none."""
+        return None
+
+    def detached(self) -> DetachedRows:
+        """Returns a stand-in of the same length, which is cheap to send to workers that read the rows elsewhere."""
+        return DetachedRows(len(self))
+
+
+class DetachedRows(Rows):
+    """Stands in for rows that are sent to the workers by another way than the dataset; only their number is shipped.
+
+    Args:
+        length: the number of rows.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        raise AssertionError("rows are read before their shard is attached")
 
     def column(self, name: str) -> Any:
-        """All values of one (cheap) column, as an array or a list."""
+        raise AssertionError("a column is read before its shard is attached")
 
 
-class ItemRows:
+class ItemRows(Rows):
     """Rows given as columns in memory: `ItemRows(path=[...], label=[...])`.
 
     Args:
-        columns: of one length each: lists, NumPy arrays or Arrow arrays. Of millions of rows, arrays take a tenth of
-            the memory of lists.
+        columns: lists, NumPy arrays or Arrow arrays of one length. For millions of rows, arrays take a tenth of the
+            memory of lists. A column `path` names the files that the rows are read from.
+
+    Raises:
+        DataError: the columns differ in length.
     """
 
     def __init__(self, **columns: Any) -> None:
         lengths = {name: len(values) for name, values in columns.items()}
-        assert len(set(lengths.values())) == 1, lengths
+        if len(set(lengths.values())) != 1:
+            raise DataError(f"the columns of a dataset must have one length, not {lengths}")
         self.columns = columns
         self._length = next(iter(lengths.values()))
 
@@ -59,12 +118,24 @@ class ItemRows:
         values = self.columns[name]
         return values.to_pylist() if hasattr(values, "to_pylist") else values
 
-    def arrays(self) -> dict[str, Any]:
-        """The columns as what an Arrow table is made of; arrays are not copied."""
-        return {
-            name: values if hasattr(values, "to_pylist") or isinstance(values, np.ndarray) else list(values)
-            for name, values in self.columns.items()
-        }
+    def files(self) -> list[str]:
+        paths = self.columns.get("path")
+        return [] if paths is None or not len(self) else [str(paths[0])]
+
+    def shared_tables(self) -> list[Any] | None:
+        import pyarrow as pa
+
+        return [
+            pa.table(
+                {
+                    name: values if hasattr(values, "to_pylist") or isinstance(values, np.ndarray) else list(values)
+                    for name, values in self.columns.items()
+                }
+            )
+        ]
+
+    def shared_bytes(self) -> int:
+        return sum(_column_bytes(values) for values in self.columns.values())
 
 
 def _item(values: Any, index: int) -> Any:
@@ -72,7 +143,16 @@ def _item(values: Any, index: int) -> Any:
     return item.as_py() if hasattr(item, "as_py") else item
 
 
-class BlockRows:
+def _column_bytes(values: Any) -> int:
+    """Estimates the bytes of a column in Arrow's layout; lists are judged by their first thousand values."""
+    if hasattr(values, "nbytes"):
+        return int(values.nbytes)
+    some = values[:1000]
+    mean = sum(len(value) if isinstance(value, str | bytes) else 8 for value in some) / max(1, len(some))
+    return int(len(values) * (mean + 8))
+
+
+class BlockRows(Rows):
     """Rows that lie in Arrow tables, one after the other.
 
     Args:
@@ -119,12 +199,12 @@ class BlockRows:
 
 
 def _plain(column: Any) -> Any:
-    """A column that is in one piece as an array, which gives its values faster."""
+    """Returns a column of one chunk as an array, which gives its values faster."""
     return column.chunk(0) if column.num_chunks == 1 else column
 
 
 def _value(scalar: Any) -> Any:
-    """A cell as bytes, a number, a string, or (for lists of numbers) an array."""
+    """Converts a cell to bytes, a number, a string, or (for lists of numbers) an array."""
     import pyarrow as pa
 
     if isinstance(scalar, pa.ListScalar) and scalar.values is not None and pa.types.is_primitive(scalar.values.type):
@@ -132,254 +212,3 @@ def _value(scalar: Any) -> Any:
     if isinstance(scalar, pa.ExtensionScalar) and hasattr(scalar, "to_numpy"):
         return scalar.to_numpy()
     return scalar.as_py()
-
-
-IN_MEMORY_BYTES = 64 << 20
-"""Parquet files of up to this size together are read into memory; of larger ones a copy on the disk is mapped."""
-
-
-class ParquetRows:
-    """The rows of Parquet files: the files in name order, each in its own order.
-
-    Files are opened when first needed, and a pickled copy carries only their names. A file that has changed by then is
-    an error. Files of up to `IN_MEMORY_BYTES` are read whole; rows of larger ones are read from a `LocalCopy`.
-
-    Args:
-        files: paths or URLs.
-        columns: the columns to read.
-        sizes: rows per file; None reads them from the files' footers.
-        sources: the files as they were; None takes them as they are now.
-
-    Raises:
-        DataError: a file does not exist.
-    """
-
-    def __init__(
-        self,
-        files: Sequence[str],
-        columns: Sequence[str],
-        sizes: Sequence[int] | None = None,
-        sources: SourceFiles | None = None,
-    ) -> None:
-        self.files = list(files)
-        self.columns = list(columns)
-        self.sources = sources or SourceFiles(files)
-        self.sizes = list(sizes) if sizes is not None else parquet_sizes(self.files)
-        self._rows: BlockRows | None = None
-        self._lock = threading.Lock()
-
-    def table(self, number: int) -> Any:
-        """The columns of one file, as an Arrow table.
-
-        Raises:
-            DataError: it has changed, or cannot be read.
-        """
-        file = self.files[number]
-        self.sources.check([file])
-        table = read_parquet(file, self.columns)
-        if table.num_rows != self.sizes[number]:
-            raise DataError(
-                f"{shown(file)} was changed since the run began: it had {self.sizes[number]} rows, and has "
-                f"{table.num_rows}; put the former file back or start a new run"
-            )
-        self.sources.check([file])
-        return table
-
-    @property
-    def bytes(self) -> int:
-        """What the files take together, as far as their store tells."""
-        return sum(stamp.size or 0 for stamp in self.sources.stamps.values())
-
-    @property
-    def are_large(self) -> bool:
-        """Whether the files are, or may be, too large to be read into memory."""
-        return self.bytes > IN_MEMORY_BYTES or any(stamp.size is None for stamp in self.sources.stamps.values())
-
-    def _opened(self) -> BlockRows:
-        with self._lock:
-            if self._rows is None:
-                copy = LocalCopy(self.files, self.columns, self.sources) if self.are_large else None
-                self._rows = BlockRows(self.sizes, self.table if copy is None else copy.table)
-            return self._rows
-
-    def __len__(self) -> int:
-        return sum(self.sizes)
-
-    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        return self._opened().take(indices)
-
-    def column(self, name: str) -> Any:
-        return np.concatenate([np.asarray(read_parquet(file, [name]).column(name).to_pylist()) for file in self.files])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-
-KEPT_BYTES = 256 << 20
-"""Decoded rows are held up to this size; a dataset that is larger is decoded anew in every epoch."""
-
-
-class RowDataset(torch.utils.data.Dataset):
-    """A base dataset that decodes raw rows into samples.
-
-    Args:
-        rows: where the raw rows come from.
-        decode: makes a sample of one raw row, which also has its number under "row", and True under "as_tensor" if
-            the transforms begin with `ToImage`, so that no PIL image is needed; it draws no random number. A row that
-            it cannot use raises `DataError`.
-        max_bad_rows: rows of a phase that may be left out because they cannot be decoded.
-        sources: the files that `decode` reads from, if they are to be looked at in every phase.
-
-    Attributes:
-        threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        decode: Callable[[dict[str, Any]], Any],
-        max_bad_rows: int = 0,
-        sources: SourceFiles | None = None,
-    ) -> None:
-        if type(max_bad_rows) is not int or max_bad_rows < 0:
-            raise ComponentError(f"max_bad_rows must be an integer of at least 0, not {max_bad_rows!r}")
-        self.rows = rows
-        self.sources = sources
-        self.decode = decode
-        self.max_bad_rows = max_bad_rows
-        self._as_tensors = False
-        self.threads: int | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._fetched: dict[int, Any] = {}
-        self._decoded: dict[int, Any] | None = {}  # None if the dataset is too large
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        held = self._decoded
-        if held and index in held:
-            return _copied(held[index])
-        fetched = self._fetched.pop(index, None)
-        if isinstance(fetched, Future):
-            sample = fetched.result()
-        else:
-            sample = self._read(index) if fetched is None else self.decode(fetched)
-        if held is not None:
-            self._keep(held, index, sample)
-        return sample
-
-    def _keep(self, held: dict[int, Any], index: int, sample: Any) -> None:
-        """Holds a decoded row for the next epochs, if all rows fit."""
-        if not held and len(self) * _size_of(sample) > KEPT_BYTES:
-            self._decoded = None
-        else:
-            held[index] = _copied(sample)
-
-    def number_of_threads(self) -> int:
-        """Threads that read ahead in the training process: `threads`, or one for each CPU that is there for it."""
-        return cpus_of_this_process() if self.threads is None else self.threads
-
-    def pool(self) -> ThreadPoolExecutor | None:
-        """The threads; None if there are none."""
-        if self._pool is None and self.number_of_threads():
-            self._pool = ThreadPoolExecutor(self.number_of_threads(), thread_name_prefix="decode")
-        return self._pool
-
-    def fetch(self, indices: Sequence[int], begin: bool = False) -> None:
-        """Reads the raw rows of a batch at once.
-
-        Args:
-            indices: which.
-            begin: leave it to the threads to read and to decode them.
-        """
-        held = self._decoded or {}
-        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in held]
-        pool = self.pool() if begin else None
-        if pool is not None:
-            self._fetched.update((index, pool.submit(self._read, index)) for index in wanted)
-        elif wanted:
-            for index, row in zip(wanted, self.rows.take(wanted), strict=True):
-                self._fetched[index] = self._marked(row, index)
-
-    def _read(self, index: int) -> Any:
-        return self.decode(self._marked(self.rows.take([index])[0], index))
-
-    def _marked(self, row: dict[str, Any], index: int) -> dict[str, Any]:
-        row["row"] = index
-        if self._as_tensors:
-            row["as_tensor"] = True
-        return row
-
-    def decode_to_tensors(self, wanted: bool) -> None:
-        """Sets whether `decode` is told that images need not be PIL images."""
-        if wanted != self._as_tensors:
-            self._as_tensors = wanted
-            self._decoded = None if self._decoded is None else {}
-
-    def hold_decoded(self, hold: bool) -> None:
-        """Sets whether decoded rows are held in memory, if all of them fit."""
-        self._decoded = {} if hold else None
-
-    def forget(self) -> None:
-        """Drops what was fetched and not used."""
-        self._fetched.clear()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {}}
-
-
-def cpus_of_this_process() -> int:
-    """CPUs that there are for each of the processes that were started together on this machine."""
-    together = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, cpus_of_this_machine() // (int(together) if together.isdigit() and int(together) else 1))
-
-
-def cpus_of_this_machine() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _size_of(sample: Any) -> int:
-    """About how many bytes a decoded sample takes."""
-    if isinstance(sample, Mapping):
-        return 500 + sum(_size_of(value) for value in sample.values())
-    if isinstance(sample, list | tuple):
-        return 100 + sum(_size_of(value) for value in sample)
-    if isinstance(sample, torch.Tensor | np.ndarray):
-        return 100 + sample.nbytes
-    if hasattr(sample, "getbands"):  # a PIL image
-        return 500 + sample.width * sample.height * len(sample.getbands())
-    return 100
-
-
-def _copied(sample: Any) -> Any:
-    """A copy that transforms may change in place."""
-    if isinstance(sample, dict):
-        return {key: _copied(value) for key, value in sample.items()}
-    if isinstance(sample, list):
-        return [_copied(value) for value in sample]
-    if isinstance(sample, torch.Tensor):
-        return sample.clone()
-    return sample.copy() if isinstance(sample, np.ndarray) or hasattr(sample, "getbands") else sample
-
-
-def check_sources(dataset: Any) -> None:
-    """Looks whether the files that a `ClassyDataset` reads its rows from are what they were when it was built.
-
-    Raises:
-        DataError: one was removed or changed; the message names it.
-    """
-    base = getattr(dataset, "dataset", None)
-    if isinstance(base, RowDataset):
-        for sources in (base.sources, getattr(base.rows, "sources", None)):
-            if sources is not None:
-                sources.check()
-
-
-def to_be_mended(error: DataError) -> DataError:
-    """The error of a row that cannot be used, with what to do about it."""
-    return DataError(f"{error}; correct or remove it, or let some be left out (max_bad_rows)")

@@ -1,4 +1,7 @@
-"""The rows of a phase as samples, each drawn for by its (seed, epoch, row), whichever thread or process makes it."""
+"""The rows of a phase as samples, with random numbers that depend on (seed, epoch, row) alone.
+
+Which thread or process makes a row has no influence on it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ import torch.utils.data
 from torch.utils.data import default_collate
 
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.rows import RowDataset, to_be_mended
-from ray_classy.dataset.transforms.row_draws import RowDraws, threads_can_run
-from ray_classy.dataset.transforms.split import Split, split, with_packed
+from ray_classy.dataset.row_dataset import row_dataset_of, with_remedy
+from ray_classy.dataset.transforms.placement import Placement, place, with_packed
+from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
+from ray_classy.dataset.transforms.traits import is_thread_safe
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
@@ -25,29 +29,29 @@ _PIECES_PER_THREAD = 4
 
 
 class Row(NamedTuple):
-    """A row that could be read.
+    """A row that was read.
 
     Attributes:
-        number: which.
-        sample: what its transform made of it, or the transform's host part.
-        waits: whether the tail of the transform is still to be applied.
-        borrowed: it stands for a batch of bad rows and has no weight.
+        number: the row's number in the dataset.
+        sample: the result of its transform, or of the transform's host part.
+        needs_batched: whether the batched transforms are still to be applied.
+        is_padding: whether it only fills a batch whose rows are all bad; its weight is zero.
     """
 
     number: int
     sample: Any
-    waits: bool
-    borrowed: bool = False
+    needs_batched: bool
+    is_padding: bool = False
 
 
 class Batch(NamedTuple):
-    """Rows put together.
+    """Rows that were collated.
 
     Attributes:
-        sample: their samples, collated; None if there is none.
-        rows: how many have weight.
-        bad: what is wrong with those that are left out.
-        numbers: the rows, if the tail is still to be applied to them; else None.
+        sample: their samples, collated; None if there are none.
+        rows: the number of weighted rows.
+        bad: one message for each row that was skipped.
+        numbers: the rows' numbers, if the batched transforms are still to be applied; else None.
     """
 
     sample: Any
@@ -56,14 +60,8 @@ class Batch(NamedTuple):
     numbers: np.ndarray | None = None
 
 
-def is_plain(dataset: Any) -> bool:
-    """Whether a dataset's samples are its base's, passed through `transform`, and not made in a way of its own."""
-    maker = next((cls for cls in type(dataset).__mro__ if "__getitem__" in vars(cls)), None)
-    return maker is not None and maker.__module__ == "ray_classy.dataset.classy_dataset"
-
-
 class SeededRows(torch.utils.data.Dataset):
-    """A dataset whose row i is always made with generators seeded by (seed, epoch, i).
+    """A dataset whose row i is made with generators seeded by (seed, epoch, i).
 
     Args:
         dataset: a map-style dataset whose `dataset` attribute may be a `RowDataset`.
@@ -74,10 +72,12 @@ class SeededRows(torch.utils.data.Dataset):
         self.dataset = dataset
         self.base: Any = getattr(dataset, "dataset", None)
         self.seed, self.epoch, self.train = plan.seed, plan.epoch, plan.train
-        self.split: Split | None = split(dataset.transform) if is_plain(dataset) else None
+        plain = getattr(dataset, "samples_are_transformed_rows", False)
+        self.placement: Placement | None = place(dataset.transform) if plain else None
         self.max_bad_rows = getattr(self.base, "max_bad_rows", 0)
-        if isinstance(self.base, RowDataset):
-            self.base.decode_to_tensors(self.split is not None and self.split.takes_tensors)
+        self._row_dataset = row_dataset_of(dataset)
+        if self._row_dataset is not None:
+            self._row_dataset.decode_to_tensors(self.placement is not None and self.placement.takes_tensors)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -91,10 +91,10 @@ class SeededRows(torch.utils.data.Dataset):
         return self._in_order(indices)
 
     def _in_order(self, indices: Sequence[int]) -> list[Row | DataError]:
-        """The rows, made in this thread with the generators of the process."""
+        """Makes the rows in this thread, with the generators of the process."""
         with host_rng_kept():
             rows = [self._seeded(index) for index in indices]
-        return self._complete(rows, indices)
+        return self._padded(rows, indices)
 
     def _seeded(self, index: int) -> Row | DataError:
         seed_host(derive_seed(self.seed, self.epoch, index))
@@ -102,96 +102,100 @@ class SeededRows(torch.utils.data.Dataset):
 
     def _row(self, index: int) -> Row | DataError:
         try:
-            if self.split is None:
+            if self.placement is None:
                 return Row(index, self.dataset[index], False)
             sample = self.base[index]
-            return self._waiting(index, sample if self.split.host is None else self.split.host(sample))
+            host = self.placement.host
+            return self.made_ready(index, sample if host is None else host(sample))
         except DataError as error:
             if self.max_bad_rows:
                 return error
-            raise to_be_mended(error) from error
+            raise with_remedy(error) from error
 
-    def _waiting(self, index: int, sample: Any) -> Row:
-        """The row after the host part of the transform: as the tail can take it, or else with the tail applied."""
-        assert self.split is not None
-        key, tail = self.split.key, self.split.tail
-        if tail is None or not isinstance(sample, dict) or key not in sample:
+    def made_ready(self, index: int, sample: Any) -> Row:
+        """Prepares a sample for the batched transforms, or applies them now if it cannot be put into a batch.
+
+        Args:
+            index: the row.
+            sample: the result of the host part of the transform.
+        """
+        assert self.placement is not None
+        key, batched = self.placement.key, self.placement.batched
+        if batched is None or not isinstance(sample, dict) or key not in sample:
             return Row(index, sample, False)
-        if self.split.is_ready(sample):
-            return Row(index, with_packed(sample, key) if tail.of_images else sample, True)
-        return Row(index, {**sample, key: tail.row(sample[key], self.seed, self.epoch, index)}, False)
+        if self.placement.is_ready(sample):
+            return Row(index, with_packed(sample, key) if batched.take_images else sample, True)
+        return Row(index, {**sample, key: batched.row(sample[key], self.seed, self.epoch, index)}, False)
 
-    def _complete(self, rows: list[Row | DataError], indices: Sequence[int]) -> list[Row | DataError]:
-        """With a good row near a batch of bad ones, for the step's sake."""
+    def _padded(self, rows: list[Row | DataError], indices: Sequence[int]) -> list[Row | DataError]:
+        """Adds the next good row, as padding, to a train batch whose rows are all bad: each rank must make the step."""
         if not self.train or not indices or not all(isinstance(row, DataError) for row in rows):
             return rows
         with host_rng_kept():
             for step in range(1, len(self.dataset)):
                 row = self._seeded((indices[-1] + step) % len(self.dataset))
                 if isinstance(row, Row):
-                    return [*rows, row._replace(borrowed=True)]
+                    return [*rows, row._replace(is_padding=True)]
         raise DataError("none of the dataset's rows can be decoded")
 
     def read(self, batches: Iterable[np.ndarray]) -> Iterator[list[Row | DataError]]:
-        """The rows of batches in this process, batch by batch; where the base dataset has threads they read ahead."""
-        base = self.base
-        pool = base.pool() if isinstance(base, RowDataset) else None
-        if pool is None:
+        """Reads rows in this process, batch by batch; the base dataset's threads, if it has any, read ahead."""
+        base = self._row_dataset
+        pool = None if base is None else base.pool()
+        if base is None or pool is None:
             yield from (self.__getitems__(batch.tolist()) for batch in batches)
             return
-        whole = self.split is not None and threads_can_run(self.split.host)
+        in_threads = self.placement is not None and is_thread_safe(self.placement.host)
         coming = (batch.tolist() for batch in batches)
         ahead: deque[tuple[list[int], list[Future]]] = deque()
         try:
             while True:
                 for indices in itertools.islice(coming, BATCHES_AHEAD + 1 - len(ahead)):
-                    if not whole:
-                        base.fetch(indices, begin=True)
+                    if not in_threads:
+                        base.fetch(indices, ahead=True)
                     size = len(indices) // (_PIECES_PER_THREAD * base.number_of_threads()) + 1
-                    pieces = [indices[at : at + size] for at in range(0, len(indices), size)] if whole else []
-                    ahead.append((indices, [pool.submit(self._drawn_apart, piece) for piece in pieces]))
+                    pieces = [indices[at : at + size] for at in range(0, len(indices), size)] if in_threads else []
+                    ahead.append((indices, [pool.submit(self._seeded_apart, piece) for piece in pieces]))
                 if not ahead:
                     return
                 indices, futures = ahead.popleft()
-                if not whole:
+                if not in_threads:
                     yield self._in_order(indices)
                     continue
-                yield self._complete([row for future in futures for row in future.result()], indices)
+                yield self._padded([row for future in futures for row in future.result()], indices)
         finally:
             for _, futures in ahead:
                 for future in futures:
                     future.cancel()
-            base.forget()
+            base.drop_fetched()
 
-    def _drawn_apart(self, indices: Sequence[int]) -> list[Row | DataError]:
-        """The rows, made in a thread with a generator of its own."""
+    def _seeded_apart(self, indices: Sequence[int]) -> list[Row | DataError]:
+        """Makes the rows in a thread, with a generator of its own."""
         made = []
-        with RowDraws() as draws:
+        with ThreadGenerator() as generator:
             for index in indices:
-                draws.seed(derive_seed(self.seed, self.epoch, index))
+                generator.seed(derive_seed(self.seed, self.epoch, index))
                 made.append(self._row(index))
         return made
 
     def collate(self, rows: list[Row | DataError]) -> Batch:
-        """A batch of the rows that could be read."""
+        """Collates the rows that were read."""
         bad = [str(row) for row in rows if isinstance(row, DataError)]
         good = [row for row in rows if isinstance(row, Row)]
-        weighty = len(good) - sum(row.borrowed for row in good)
+        weighted = len(good) - sum(row.is_padding for row in good)
         if not good:
             return Batch(None, 0, bad)
-        if all(row.waits for row in good):
+        if all(row.needs_batched for row in good):
             return Batch(
-                default_collate([row.sample for row in good]), weighty, bad, np.array([r.number for r in good])
+                default_collate([row.sample for row in good]), weighted, bad, np.array([r.number for r in good])
             )
-        return Batch(default_collate([self._finished(row) for row in good]), weighty, bad)
+        return Batch(default_collate([self._with_batched(row) for row in good]), weighted, bad)
 
-    def _finished(self, row: Row) -> Any:
-        """A row's sample with the tail applied: beside others that have it behind them."""
-        if not row.waits:
+    def _with_batched(self, row: Row) -> Any:
+        """Returns a row's sample with the batched transforms applied, as others of its batch have them already."""
+        if not row.needs_batched:
             return row.sample
-        assert self.split is not None and self.split.tail is not None
-        batch = row.sample[self.split.key].clone()[None]
-        return {
-            **row.sample,
-            self.split.key: self.split.tail.batch(batch, self.seed, self.epoch, np.array([row.number]))[0],
-        }
+        assert self.placement is not None and self.placement.batched is not None
+        key, batched = self.placement.key, self.placement.batched
+        images = row.sample[key].clone()[None]
+        return {**row.sample, key: batched.batch(images, self.seed, self.epoch, np.array([row.number]))[0]}

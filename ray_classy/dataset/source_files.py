@@ -1,4 +1,4 @@
-"""Which files a dataset is made of, and whether they still are what they were when it was built."""
+"""Finds the files of a dataset, and checks that they have not changed since it was built."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from ray_classy.errors import DataError
 from ray_classy.urls import Stamp, each, files_below, is_url, joined, reason, shown, split_query, stamp_of
@@ -15,7 +16,7 @@ _WILD = re.compile(r"[*?\[]")
 
 
 def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
-    """The files that a path, a glob, a folder or a list of those stands for, sorted by name; each may be a URL.
+    """Finds the files of a path, a glob, a folder or a list of those, sorted by name; each may be a URL.
 
     Raises:
         DataError: there is none, or a store cannot be read.
@@ -61,7 +62,7 @@ def _find_urls(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _as_regex(pattern: str) -> str:
-    """A glob as a regular expression: `**` stands for any number of folders, the other signs for none."""
+    """Converts a glob to a regular expression: `**` matches any number of folders, the other signs none."""
     text = ""
     for part in pattern.split("/"):
         if part == "**":
@@ -87,7 +88,7 @@ class SourceFiles:
     """The files that a dataset is made of, with their sizes and times of change when it was built.
 
     Attributes:
-        stamps: by file.
+        stamps: size and time of change by file.
 
     Args:
         files: paths or URLs.
@@ -98,8 +99,12 @@ class SourceFiles:
 
     def __init__(self, files: Iterable[str]) -> None:
         listed = list(dict.fromkeys(files))
-        self._urls = any(is_url(file) for file in listed)
-        self.stamps: Mapping[str, Stamp] = dict(zip(listed, each(self._first, listed, self._urls), strict=True))
+        self._on_disk = [file for file in listed if not is_url(file)]
+        self._in_stores = [file for file in listed if is_url(file)]
+        self._just_checked = False
+        self.stamps: Mapping[str, Stamp] = dict(
+            zip(listed, each(self._first, listed, bool(self._in_stores)), strict=True)
+        )
 
     @staticmethod
     def _first(file: str) -> Stamp:
@@ -109,21 +114,45 @@ class SourceFiles:
         return stamp
 
     def check(self, files: Iterable[str] | None = None) -> None:
-        """Looks whether files are what they were.
+        """Checks that files are as they were.
 
         Args:
-            files: some of them; None stands for all.
+            files: some of them; None checks all.
 
         Raises:
             DataError: one was removed, replaced or cut off since; the message names it.
         """
-        each(self._check, self.stamps if files is None else files, self._urls)
+        each(self._check, self.stamps if files is None else files, bool(self._in_stores))
+
+    def check_in_phase(self, rank: int, ends: bool) -> None:
+        """Checks the files as one of many ranks, at the beginning or at the end of a phase.
+
+        Every rank checks local files, since each machine may have its own. A file in a store costs a request and is the
+        same for all ranks: rank 0 checks it at the end of a phase, and at the beginning if no check has just ended
+        another phase.
+
+        Args:
+            rank: the rank of this process.
+            ends: whether the phase ends, or begins.
+
+        Raises:
+            DataError: one was removed, replaced or cut off since; the message names it.
+        """
+        self.check(self._on_disk)
+        if rank != 0:
+            return
+        if ends or not self._just_checked:
+            self.check(self._in_stores)
+        self._just_checked = ends
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_just_checked": False}
 
     def _check(self, file: str) -> None:
         self.compare(file, _stamp(file))
 
     def compare(self, file: str, now: Stamp | None) -> None:
-        """As `check`, where the file's stamp is known already."""
+        """Checks one file whose stamp was just read; None if it does not exist any more."""
         then = self.stamps[file]
         if now is None:
             raise DataError(

@@ -15,7 +15,8 @@ from ray_classy.dataset.clips import ClipDecoder, ClipSampling, video_decoder_cl
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.manifest import ManifestDataset
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.errors import ComponentError
 
@@ -93,7 +94,7 @@ class VideoPathDataset(ImageDataset):
         columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
         if labels is not None:
             columns["label"] = self._labels = np.repeat(labels, clips_per_video)
-        dataset = _ClipRows(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows)
+        dataset = RowDataset(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows, cacheable=False)
         super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
 
     def default_transform(self) -> Callable[[Any], Any]:
@@ -104,24 +105,10 @@ class VideoPathDataset(ImageDataset):
     ) -> PhasePlan:
         """Which rows this rank reads in a phase, and from here on where their clips lie; see `ClassyDataset.plan`."""
         plan = super().plan(phase_type, phase_id, seed, start, shuffle_seed)
-        self.dataset.begin((plan.seed, plan.epoch) if plan.train else None)  # type: ignore[union-attr]
+        base: Any = self.dataset
+        base.drop_fetched()
+        base.decode.random = (plan.seed, plan.epoch) if plan.train else None
         return plan
-
-    def __getitem__(self, index: int) -> Any:
-        # A class with a method of its own here is taken to draw at random, so that no sample is kept for other epochs.
-        return super().__getitem__(index)
-
-
-class _ClipRows(RowDataset):
-    """Rows that are other clips in other epochs: what was decoded is not held."""
-
-    def begin(self, random: tuple[int, int] | None) -> None:
-        """Sets what the clips' places are drawn from; None spreads them evenly."""
-        self.forget()
-        self.decode.random = random  # type: ignore[attr-defined]
-
-    def _keep(self, *_: Any) -> None:
-        pass
 
 
 def _listed(

@@ -11,7 +11,8 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.labels import class_targets, typed_labels
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
 from ray_classy.dataset.shard_index import Layout, shard_index
 from ray_classy.dataset.source_files import SourceFiles

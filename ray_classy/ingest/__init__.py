@@ -1,4 +1,4 @@
-"""How rows reach the ranks of a run on Ray."""
+"""Ray Data as the source of rows for the ranks of a run."""
 
 from typing import TYPE_CHECKING
 

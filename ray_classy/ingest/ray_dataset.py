@@ -1,4 +1,4 @@
-"""Rows that a `ray.data.Dataset` makes, as a dataset to train on."""
+"""A dataset whose rows come from a `ray.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray_classy.dataset.decode import check_image_mode
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.parquet import encoded_sample
-from ray_classy.dataset.rows import RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.errors import DataError
 from ray_classy.ingest.ray_ingest import ShardRows
 from ray_classy.ray_compat.data import arrow_table, blocks_of
@@ -25,31 +25,32 @@ _log = logging.getLogger(__name__)
 
 
 class RayDataset(ImageDataset):
-    """Images and labels that a Ray Data pipeline makes: samples `{"input": image, "target": class}`.
+    """Images and labels from a Ray Data pipeline: samples `{"input": image, "target": class}`.
 
     The pipeline runs once, here; its blocks stay in the cluster's shared memory (Ray spills what does not fit), and
-    every rank of a `RayTrainer` takes from them the rows that the plan deals to it, each exactly once per epoch. Images
-    and labels are as in `ParquetDataset`. `num_workers` is the number of decoding threads.
+    every rank of a `RayTrainer` reads from them the rows that the plan assigns to it, each exactly once per epoch.
+    Images and labels are as in `ParquetDataset`. `num_workers` is the number of decoding threads.
 
     Args:
         dataset: a `ray.data.Dataset`.
         batchsize_per_replica: see `ClassyDataset`.
         shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
+        transform: see `ClassyDataset`; the task needs one that makes tensors of the images.
         num_samples: see `ClassyDataset`.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
         id_column: name of a column of values that differ from row to row, by which rows are sorted. Without one, the
-            rows are in the order that the pipeline gives them, which may be another in the next run: a run that was
-            interrupted goes on with the epoch, not at the row.
+            rows are in the order of the pipeline's output, which may differ in the next run: an interrupted run then
+            resumes at the beginning of the epoch, not at the row.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
-        max_bad_rows: images that may fail to decode before it is an error.
+        max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
-        ComponentError: an argument is impossible.
-        DataError: no such column, no rows, an id that is missing or occurs twice, or a label that is no class.
+        ComponentError: an argument has an invalid value.
+        DataError: no such column, no rows, an id that is missing or occurs twice, or a label that is not one of
+            the classes.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class RayDataset(ImageDataset):
         made = _with_columns(dataset, columns)
         if id_column is not None:
             made = made.sort(id_column)
-        with _order_kept(made):
+        with _preserved_order(made):
             made = made.materialize()
         labels = [] if label_column is None else _column(made, label_column)
         ids = [] if id_column is None else _column(made, id_column)
@@ -83,8 +84,8 @@ class RayDataset(ImageDataset):
         else:
             self.order_is_stable = False
             _log.info(
-                "the rows have no id_column: their order may differ in the next run, so a run that is interrupted goes "
-                "on with the epoch, not at the row"
+                "the rows have no id_column, and their order may differ in the next run: an interrupted run resumes at "
+                "the beginning of the epoch, not at the row"
             )
         rows = ShardRows.of(made)
         if not len(rows):
@@ -109,8 +110,8 @@ class RayDataset(ImageDataset):
 
 
 @contextmanager
-def _order_kept(dataset: Any) -> Iterator[None]:
-    options = dataset.context.execution_options  # its own: it does not look at the current one any more
+def _preserved_order(dataset: Any) -> Iterator[None]:
+    options = dataset.context.execution_options  # the dataset's own: it ignores the current context
     kept, options.preserve_order = options.preserve_order, True
     try:
         yield
@@ -132,7 +133,7 @@ def _with_columns(dataset: Any, columns: list[str]) -> Any:
 
 
 def _column(made: Any, name: str) -> list[Any]:
-    """One column, an Arrow column per block, in the blocks' order; the others stay where they are."""
+    """Fetches one column, as an Arrow column per block; the other columns stay in the object store."""
     read = ray.remote(num_cpus=0)(_column_of)
     columns = ray.get([read.remote(reference, name) for reference in blocks_of(made)[0]])
     return [column for column in columns if column is not None]
@@ -149,7 +150,7 @@ def _check_ids(ids: list[Any], column: str) -> None:
 
     values = pa.chunked_array([chunk for part in ids for chunk in part.chunks])
     if values.null_count:
-        raise DataError(f"{values.null_count} rows have no id (null in column {column!r}); give each one of its own")
+        raise DataError(f"{values.null_count} rows have no id (null in column {column!r}); give each row one")
     if len(values) > 1 and not pc.all(pc.less(values[:-1], values[1:])).as_py():
         counts = pc.value_counts(values)
         number = pc.index(pc.greater(counts.field("counts"), 1), True).as_py()

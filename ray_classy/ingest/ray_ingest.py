@@ -1,47 +1,45 @@
-"""Datasets as Ray Data blocks in the cluster's shared memory, from which every rank takes its rows.
+"""Datasets as Ray Data blocks in the cluster's shared memory, from which every rank reads its rows.
 
-Ray Data reads a dataset once per run into blocks; `PlannedShards` gives each rank of a worker group a shard that names
-the blocks, and the rank reads from it the rows that the phase's plan deals to it. Ray Data's own splits were no choice:
-`streaming_split(equal=True)` drops rows, splits differ between runs, and every epoch costs the start of an execution.
+Ray Data reads a dataset once per run into blocks. `PlannedShards` gives each rank of a worker group a shard that names
+the blocks, and the rank reads from it the rows that the phase's plan assigns to it. Ray Data's own splits do not serve:
+`streaming_split(equal=True)` drops rows, splits differ between runs, and each epoch starts another execution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
 import ray.data
 import ray.train
 
-from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset, cpus_of_this_machine
+from ray_classy.dataset.cpus import cpus_of_this_machine
+from ray_classy.dataset.row_dataset import detached_rows, row_dataset_of
+from ray_classy.dataset.rows import BlockRows
 from ray_classy.ray_compat.data import arrow_table, blocks_of
-from ray_classy.urls import each, is_url
 
 
 class ShardRows(BlockRows):
-    """The rows of a Ray Data dataset, read from its blocks by number.
-
-    Attributes:
-        source: the materialised Ray Data dataset, where it is known.
-    """
-
-    source: Any = None
+    """The rows of a Ray Data dataset, read from its blocks by number."""
 
     def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
         super().__init__(sizes, lambda number: arrow_table(ray.get(blocks[number])))
 
     @classmethod
     def of(cls, source: Any) -> ShardRows:
-        """The rows of a materialised Ray Data dataset."""
+        """Returns the rows of a materialised Ray Data dataset."""
         rows = _shard(source).rows()
-        rows.source = source
+        rows.ray_dataset = source
         return rows
+
+    def shared_bytes(self) -> int:
+        return 0 if self.ray_dataset is None else int(self.ray_dataset.size_bytes())
 
 
 class Shard:
-    """What one rank gets of a dataset: the blocks, of which it reads the rows that the plan deals to it.
+    """The blocks of a dataset, as every rank receives them; each reads the rows that the plan assigns to it.
 
     Args:
         blocks: references to Arrow tables.
@@ -53,7 +51,7 @@ class Shard:
         self.sizes = list(sizes)
 
     def rows(self) -> ShardRows:
-        """The rows by number."""
+        """Returns the rows of the blocks, read by number."""
         return ShardRows(self.blocks, self.sizes)
 
 
@@ -72,51 +70,47 @@ def _shard(dataset: Any) -> Shard:
     return Shard(*blocks_of(dataset))
 
 
-class AwayRows:
-    """Stands for rows that are in Ray Data's hands while the dataset travels to the workers."""
+def ray_dataset(dataset: Any) -> Any | None:
+    """Returns a Ray Data dataset with the raw rows of a task's dataset, in blocks.
 
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        raise AssertionError("rows are taken before the shard is attached")
-
-    def column(self, name: str) -> Any:
-        raise AssertionError("a column is read before the shard is attached")
-
-
-def ray_dataset(dataset: ClassyDataset) -> Any | None:
-    """The Ray Data dataset with a task dataset's raw rows, in blocks; None if the workers read them by themselves.
-
-    That is so for a dataset that cannot describe its rows, and for Parquet files that are large: shared memory holds
-    what names images, and images only as far as they are few.
+    None if the workers read the rows themselves: of a dataset that is not built on raw rows, and of large Parquet
+    files. Shared memory holds the paths of images, and images themselves only where they are few.
 
     Raises:
-        DataError: a Parquet file cannot be read, or was changed.
+        DataError: a Parquet file cannot be read, or has changed.
     """
-    base = getattr(dataset, "dataset", None)
-    if not isinstance(base, RowDataset):
-        return None
-    if isinstance(base.rows, ItemRows):
-        import pyarrow as pa
+    base = row_dataset_of(dataset)
+    if base is None or base.rows.ray_dataset is not None:
+        return base and base.rows.ray_dataset
+    tables = base.rows.shared_tables()
+    return None if tables is None else ray.data.from_arrow(tables)
 
-        return ray.data.from_arrow(pa.table(base.rows.arrays()))
-    if isinstance(base.rows, ParquetRows) and not base.rows.are_large:
-        tables = each(base.rows.table, range(len(base.rows.files)), any(map(is_url, base.rows.files)))
-        return ray.data.from_arrow(tables)
-    return base.rows.source if isinstance(base.rows, ShardRows) else None
+
+@contextmanager
+def detached_shards(datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields the Ray Data datasets of a task; within the block the task is pickled without the rows in them.
+
+    Args:
+        datasets: the task's, by phase type.
+
+    Yields:
+        Ray Data datasets by phase type, of those datasets that Ray Data reads.
+    """
+    with ExitStack() as stack:
+        shards = {phase_type: ray_dataset(dataset) for phase_type, dataset in datasets.items()}
+        shards = {phase_type: shard for phase_type, shard in shards.items() if shard is not None}
+        for phase_type in shards:
+            stack.enter_context(detached_rows(datasets[phase_type]))
+        yield shards
 
 
 def attach(dataset: Any, shard: Shard | None) -> None:
-    """Makes a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
+    """Lets a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
 
     `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
     """
-    base = getattr(dataset, "dataset", None)
-    if not isinstance(base, RowDataset):
+    base = row_dataset_of(dataset)
+    if base is None:
         return
     if shard is not None:
         base.rows = shard.rows()
@@ -124,7 +118,7 @@ def attach(dataset: Any, shard: Shard | None) -> None:
 
 
 def cpus_of_worker() -> int:
-    """CPUs that this process has to read with: those that Ray gave it or, if it has a GPU alone, that GPU's part."""
+    """Returns the CPUs that this process may read with: those that Ray gave it or, without any, its GPU's share."""
     here = ray.get_runtime_context()
     mine = here.get_assigned_resources()
     if mine.get("CPU") or not mine.get("GPU"):
@@ -134,13 +128,13 @@ def cpus_of_worker() -> int:
 
 
 def part_of_machine(gpus: float, of: float) -> int:
-    """The CPUs of this machine that go with some of its GPUs, at least one."""
+    """Returns the share of this machine's CPUs that belongs to some of its GPUs, at least 1."""
     return max(1, int(cpus_of_this_machine() * min(gpus / of, 1.0)))
 
 
 def read_with_own_cpus(task: Any, cpus: int) -> None:
-    """Lets the datasets of a task that trains in a process of Ray's read with the CPUs of that process alone."""
+    """Limits the decoding threads of a task's datasets to the CPUs that Ray gave to this process."""
     for dataset in task.datasets.values():
-        base = getattr(dataset, "dataset", None)
-        if isinstance(base, RowDataset) and base.threads is None:
+        base = row_dataset_of(dataset)
+        if base is not None and base.threads is None:
             base.threads = cpus

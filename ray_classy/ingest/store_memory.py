@@ -1,73 +1,57 @@
-"""How much of the cluster's shared memory, and of its machines' disks, the datasets of a run take."""
+"""Estimates how much of the cluster's shared memory, and of its machines' disks, the datasets of a run take."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset.row_dataset import row_dataset_of
 
 _log = logging.getLogger(__name__)
 
 _FULL = 0.7
-"""Part of the store that blocks may fill before it is told: workers and tasks put things there as well."""
+"""Share of the object store that blocks may fill before a warning: workers and tasks need room in it as well."""
 
 
-def held_bytes(dataset: Any) -> int:
-    """About how many bytes of blocks a dataset has in the store while it is trained on; 0 if it does not go there.
+def shared_bytes(dataset: Any) -> int:
+    """Estimates the bytes of blocks that a dataset has in the object store during training; 0 if it is not there.
 
-    Of image files and tar shards these are paths and places, of small Parquet files the images themselves; large ones
-    are read through a `LocalCopy`. Each rank reads rows from the one copy; batches are never put into the store, so
+    Of image files and tar shards these are paths and offsets, of small Parquet files the images themselves; large ones
+    are read through a `LocalCopy`. All ranks read from one copy, and batches are never put into the store, so that
     neither workers nor prefetching add to it.
     """
-    rows = getattr(getattr(dataset, "dataset", None), "rows", None)
-    if not isinstance(dataset, ClassyDataset) or not isinstance(dataset.dataset, RowDataset):
-        return 0
-    if isinstance(rows, ItemRows):
-        return sum(_column_bytes(values) for values in rows.columns.values())
-    if isinstance(rows, ParquetRows):
-        return 0 if rows.are_large else rows.bytes
-    source = getattr(rows, "source", None)
-    return int(source.size_bytes()) if source is not None else 0
+    base = row_dataset_of(dataset)
+    return 0 if base is None else base.rows.shared_bytes()
 
 
-def copied_bytes(dataset: Any) -> int:
-    """About how many bytes of a dataset each machine keeps a copy of on its disk."""
-    rows = getattr(getattr(dataset, "dataset", None), "rows", None)
-    return rows.bytes if isinstance(rows, ParquetRows) and rows.are_large else 0
+def disk_bytes(dataset: Any) -> int:
+    """Estimates the bytes of a dataset's copy on the disk of each machine."""
+    base = row_dataset_of(dataset)
+    return 0 if base is None else base.rows.disk_bytes()
 
 
-def _column_bytes(values: Any) -> int:
-    if hasattr(values, "nbytes"):
-        return int(values.nbytes)
-    some = values[:1000]
-    each = sum(len(value) if isinstance(value, str | bytes) else 8 for value in some) / max(1, len(some))
-    return int(len(values) * (each + 8))
-
-
-def tell_if_too_large(datasets: dict[str, Any], capacity: float) -> None:
-    """Says so in the log if the datasets do not fit into the store, so that Ray keeps a part of them in files.
+def warn_if_too_large(datasets: dict[str, Any], capacity: float) -> None:
+    """Logs a warning if the datasets do not fit into the object store, so that Ray spills a part of them to disk.
 
     Args:
         datasets: by phase type.
         capacity: of all nodes together, in bytes.
     """
-    held = {phase_type: held_bytes(dataset) for phase_type, dataset in datasets.items()}
-    if sum(held.values()) <= _FULL * capacity:
+    sizes = {phase_type: shared_bytes(dataset) for phase_type, dataset in datasets.items()}
+    total = sum(sizes.values())
+    if total <= _FULL * capacity:
         return
-    parts = ", ".join(f"{phase_type} {in_units(count)}" for phase_type, count in held.items() if count)
     _log.warning(
-        "the datasets take about %s of Ray's shared memory (%s), which has %s: Ray keeps what does not fit in files on "
-        "disk, which is slower. Give Ray more (ray start --object-store-memory), or keep the images in files",
-        in_units(sum(held.values())),
-        parts,
-        in_units(capacity),
+        "the datasets take about %s of Ray's shared memory (%s), which has %s: Ray spills what does not fit to disk, "
+        "which is slower. Give Ray more (ray start --object-store-memory), or keep the images in files",
+        format_bytes(total),
+        ", ".join(f"{phase_type} {format_bytes(count)}" for phase_type, count in sizes.items() if count),
+        format_bytes(capacity),
     )
 
 
-def in_units(count: float) -> str:
-    """A number of bytes for people."""
+def format_bytes(count: float) -> str:
+    """Writes a number of bytes with a unit, for people."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

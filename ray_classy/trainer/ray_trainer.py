@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import io
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import ray
@@ -17,10 +16,10 @@ from ray.train import CheckpointConfig, CheckpointUploadMode, FailureConfig, Run
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_classy.config import problems_in, raise_problems
-from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ComponentError, RunError, RunStopped
-from ray_classy.ingest.ray_ingest import AwayRows, PlannedShards, ray_dataset
-from ray_classy.ingest.store_memory import tell_if_too_large
+from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
+from ray_classy.ingest.store_memory import warn_if_too_large
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
 from ray_classy.ray_compat.train import failure_policy, given_name, scaling_policy, trainer_class
 from ray_classy.tasks import ClassyTask, check_task
@@ -116,9 +115,9 @@ class RayTrainer(ClassyTrainer):
         check_place(*place, run_config.storage_filesystem)
         with shown(), connected(address, self.verbose):
             check_resources(scaling, self.wait_for_resources_s)
-            tell_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
+            warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with opened_run(*place, task, run_config.storage_filesystem) as run:
-                check_visible(run.path, data_files(task))
+                check_visible(run.path, data_files(task.datasets.values()))
                 with followed(run), handlers_kept():
                     answer = self.fit(task, run, scaling, _in_folder(run_config, run), retention=retention)
                 if "stopped" in answer:
@@ -239,37 +238,8 @@ def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
 
 def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
     """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
-    shards: dict[str, Any] = {}
-    with contextlib.ExitStack() as stack:
-        for phase_type, dataset in task.datasets.items():
-            read = ray_dataset(dataset)
-            if read is not None:
-                shards[phase_type] = read
-                stack.enter_context(_rows_away(dataset.dataset))
+    with detached_shards(task.datasets) as shards:
         return shards, pickled(task)
-
-
-@contextlib.contextmanager
-def _rows_away(base: RowDataset) -> Iterator[None]:
-    """Takes the rows out of a dataset while it is pickled."""
-    rows = base.rows
-    base.rows = AwayRows(len(rows))
-    try:
-        yield
-    finally:
-        base.rows = rows
-
-
-def data_files(task: ClassyTask) -> list[str]:
-    """A path or two of each dataset, to see whether other nodes have them."""
-    files: list[str] = []
-    for dataset in task.datasets.values():
-        rows = getattr(getattr(dataset, "dataset", None), "rows", None)
-        if isinstance(rows, ItemRows) and "path" in rows.columns and len(rows):
-            files += [str(rows.columns["path"][0])]
-        elif isinstance(rows, ParquetRows):
-            files += rows.files[:1]
-    return files
 
 
 def _first_line(error: Exception) -> str:

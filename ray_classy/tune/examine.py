@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ray_classy.config.document import Config
 from ray_classy.dataset.classy_dataset import datasets_kept
+from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
 from ray_classy.models import models_built_on
@@ -13,7 +14,6 @@ from ray_classy.registry import Key
 from ray_classy.tasks import ClassyTask, build_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.ray_config import ray_keys
-from ray_classy.trainer.ray_trainer import data_files
 from ray_classy.tune.space import Node, Space
 
 
@@ -69,7 +69,7 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
         max(_epochs(task) for _, task in tasks),
         _mutable(space, tasks),
         any(_is_sparse(task) for _, task in tasks),
-        data_files(tasks[0][1]),
+        data_files(tasks[0][1].datasets.values()),
     )
 
 

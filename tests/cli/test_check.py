@@ -62,7 +62,7 @@ def test_it_shows_what_is_read_ahead(check):
 def test_it_shows_the_copy_of_large_parquet_files(check, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_CLASSY_CACHE", str(tmp_path / "cache"))
     assert "# disk:" not in check().out
-    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     outcome = check()
     assert "# Ray's shared memory: about 0 B" in outcome.out
     assert f"in {tmp_path / 'cache'} of each machine" in outcome.out

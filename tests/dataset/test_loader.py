@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import DataError
 from tests.helpers import Vectors, make_task, train
 

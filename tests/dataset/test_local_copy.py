@@ -15,7 +15,7 @@ import pytest
 
 from ray_classy.dataset import local_copy
 from ray_classy.dataset.local_copy import LocalCopy
-from ray_classy.dataset.rows import ParquetRows
+from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
 
@@ -25,7 +25,7 @@ COLUMNS = ["image", "label"]
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_CLASSY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     return tmp_path / "cache"
 
 
@@ -65,7 +65,7 @@ def test_rows_of_large_files_are_those_of_the_files(files):
 def test_images_of_every_type_are_copied(tmp_path, images, monkeypatch):
     pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet")
     copied = ParquetRows([str(tmp_path / "a.parquet")], ["image"]).take([3])[0]["image"]
-    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 1 << 20)
     read = ParquetRows([str(tmp_path / "a.parquet")], ["image"]).take([3])[0]["image"]
     np.testing.assert_equal(copied, read)
 
@@ -105,8 +105,8 @@ def test_many_threads_get_the_same_rows(files):
 
 def test_many_processes_get_the_same_rows(files, cache):
     code = (
-        "import sys; from ray_classy.dataset import rows; rows.IN_MEMORY_BYTES = 0\n"
-        "print([row['label'] for row in rows.ParquetRows(sys.argv[1:], ['image', 'label']).take(range(150))])"
+        "import sys; from ray_classy.dataset import parquet_rows; parquet_rows.IN_MEMORY_BYTES = 0\n"
+        "print([row['label'] for row in parquet_rows.ParquetRows(sys.argv[1:], ['image', 'label']).take(range(150))])"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, *files], stdout=subprocess.PIPE) for _ in range(3)]
     assert [process.communicate(timeout=120)[0].decode().strip() for process in running] == [str(list(range(150)))] * 3

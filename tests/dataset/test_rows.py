@@ -5,7 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_classy.dataset.rows import BlockRows, ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.parquet_rows import ParquetRows
+from ray_classy.dataset.row_dataset import RowDataset, detached_rows
+from ray_classy.dataset.rows import BlockRows, ItemRows
+from ray_classy.errors import DataError
 
 
 def table(begin, end):
@@ -39,7 +43,7 @@ def test_items_may_be_arrays():
         number=np.arange(3), name=pa.array(["a", "b", "c"]), kind=pa.array(["x", "y", "x"]).dictionary_encode()
     )
     assert rows.take([2, 0]) == [{"number": 2, "name": "c", "kind": "x"}, {"number": 0, "name": "a", "kind": "x"}]
-    assert rows.column("name") == ["a", "b", "c"] and pa.table(rows.arrays()).num_rows == 3
+    assert rows.column("name") == ["a", "b", "c"] and rows.shared_tables()[0].num_rows == 3
 
 
 @pytest.mark.parametrize("kind", ["items", "blocks", "parquet"])
@@ -64,8 +68,8 @@ def test_fetched_rows_are_decoded_once(threads):
     decoded = []
     base = RowDataset(ItemRows(value=[1, 2, 3]), lambda row: decoded.append(row["row"]) or row["value"])
     base.threads = threads
-    base.fetch([0, 2], begin=True)
-    base.fetch([2], begin=True)
+    base.fetch([0, 2], ahead=True)
+    base.fetch([2], ahead=True)
     assert [base[2], base[0], base[1]] == [3, 1, 2] and sorted(decoded) == [0, 1, 2]
 
 
@@ -78,7 +82,7 @@ def test_what_was_fetched_does_not_travel():
 def test_unused_rows_are_forgotten():
     base = RowDataset(ItemRows(value=[1]), abs)
     base.fetch([0])
-    base.forget()
+    base.drop_fetched()
     assert base._fetched == {}
 
 
@@ -97,3 +101,26 @@ def test_no_threads_if_none_are_wanted():
     base = RowDataset(ItemRows(value=[1]), abs)
     base.threads = 0
     assert base.pool() is None
+
+
+def test_rows_say_where_they_are_and_what_they_take(files, monkeypatch):
+    small = ParquetRows(files, ["value"])
+    assert small.files() == files[:1] and len(small.shared_tables()) == len(files)
+    assert small.shared_bytes() > 0 == small.disk_bytes()
+    monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
+    assert small.shared_tables() is None and small.disk_bytes() > 0 == small.shared_bytes()
+    assert ItemRows(path=["a.png", "b.png"]).files() == ["a.png"] and ItemRows(value=[1]).files() == []
+
+
+def test_detached_rows_ship_their_number_alone():
+    base = RowDataset(ItemRows(value=[b"x" * 1000] * 1000), dict)
+    made = ClassyDataset(base, 4, False)
+    with detached_rows(made):
+        shipped = pickle.loads(pickle.dumps(made))
+        assert len(pickle.dumps(made)) < 10_000 and len(shipped) == 1000
+    assert made.dataset.rows.take([0]) == [{"value": b"x" * 1000}]
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(DataError, match="one length"):
+        ItemRows(path=["a"], label=[1, 2])

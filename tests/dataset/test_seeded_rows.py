@@ -9,10 +9,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.seeded_rows import SeededRows
 from ray_classy.dataset.transforms import ApplyTransformToKey, build_transforms
-from ray_classy.dataset.transforms.split import split
+from ray_classy.dataset.transforms.placement import place
 from ray_classy.errors import DataError
 from ray_classy.seeding import derive_seed, seed_host
 
@@ -103,7 +104,7 @@ def test_processes_change_nothing(chain):
 def test_memory_changes_nothing(chain, monkeypatch):
     kept = dataset(chain)
     first, again = rows_of(kept), rows_of(kept)
-    monkeypatch.setattr("ray_classy.dataset.loader.kept_batches", lambda *_: iter(()))
+    monkeypatch.setattr("ray_classy.dataset.loader.cached_batches", lambda *_: iter(()))
     assert same(first, again) and same(first, rows_of(dataset(chain)))
 
 
@@ -111,12 +112,12 @@ def test_memory_changes_nothing(chain, monkeypatch):
 def test_batches_are_what_the_transforms_give_row_by_row(chain):
     """The host's draws are torchvision's own; those of the tail are put in its place."""
     made = dataset(chain)
-    halves = split(made.transform)
+    placement = place(made.transform)
     for row, sample in rows_of(made).items():
         seed_host(derive_seed(5, 0, row))
-        expected = made.dataset[row] if halves.host is None else halves.host(made.dataset[row])
-        if halves.tail is not None:
-            expected["input"] = halves.tail.row(expected["input"], 5, 0, row)
+        expected = made.dataset[row] if placement.host is None else placement.host(made.dataset[row])
+        if placement.batched is not None:
+            expected["input"] = placement.batched.row(expected["input"], 5, 0, row)
         assert torch.equal(sample["input"], expected["input"].as_subclass(torch.Tensor))
 
 

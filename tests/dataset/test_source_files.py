@@ -1,3 +1,4 @@
+import logging
 import os
 import pickle
 
@@ -84,3 +85,33 @@ def test_a_file_that_never_was(tmp_path, s3):
     for place in (str(tmp_path / "a"), s3.url("a")):
         with pytest.raises(DataError, match="there is no file"):
             SourceFiles([place])
+
+
+def test_a_store_is_asked_once_a_phase_by_one_of_the_ranks(s3, caplog):
+    sources = SourceFiles([s3.put(f"{name}.tar", b"1") for name in "abc"])
+    ranks = [pickle.loads(pickle.dumps(sources)) for _ in range(4)]
+    phases = 3
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        for ends in [False, True] * phases:
+            for rank, files in enumerate(ranks):
+                files.check_in_phase(rank, ends)
+    requests = [record for record in caplog.records if "HEAD" in record.getMessage()]
+    assert len(requests) == len(sources.stamps) * (phases + 1)
+
+
+def test_after_a_phase_that_did_not_end_a_store_is_asked_again(s3):
+    sources = SourceFiles([s3.put("a", b"1")])
+    sources.check_in_phase(0, ends=True)
+    sources.check_in_phase(0, ends=False)
+    s3.put("a", b"22")
+    with pytest.raises(DataError, match="was changed"):
+        sources.check_in_phase(0, ends=False)
+
+
+def test_local_files_are_checked_by_every_rank(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    sources = SourceFiles([str(tmp_path / "a")])
+    (tmp_path / "a").write_bytes(b"22")
+    for ends in (False, True):
+        with pytest.raises(DataError, match="was changed"):
+            sources.check_in_phase(3, ends)

@@ -14,12 +14,13 @@ from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ParquetRows, RowDataset
+from ray_classy.dataset.parquet_rows import ParquetRows
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.transforms import build_transforms
 from ray_classy.distributed import is_primary
 from ray_classy.errors import DataError
 from ray_classy.ingest import ray_ingest
-from ray_classy.ingest.store_memory import copied_bytes, held_bytes
+from ray_classy.ingest.store_memory import disk_bytes, shared_bytes
 from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import SGD
 from ray_classy.tasks import ClassificationTask, build_task
@@ -87,10 +88,10 @@ def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path
 
 
 def test_large_parquet_files_are_left_to_the_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
-    assert ray_ingest.ray_dataset(dataset) is None and held_bytes(dataset) == 0
-    assert copied_bytes(dataset) == sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
+    assert ray_ingest.ray_dataset(dataset) is None and shared_bytes(dataset) == 0
+    assert disk_bytes(dataset) == sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
 
 
 def test_an_image_folder_of_mixed_sizes_and_modes_trains_on_two_workers(ray_cluster, tmp_path):
@@ -198,7 +199,7 @@ def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, m
     write_numbers(tmp_path)
     s3.copy(tmp_path, "data")
     if large:
-        monkeypatch.setattr("ray_classy.dataset.rows.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     rows = ParquetRows([s3.url(f"data/{number}.parquet") for number in range(3)], ["image", "label"])
     if not large:
         dataset = ClassyDataset(RowDataset(rows, dict), 4, True)

@@ -21,7 +21,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, ParquetRows, RowDataset
+from ray_classy.dataset.parquet_rows import ParquetRows
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.trainer import RayTrainer
 from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.hooks import ClassyHook
 from ray_classy.losses import build_loss
 from ray_classy.models import ClassyModel

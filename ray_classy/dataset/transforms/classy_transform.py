@@ -1,12 +1,13 @@
-"""The base of transforms, their registry, and how a config becomes one callable."""
+"""The base class of transforms, their registry, and how a config is built into one callable."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from ray_classy.dataset.transforms.batched import BatchedTransform
 from ray_classy.errors import ConfigError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
@@ -28,7 +29,23 @@ register_transform = TRANSFORM_REGISTRY.register
 
 
 class ClassyTransform(ABC):
-    """Maps an image, or a whole sample, to another."""
+    """Maps an image, or a whole sample, to another.
+
+    A class declares what the data loader may do with it. The declarations hold for subclasses too, as long as these do
+    not override `__call__`. A class that declares nothing runs row by row, in one thread, in every epoch.
+
+    Attributes:
+        deterministic: whether the result depends on the argument alone, so that it may be cached in memory.
+        draws: "torch" if it may run in several threads at once and takes all random numbers from torch's global CPU
+            generator, by the functions that `ThreadGenerator` names; None if it draws otherwise, or nothing.
+        batchable: whether it also takes a batch, a tensor (N, ..., H, W) on any device, and gives each row to the last
+            bit what it gives the row alone, so that it may run on the training device; it must be deterministic. (Or
+            the `BatchedTransform` that does so in its place.)
+    """
+
+    deterministic: ClassVar[bool] = False
+    draws: ClassVar[Literal["torch"] | None] = None
+    batchable: ClassVar[bool | type[BatchedTransform]] = False
 
     @classmethod
     @reads_signature
@@ -38,14 +55,23 @@ class ClassyTransform(ABC):
 
     @abstractmethod
     def __call__(self, image: Any) -> Any:
-        """The transformed image (or sample)."""
+        """Transforms an image (or a sample)."""
+
+    def parts(self) -> Sequence[Any] | None:
+        """Returns the transforms that this one applies one after the other, doing nothing else; None if it does more.
+
+        What it declares holds as far as all of them declare the same.
+        """
+        return None
 
 
 TRANSFORM_REGISTRY.base = ClassyTransform
 
 
 class Compose(ClassyTransform):
-    """Applies transforms one after the other; none of them returns what it is given."""
+    """Applies transforms one after the other; without any, it returns its argument."""
+
+    deterministic = True
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = list(transforms)
@@ -54,6 +80,9 @@ class Compose(ClassyTransform):
         for transform in self.transforms:
             image = transform(image)
         return image
+
+    def parts(self) -> Sequence[Any]:
+        return self.transforms
 
     def __repr__(self) -> str:
         return f"Compose({self.transforms!r})"
@@ -67,7 +96,7 @@ def build_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
 
     Raises:
         UnknownComponentError: no transform has that name.
-        ComponentError: an argument is unknown or impossible.
+        ComponentError: an argument is unknown or has an invalid value.
     """
     cls = TRANSFORM_REGISTRY.named_class(config)
     arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "name"}
@@ -78,7 +107,7 @@ def build_transforms(configs: Sequence[Mapping[str, Any]]) -> Compose:
     """Builds the transforms of a list into one callable that applies them in order (and can be pickled).
 
     Raises:
-        ConfigError: `configs` is no list.
+        ConfigError: `configs` is not a list.
     """
     if isinstance(configs, (str, Mapping)) or not isinstance(configs, Sequence):
         raise ConfigError(f"transforms must be a list of configs with a `name` each, not {configs!r}")

@@ -20,6 +20,8 @@ class ClipToTensor(ClassyTransform):
         DataError: (when called) it is no tensor of four dimensions, or of integers other than uint8.
     """
 
+    deterministic = True
+
     def __call__(self, image: Any) -> torch.Tensor:
         if not isinstance(image, torch.Tensor) or image.ndim != 4:
             given = f"of shape {tuple(image.shape)}" if isinstance(image, torch.Tensor) else type(image).__name__

@@ -1,7 +1,8 @@
-"""The usual preparation of ImageNet pictures, for training and for testing."""
+"""The usual transforms of ImageNet images, for training and for testing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, register_transform
@@ -26,6 +27,8 @@ class ImagenetAugmentTransform(ClassyTransform):
         std: divides each channel afterwards.
     """
 
+    deterministic = True
+
     def __init__(
         self,
         crop_size: int = ImagenetConstants.CROP_SIZE,
@@ -44,6 +47,9 @@ class ImagenetAugmentTransform(ClassyTransform):
     def __call__(self, image: Any) -> Any:
         return self.transform(image)
 
+    def parts(self) -> Sequence[Any]:
+        return [self.transform]
+
 
 @register_transform("imagenet_no_augment")
 class ImagenetNoAugmentTransform(ClassyTransform):
@@ -55,6 +61,8 @@ class ImagenetNoAugmentTransform(ClassyTransform):
         mean: subtracted from each channel in [0, 1].
         std: divides each channel afterwards.
     """
+
+    deterministic = True
 
     def __init__(
         self,
@@ -73,3 +81,6 @@ class ImagenetNoAugmentTransform(ClassyTransform):
 
     def __call__(self, image: Any) -> Any:
         return self.transform(image)
+
+    def parts(self) -> Sequence[Any]:
+        return [self.transform]

@@ -34,6 +34,8 @@ class LightingTransform(ClassyTransform):
         DataError: (when called) the image is no such tensor.
     """
 
+    draws = "torch"
+
     def __init__(
         self, alphastd: float = 0.1, eigval: list[float] = _EIGVAL, eigvec: list[list[float]] = _EIGVEC
     ) -> None:

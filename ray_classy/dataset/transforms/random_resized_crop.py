@@ -21,6 +21,8 @@ class RandomResizedCrop(v2.RandomResizedCrop):
     for each number apart, which costs as much as half a resize.
     """
 
+    draws = "torch"
+
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The crop for these images: `top`, `left`, `height` and `width` in pixels."""
         rows, columns = get_size(flat_inputs[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transforms, register_transform
@@ -25,6 +25,8 @@ class ApplyTransformToKey(ClassyTransform):
     Raises:
         DataError: (when called) the sample has no such entry.
     """
+
+    deterministic = True
 
     def __init__(self, transform: Callable[[Any], Any], key: str | int = "input") -> None:
         self.transform = transform
@@ -55,6 +57,13 @@ class ApplyTransformToKey(ClassyTransform):
         sample[self.key] = transformed
         return sample
 
+    def parts(self) -> Sequence[Any]:
+        return [self.transform]
+
+    def with_transform(self, transform: Callable[[Any], Any] | None) -> ApplyTransformToKey | None:
+        """Returns the same with another transform; None if nothing is left to apply."""
+        return None if transform is None else ApplyTransformToKey(transform, self.key)
+
     def __repr__(self) -> str:
         return f"ApplyTransformToKey({self.transform!r}, key={self.key!r})"
 
@@ -69,6 +78,8 @@ class TupleToMapTransform(ClassyTransform):
     Raises:
         DataError: (when called) the sample has another number of items, or is a map without those keys.
     """
+
+    deterministic = True
 
     def __init__(self, list_of_map_keys: list[str]) -> None:
         self.list_of_map_keys = list(list_of_map_keys)
@@ -102,6 +113,9 @@ class GenericImageTransform(ClassyTransform):
     Raises:
         ComponentError: both are given, or `split` is neither of the two.
     """
+
+    deterministic = True
+    key = "input"
 
     def __init__(
         self, transform: Callable[[Any], Any] | None = None, split: Literal["train", "test"] | None = None
@@ -139,3 +153,10 @@ class GenericImageTransform(ClassyTransform):
         if self.transform is not None:
             named["input"] = self.transform(named["input"])
         return named
+
+    def parts(self) -> Sequence[Any]:
+        return [] if self.transform is None else [self.transform]
+
+    def with_transform(self, transform: Callable[[Any], Any] | None) -> GenericImageTransform:
+        """Returns the same with another transform, or with none."""
+        return GenericImageTransform(transform)

@@ -16,6 +16,7 @@ import PIL.Image
 import torch
 from torchvision.transforms import functional, v2
 
+from ray_classy.dataset.transforms import batched
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transform
 from ray_classy.dataset.transforms.random_resized_crop import RandomResizedCrop
 from ray_classy.errors import ComponentError
@@ -27,6 +28,9 @@ _WIDER: dict[tuple[str, str], Any] = {("RandomErasing", "value"): float | Litera
 
 class ToTensor(v2.Transform):
     """A PIL image or array (H, W, C) of uint8 as a float tensor (C, H, W) in [0, 1], as by torchvision's v1."""
+
+    deterministic = True
+    batchable = batched.ToTensor
 
     _transformed_types = (PIL.Image.Image, np.ndarray)
 

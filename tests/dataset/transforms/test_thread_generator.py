@@ -1,4 +1,4 @@
-"""Random transforms in threads: the draws that the process's generators would have given."""
+"""Random transforms in threads draw the numbers that the generators of the process would have given."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ray_classy.dataset.transforms import ApplyTransformToKey, LightingTransform, build_transforms
-from ray_classy.dataset.transforms.row_draws import DRAWING, RowDraws, threads_can_run
+from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
+from ray_classy.dataset.transforms.traits import TORCHVISION, is_thread_safe
 from ray_classy.seeding import seed_host
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(30, 200, (40, 50, 3), dtype=np.uint8))
@@ -39,10 +40,10 @@ def as_array(value):
     return np.asarray(value) if isinstance(value, Image.Image) else value.numpy()
 
 
-@pytest.mark.parametrize("name", DRAWING)
+@pytest.mark.parametrize("name", [name for name, traits in TORCHVISION.items() if traits.draws and not traits.parts])
 def test_draws_are_those_of_the_process(name):
     transform = transform_named(name)
-    assert threads_can_run(transform)
+    assert is_thread_safe(transform)
     expected = []
     for seed in range(6):
         seed_host(seed)
@@ -50,8 +51,8 @@ def test_draws_are_those_of_the_process(name):
     state = torch.get_rng_state()
 
     def drawn(seed):
-        with RowDraws() as draws:
-            draws.seed(seed)
+        with ThreadGenerator() as generator:
+            generator.seed(seed)
             return as_array(transform(IMAGE.copy()))
 
     with ThreadPoolExecutor(3) as pool:
@@ -64,13 +65,13 @@ def test_draws_are_those_of_the_process(name):
 def test_containers_are_as_their_members():
     flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
     for container in (v2.RandomApply(flips), v2.RandomChoice(flips), v2.RandomOrder(flips), v2.Compose(flips)):
-        assert threads_can_run(ApplyTransformToKey(container))
-    assert not threads_can_run(v2.RandomChoice([*flips, lambda image: image]))
+        assert is_thread_safe(ApplyTransformToKey(container))
+    assert not is_thread_safe(v2.RandomChoice([*flips, lambda image: image]))
 
 
 def test_ours():
-    assert threads_can_run(build_transforms([{"name": "imagenet_augment"}]))
-    assert threads_can_run(LightingTransform()) and threads_can_run(None)
+    assert is_thread_safe(build_transforms([{"name": "imagenet_augment"}]))
+    assert is_thread_safe(LightingTransform()) and is_thread_safe(None)
 
 
 class Mine(v2.RandomHorizontalFlip):
@@ -79,4 +80,4 @@ class Mine(v2.RandomHorizontalFlip):
 
 @pytest.mark.parametrize("transform", [Mine(), lambda image: image, v2.ElasticTransform(), v2.AugMix()])
 def test_what_is_unknown_runs_in_the_main_thread(transform):
-    assert not threads_can_run(transform)
+    assert not is_thread_safe(transform)

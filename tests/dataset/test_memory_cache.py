@@ -1,4 +1,4 @@
-"""Small datasets that are held in memory."""
+"""Small datasets are cached in memory."""
 
 import copy
 import pickle
@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ray_classy.dataset import ClassyDataset, build_dataset, kept
-from ray_classy.dataset.rows import ItemRows, RowDataset
+from ray_classy.dataset import ClassyDataset, build_dataset, memory_cache
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms import build_transforms
-from ray_classy.dataset.transforms.draws import draws
 
 DIGITS = {"name": "digits", "batchsize_per_replica": 16, "use_shuffle": True, "split": "test", "num_samples": 100}
 
@@ -45,7 +45,7 @@ def same(one, other):
 
 
 def passed_by(monkeypatch):
-    monkeypatch.setattr("ray_classy.dataset.loader.kept_batches", lambda *_: iter(()))
+    monkeypatch.setattr("ray_classy.dataset.loader.cached_batches", lambda *_: iter(()))
 
 
 def test_batches_from_memory_are_those_of_the_usual_way(monkeypatch):
@@ -68,7 +68,7 @@ def test_rows_are_decoded_once():
     assert made.dataset.decode.count == 20
 
 
-def test_rows_with_random_transforms_are_decoded_once_but_drawn_anew():
+def test_rows_with_random_transforms_are_decoded_once_but_drawn_again():
     def transform(sample):
         sample["input"] = sample["input"] + torch.rand(1)
         return sample
@@ -97,7 +97,7 @@ class Noisy(ClassyDataset):
         return {**sample, "input": sample["input"] + torch.rand(1)}
 
 
-def test_a_dataset_with_samples_of_its_own_is_not_kept():
+def test_a_dataset_with_custom_samples_is_not_cached():
     made = Noisy(RowDataset(ItemRows(value=list(range(20))), Decode()), 6, False, None)
     assert not same(batches(made, 0), batches(made, 1))
 
@@ -126,23 +126,23 @@ def test_what_does_not_fit_into_columns_goes_the_usual_way(extra, monkeypatch):
         assert "stack expects each tensor to be equal size" in str(error)
         return
     assert len(ours) == 4 and sum(len(batch["target"]) for batch in ours) == 20
-    assert made._kept.columns is None
+    assert made._cache.columns is None
 
 
-def test_a_dataset_that_is_too_large_is_not_kept(monkeypatch):
-    monkeypatch.setattr(kept, "KEPT_BYTES", 100)
-    monkeypatch.setattr("ray_classy.dataset.rows.KEPT_BYTES", 100)
+def test_a_dataset_that_is_too_large_is_not_cached(monkeypatch):
+    monkeypatch.setattr(memory_cache, "CACHE_BYTES", 100)
+    monkeypatch.setattr("ray_classy.dataset.row_dataset.CACHE_BYTES", 100)
     made = dataset()
     for phase in range(2):
         batches(made, phase)
-    assert made.dataset.decode.count >= 40 and made._kept.columns is None
+    assert made.dataset.decode.count >= 40 and made._cache.columns is None
 
 
-def test_datasets_of_the_same_files_share_what_is_kept():
+def test_datasets_of_the_same_files_share_the_cache():
     first, second = build_dataset(DIGITS), build_dataset(DIGITS)
     batches(first)
     batches(second)
-    assert first._kept.columns is second._kept.columns
+    assert first._cache.columns is second._cache.columns
 
 
 def test_datasets_with_other_transforms_do_not():
@@ -155,32 +155,11 @@ def test_copies_go_without_it():
     made = dataset()
     batches(made)
     made.dataset.decode = None
-    assert "_kept" not in pickle.loads(pickle.dumps(made)).__dict__
-    assert "_kept" not in copy.deepcopy(made).__dict__
+    assert "_cache" not in pickle.loads(pickle.dumps(made)).__dict__
+    assert "_cache" not in copy.deepcopy(made).__dict__
 
 
-@pytest.mark.parametrize(
-    ("configs", "random"),
-    [
-        ([{"name": "ToTensor"}], False),
-        ([{"name": "Resize", "size": 8}, {"name": "CenterCrop", "size": 4}, {"name": "ToImage"}], False),
-        ([{"name": "imagenet_no_augment"}], False),
-        ([{"name": "apply_transform_to_key", "transforms": [{"name": "ToTensor"}]}], False),
-        ([{"name": "apply_transform_to_key", "transforms": [{"name": "RandomHorizontalFlip"}]}], True),
-        ([{"name": "imagenet_augment"}], True),
-        ([{"name": "lighting"}], True),
-        ([{"name": "ToTensor"}, {"name": "RandomErasing"}], True),
-    ],
-)
-def test_which_transforms_draw(configs, random):
-    assert draws(build_transforms(configs)) is random
-
-
-def test_what_is_unknown_may_draw():
-    assert draws(lambda sample: sample)
-
-
-def test_transforms_of_images_are_not_held_with_their_random_part():
+def test_transforms_of_images_are_not_cached_with_their_random_part():
     transforms = [
         {"name": "apply_transform_to_key", "transforms": [{"name": "RandomHorizontalFlip"}, {"name": "PILToTensor"}]}
     ]

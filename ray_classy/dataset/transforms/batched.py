@@ -1,13 +1,13 @@
-"""The end of a chain of image transforms, applied to whole batches on the device that trains.
+"""Transforms of whole batches on the training device.
 
-Each step gives every row of a batch what its transform would give the row alone, to the last bit: the same arithmetic
-in the same order, with draws that belong to the row (`row_uniforms`).
+Each gives every row of a batch what its transform would give the row alone, to the last bit: the same arithmetic in the
+same order, with random numbers that belong to the row (`row_uniforms`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,21 +15,35 @@ import torch
 from ray_classy.dataset.transforms.reused import empty
 from ray_classy.seeding import row_uniforms
 
+_CACHED_BYTES = 1 << 17
+"""Size of what a CPU flips at once. `torch.where` on bytes takes several times as long as copying the flipped rows."""
 
-class Step:
-    """One transform, for batches.
+
+class BatchedTransform:
+    """One transform, applied to whole batches.
 
     Args:
-        transform: the transform of torchvision that it stands for.
+        transform: the transform of single images.
 
     Attributes:
-        draws: random numbers that it takes per row.
+        draws: random numbers needed per row.
+        on_images: whether it can be applied to a batch of bytes that the transform would see as PIL images.
+        on_tensors: whether it can be applied to a batch that the transform would see as tensors.
+        makes_tensors: whether the transform turns PIL images into tensors.
     """
 
-    draws = 0
+    draws: ClassVar[int] = 0
+    on_images: ClassVar[bool] = False
+    on_tensors: ClassVar[bool] = True
+    makes_tensors: ClassVar[bool] = False
 
     def __init__(self, transform: Any) -> None:
         self.transform = transform
+
+    @classmethod
+    def accepts(cls, transform: Any) -> bool:
+        """Whether a transform can be applied to batches with the arguments that it was built with."""
+        return True
 
     @property
     def name(self) -> str:
@@ -37,36 +51,68 @@ class Step:
         return type(self.transform).__name__
 
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
-        """The transformed batch.
+        """Transforms a batch.
 
         Args:
             images: shape (N, ..., H, W); it may be written to.
-            drawn: shape (N, draws), in [0, 1).
+            drawn: random numbers in [0, 1), shape (N, draws).
         """
         raise NotImplementedError
 
     def row(self, image: Any, drawn: np.ndarray) -> Any:
-        """The same for one row's value, whatever that is: what has no form in which it could be batched."""
+        """Transforms the value of one row, which may be of a kind that cannot be batched."""
         return self.transform(image)
 
 
-class _AsItIs(Step):
-    """A transform that leaves a batch of bytes as it is: what it does to an image was done when they were read."""
+class Itself(BatchedTransform):
+    """A transform that takes a batch as it takes an image."""
+
+    def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
+        return self.transform(images)
+
+
+class Identity(BatchedTransform):
+    """Leaves a batch unchanged."""
+
+    on_images = True
 
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         return images
 
 
-class _ToTensor(Step):
-    """Bytes as floats in [0, 1]."""
+class ToPureTensor(Identity):
+    """Leaves a batch unchanged; the transform takes tensors."""
+
+    on_images = False
+
+
+class ToImage(Identity):
+    """Leaves the bytes of images unchanged, which the transform makes a tensor of."""
+
+    on_tensors = False
+    makes_tensors = True
+
+
+class ToTensor(BatchedTransform):
+    """Converts the bytes of images to floats in [0, 1]."""
+
+    on_images = True
+    on_tensors = False
+    makes_tensors = True
 
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         floats = _floats(images, torch.get_default_dtype())
-        # A number instead of a tensor would be turned into a factor on a GPU, which rounds otherwise.
+        # A number instead of a tensor would become a factor on a GPU, which rounds differently.
         return floats.div_(torch.full((), 255.0, dtype=floats.dtype, device=floats.device))
 
 
-class _ToDtype(Step):
+class ToDtype(BatchedTransform):
+    """Converts a batch to another type."""
+
+    @classmethod
+    def accepts(cls, transform: Any) -> bool:
+        return isinstance(transform.dtype, torch.dtype)
+
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         dtype = self.transform.dtype
         if images.dtype != torch.uint8 or dtype not in (torch.float32, torch.float64):
@@ -75,7 +121,9 @@ class _ToDtype(Step):
         return floats.mul_(1.0 / 255) if getattr(self.transform, "scale", True) else floats
 
 
-class _Normalize(Step):
+class Normalize(BatchedTransform):
+    """Subtracts the mean of each channel and divides by its standard deviation."""
+
     def __init__(self, transform: Any) -> None:
         super().__init__(transform)
         self._statistics: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -84,9 +132,9 @@ class _Normalize(Step):
         channels = {1, images.shape[-3]} if images.ndim > 3 else set()
         sizes = {len(self.transform.mean), len(self.transform.std)}
         if not images.is_floating_point() or not sizes <= channels or not all(self.transform.std):
-            return torch.stack([self.transform(image) for image in images])  # or it says what is wrong
+            return torch.stack([self.transform(image) for image in images])  # or torchvision says what is wrong
         key = images.device, images.dtype
-        if key not in self._statistics:  # they would be copied to the device, and waited for, at each step
+        if key not in self._statistics:  # kept, since copying them to the device would wait for it at each step
             numbers = (self.transform.mean, self.transform.std)
             mean, std = (torch.tensor(n, dtype=images.dtype, device=images.device).view(-1, 1, 1) for n in numbers)
             self._statistics[key] = mean, std
@@ -97,16 +145,12 @@ class _Normalize(Step):
         return {**self.__dict__, "_statistics": {}}
 
 
-_CACHED_BYTES = 1 << 17
-"""What a CPU flips at once. `torch.where` on bytes takes it several times as long as copies of the flipped rows."""
+class RandomHorizontalFlip(BatchedTransform):
+    """Mirrors a random part of the rows, left to right."""
 
-
-class _Flip(Step):
     draws = 1
-
-    def __init__(self, transform: Any, dimension: int) -> None:
-        super().__init__(transform)
-        self.dimension = dimension
+    on_images = True
+    dimension: ClassVar[int] = -1
 
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         chosen = drawn[:, 0] < self.transform.p
@@ -126,10 +170,20 @@ class _Flip(Step):
         return flip(image) if drawn[0] < self.transform.p else image
 
 
-class _Erase(Step):
-    """Random erasing with a given value; where ten tries gave no box that fits, nothing is erased."""
+class RandomVerticalFlip(RandomHorizontalFlip):
+    """Mirrors a random part of the rows, top to bottom."""
+
+    dimension = -2
+
+
+class RandomErasing(BatchedTransform):
+    """Erases a random box with a given value; a row for which ten attempts give no box that fits stays as it is."""
 
     draws = 1 + 10 * 2 + 2
+
+    @classmethod
+    def accepts(cls, transform: Any) -> bool:
+        return transform.value is not None
 
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         height, width = images.shape[-2:]
@@ -142,13 +196,13 @@ class _Erase(Step):
         if len(values) == 1:
             return images.masked_fill_(inside, _of_type(values[0], images))
         if len(values) != images.shape[-3]:
-            return torch.stack([self.transform(image) for image in images])  # or it says what is wrong
+            return torch.stack([self.transform(image) for image in images])  # or torchvision says what is wrong
         for channel, value in enumerate(values):
             images.narrow(-3, channel, 1).masked_fill_(inside, _of_type(value, images))
         return images
 
     def _boxes(self, drawn: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Top, left, height and width of what is erased of each row, shape (4, N), int64; empty where nothing is."""
+        """Returns top, left, height and width of each row's box, shape (4, N), int64; of size 0 to erase nothing."""
         one = self.transform
         low, high = np.log(one.ratio[0]), np.log(one.ratio[1])
         area = height * width * (one.scale[0] + drawn[:, 1:11] * (one.scale[1] - one.scale[0]))
@@ -171,78 +225,45 @@ class _Erase(Step):
 
 
 def _of_type(value: float, images: torch.Tensor) -> float:
-    """A value as torch stores it among the images, which have no halves if they are integers."""
+    """Converts a value to what torch stores for it: an integer among integers."""
     return value if images.is_floating_point() else int(value)
 
 
 def _floats(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The same numbers as floats, in memory of their own."""
+    """Converts images to floats in memory of their own."""
     return images.to(dtype) if images.device.type != "cpu" else empty(images.shape, dtype).copy_(images)
 
 
-def step_of(transform: Any, on_bytes: bool) -> Step | None:
-    """The step that does what a transform does; None if there is none: only for torchvision's classes themselves.
-
-    Args:
-        transform: any transform of images.
-        on_bytes: whether the batch at this point still stands for images as they were read, not for tensors.
-    """
-    kind = f"{type(transform).__module__}.{type(transform).__name__}"
-    if not kind.startswith("torchvision.transforms.v2.") and kind != f"{_OURS}.ToTensor":
-        return None
-    name = type(transform).__name__
-    if name in ("RandomHorizontalFlip", "RandomVerticalFlip"):
-        return _Flip(transform, -1 if name == "RandomHorizontalFlip" else -2)
-    if name == "Identity":
-        return _AsItIs(transform)
-    if on_bytes:
-        if kind == f"{_OURS}.ToTensor":
-            return _ToTensor(transform)
-        return _AsItIs(transform) if name in ("ToImage", "PILToTensor") else None
-    if name == "Normalize":
-        return _Normalize(transform)
-    if name == "ConvertImageDtype" or (name == "ToDtype" and isinstance(transform.dtype, torch.dtype)):
-        return _ToDtype(transform)
-    if name == "RandomErasing" and transform.value is not None:
-        return _Erase(transform)
-    return _AsItIs(transform) if name == "ToPureTensor" else None
-
-
-_OURS = "ray_classy.dataset.transforms.torchvision_transforms"
-CONVERTERS = ("ToTensor", "ToImage", "PILToTensor")
-"""The transforms that make a tensor of an image."""
-
-
-class Tail:
-    """Steps one after the other.
+class BatchedTransforms:
+    """Applies several batched transforms, one after the other.
 
     Args:
         steps: at least one.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[BatchedTransform]) -> None:
         self.steps = list(steps)
 
     @property
-    def of_images(self) -> bool:
-        """Whether a batch must hold the bytes of images: one of the steps makes tensors of them."""
-        return any(step.name in CONVERTERS for step in self.steps)
+    def take_images(self) -> bool:
+        """Whether a batch must hold the bytes of images, which one of the transforms makes tensors of."""
+        return any(step.makes_tensors for step in self.steps)
 
     def batch(self, images: torch.Tensor, seed: int, epoch: int, rows: np.ndarray) -> torch.Tensor:
-        """The transformed batch.
+        """Transforms a batch.
 
         Args:
             images: shape (N, ...), on any device; it may be written to.
             seed: the run's seed.
-            epoch: pass over the dataset.
-            rows: whose images they are, shape (N,).
+            epoch: the pass over the dataset, from 0.
+            rows: number in the dataset of each image's row, shape (N,).
         """
         for purpose, step in enumerate(self.steps):
             images = step.batch(images, row_uniforms(seed, epoch, rows, purpose, step.draws))
         return images
 
     def row(self, image: Any, seed: int, epoch: int, row: int) -> Any:
-        """The same for one row's value, whatever that is."""
+        """Transforms the value of one row, with the same random numbers as in a batch."""
         for purpose, step in enumerate(self.steps):
             image = step.row(image, row_uniforms(seed, epoch, np.array([row]), purpose, step.draws)[0])
         return image

@@ -1,4 +1,4 @@
-"""The end of a chain of transforms, on batches: what torchvision gives each row, to the last bit."""
+"""Transforms of whole batches give each row what torchvision gives it alone, to the last bit."""
 
 import pickle
 
@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from ray_classy.dataset.transforms import build_transform
-from ray_classy.dataset.transforms.tail import Tail, step_of
+from ray_classy.dataset.transforms.batched import BatchedTransforms
+from ray_classy.dataset.transforms.traits import batched_form
 from ray_classy.seeding import row_uniforms
 
 ROWS = np.array([7, 3, 11, 4, 0, 2, 100, 5])
@@ -17,8 +18,8 @@ BYTES = torch.randint(0, 256, (8, 3, 20, 30), dtype=torch.uint8, generator=torch
 FLOATS = torch.rand(8, 3, 20, 30, generator=torch.Generator().manual_seed(1))
 
 
-def step(name, on_bytes=False, **arguments):
-    return step_of(build_transform({"name": name, **arguments}), on_bytes)
+def step(name, **arguments):
+    return batched_form(build_transform({"name": name, **arguments}))
 
 
 def no_draws(images):
@@ -30,7 +31,7 @@ def as_image(row):
 
 
 def test_to_tensor_of_bytes_is_that_of_the_image():
-    made = step("ToTensor", True)
+    made = step("ToTensor")
     whole = made.batch(BYTES.clone(), no_draws(BYTES))
     assert torch.equal(whole, torch.stack([made.transform(as_image(row)) for row in BYTES]))
 
@@ -100,35 +101,31 @@ def test_erasing_where_no_box_fits_erases_nothing():
 def everything():
     names = [("RandomHorizontalFlip", {}), ("ToTensor", {}), ("RandomVerticalFlip", {}), ("RandomErasing", {"p": 0.5})]
     names.append(("Normalize", {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}))
-    on_bytes, steps = True, []
-    for name, arguments in names:
-        steps.append(step(name, on_bytes, **arguments))
-        on_bytes = on_bytes and name != "ToTensor"
-    return Tail(steps)
+    return BatchedTransforms([step(name, **arguments) for name, arguments in names])
 
 
 def test_a_row_gets_the_same_in_any_batch():
-    tail = everything()
-    whole = tail.batch(BYTES.clone(), 3, 1, ROWS)
+    batched = everything()
+    whole = batched.batch(BYTES.clone(), 3, 1, ROWS)
     for position, row in enumerate(ROWS):
-        alone = tail.batch(BYTES[position : position + 1].clone(), 3, 1, np.array([row]))
+        alone = batched.batch(BYTES[position : position + 1].clone(), 3, 1, np.array([row]))
         assert torch.equal(alone[0], whole[position])
-        assert torch.equal(tail.row(as_image(BYTES[position]), 3, 1, int(row)), whole[position])
+        assert torch.equal(batched.row(as_image(BYTES[position]), 3, 1, int(row)), whole[position])
 
 
 def test_other_seeds_epochs_and_rows_draw_otherwise():
-    tail = everything()
+    batched = everything()
     made = [
-        tail.batch(BYTES.clone(), seed, epoch, rows)
+        batched.batch(BYTES.clone(), seed, epoch, rows)
         for seed, epoch, rows in [(0, 0, ROWS), (1, 0, ROWS), (0, 1, ROWS), (0, 0, ROWS + 1)]
     ]
     assert not any(torch.equal(made[0], other) for other in made[1:])
 
 
-def test_a_tail_can_be_pickled_after_use():
-    tail = everything()
-    whole = tail.batch(BYTES.clone(), 0, 0, ROWS)
-    assert torch.equal(pickle.loads(pickle.dumps(tail)).batch(BYTES.clone(), 0, 0, ROWS), whole)
+def test_they_can_be_pickled_after_use():
+    batched = everything()
+    whole = batched.batch(BYTES.clone(), 0, 0, ROWS)
+    assert torch.equal(pickle.loads(pickle.dumps(batched)).batch(BYTES.clone(), 0, 0, ROWS), whole)
 
 
 class MyFlip(v2.RandomHorizontalFlip):
@@ -146,17 +143,16 @@ class MyFlip(v2.RandomHorizontalFlip):
         lambda image: image,
     ],
 )
-def test_what_is_not_known_to_be_alike_in_batches_has_no_step(transform):
-    assert step_of(transform, True) is None and step_of(transform, False) is None
+def test_what_is_not_known_to_be_alike_in_batches_has_no_batched_form(transform):
+    assert batched_form(transform) is None
 
 
-def test_a_tensor_transform_has_no_step_on_images():
-    assert step_of(v2.Normalize([0.5], [0.5]), True) is None
-    assert step_of(v2.RandomErasing(), True) is None
+def test_tensor_transforms_do_not_take_images():
+    assert not batched_form(v2.Normalize([0.5], [0.5])).on_images and not batched_form(v2.RandomErasing()).on_images
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_bits():
-    tail = everything()
-    here, there = tail.batch(BYTES.clone(), 0, 0, ROWS), tail.batch(BYTES.cuda(), 0, 0, ROWS)
+    batched = everything()
+    here, there = batched.batch(BYTES.clone(), 0, 0, ROWS), batched.batch(BYTES.cuda(), 0, 0, ROWS)
     assert torch.equal(here, there.cpu())

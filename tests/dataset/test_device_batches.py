@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ray_classy.dataset import build_dataset
-from ray_classy.dataset.finish import finished
+from ray_classy.dataset.device_batches import batches_on_device
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.seeded_rows import Batch
 from ray_classy.dataset.transforms import build_transforms
-from ray_classy.dataset.transforms.split import split
+from ray_classy.dataset.transforms.placement import place
 
 TRANSFORMS = [
     {"name": "RandomHorizontalFlip"},
@@ -37,20 +37,20 @@ def host_batches(pin=False):
         yield Batch(sample, 3, [], numbers)
 
 
-def test_the_tail_is_applied_and_the_rest_is_left():
-    halves = split(build_transforms(ON_INPUT))
-    for before, after in zip(host_batches(), finished(host_batches(), halves, PLAN, None), strict=True):
-        expected = halves.tail.batch(before.sample["input"], 2, 0, before.numbers)
+def test_the_batched_transforms_are_applied_and_the_rest_is_left():
+    placement = place(build_transforms(ON_INPUT))
+    for before, after in zip(host_batches(), batches_on_device(host_batches(), placement, PLAN, None), strict=True):
+        expected = placement.batched.batch(before.sample["input"], 2, 0, before.numbers)
         assert torch.equal(after.sample["input"], expected) and after.sample["input"].dtype == torch.float32
         assert torch.equal(after.sample["target"], before.sample["target"])
         assert after.sample["names"] == ["a", "b", "c"] and after.rows == 3
 
 
-def test_batches_without_a_tail_and_without_rows_pass():
+def test_batches_without_batched_transforms_and_without_rows_pass():
     given = [Batch({"input": torch.ones(2)}, 2, []), Batch(None, 0, ["bad"])]
-    assert [one.sample for one in finished(given, split(build_transforms(ON_INPUT)), PLAN, torch.device("cpu"))] == [
-        one.sample for one in given
-    ]
+    assert [
+        one.sample for one in batches_on_device(given, place(build_transforms(ON_INPUT)), PLAN, torch.device("cpu"))
+    ] == [one.sample for one in given]
 
 
 def test_the_device_is_asked_for_by_the_loader():
@@ -67,10 +67,10 @@ def test_the_device_is_asked_for_by_the_loader():
 
 @gpu
 def test_a_gpu_gets_the_same_batches_on_a_stream_of_its_own():
-    halves, device = split(build_transforms(ON_INPUT)), torch.device("cuda", 0)
-    here = [batch.sample["input"] for batch in finished(host_batches(), halves, PLAN, None)]
+    placement, device = place(build_transforms(ON_INPUT)), torch.device("cuda", 0)
+    here = [batch.sample["input"] for batch in batches_on_device(host_batches(), placement, PLAN, None)]
     busy = torch.randn(4096, 4096, device=device)
-    for batch, expected in zip(finished(host_batches(pin=True), halves, PLAN, device), here, strict=True):
+    for batch, expected in zip(batches_on_device(host_batches(pin=True), placement, PLAN, device), here, strict=True):
         for _ in range(20):  # the current stream is busy while the next batch arrives
             busy = (busy @ busy).clamp(-1, 1)
         total = batch.sample["input"].double().sum()

@@ -1,0 +1,149 @@
+"""Caches small datasets in memory: their decoded rows and, where nothing random happens on the host, whole columns."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ray_classy.dataset.row_dataset import CACHE_BYTES, RowDataset, row_dataset_of
+from ray_classy.dataset.seeded_rows import Batch, Row, SeededRows
+from ray_classy.dataset.transforms.traits import is_deterministic
+
+if TYPE_CHECKING:
+    from ray_classy.dataset.plan import PhasePlan
+
+_shared: OrderedDict[bytes, Columns] = OrderedDict()
+
+
+class Columns:
+    """The samples of a dataset as one tensor per entry, filled row by row when a row is first read.
+
+    Args:
+        length: rows of the dataset.
+
+    Attributes:
+        needs_batched: whether the batched transforms are still to be applied to the samples.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._present = np.zeros(length, dtype=bool)
+        self._tensors: dict[str, torch.Tensor] = {}
+        self.needs_batched = False
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    def missing(self, rows: np.ndarray) -> np.ndarray:
+        """Returns those of the rows that are not cached yet."""
+        return rows[~self._present[rows]]
+
+    def put(self, row: Row) -> bool:
+        """Adds a row; returns False if it differs in form from the others, or if all rows would be too large."""
+        if not isinstance(row.sample, dict):
+            return False
+        values = {name: _tensor(value) for name, value in row.sample.items()}
+        if any(value is None for value in values.values()):
+            return False
+        if not self._tensors:
+            if self._length * sum(value.nbytes for value in values.values()) > CACHE_BYTES:
+                return False
+            self._tensors = {name: value.new_empty((self._length, *value.shape)) for name, value in values.items()}
+            self.needs_batched = row.needs_batched
+        if (
+            row.needs_batched is not self.needs_batched
+            or values.keys() != self._tensors.keys()
+            or any(
+                value.shape != self._tensors[name].shape[1:] or value.dtype != self._tensors[name].dtype
+                for name, value in values.items()
+            )
+        ):
+            return False
+        for name, value in values.items():
+            self._tensors[name][row.number] = value
+        self._present[row.number] = True
+        return True
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Returns a batch of cached rows, equal to the collation of their samples."""
+        index = torch.from_numpy(rows)
+        return {name: tensor.index_select(0, index) for name, tensor in self._tensors.items()}
+
+
+def _tensor(value: Any) -> Any:
+    """Converts a value to the tensor that torch's collation makes of it; None if it makes none."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().as_subclass(torch.Tensor)
+    if isinstance(value, bool | int):
+        return torch.tensor(value)
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float64)
+    return None
+
+
+def cached_batches(rows: SeededRows, plan: PhasePlan) -> Iterator[Batch]:
+    """Yields the batches of a plan from memory, up to the first row that cannot be cached; none if none can."""
+    base = row_dataset_of(rows.dataset)
+    columns = None if base is None else _columns_of(rows, base)
+    if base is None or columns is None:
+        return
+    wanted, again = itertools.tee(plan.batches())
+    for numbers, read in zip(wanted, rows.read(columns.missing(batch) for batch in again), strict=True):
+        for row in read:
+            assert isinstance(row, Row)  # max_bad_rows is 0: a bad row has raised an error
+            if not columns.put(row):
+                rows.dataset._cache = _Cache(rows.dataset.transform, base.rows, None)
+                base.cache_decoded(True)
+                return
+        yield Batch(columns.batch(numbers), len(numbers), [], numbers if columns.needs_batched else None)
+
+
+class _Cache(NamedTuple):
+    """The cache of a dataset object, valid while its transform and rows are the same; no columns: not cacheable."""
+
+    transform: Any
+    rows: Any
+    columns: Columns | None
+
+
+def _columns_of(rows: SeededRows, base: RowDataset) -> Columns | None:
+    dataset, placement = rows.dataset, rows.placement
+    if base.max_bad_rows or not base.cacheable or placement is None or not is_deterministic(placement.host):
+        return None
+    cache = dataset.__dict__.get("_cache")
+    if cache is None or cache.transform is not dataset.transform or cache.rows is not base.rows:
+        columns = _shared_columns(dataset, base) or Columns(len(dataset))
+        cache = dataset._cache = _Cache(dataset.transform, base.rows, columns)
+        base.cache_decoded(False)  # the columns have them
+    return cache.columns
+
+
+def _shared_columns(dataset: Any, base: RowDataset) -> Columns | None:
+    """Returns the columns that all datasets of the same content share in this process."""
+    key = _content(dataset, base)
+    if key is None:
+        return None
+    columns = _shared.setdefault(key, Columns(len(dataset)))
+    _shared.move_to_end(key)
+    while len(_shared) > 1 and sum(one.bytes for one in _shared.values()) > CACHE_BYTES:
+        _shared.popitem(last=False)
+    return columns
+
+
+def _content(dataset: Any, base: RowDataset) -> bytes | None:
+    """Returns what the samples depend on; None if other samples might depend on the same."""
+    identity = base.rows.identity()
+    if identity is None:
+        return None
+    try:
+        return pickle.dumps([type(dataset), identity, base.decode, dataset.transform, len(dataset)])
+    except Exception:  # a part that does not pickle: the columns are cached for this object alone
+        return None

@@ -1,0 +1,204 @@
+"""A base dataset that decodes raw rows, and what can be asked of the datasets that are built on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch.utils.data
+
+from ray_classy.dataset.cpus import cpus_of_this_process
+from ray_classy.dataset.rows import Rows
+from ray_classy.dataset.source_files import SourceFiles
+from ray_classy.errors import ComponentError, DataError
+
+CACHE_BYTES = 256 << 20
+"""Decoded rows are cached in memory up to this size; a larger dataset is decoded again in every epoch."""
+
+
+class RowDataset(torch.utils.data.Dataset):
+    """A base dataset that decodes raw rows into samples.
+
+    Args:
+        rows: where the raw rows come from.
+        decode: makes a sample of one raw row, which also has its number under "row", and True under "as_tensor" if
+            the transforms begin with `ToImage`, so that no PIL image is needed; it draws no random number. A row that
+            it cannot decode raises `DataError`.
+        max_bad_rows: rows of a phase that may be skipped because they cannot be decoded.
+        sources: the files that `decode` reads from, if they are to be checked in every phase.
+        cacheable: whether a decoded row is the same in every epoch, so that it may be cached in memory.
+
+    Attributes:
+        threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
+
+    Raises:
+        ComponentError: `max_bad_rows` is not an integer of at least 0.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        decode: Callable[[dict[str, Any]], Any],
+        max_bad_rows: int = 0,
+        sources: SourceFiles | None = None,
+        cacheable: bool = True,
+    ) -> None:
+        if type(max_bad_rows) is not int or max_bad_rows < 0:
+            raise ComponentError(f"max_bad_rows must be an integer of at least 0, not {max_bad_rows!r}")
+        self.rows = rows
+        self.sources = sources
+        self.decode = decode
+        self.max_bad_rows = max_bad_rows
+        self.cacheable = cacheable
+        self.threads: int | None = None
+        self._as_tensors = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._fetched: dict[int, Any] = {}
+        self._decoded: dict[int, Any] | None = {} if cacheable else None  # None caches nothing
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        cached = self._decoded
+        if cached and index in cached:
+            return _copied(cached[index])
+        fetched = self._fetched.pop(index, None)
+        if isinstance(fetched, Future):
+            sample = fetched.result()
+        else:
+            sample = self._read(index) if fetched is None else self.decode(fetched)
+        if cached is not None:
+            if not cached and len(self) * _bytes_of(sample) > CACHE_BYTES:
+                self._decoded = None
+            else:
+                cached[index] = _copied(sample)
+        return sample
+
+    def number_of_threads(self) -> int:
+        """Returns the number of threads that read ahead in the training process: `threads`, or one for each CPU."""
+        return cpus_of_this_process() if self.threads is None else self.threads
+
+    def pool(self) -> ThreadPoolExecutor | None:
+        """Returns the threads, which are started at the first call; None if there are none."""
+        if self._pool is None and self.number_of_threads():
+            self._pool = ThreadPoolExecutor(self.number_of_threads(), thread_name_prefix="decode")
+        return self._pool
+
+    def fetch(self, indices: Sequence[int], ahead: bool = False) -> None:
+        """Reads the raw rows of a batch at once.
+
+        Args:
+            indices: the rows.
+            ahead: let the threads read and decode them, and return without waiting.
+        """
+        cached = self._decoded or {}
+        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in cached]
+        pool = self.pool() if ahead else None
+        if pool is not None:
+            self._fetched.update((index, pool.submit(self._read, index)) for index in wanted)
+        elif wanted:
+            for index, row in zip(wanted, self.rows.take(wanted), strict=True):
+                self._fetched[index] = self._marked(row, index)
+
+    def _read(self, index: int) -> Any:
+        return self.decode(self._marked(self.rows.take([index])[0], index))
+
+    def _marked(self, row: dict[str, Any], index: int) -> dict[str, Any]:
+        row["row"] = index
+        if self._as_tensors:
+            row["as_tensor"] = True
+        return row
+
+    def decode_to_tensors(self, wanted: bool) -> None:
+        """Sets whether rows are decoded to tensors where no PIL image is needed."""
+        if wanted != self._as_tensors:
+            self._as_tensors = wanted
+            self._decoded = None if self._decoded is None else {}
+
+    def cache_decoded(self, wanted: bool) -> None:
+        """Sets whether decoded rows are cached in memory, if they are cacheable and all of them fit."""
+        self._decoded = {} if wanted and self.cacheable else None
+
+    def drop_fetched(self) -> None:
+        """Drops the rows that were fetched and not used."""
+        self._fetched.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {} if self.cacheable else None}
+
+
+def _bytes_of(sample: Any) -> int:
+    """Estimates the bytes of a decoded sample."""
+    if isinstance(sample, Mapping):
+        return 500 + sum(_bytes_of(value) for value in sample.values())
+    if isinstance(sample, list | tuple):
+        return 100 + sum(_bytes_of(value) for value in sample)
+    if isinstance(sample, torch.Tensor | np.ndarray):
+        return 100 + sample.nbytes
+    if hasattr(sample, "getbands"):  # a PIL image
+        return 500 + sample.width * sample.height * len(sample.getbands())
+    return 100
+
+
+def _copied(sample: Any) -> Any:
+    """Copies a sample, whose images, arrays and tensors transforms may change in place."""
+    if isinstance(sample, dict):
+        return {key: _copied(value) for key, value in sample.items()}
+    if isinstance(sample, list):
+        return [_copied(value) for value in sample]
+    if isinstance(sample, torch.Tensor):
+        return sample.clone()
+    return sample.copy() if isinstance(sample, np.ndarray) or hasattr(sample, "getbands") else sample
+
+
+def row_dataset_of(dataset: Any) -> RowDataset | None:
+    """Returns the `RowDataset` that a dataset is built on; None if it is built on something else."""
+    base = getattr(dataset, "dataset", None)
+    return base if isinstance(base, RowDataset) else None
+
+
+def check_sources(dataset: Any, rank: int, ends: bool) -> None:
+    """Checks that the files a dataset is read from are as they were when it was built.
+
+    Args:
+        dataset: one that is built on a `RowDataset`; others have no known files.
+        rank: the rank that reads; see `SourceFiles.check_in_phase`.
+        ends: whether the phase ends, or begins.
+
+    Raises:
+        DataError: a file was removed or changed; the message names it.
+    """
+    base = row_dataset_of(dataset)
+    if base is not None:
+        for sources in (base.sources, base.rows.sources):
+            if sources is not None:
+                sources.check_in_phase(rank, ends)
+
+
+def data_files(datasets: Iterable[Any]) -> list[str]:
+    """Returns a file of each dataset, to see whether other machines have them."""
+    return [file for dataset in datasets if (base := row_dataset_of(dataset)) is not None for file in base.rows.files()]
+
+
+@contextmanager
+def detached_rows(dataset: Any) -> Iterator[None]:
+    """Detaches a dataset's rows within the block, so that it is pickled without them."""
+    base = row_dataset_of(dataset)
+    if base is None:
+        yield
+        return
+    rows = base.rows
+    base.rows = rows.detached()
+    try:
+        yield
+    finally:
+        base.rows = rows
+
+
+def with_remedy(error: DataError) -> DataError:
+    """Returns the error of a row that cannot be decoded, with what to do about it."""
+    return DataError(f"{error}; correct or remove it, or allow some bad rows (max_bad_rows)")

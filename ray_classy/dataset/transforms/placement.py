@@ -1,0 +1,118 @@
+"""Placement of transforms: which run row by row where rows are read, and which on whole batches on the training device.
+
+It depends on the transform alone, not on the device or the number of processes, so that a row is the same wherever it
+is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ray_classy.dataset.transforms.batched import BatchedTransform, BatchedTransforms
+from ray_classy.dataset.transforms.classy_transform import Compose
+from ray_classy.dataset.transforms.traits import batched_form, entry_of, parts_of, traits_of
+
+
+class Placement(NamedTuple):
+    """A transform of samples, divided between the host and the training device.
+
+    Attributes:
+        host: what is applied to single samples; None for nothing.
+        key: the sample's entry that the batched transforms are applied to.
+        batched: what is applied to batches afterwards; None for nothing.
+    """
+
+    host: Callable[[Any], Any] | None
+    key: str
+    batched: BatchedTransforms | None
+
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether the first transform of a sample's input takes decoded tensors as well as PIL images."""
+        first: Any = next(iter(_chain(self.host)), None)
+        if entry_of(first) != "input":
+            return False
+        return any(traits_of(inner).takes_tensors for inner in _chain(first.transform)[:1])
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Returns the names of the transforms on the host, and of the batched ones."""
+        return _names(self.host), [step.name for step in self.batched.steps] if self.batched is not None else []
+
+    def is_ready(self, sample: Any) -> bool:
+        """Whether a sample that went through `host` can be put into a batch for the batched transforms."""
+        if self.batched is None or not isinstance(sample, dict):
+            return False
+        value = sample.get(self.key)
+        if self.batched.take_images:
+            return getattr(value, "mode", None) in _PACKED
+        return isinstance(value, torch.Tensor)
+
+
+def place(transform: Any) -> Placement:
+    """Divides a transform of samples at the longest end that can be batched.
+
+    Only transforms of one named entry (`apply_transform_to_key`, `generic_image_transform`) at the end of the chain are
+    batched, as far as each of them is batchable.
+    """
+    parts = _chain(transform)
+    last = parts[-1] if parts else None
+    key = entry_of(last)
+    chain = _chain(last.transform) if last is not None and isinstance(key, str) else []
+    steps = _batched_end(chain)
+    if last is None or not isinstance(key, str) or not steps:
+        return Placement(transform, "input", None)
+    rest = chain[: len(chain) - len(steps)]
+    kept = last.with_transform(Compose(rest) if rest else None)
+    before = parts[:-1] if kept is None else [*parts[:-1], kept]
+    return Placement(Compose(before) if before else None, key, BatchedTransforms(steps))
+
+
+def _batched_end(chain: list[Any]) -> list[BatchedTransform]:
+    """Returns the batched forms of the longest end of a chain that can be batched."""
+    forms = [batched_form(transform) for transform in chain]
+    for begin in range(len(forms)):
+        steps = [form for form in forms[begin:] if form is not None]
+        if len(steps) == len(forms) - begin and _fit(steps):
+            return steps
+    return []
+
+
+def _fit(steps: list[BatchedTransform]) -> bool:
+    """Whether each step can be applied to what the steps before it give."""
+    are_images = any(step.makes_tensors for step in steps)
+    for step in steps:
+        if not (step.on_images if are_images else step.on_tensors):
+            return False
+        are_images = are_images and not step.makes_tensors
+    return True
+
+
+def _chain(transform: Any) -> list[Any]:
+    """Returns the transforms that are applied to a value one after the other, with nested chains unfolded."""
+    if transform is None:
+        return []
+    parts = parts_of(transform) if traits_of(transform).deterministic and entry_of(transform) is None else None
+    return [transform] if parts is None else [inner for part in parts for inner in _chain(part)]
+
+
+def _names(transform: Any) -> list[str]:
+    names: list[str] = []
+    for part in _chain(transform):
+        names += [getattr(part, "__name__", type(part).__name__)] if entry_of(part) is None else _names(part.transform)
+    return names
+
+
+_PACKED = {"RGB": ("RGB;L", 3), "L": ("L", 1)}
+"""By mode of a PIL image: its raw mode with the channels one after the other in each line, and their number."""
+
+
+def with_packed(sample: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Replaces a sample's image of mode "RGB" or "L" by its bytes, a tensor (channels, height, width)."""
+    image = sample[key]
+    layout, channels = _PACKED[image.mode]
+    lines = np.frombuffer(image.tobytes("raw", layout), dtype=np.uint8).reshape(image.height, channels, image.width)
+    return {**sample, key: torch.from_numpy(lines.transpose(1, 0, 2).copy())}
