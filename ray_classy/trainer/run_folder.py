@@ -19,7 +19,6 @@ import logging
 import os
 import platform
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -53,6 +52,9 @@ class RunFolder:
         path: the folder, local or a URL.
         filesystem: a `pyarrow.fs.FileSystem` in which it lies; None finds it from the path.
         token: of the lease under which this process writes.
+
+    Attributes:
+        described: whether this process has written down what it runs in the folder.
     """
 
     KIND: str | None = None
@@ -62,6 +64,8 @@ class RunFolder:
         self.token = token
         self._log_file = LogFile(self.storage, LOG_FILE)
         self._lease: Lease | None = None
+        self._made = False
+        self.described = False
         self._manifests: dict[str, dict[str, Any]] = {}
 
     @property
@@ -116,6 +120,7 @@ class RunFolder:
         """
         run = cls.planned(storage_path, name, filesystem)
         Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem).make()
+        run._made = run.storage.local or not run.storage.names()
         try:
             if run.storage.local:
                 os.makedirs(run.path, exist_ok=run._empty())
@@ -204,6 +209,7 @@ class RunFolder:
             facts["kind"] = self.KIND
         run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
         self._write_facts(run)
+        self.described = True
         self._forget_requests()
 
     def facts(self) -> dict[str, Any]:
@@ -255,11 +261,15 @@ class RunFolder:
             self.storage.remove_file(STOP_FILE)
 
     def remove_if_unused(self) -> None:
-        """Removes the folder of a run in which nothing happened, so that its name is free again."""
-        used = any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or self.checkpoints()
-        if self.storage.local and self.storage.exists(LEASE_FILE) and not used:
+        """Removes the folder of a run in which nothing happened, if this process made it, so that its name is free."""
+        if self._made and not self._used():
             self.release()
-            shutil.rmtree(self.path)
+            self.storage.remove()
+            self._made = False
+
+    def _used(self) -> bool:
+        """Whether the folder holds anything that is worth keeping."""
+        return any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or bool(self.checkpoints())
 
     def _write_facts(self, run: dict[str, Any]) -> None:
         self.storage.write(RUN_FILE, (json.dumps(run, indent=2, default=str) + "\n").encode())

@@ -91,11 +91,9 @@ class SweepFolder(RunFolder):
         """The run folder of a trial."""
         return RunFolder(self.storage.join(name), filesystem)
 
-    def remove_if_unused(self) -> None:
-        """Removes the folder of a sweep of which no trial began."""
-        if not self.trials():
-            self.release()
-            self.storage.remove("")
+    def _used(self) -> bool:
+        """Whether a trial began."""
+        return bool(self.trials())
 
 
 def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:

@@ -26,7 +26,6 @@ from ray_classy.trainer.logs import shown
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
-from ray_classy.trainer.run_folder import RUN_FILE
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
@@ -120,8 +119,8 @@ def _opened(plan: Plan) -> Iterator[SweepFolder]:
         try:
             yield folder
         except BaseException as error:
-            if not folder.storage.exists(RUN_FILE):
-                pass  # nothing was written down yet
+            if not folder.described:
+                pass  # what was refused leaves the sweep as it is
             elif isinstance(error, KeyboardInterrupt):
                 folder.finish("interrupted")
             else:

@@ -7,6 +7,7 @@ from pyarrow import fs
 
 from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.tune.folder import SweepFolder
 
 CONTENT = {"input_args": None, "classy_state_dict": {"phase_idx": 1}}
 
@@ -162,3 +163,31 @@ def test_what_is_told_does_not_fail_with_the_log(tmp_path):
 def test_a_config_that_no_file_can_give_is_none(run):
     run.describe("a: {1: 2}\n")
     assert run.config_facts()["config"] is None and len(run.config_facts()["config_sha256"]) == 64
+
+
+@pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
+def test_the_name_of_an_unused_run_is_free_again(tmp_path, cls):
+    for filesystem in (None, fs.LocalFileSystem()):
+        run = cls.create(str(tmp_path), "unused", filesystem)
+        run.describe(None)
+        run.remove_if_unused()
+        assert not (tmp_path / "unused").exists()
+
+
+def test_an_unused_run_that_another_process_made_is_not_removed(run):
+    run.release()
+    again = RunFolder.resume(run.path, run.storage.filesystem)
+    again.remove_if_unused()
+    again.release()
+    assert again.facts()["seed"] == 3
+
+
+@pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
+def test_what_was_in_a_store_before_an_unused_run_stays(tmp_path, cls):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "precious").write_text("data")
+    run = cls.create(str(tmp_path), "r", fs.LocalFileSystem())
+    run.describe(None)
+    run.remove_if_unused()
+    run.release()
+    assert (tmp_path / "r" / "precious").read_text() == "data"

@@ -57,6 +57,14 @@ def test_a_sweep_of_which_no_trial_began_is_removed(folder):
     assert not folder.storage.exists()
 
 
+def test_a_sweep_that_another_process_made_is_not_removed(folder):
+    folder.release()
+    again = SweepFolder.resume(folder.path)
+    again.remove_if_unused()
+    again.release()
+    assert again.facts()["kind"] == "sweep"
+
+
 @pytest.fixture
 def reports(tmp_path):
     return Reports(Storage(str(tmp_path)))

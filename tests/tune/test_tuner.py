@@ -20,6 +20,7 @@ from ray_classy.tasks.task_config import checked
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.tune import TaskTuner
+from ray_classy.tune.folder import SweepFolder
 from tests.tune.sweeps import LR, sweep_config
 
 pytestmark = pytest.mark.ray
@@ -136,6 +137,17 @@ def test_another_space_is_refused_on_resume(random_sweep):
     with pytest.raises(RunFolderError) as caught:
         run(None, other, name=None, resume=random_sweep.path)
     assert f"{LR}.upper: 1.0 -> 2.0" in str(caught.value) and "num_epochs: 3 -> 4" in str(caught.value)
+    assert SweepFolder.existing(random_sweep.path).facts()["status"] == "finished"
+
+
+def test_a_refused_resume_leaves_a_sweep_without_trials_as_it_is(ray_cluster, tmp_path):
+    folder = SweepFolder.create(str(tmp_path), "sweep")
+    folder.describe(None, config=sweep_config(), metric="test.accuracy.top_1", mode="max", total=4)
+    folder.finish("interrupted")
+    folder.release()
+    with pytest.raises(RunFolderError, match="num_epochs: 3 -> 4"):
+        run(None, sweep_config(num_epochs=4), name=None, resume=folder.path)
+    assert folder.facts()["status"] == "interrupted"
 
 
 def test_the_folder_of_a_run_is_no_sweep(random_sweep):
