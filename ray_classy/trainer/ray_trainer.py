@@ -21,7 +21,8 @@ from ray_classy.errors import ComponentError, RunError, RunStopped
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
 from ray_classy.ingest.store_memory import warn_if_too_large
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
-from ray_classy.ray_compat.train import failure_policy, given_name, scaling_policy, trainer_class
+from ray_classy.ray_compat.train import SNAPSHOT_FILE, failure_policy, given_name, scaling_policy, trainer_class
+from ray_classy.storage import Storage
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import first_stops, handlers_kept
@@ -209,6 +210,9 @@ def _fit_once(
     shards: dict[str, Any],
 ) -> dict[str, Any]:
     """Runs one controller to its end; what it died of is raised as Ray has it."""
+    # Ray resumes from the list of checkpoints that an earlier controller left, and fails if one of them was removed
+    # since (ray.num_to_keep), or if another version of Ray wrote the list. The session knows what to resume from.
+    Storage(f"{run_config.storage_path}/{run_config.name}", run_config.storage_filesystem).remove_file(SNAPSHOT_FILE)
     fitting = trainer(
         train_on_worker,
         train_loop_config=job,

@@ -314,6 +314,50 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
 
 
 @pytest.mark.full
+def test_a_run_is_resumed_whatever_ray_has_left_in_its_folder(ray_cluster, tmp_path):
+    def trained(epochs, **place):
+        task = digits_task(num_epochs=epochs, ray={"num_to_keep": 1})
+        return RayTrainer(scaling(1), **place).train(task)
+
+    run = trained(2, storage_path=str(tmp_path), name="r").path  # Ray has a list of checkpoints; the first was removed
+    assert trained(3, resume=run).checkpoint.endswith("epoch_0003-step_000087")
+    (tmp_path / "r" / "checkpoint_manager_snapshot.json").write_text("{")
+    assert [line["epoch"] for line in trained(4, resume=run).metrics_history] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert len(list((tmp_path / "r").glob("epoch_*"))) == 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "section",
+    [
+        {
+            "num_workers": 2,
+            "num_to_keep": 1,
+            "checkpoint_score_attribute": "test.loss",
+            "checkpoint_score_order": "min",
+        },
+        {"num_workers": 1, "checkpoint_upload_mode": "SYNC", "max_failures": 1, "num_to_keep": 1},
+        {"num_workers": [1, 2], "elastic_resize_monitor_interval_s": 1.0, "max_preemption_failures": 1},
+        {
+            "num_workers": 2,
+            "resources_per_worker": {"CPU": 0.5},
+            "placement_strategy": "SPREAD",
+            "backend": "gloo",
+            "timeout_s": 60,
+            "controller_failure_limit": 2,
+        },
+    ],
+    ids=["retention", "upload", "elastic", "resources"],
+)
+def test_a_run_is_resumed_with_each_key_of_the_ray_section(ray_cluster, tmp_path, section):
+    def trained(epochs, **place):
+        return RayTrainer(**place).train(digits_task(num_epochs=epochs, ray=section))
+
+    run = trained(2, storage_path=str(tmp_path), name="r").path
+    again = trained(4, resume=run)
+    assert [line["epoch"] for line in again.metrics_history] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
     storage = s3.url("runs")
     first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
