@@ -64,10 +64,7 @@ def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
     for word in arguments.words:
         key, equals, value = word.partition("=")
         if equals and key == "num_epochs":
-            try:
-                more["num_epochs"] = int(value) if value.isdigit() else float(value)
-            except ValueError:
-                raise UsageError(f"num_epochs must be a number, not {value!r}") from None
+            more["num_epochs"] = _number_of_epochs(value)
         elif equals and not os.path.exists(word):
             raise UsageError(
                 f"--extend leaves the sweep as it is and adds trials (--num-samples N) or epochs to its best "
@@ -81,6 +78,16 @@ def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     arguments.words, arguments.num_samples = words, None
     return more
+
+
+def _number_of_epochs(text: str) -> int | float:
+    try:
+        number = int(text) if text.isdigit() else float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UsageError(f"num_epochs must be a positive number, not {text!r}")
+    return number
 
 
 def _summary(result: SweepResult) -> str:

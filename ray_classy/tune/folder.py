@@ -44,6 +44,7 @@ class TrialRecord:
         metrics: of its last report, by dotted name.
         checkpoint: the name of the checkpoint of that report.
         seconds: training time.
+        num_epochs: to which `--extend` has it trained, in place of what its config says; None if it is not extended.
         clones: what it took up from other trials: `{"of", "checkpoint", "epoch", "params", "done"}` each; done once it
             has reported since.
     """
@@ -57,6 +58,7 @@ class TrialRecord:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint: str | None = None
     seconds: float = 0.0
+    num_epochs: int | float | None = None
     clones: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property

@@ -13,7 +13,7 @@ from ray_classy.errors import RunError
 from ray_classy.ray_compat.tune import make_trial, replay
 from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
 from ray_classy.tune.space import Space
-from ray_classy.tune.trial import SOURCE
+from ray_classy.tune.trial import NUM_EPOCHS, SOURCE
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -134,6 +134,8 @@ class SweepSearch(SearchAlgorithm):
 
     def _trial(self, record: TrialRecord) -> Trial:
         config = {**record.params, **self._source(record)}
+        if record.num_epochs is not None:
+            config[NUM_EPOCHS] = record.num_epochs
         return make_trial(self._experiment, record.name, config, dict(record.params))
 
     def _source(self, record: TrialRecord) -> dict[str, Any]:

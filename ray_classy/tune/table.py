@@ -125,7 +125,7 @@ class Table:
                     record.name,
                     *(_number(active[node.name]) if node.name in active else "" for node in self._space.nodes),
                     "" if value is None else f"{value:.4f}",
-                    f"{record.epoch}/{record.params.get('num_epochs', self._epochs)}",
+                    f"{record.epoch}/{self._epochs_of(record)}",
                     state,
                     _time_left(record, self._where.get(record.name)) if state == "running" else spent,
                 ]
@@ -139,7 +139,10 @@ class Table:
     def _line(self, record: TrialRecord) -> str:
         value = record.metrics.get(self._metric)
         metric = "" if value is None else f"  {self._metric} {value:.4f}"
-        return f"{self.params(record.params)}{metric}  epoch {record.epoch}/{self._epochs}"
+        return f"{self.params(record.params)}{metric}  epoch {record.epoch}/{self._epochs_of(record)}"
+
+    def _epochs_of(self, record: TrialRecord) -> int | float:
+        return record.num_epochs or record.params.get("num_epochs", self._epochs)
 
     def _progress(self, statuses: Mapping[str, str]) -> str:
         ended = sum(one.ended for one in self._records.values())

@@ -50,6 +50,8 @@ from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
 
 _POINTER = "pointer.json"
+NUM_EPOCHS = "__num_epochs__"
+"""In a trial's parameters: to how many epochs `--extend` has it trained."""
 SOURCE = "__source__"
 """In a trial's parameters: the checkpoint that it goes on from, as in the pointers that Ray Tune keeps."""
 _ABORT_SECONDS = 15.0
@@ -251,6 +253,8 @@ class TaskTrial(tune.Trainable):
 def trial_config(space: Space, params: dict[str, Any], name: str) -> Config:
     """The config of a trial; folders in which checkpoints are published get one of their own for each trial."""
     config = space.trial_config({key: value for key, value in params.items() if not key.startswith("__")})
+    if NUM_EPOCHS in params:
+        config["num_epochs"] = params[NUM_EPOCHS]
     for hook in config.get("hooks") or []:
         if hook.get("checkpoint_folder") and issubclass(HOOK_REGISTRY.find(hook["name"]), CheckpointHook):
             hook["checkpoint_folder"] = os.path.join(hook["checkpoint_folder"], name)

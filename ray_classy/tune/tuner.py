@@ -139,6 +139,9 @@ class _Sweep:
         self.tuner, self.plan, self.folder, self.most = tuner, plan, folder, most
         self.config, self.chosen = tuner.config, plan.tune_config
         self.records = {record.name: record for record in folder.trials()}
+        if not any(node.name == "num_epochs" for node in plan.space.nodes):
+            for record in self.records.values():  # version 0.1 wrote down an extension as a parameter
+                record.num_epochs = record.num_epochs or record.params.pop("num_epochs", None)
         self.total = self._total()
         metric, mode = str(self.chosen.metric), str(self.chosen.mode)
         self.table = Table(
@@ -155,7 +158,7 @@ class _Sweep:
         left = self.total - len(self.records) + sum(not record.ended for record in self.records.values())
         if left > 0:
             self._tell(left)
-            longer = [record for record in self.records.values() if not record.ended and "num_epochs" in record.params]
+            longer = [record for record in self.records.values() if not record.ended and record.num_epochs is not None]
             if longer:  # they were chosen by the user: no scheduler stops them
                 self._fit(longer, 0, tune.schedulers.FIFOScheduler())
             if left > len(longer) and not self.interrupted:
@@ -226,7 +229,7 @@ class _Sweep:
             best = f"the best {self.tuner.best} trials"
             raise ConfigError(f"none of {best} has fewer than {num_epochs} epochs: give a larger num_epochs")
         for record in chosen:
-            record.params = {**record.params, "num_epochs": num_epochs}
+            record.num_epochs = num_epochs
             record.state, record.reason = RUNNING, None
             self.folder.write_trial(record)
 

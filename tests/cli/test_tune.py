@@ -73,7 +73,7 @@ def test_a_typo_inside_a_choice_has_its_line(sweep, refused):
 def test_what_only_building_shows_is_told_with_its_values(sweep, refused):
     good = {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [8]}
     err = refused(sweep(model={"search": "choice", "categories": [good, {**good, "input_dim": 60}]}))
-    assert "cannot take a row of the train dataset" in err and "with model" in err
+    assert "the model cannot take rows of the train dataset" in err and "with model" in err
 
 
 def test_a_metric_that_nobody_reports(sweep, refused):
@@ -132,6 +132,13 @@ def test_resuming_what_is_no_sweep(sweep, refused):
 
 def test_extending_by_nothing(sweep, refused):
     assert "--extend adds trials" in refused("--extend", "runs/x")
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-1", "inf", "nan"])
+def test_extending_to_what_is_not_a_number_of_epochs(refused, value):
+    assert f"num_epochs must be a positive number, not {value!r}" in refused(
+        "--extend", "runs/x", f"num_epochs={value}"
+    )
 
 
 def test_extending_with_other_values(sweep, refused):

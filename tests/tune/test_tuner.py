@@ -167,6 +167,16 @@ def test_extending_adds_the_trials_that_come_next_and_trains_the_best_longer(ran
         assert ours.name == part.best.name or ours.metrics == theirs.metrics
 
 
+def test_the_best_is_trained_longer_where_the_number_of_epochs_is_searched(ray_cluster, tmp_path):
+    config = sweep_config(0.1, {"num_samples": 1}, num_epochs={"search": "grid_search", "values": [1, 2]})
+    result = run(tmp_path, config)
+    longer = run(None, config, name=None, extend=result.path, num_epochs=3, best=1)
+    epochs = [record.epoch for record in longer.trials]
+    assert epochs.pop(result.best.index) == 3 and epochs == [3 - (result.best.index + 1)]
+    assert [record.params for record in longer.trials] == [{"num_epochs": 1}, {"num_epochs": 2}]
+    assert f"{longer.trials[result.best.index].epoch}/3" in longer.table()
+
+
 def test_asha_stops_bad_trials(ray_cluster, tmp_path):
     scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     rates = {"search": "grid_search", "values": [0.1, 1e-6, 0.1, 1e-6, 1e-6, 1e-6]}
