@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
@@ -34,6 +35,18 @@ class _FolderHandler(logging.Handler):
             self._failing = True
         except Exception:
             self.handleError(record)
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Prints to what `sys.stderr` is at the moment: a live display replaces it for its time."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        """Ignored."""
 
 
 @contextmanager
@@ -65,7 +78,7 @@ def shown() -> Iterator[None]:
     if _logger.handlers or logging.getLogger().handlers:
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(_FORMAT)
     with _handler(handler):
         yield

@@ -1,33 +1,40 @@
-"""The table of a sweep: one that is drawn anew in place on a terminal, a line per event elsewhere."""
+"""The table of a sweep's trials: updated in place on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
 import math
-import shutil
-import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray_classy.tune.folder import FAILED, TrialRecord
+from ray_classy.display import LiveDisplay, on_terminal, print_line
+from ray_classy.tune.folder import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
 from ray_classy.tune.space import Space
 
-_SECONDS_BETWEEN = 0.5
-_LINES_BETWEEN = 15.0
-_STATES = {"PENDING": "waiting", "PAUSED": "paused", "RUNNING": "running"}
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SECONDS_BETWEEN_UPDATES = 0.5
+_SECONDS_BETWEEN_LINES = 15.0
+_LINES_AROUND_THE_TRIALS = 4  # the head of the table, two lines of text and the cursor
+_LEAST_TRIALS = 3
+_LEAST_WIDTH = 6  # of the metric: 0.1234
+_STATES = {"PENDING": "waiting", "PAUSED": "paused", "RUNNING": RUNNING}
+_FIXED_COLUMNS = ("epoch", "state", "time")
+_STYLES = {RUNNING: "cyan", FINISHED: "green", STOPPED: "yellow", FAILED: "red"}
 
 
 class Table:
     """Shows the trials of a sweep on standard error.
 
     Args:
-        space: what is searched.
-        metric: what the sweep goes by.
+        space: the search space.
+        metric: dotted name of the metric by which trials are ranked.
         mode: "min" or "max".
-        epochs: length of a trial.
-        total: trials altogether.
-        records: the trials by name.
-        shown: False shows nothing.
+        epochs: length of a trial whose parameters do not say.
+        total: number of trials in the sweep; infinity if it has no end.
+        records: the trials by name; the caller adds and changes them.
+        shown: whether anything is printed.
     """
 
     def __init__(
@@ -43,62 +50,63 @@ class Table:
         self._space, self._metric, self._mode = space, metric, mode
         self._epochs, self._total, self._records = epochs, total, records
         self._shown = shown
-        self._in_place = shown and sys.stderr.isatty()
+        self._display = LiveDisplay() if shown and on_terminal() else None
         self._began = time.monotonic()
-        self._drawn = 0.0
-        self._height = 0
+        self._drawn: float | None = None
         self._done_before = sum(record.ended for record in records.values())
         self._where: dict[str, float] = {}
 
     # -- events -------------------------------------------------------------------------------------------------------
 
     def reported(self, record: TrialRecord, where: float | None) -> None:
-        """A trial has reported."""
+        """Notes how far a trial is.
+
+        Args:
+            record: the trial, which has just reported.
+            where: the fraction of its training that is done.
+        """
         self._where[record.name] = where or 0.0
 
     def told(self, text: str) -> None:
-        """Something worth a line."""
-        if self._shown and not self._in_place:
-            _print(text)
+        """Prints a line about the sweep, unless the table itself is shown."""
+        if self._shown and self._display is None:
+            print_line(text)
 
     def ended(self, record: TrialRecord) -> None:
-        """A trial is over."""
-        ended = sum(one.ended for one in self._records.values())
-        of = "" if self._total == float("inf") else f"/{int(self._total)}"
+        """Prints the line of a trial that has ended."""
+        of = "" if math.isinf(self._total) else f"/{int(self._total)}"
         reason = f"  ({record.reason})" if record.reason else ""
-        self.told(f"{ended}{of}  {record.name}  {self._line(record)}  {record.state}{reason}")
+        self.told(f"{self._num_ended}{of}  {record.name}  {self._summary(record)}  {record.state}{reason}")
 
     def draw(self, statuses: Mapping[str, str]) -> None:
-        """Draws the table, or now and then a line of progress.
+        """Updates the table, or prints a line of progress, if it is time for one.
 
         Args:
-            statuses: Ray Tune's, of the trials that are not over.
+            statuses: Ray Tune's status of each trial that has not ended, by name.
         """
-        now = time.monotonic()
-        if not self._shown or now - self._drawn < (_SECONDS_BETWEEN if self._in_place else _LINES_BETWEEN):
+        now, interval = time.monotonic(), _SECONDS_BETWEEN_LINES if self._display is None else _SECONDS_BETWEEN_UPDATES
+        if not self._shown or (self._drawn is not None and now - self._drawn < interval):
             return
-        first, self._drawn = self._drawn == 0.0, now
-        if self._in_place:
-            self._redraw(statuses)
+        first, self._drawn = self._drawn is None, now
+        if self._display is not None:
+            self._display.draw(lambda columns, lines: self._render(statuses, lines))
         elif not first:
             self.told(self._progress(statuses))
 
     def finish(self) -> None:
-        """Removes the table that was drawn in place."""
-        if self._in_place and self._height:
-            sys.stderr.write(f"\x1b[{self._height}F\x1b[J")
-            sys.stderr.flush()
-            self._height = 0
+        """Removes the table from the terminal."""
+        if self._display is not None:
+            self._display.close()
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
     def params(self, params: Mapping[str, Any]) -> str:
-        """Parameters in a few words."""
+        """Returns parameters as short text, without those of choices that are not made."""
         active = self._space.active(params)
         return "  ".join(f"{_short(name, self._space)} {_number(value)}" for name, value in active.items())
 
     def best(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """The trials from the best to the worst; those that failed or reported nothing last."""
+        """Sorts trials from the best to the worst; those that failed or have no finite metric come last."""
         sign = 1 if self._mode == "min" else -1
         return sorted(
             records,
@@ -110,33 +118,41 @@ class Table:
         )
 
     def rows(self, records: Iterable[TrialRecord], statuses: Mapping[str, str] | None = None) -> list[list[str]]:
-        """A head and a row for each trial: name, parameters, metric, epoch, state, time."""
+        """Returns a header and a row for each trial: name, parameters, metric, epoch, state and time."""
         names = [_short(node.name, self._space) for node in self._space.nodes]
-        rows = [["trial", *names, self._metric, "epoch", "state", "time"]]
-        for record in records:
-            active = self._space.active(record.params)
-            value = record.metrics.get(self._metric)
-            state = record.state
-            if not record.ended and statuses is not None:
-                state = _STATES.get(statuses.get(record.name, ""), "waiting")
-            spent = f"{record.seconds:.0f} s"
-            rows.append(
-                [
-                    record.name,
-                    *(_number(active[node.name]) if node.name in active else "" for node in self._space.nodes),
-                    "" if value is None else f"{value:.4f}",
-                    f"{record.epoch}/{self._epochs_of(record)}",
-                    state,
-                    _time_left(record, self._where.get(record.name)) if state == "running" else spent,
-                ]
-            )
-        return rows
+        head = ["trial", *names, self._metric, *_FIXED_COLUMNS]
+        return [head, *(self._row(record, statuses) for record in records)]
 
     def text(self, records: Iterable[TrialRecord]) -> str:
-        """The table as plain text."""
-        return "\n".join(aligned(self.rows(records)))
+        """Returns the table as plain text."""
+        rows = self.rows(records)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
 
-    def _line(self, record: TrialRecord) -> str:
+    # -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _num_ended(self) -> int:
+        return sum(record.ended for record in self._records.values())
+
+    def _row(self, record: TrialRecord, statuses: Mapping[str, str] | None) -> list[str]:
+        active = self._space.active(record.params)
+        value = record.metrics.get(self._metric)
+        state = record.state
+        if not record.ended and statuses is not None:
+            state = _STATES.get(statuses.get(record.name, ""), "waiting")
+        left = _time_left(record, self._where.get(record.name))
+        return [
+            record.name,
+            *(_number(active[node.name]) if node.name in active else "" for node in self._space.nodes),
+            "" if value is None else f"{value:.4f}",
+            f"{record.epoch}/{self._epochs_of(record)}",
+            state,
+            left if state == RUNNING else f"{record.seconds:.0f} s",
+        ]
+
+    def _summary(self, record: TrialRecord) -> str:
         value = record.metrics.get(self._metric)
         metric = "" if value is None else f"  {self._metric} {value:.4f}"
         return f"{self.params(record.params)}{metric}  epoch {record.epoch}/{self._epochs_of(record)}"
@@ -145,47 +161,51 @@ class Table:
         return record.num_epochs or record.params.get("num_epochs", self._epochs)
 
     def _progress(self, statuses: Mapping[str, str]) -> str:
-        ended = sum(one.ended for one in self._records.values())
+        ended = self._num_ended
         running = sum(status == "RUNNING" for status in statuses.values())
+        of = "" if math.isinf(self._total) else f" of {int(self._total)}"
+        text = f"{ended}{of} trials done, {running} running"
+        new = ended - self._done_before
+        if new and ended < self._total < math.inf:
+            left = (time.monotonic() - self._began) / new * (self._total - ended)
+            text += f", about {_duration(left)} left"
         best = self.best(record for record in self._records.values() if self._metric in record.metrics)
-        text = f"{ended} trials done, {running} running"
-        if self._total != float("inf"):
-            text = f"{ended} of {int(self._total)} trials done, {running} running"
-            new = ended - self._done_before
-            if new and ended < self._total:
-                left = (time.monotonic() - self._began) / new * (self._total - ended)
-                text += f", about {_duration(left)} left"
         if best:
             text += f"; best so far {best[0].name} {self._metric} {best[0].metrics[self._metric]:.4f}"
         return text
 
-    def _redraw(self, statuses: Mapping[str, str]) -> None:
-        size = shutil.get_terminal_size()
+    def _render(self, statuses: Mapping[str, str], lines: int) -> RenderableType:
+        """Renders as many trials as there are lines for: first those that run, then the best that have ended."""
+        from rich.console import Group
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        chosen = self._choose(statuses, max(_LEAST_TRIALS, lines - _LINES_AROUND_THE_TRIALS))
+        head, *rows = self.rows(chosen, statuses)
+        table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in head:
+            flexible = name not in ("trial", *_FIXED_COLUMNS)  # shortened where the terminal is narrow
+            table.add_column(
+                Text(name, style="bold", no_wrap=True, overflow="ellipsis"),
+                no_wrap=not flexible,
+                min_width=_LEAST_WIDTH if name == self._metric else None,
+            )
+        for row in rows:
+            table.add_row(*(Text(c, _STYLES.get(c, ""), no_wrap=True, overflow="ellipsis") for c in row))
+        hidden = len(self._records) - len(chosen)
+        more = [Text(f"... and {hidden} more")] if hidden else []
+        return Group(table, *more, Text(self._progress(statuses), no_wrap=True, overflow="ellipsis"))
+
+    def _choose(self, statuses: Mapping[str, str], most: int) -> list[TrialRecord]:
         running = [record for record in self._records.values() if not record.ended]
         running.sort(key=lambda record: (statuses.get(record.name) != "RUNNING", record.index))
         ended = self.best(record for record in self._records.values() if record.ended)
-        most = max(3, size.lines - 4)
-        shown = [*running[: max(most // 2, most - len(ended))]]
-        shown += ended[: most - len(shown)]
-        lines = aligned(self.rows(shown, statuses))
-        hidden = len(self._records) - len(shown)
-        if hidden > 0:
-            lines.append(f"... and {hidden} more")
-        lines = [line[: size.columns - 1] for line in [*lines, self._progress(statuses)]]
-        up = f"\x1b[{self._height}F\x1b[J" if self._height else ""
-        sys.stderr.write(up + "\n".join(lines) + "\n")
-        sys.stderr.flush()
-        self._height = len(lines)
-
-
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines with columns of one width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        chosen = running[: max(most // 2, most - len(ended))]
+        return [*chosen, *ended[: most - len(chosen)]]
 
 
 def _short(name: str, space: Space) -> str:
-    """The last part of a dotted name, if no other node ends in it."""
+    """Returns the shortest end of a dotted name with which no other node's name ends."""
     parts = name.split(".")
     for length in range(1, len(parts)):
         short = ".".join(parts[-length:])
@@ -206,7 +226,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _print(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)

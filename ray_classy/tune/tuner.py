@@ -152,6 +152,13 @@ class _Sweep:
 
     def run(self) -> SweepResult:
         """Runs what is left of the sweep."""
+        try:
+            self._run_trials()
+        finally:
+            self.table.finish()
+        return self._result()
+
+    def _run_trials(self) -> None:
         self._describe()
         if self.tuner.extend is not None and self.tuner.num_epochs is not None:
             self._extend_best(self.tuner.num_epochs)
@@ -164,7 +171,8 @@ class _Sweep:
             if left > len(longer) and not self.interrupted:
                 self._fit(list(self.records.values()), self.total, self.chosen.scheduler)
             self._look_at_the_end()
-        self.table.finish()
+
+    def _result(self) -> SweepResult:
         result = SweepResult(self.folder, self.records, self.table, self.metric, self.mode)
         if result.best is None:
             first = next((record for record in result.trials if record.reason), None)
@@ -361,7 +369,6 @@ class _Sweep:
     def _look_at_the_end(self) -> None:
         """Trials that are not over were stopped by the sweep's own limits, or by the user."""
         if self.interrupted:
-            self.table.finish()
             raise KeyboardInterrupt(self.folder.path)
         for record in [record for record in self.records.values() if not record.ended]:
             record.state, record.reason = STOPPED, self.plan.stop.over

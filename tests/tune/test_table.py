@@ -1,6 +1,7 @@
 """The table of a sweep, and its plain lines."""
 
 import math
+import sys
 
 import pytest
 
@@ -70,19 +71,40 @@ def test_columns_are_aligned(table, records):
     assert len({line.index("finished") for line in lines if "finished" in line}) == 1
 
 
-def test_on_a_terminal_the_table_is_drawn_in_place(records, monkeypatch, capsys):
+def use_terminal(monkeypatch, columns):
+    """Makes standard error a terminal."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def test_on_a_terminal_the_table_is_updated_in_place(records, monkeypatch, capsys):
+    use_terminal(monkeypatch, 80)
+    monkeypatch.setattr("ray_classy.tune.table._SECONDS_BETWEEN_UPDATES", 0.0)
     table = Table(Space(CONFIG), "test.top_1", "max", 4, 5, records)
     records["t0003"] = record(3, 0.7, "running")
     table.reported(records["t0003"], 0.75)
     table.draw({"t0003": "RUNNING"})
     first = capsys.readouterr().err
     assert "t0003" in first.splitlines()[1] and "1 s left" in first and "3 of 5 trials done, 1 running" in first
-    table._drawn = 0.5
     table.draw({"t0003": "PAUSED"})
-    assert capsys.readouterr().err.startswith(f"\x1b[{len(first.splitlines())}F\x1b[J")
+    second = capsys.readouterr().err
+    assert second.count("\x1b[1A") == len(first.splitlines()) - 1 and "paused" in second
+    print("a warning", file=sys.stderr)
     table.finish()
-    assert capsys.readouterr().err.endswith("\x1b[J")
+    _, _, rest = capsys.readouterr().err.partition("a warning")
+    assert "t0003" in rest and rest.endswith("\x1b[?25h\r" + "\x1b[1A\x1b[2K" * 6)
+
+
+def test_a_narrow_terminal_shortens_parameters_first(records, monkeypatch, capsys):
+    use_terminal(monkeypatch, 58)
+    table = Table(Space(CONFIG), "test.top_1", "max", 4, 5, records)
+    for one in records.values():
+        one.params["optimizer.lr"] = "a very long label of a choice"
+    table.draw({})
+    shown = capsys.readouterr().err
+    assert all(word in shown for word in ("t0001", "a v", "0.9000", "4/4", "finished", "3 s"))
+    table.finish()
 
 
 def test_a_stopped_trial_with_a_reason_is_still_ranked(table):

@@ -1,0 +1,62 @@
+"""Progress on standard error: a display that is replaced in place on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal in which text can be replaced."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def print_line(text: str) -> None:
+    """Prints a line on standard error, after the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+class LiveDisplay:
+    """Shows what rich renders at the bottom of the terminal until `close`.
+
+    What is printed on standard error meanwhile appears above it.
+
+    Args:
+        file: the terminal; None takes standard error.
+    """
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+        self._live: Live | None = None
+
+    def draw(self, render: Callable[[int, int], RenderableType]) -> None:
+        """Replaces what is shown.
+
+        Args:
+            render: called with the columns and the lines that there are.
+        """
+        live = self._live or self._open()
+        size = live.console.size
+        live.update(render(size.width, size.height), refresh=True)
+
+    def _open(self) -> Live:
+        from rich.console import Console  # costs a tenth of a second, which runs without a terminal need not spend
+        from rich.live import Live
+
+        console = Console(file=self._file, stderr=self._file is None, force_terminal=True, force_jupyter=False)
+        self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live.start()
+        return self._live
+
+    def close(self) -> None:
+        """Removes the display; further calls do nothing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
