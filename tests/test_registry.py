@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from ray_classy.cli.listing import KINDS
+from ray_classy.cli.list import KINDS
 from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
 from ray_classy.models import MODEL_REGISTRY, register_model
 from ray_classy.registry import (

@@ -225,7 +225,7 @@ def test_an_interrupted_run_says_how_to_go_on(local, interrupting, ray_classy):
     outcome = local("--name", "one", "num_epochs=2", "hooks=[{name: interrupting}]")
     assert outcome.code == 130
     command = "ray-classy train --resume runs/one --local"
-    assert outcome.err.endswith(f"ray-classy: interrupted; go on with: {command}\n")
+    assert outcome.err.endswith(f"ray-classy: interrupted; resume with: {command}\n")
     assert ray_classy(*command.split()[1:], "hooks=[]").code == 0
 
 

@@ -127,5 +127,5 @@ def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; go on with: ray-classy tune --resume runs/stopped" in err
+    assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
     assert "running" in states(sweep).values()

@@ -33,8 +33,8 @@ KINDS = {
 """The kinds of components, and the modules that define their registries."""
 
 
-def listing(arguments: argparse.Namespace) -> Answer:
-    """The kinds of components; the components of a kind with their keys; or one of them.
+def list_components(arguments: argparse.Namespace) -> Answer:
+    """Lists the kinds of components, the components of a kind with their keys, or one of them.
 
     Raises:
         UsageError: there is no such kind, or no such component.

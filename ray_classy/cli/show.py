@@ -1,0 +1,78 @@
+"""`ray-classy show`: what is in a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.checkpoint.files import followed
+from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.cli.output import Answer
+from ray_classy.cli.paths import path_in, reading
+from ray_classy.storage import Storage
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.run_folder import RUN_FILE, RunFolder
+from ray_classy.urls import shown
+
+_MOST_NAMES = 8
+
+
+def show(arguments: argparse.Namespace) -> Answer:
+    """Describes a checkpoint, after comparing its file with its manifest; of a run, the newest one.
+
+    Raises:
+        CheckpointError: the file is damaged, or is not a checkpoint.
+    """
+    with reading(path := path_in(arguments, "a checkpoint, or a run's folder")):
+        return _describe(path)
+
+
+def _describe(path: str) -> Answer:
+    if Storage(path).exists(RUN_FILE):
+        path = RunFolder.existing(path).latest_checkpoint() or path
+    path = followed(path)
+    content = load_checkpoint(path)
+    folder = path.rpartition("/")[0] if path.endswith(".torch") else path
+    manifest = read_manifest(Storage(folder or "."), "") or {}
+    parts = {name: _size(part) for name, part in content["classy_state_dict"].items()}
+    ours = content.get("ray_classy") or {}
+    classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
+    data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content["input_args"]}
+    return Answer("\n".join(_lines(path, manifest, parts, classes)), data)
+
+
+def _lines(
+    path: str, manifest: Mapping[str, Any], parts: Mapping[str, dict[str, int]], classes: list[str] | None
+) -> Iterator[str]:
+    yield shown(path)
+    for key in ("epoch", "step", "samples", "where", "in_phase", "seed", "world_size", "written", "config_sha256"):
+        if manifest.get(key) is not None:
+            yield f"  {key:<14} {manifest[key]}"
+    for name, value in dotted(manifest.get("metrics") or {}).items():
+        yield f"  {name:<24} {value}"
+    if manifest.get("versions"):
+        yield f"  {'versions':<14} " + ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())
+    if classes:
+        more = f", ... ({len(classes)})" if len(classes) > _MOST_NAMES else ""
+        yield f"  {'classes':<14} {', '.join(classes[:_MOST_NAMES])}{more}"
+    yield "  parts"
+    for name, size in parts.items():
+        if size["tensors"]:
+            numbers, mebibytes = f"{size['numbers']:,}", f"{size['bytes'] / 2**20:.1f}"
+            yield f"    {name:<22} {size['tensors']} tensors, {numbers} numbers, {mebibytes} MiB"
+    yield (
+        "  the file is what was written" if manifest.get("files") else "  there is no manifest to compare the file with"
+    )
+
+
+def _size(part: Any) -> dict[str, int]:
+    """Counts the tensors in a part of a state, the numbers in them and their bytes."""
+    if isinstance(part, torch.Tensor):
+        return {"tensors": 1, "numbers": part.numel(), "bytes": part.nbytes}
+    items = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+    sizes = [_size(item) for item in items]
+    return {name: sum(size[name] for size in sizes) for name in ("tensors", "numbers", "bytes")}
