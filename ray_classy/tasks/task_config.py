@@ -47,8 +47,7 @@ RESERVED: Keys = {
 def classification_keys(cls: type) -> Keys:
     """Returns the keys of a classification task: its options and its parts."""
     mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
-    return {
-        **option_keys(cls),
+    parts = {
         "dataset": Key({"train": Key(ClassyDataset | None, None), "test": Key(ClassyDataset | None, None)}),
         "loss": Key(ClassyLoss),
         "model": Key(ClassyModel),
@@ -56,8 +55,8 @@ def classification_keys(cls: type) -> Keys:
         "optimizer": Key(ClassyOptimizer | None, None),
         "hooks": Key(list[ClassyHook] | None, None),
         "mixup": Key({"alpha": Key(float), **mixup}, None),
-        "amp_args": Key(section_keys(Precision), None),
     }
+    return {**parts, **option_keys(cls), "amp_args": Key(section_keys(Precision), None)}
 
 
 def import_modules(config: Mapping[str, Any]) -> None:
