@@ -24,7 +24,7 @@ KINDS = {
     "meter": "ray_classy.meters.classy_meter",
     "model": "ray_classy.models.classy_model",
     "optimizer": "ray_classy.optim.classy_optimizer",
-    "param_scheduler": "ray_classy.optim.param_scheduler.classy_scheduler",
+    "param_scheduler": "ray_classy.optim.param_scheduler.classy_vision_param_scheduler",
     "scheduler": "ray_classy.tune.parts",
     "search_alg": "ray_classy.tune.parts",
     "task": "ray_classy.tasks.classy_task",

@@ -18,8 +18,8 @@ from ray_classy.optim.param_groups import (
     split_schedulers,
 )
 from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, build_param_scheduler
-from ray_classy.optim.param_scheduler.classy_scheduler import with_num_epochs
-from ray_classy.optim.param_scheduler.composite import LAST_WHERE
+from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
+from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(

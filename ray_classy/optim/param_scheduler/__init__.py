@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ray_classy.optim.param_scheduler.classy_scheduler import (
+    from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
         PARAM_SCHEDULER_REGISTRY,
         ClassyParamScheduler,
         ParamScheduler,
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         build_param_scheduler,
         register_param_scheduler,
     )
-    from ray_classy.optim.param_scheduler.composite import CompositeParamScheduler, IntervalScaling
+    from ray_classy.optim.param_scheduler.composite_scheduler import CompositeParamScheduler, IntervalScaling
     from ray_classy.optim.param_scheduler.curves import (
         ConstantParamScheduler,
         CosineParamScheduler,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ray_classy.errors import TaskError
-from ray_classy.optim.param_scheduler.classy_scheduler import (
+from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
     ClassyParamScheduler,
     UpdateInterval,
     register_param_scheduler,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from ray_classy.errors import ComponentError
-from ray_classy.optim.param_scheduler.classy_scheduler import (
+from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
     WHERE_EPSILON,
     ClassyParamScheduler,
     UpdateInterval,

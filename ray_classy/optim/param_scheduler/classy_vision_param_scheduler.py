@@ -19,7 +19,7 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 PARAM_SCHEDULER_REGISTRY: Registry[Any] = Registry(
     "param_scheduler",
     {
-        "composite": "ray_classy.optim.param_scheduler.composite:CompositeParamScheduler",
+        "composite": "ray_classy.optim.param_scheduler.composite_scheduler:CompositeParamScheduler",
         "constant": "ray_classy.optim.param_scheduler.curves:ConstantParamScheduler",
         "cosine": "ray_classy.optim.param_scheduler.curves:CosineParamScheduler",
         "linear": "ray_classy.optim.param_scheduler.curves:LinearParamScheduler",

@@ -1,0 +1,43 @@
+"""Classy Vision's modules that users import from are here under the same names."""
+
+import importlib
+
+import pytest
+
+NAMES = {
+    "dataset": "ClassyDataset build_dataset register_dataset",
+    "generic.distributed_util": "all_reduce_mean broadcast_object gather_from_all is_primary",
+    "generic.profiler": "compute_flops count_params",
+    "generic.registry_utils": "import_all_modules import_all_packages_from_directory",
+    "generic.util": "load_checkpoint recursive_copy_to_device update_classy_model",
+    "heads.classy_head": "ClassyHead",
+    "heads.fully_connected_head": "FullyConnectedHead",
+    "heads.identity_head": "IdentityHead",
+    "hooks.checkpoint_hook": "CheckpointHook",
+    "hooks.classy_hook": "ClassyHook ClassyHookFunctions ClassyHookState",
+    "hooks.exponential_moving_average_model_hook": "ExponentialMovingAverageModelHook",
+    "hooks.loss_lr_meter_logging_hook": "LossLrMeterLoggingHook",
+    "hooks.progress_bar_hook": "ProgressBarHook",
+    "losses.classy_loss": "ClassyLoss",
+    "losses.label_smoothing_loss": "LabelSmoothingCrossEntropyLoss",
+    "losses.soft_target_cross_entropy_loss": "SoftTargetCrossEntropyLoss",
+    "meters.accuracy_meter": "AccuracyMeter",
+    "meters.classy_meter": "ClassyMeter",
+    "models.classy_model": "ClassyModel",
+    "models.mlp": "MLP",
+    "models.resnext": "ResNeXt",
+    "models.squeeze_and_excitation_layer": "SqueezeAndExcitationLayer",
+    "optim.adam": "Adam",
+    "optim.adamw": "AdamW",
+    "optim.classy_optimizer": "ClassyOptimizer",
+    "optim.param_scheduler.classy_vision_param_scheduler": "ClassyParamScheduler UpdateInterval",
+    "optim.param_scheduler.composite_scheduler": "CompositeParamScheduler IntervalScaling",
+    "optim.sgd": "SGD",
+    "optim.zero": "ZeRO",
+}
+
+
+@pytest.mark.parametrize(("module", "names"), NAMES.items())
+def test_the_names_are_there(module, names):
+    imported = importlib.import_module(f"ray_classy.{module}")
+    assert all(hasattr(imported, name) for name in names.split())
