@@ -159,8 +159,8 @@ def preemption_is_near() -> bool:
     """Whether Ray has announced to this worker that a node of its group will be reclaimed.
 
     Ray's public `get_preemption_info` waits for all ranks in every call, which a training step must not do. Serves
-    "resumes exactly", at the step and not at the last checkpoint. Ray 2.60 has it. Without it the run resumes from its
-    last checkpoint.
+    "resumes exactly", at the step and not at the last checkpoint. Ray 2.57 to 2.60 have it, 2.57 under
+    another name. Without it the run resumes from its last checkpoint.
     """
     context = find(
         "ray.train.v2._internal.execution.context:get_train_context",
@@ -168,11 +168,13 @@ def preemption_is_near() -> bool:
     )
     if context is None:
         return False
-    preemption = getattr(context(), "preemption_context", None)
-    if preemption is None or not hasattr(preemption, "preemption_info"):
-        log_missing("preemption_context.preemption_info", "no checkpoint is written before a node is reclaimed")
-        return False
-    return preemption.preemption_info is not None
+    notice: Any = getattr(context(), "preemption_context", None)
+    if hasattr(notice, "preemption_info"):
+        return notice.preemption_info is not None
+    if hasattr(notice, "get"):  # Ray 2.57
+        return notice.get() is not None
+    log_missing("preemption_context.preemption_info", "no checkpoint is written before a node is reclaimed")
+    return False
 
 
 def checkpoint_in_run(name: str) -> Checkpoint | None:

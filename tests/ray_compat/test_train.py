@@ -137,11 +137,19 @@ def test_preemption_is_read_from_the_workers_context(monkeypatch, info):
     assert train.preemption_is_near() is (info is not None)
 
 
-def test_the_context_of_a_worker_has_a_place_for_preemption():
+def test_the_context_of_a_worker_has_a_place_for_preemption(monkeypatch, hidden):
     from ray.train.v2._internal.execution.preemption import PreemptionContext
 
-    assert PreemptionContext().preemption_info is None
     assert "preemption_context" in context.TrainContext.__dataclass_fields__
+    monkeypatch.setattr(context, "get_train_context", lambda: SimpleNamespace(preemption_context=PreemptionContext()))
+    assert not train.preemption_is_near() and hidden.lines() == []
+
+
+@pytest.mark.parametrize("info", [None, object()])
+def test_ray_2_57_gives_the_preemption_of_a_worker_by_a_method(monkeypatch, info):
+    found = SimpleNamespace(preemption_context=SimpleNamespace(get=lambda: info))
+    monkeypatch.setattr(context, "get_train_context", lambda: found)
+    assert train.preemption_is_near() is (info is not None)
 
 
 def test_a_ray_that_does_not_announce_preemption(hidden, monkeypatch):
