@@ -20,7 +20,7 @@ _WHAT = {
     "source": "raw rows, read by one thread",
     "decode": "images decoded by one thread",
     "transforms": "transforms of single rows, by one thread",
-    "batches": "transforms of whole batches, on the training device",
+    "batches": "batched transforms, on the training device",
 }
 _REMEDIES = {
     "source": "more threads read at once with dataset.{phase}.num_workers; a store near the workers, or WebDataset "
@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 def bench_data(given: Given) -> Answer:
-    """How fast the rows of a config's datasets are read in one process of this machine, and what holds them up.
+    """Measures how fast one process of this machine reads the datasets of a config, and names the slowest step.
 
     Raises:
         RayClassyError: the config has a mistake, or its data cannot be read.
@@ -51,7 +51,10 @@ def bench_data(given: Given) -> Answer:
         with located(config, "dataset", phase_type):
             dataset = build_dataset(sections[phase_type])
         if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
-            raise ConfigError(f"the {phase_type} dataset {type(dataset).__name__} is read in a way of its own")
+            raise ConfigError(
+                f"the {phase_type} dataset {type(dataset).__name__} overrides `iterator`, and bench-data measures the "
+                f"loader of ClassyDataset"
+            )
         speeds = measure(dataset, phase_type, given.flags.rows, device)
         slowest = min(speeds.steps, key=lambda name: speeds.steps[name])
         data[phase_type] = {**speeds._asdict(), "bottleneck": slowest}
@@ -64,6 +67,6 @@ def _lines(phase_type: str, rows: int, speeds: Speeds, slowest: str) -> Iterator
     for name, speed in speeds.steps.items():
         yield f"  {name:<11} {speed:>12,.0f}   {_WHAT[name]}"
     first, ratio = f"{speeds.first_batch:.2f} s", f"{speeds.feed / speeds.dataloader:.2f}"
-    yield f"  {'feed':<11} {speeds.feed:>12,.0f}   all of it, as a run reads; the first batch after {first}"
+    yield f"  {'feed':<11} {speeds.feed:>12,.0f}   all steps, as in training; the first batch after {first}"
     yield f"  {'DataLoader':<11} {speeds.dataloader:>12,.0f}   torch's, a process per CPU; feed / DataLoader {ratio}"
     yield f"  the slowest step is {slowest}: {_REMEDIES[slowest].format(phase=phase_type)}"

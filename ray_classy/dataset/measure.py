@@ -1,7 +1,8 @@
-"""How fast the rows of a dataset reach the training, step by step."""
+"""Measures how fast the rows of a dataset reach the training, step by step."""
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -25,10 +26,9 @@ class Speeds(NamedTuple):
     """Rows per second.
 
     Attributes:
-        steps: of one thread in each step that a row goes through on the host, in their order; "batches" is the part of
-            the transforms that is done in batches.
-        feed: of finished batches on the device, all steps together, by all threads or processes.
-        first_batch: seconds until the first of them.
+        steps: of one thread in each step of a row's way, in their order; "batches" are the batched transforms.
+        feed: in batches on the device, all steps together, by all threads or processes.
+        first_batch: seconds until the first batch is on the device.
         dataloader: of torch's DataLoader over the same rows and transforms, with a process on each CPU.
     """
 
@@ -39,15 +39,15 @@ class Speeds(NamedTuple):
 
 
 def measure(dataset: ClassyDataset, phase_type: str, rows: int, device: torch.device) -> Speeds:
-    """Reads up to `rows` rows of a dataset in each way.
+    """Measures the speed of each step, of all steps together, and of torch's DataLoader.
 
-    Nothing that one way reads is kept in memory for the next; what the system's file cache holds is.
+    Rows are not cached in memory from one measurement to the next; the system's file cache keeps its content.
 
     Args:
-        dataset: as a task has it.
+        dataset: the dataset of a phase.
         phase_type: "train" or "test".
-        rows: at least one batch is read.
-        device: where batches go.
+        rows: how many rows to read, and at least one batch.
+        device: the training device.
     """
     plan = dataset.plan(phase_type)
     batches = []
@@ -115,7 +115,7 @@ def _taken(base: RowDataset, numbers: Sequence[int]) -> Iterator[tuple[int, dict
 
 
 def _quietly(function: Callable[[Any], Any], value: Any) -> Any:
-    """None for a row that cannot be read."""
+    """Calls a function, and returns None for a row that cannot be read."""
     try:
         return function(value)
     except DataError:
@@ -134,7 +134,7 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.device) -> tuple[float, float]:
-    """Seconds to the first batch, and rows per second, of the whole way."""
+    """Returns the seconds to the first batch, and the rows per second of all steps together."""
     _forget(dataset)
     loader = dataset.iterator(phase_type=phase_type, pin_memory=device.type == "cuda")
     loader.device = device
@@ -153,19 +153,22 @@ def _feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.d
 
 
 def _dataloader(dataset: ClassyDataset, batches: list[np.ndarray]) -> float:
-    """Rows per second of torch's own loader, its processes started; rows that cannot be read count as read."""
+    """Returns the rows per second of torch's own DataLoader, once its processes run; bad rows count as read."""
     _forget(dataset)
+    # The decoding threads of the measurements before may hold locks, which a fork of this process would never release.
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["ray_classy.dataset.measure"])
     loader = torch.utils.data.DataLoader(
         _Plain(dataset),
         batch_sampler=[batch.tolist() for batch in batches],
         num_workers=cpus_of_this_process(),
         collate_fn=_good_ones,
-        multiprocessing_context="fork",
+        multiprocessing_context=start,
     )
     began = time.perf_counter()
     iterator = iter(loader)
     next(iterator)
-    if len(batches) == 1:  # with the start of the processes, for want of a second batch
+    if len(batches) == 1:  # for want of a second batch, the start of the processes counts
         return len(batches[0]) / max(time.perf_counter() - began, 1e-9)
     began, count = time.perf_counter(), 0
     for number, _ in enumerate(iterator, 1):

@@ -1,9 +1,13 @@
+import functools
+
 import pytest
 import torch
 from PIL import Image
 
-from ray_classy.dataset import build_dataset
+from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.measure import measure
+from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.rows import ItemRows
 from tests.helpers import vectors
 
 CPU = torch.device("cpu")
@@ -42,6 +46,28 @@ def test_each_step_of_a_folder_of_images_is_timed(folder):
 def test_steps_that_do_not_exist_are_left_out(folder):
     data = image_folder(folder, [{"name": "ToTensor"}])
     assert list(measure(data, "test", 100, CPU).steps) == ["source", "decode", "batches"]
+
+
+FORKED = False
+
+
+def note_process(sample, folder):
+    """Leaves a file named after whether this process is, or was forked from, the one that set FORKED."""
+    (folder / f"forked-{FORKED}").touch()
+    return sample
+
+
+def test_the_processes_of_the_dataloader_are_not_forked_from_one_with_threads(tmp_path, monkeypatch):
+    base = RowDataset(ItemRows(value=list(range(16))), sample_of)
+    base.threads = 2
+    data = ClassyDataset(base, 4, False, functools.partial(note_process, folder=tmp_path))
+    monkeypatch.setitem(globals(), "FORKED", True)
+    measure(data, "train", 16, CPU)
+    assert {file.name for file in tmp_path.iterdir()} == {"forked-True", "forked-False"}
+
+
+def sample_of(row):
+    return {"input": torch.ones(2) * row["value"], "target": 0}
 
 
 def test_a_dataset_of_a_users_own_has_its_rows_for_a_source():
