@@ -57,7 +57,7 @@ class ClassyDataset:
         order_is_stable: whether row i is the same row in every run; else a run cannot go on inside an epoch.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
 
     FORMER_KEYS: ClassVar[tuple[str, ...]] = ("use_augmentation",)
@@ -276,7 +276,7 @@ def build_dataset(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Class
 
     Raises:
         UnknownComponentError: no dataset has that name.
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
     kept = _kept.get()
     if kept is None:

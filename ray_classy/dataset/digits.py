@@ -1,4 +1,4 @@
-"""Handwritten digits that come with the package: something to train on without a download."""
+"""Handwritten digits that come with the package, to train on without a download."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.parquet import ParquetDataset
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.transforms import build_transform
 from ray_classy.errors import ComponentError
 
@@ -20,35 +21,20 @@ class DigitsDataset(ParquetDataset):
 
     Built from a config without `transforms`, images become float tensors (1, 8, 8) in [0, 1].
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`.
-        num_samples: see `ClassyDataset`.
-        split: "train" (1,438 rows) or "test" (359 rows), the classes alike in both.
-        image_mode: "L" (grey) or "RGB", which makes (3, 8, 8) of it.
+    Args (after the common ones, see `ImageDataset`):
+        split: "train" (1,438 rows) or "test" (359 rows), with the classes in equal shares in both.
+        image_mode: "L" (grey) or "RGB", for images (3, 8, 8).
 
     Raises:
         ComponentError: there is no such split.
     """
 
-    def __init__(
-        self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
-        *,
-        split: Literal["train", "test"],
-        image_mode: Literal["RGB", "L"] = "L",
-    ) -> None:
+    def open_rows(  # type: ignore[override]
+        self, *, split: Literal["train", "test"], image_mode: Literal["RGB", "L"] = "L"
+    ) -> RowDataset:
         if split not in ("train", "test"):
             raise ComponentError(f"digits has the splits 'train' and 'test', not {split!r}")
-        super().__init__(
-            batchsize_per_replica,
-            shuffle,
-            transform,
-            num_samples,
+        return super().open_rows(
             files=str(DATA_FOLDER / f"digits_{split}.parquet"),
             classes=[str(digit) for digit in range(10)],
             image_mode=image_mode,

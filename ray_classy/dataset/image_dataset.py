@@ -1,19 +1,31 @@
-"""What the datasets of image files have in common."""
+"""The base class of datasets of encoded images: common constructor arguments, labels, default transforms."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ray_classy.dataset.classy_dataset import ClassyDataset
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
-from ray_classy.registry import reads_signature
+from ray_classy.registry import Keys, reads_signature, signature_keys
 
 
 class ImageDataset(ClassyDataset):
-    """Samples `{"input": image, "target": class}` of encoded images, with the targets known before any is decoded.
+    """Samples `{"input": image, "target": class}` whose targets are known before an image is decoded.
+
+    A subclass implements `open_rows`. Its arguments follow the common ones in the constructor and in the config.
+
+    Args:
+        batchsize_per_replica: see `ClassyDataset`.
+        shuffle: see `ClassyDataset`.
+        transform: see `ClassyDataset`; it must make tensors of the images.
+        num_samples: see `ClassyDataset`.
+        arguments: passed to `open_rows`.
+        named: passed to `open_rows`.
 
     Attributes:
         image_mode: "RGB" or "L" (grey).
@@ -21,6 +33,37 @@ class ImageDataset(ClassyDataset):
 
     image_mode: str = "RGB"
     _labels: np.ndarray | None = None
+
+    def __init__(
+        self,
+        batchsize_per_replica: int,
+        shuffle: bool,
+        transform: Callable[[Any], Any] | None = None,
+        num_samples: int | None = None,
+        *arguments: Any,
+        **named: Any,
+    ) -> None:
+        rows = self.open_rows(*arguments, **named)
+        super().__init__(rows, batchsize_per_replica, shuffle, transform, num_samples)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Gives the class the signature of its constructor and of `open_rows` together, for `help` and editors."""
+        super().__init_subclass__(**options)
+        if cls.__init__ is ImageDataset.__init__:
+            common = list(inspect.signature(ClassyDataset).parameters.values())[1:]
+            own = list(inspect.signature(cls.open_rows).parameters.values())[1:]
+            cls.__signature__ = inspect.Signature([*common, *own])  # type: ignore[attr-defined]
+
+    def open_rows(self, *arguments: Any, **named: Any) -> RowDataset:
+        """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels."""
+        raise NotImplementedError
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """The common keys, then those of `open_rows`, or of a constructor that a subclass writes itself."""
+        if cls.__init__ is not ImageDataset.__init__:
+            return super().config_keys()
+        return {**ClassyDataset.config_keys(), **signature_keys(cls.open_rows)}
 
     @classmethod
     @reads_signature
@@ -33,7 +76,7 @@ class ImageDataset(ClassyDataset):
         return dataset
 
     def default_transform(self) -> Callable[[Any], Any]:
-        """What is applied to the image when a config names no transforms."""
+        """Returns the transform of the image where a config names no transforms."""
         return ImagenetNoAugmentTransform() if self.image_mode == "RGB" else build_transform({"name": "ToTensor"})
 
     def labels(self) -> np.ndarray | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ray_classy.dataset.class_folders import read_class_folders
@@ -25,37 +24,29 @@ class ImagePathDataset(ImageDataset):
     """Images from files: samples `{"input": RGB image, "target": class}`, or without a target where there is none.
 
     A folder of folders has one class per folder: classes in name order, files in path order, deeper folders belong to
-    their class. A folder of files, and a list of files, have no classes. Hidden files are passed over. Which files
-    there are is settled here; one that is removed or changed afterwards is an error when its turn comes. Built from a
+    their class. A folder of files, and a list of files, have no classes. Hidden files are ignored. The files are listed
+    when the dataset is built; one that is removed or changed afterwards is an error when it is read. Built from a
     config without `transforms`, the dataset applies `imagenet_no_augment` to the image.
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
-        num_samples: see `ClassyDataset`.
+    Args (after the common ones, see `ImageDataset`):
         image_folder: path or URL of the folder; exactly one of this and `image_files`.
         image_files: paths or URLs.
         classes: names and order of the classes where they are not those of the folder: a test folder that lacks some,
-            or pictures for a trained model.
-        max_bad_rows: images that may fail to decode before it is an error.
+            or images for a trained model.
+        max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
         ComponentError: not exactly one of image_folder and image_files is given.
         DataError: the folder does not exist, has no images, or a class that `classes` does not list.
     """
 
-    def __init__(
+    def open_rows(
         self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
         image_folder: str | None = None,
         image_files: list[str] | None = None,
         classes: list[str] | None = None,
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         if (image_folder is None) == (image_files is None):
             given = "both" if image_folder is not None else "neither"
             raise ComponentError(f"image_path takes either image_folder or image_files; {given} is given")
@@ -74,9 +65,8 @@ class ImagePathDataset(ImageDataset):
             columns = {"path": [os.fspath(file) for file in image_files]}
             self.classes = classes
         decode = functools.partial(_sample, since=began, listed=image_folder is not None)
-        dataset = RowDataset(ItemRows(**columns), decode, max_bad_rows)
         self._labels = columns.get("label")
-        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 
 def _sample(row: dict[str, Any], since: float, listed: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Images that a file lists, with their labels."""
+"""Images that are listed in a file with their labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import bisect
 import functools
 import os
 import time
-from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -26,15 +25,11 @@ class ManifestDataset(ImageDataset):
     """Images whose paths and labels are the rows of a file: samples `{"input": image, "target": class}`.
 
     The file is CSV (.csv, .tsv; its first line names the columns), JSON Lines (.jsonl, .ndjson) or Parquet; other
-    columns are passed over. Paths are files or URLs. The images are not looked for before they are read. Built from a
+    columns are ignored. Paths are files or URLs. The images are first opened when they are read. Built from a
     config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey
     ones.
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
-        num_samples: see `ClassyDataset`.
+    Args (after the common ones, see `ImageDataset`):
         manifest: path or URL of the file, or a list of them, read in that order.
         path_column: name of the column of paths.
         label_column: name of the column of labels; None for samples without a target.
@@ -42,20 +37,16 @@ class ManifestDataset(ImageDataset):
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
-        max_bad_rows: images that may be missing or fail to decode before it is an error.
+        max_bad_rows: images per phase that are skipped if they are missing or cannot be decoded; one more is an error.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
         DataError: no file, one of an unknown kind or damaged, no such column, no rows, a row without a path, labels of
-            mixed types, or a label that is no class.
+            mixed types, or a label that is not one of the classes.
     """
 
-    def __init__(
+    def open_rows(
         self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
         *,
         manifest: str | list[str],
         path_column: str = "path",
@@ -64,7 +55,7 @@ class ManifestDataset(ImageDataset):
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         import pyarrow as pa
 
         check_image_mode(image_mode)
@@ -89,8 +80,7 @@ class ManifestDataset(ImageDataset):
             self._labels, self.classes = class_targets(labels, [shown(file) for file in files], label_column, classes)
             columns["label"] = self._labels
         decode = functools.partial(_sample, mode=image_mode, files=files, roots=roots, ends=ends, since=began)
-        dataset = RowDataset(ItemRows(**columns), decode, max_bad_rows)
-        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 
 def _located(paths: Any, root: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 from ray_classy.dataset.classy_dataset import register_dataset
@@ -24,30 +23,23 @@ class ParquetDataset(ImageDataset):
     or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings. Built from a config
     without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
-        num_samples: see `ClassyDataset`.
+    Args (after the common ones, see `ImageDataset`):
         files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
-        max_bad_rows: images that may fail to decode before it is an error.
+        max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
-        ComponentError: an argument is impossible.
-        DataError: no file, no such column, a column of the wrong type, no rows, or a label that is no class.
+        ComponentError: an argument has an invalid value.
+        DataError: no file, no such column, a column of the wrong type, no rows, or a label that is not one of the
+            classes.
     """
 
-    def __init__(
+    def open_rows(
         self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
         *,
         files: str | list[str],
         image_column: str = "image",
@@ -55,7 +47,7 @@ class ParquetDataset(ImageDataset):
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
         sources = SourceFiles(found)
@@ -74,8 +66,7 @@ class ParquetDataset(ImageDataset):
             mode=image_mode,
             files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )
-        dataset = RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
-        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
 
 
 def encoded_sample(

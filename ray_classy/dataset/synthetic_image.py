@@ -31,7 +31,7 @@ class SyntheticImageDataset(ClassyDataset):
         seed: at least 0; other images for another seed.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
 
     FORMER_KEYS = (*ClassyDataset.FORMER_KEYS, "split", "num_classes")

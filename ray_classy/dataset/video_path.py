@@ -33,11 +33,7 @@ class VideoPathDataset(ImageDataset):
     its video repeats the last frame. Videos are decoded by torchcodec, which needs FFmpeg
     (`pip install 'ray_classy[video]'`). Built from a config without `transforms`, the dataset applies `clip_to_tensor`.
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the clips of a batch must come out of it with the same size.
-        num_samples: see `ClassyDataset`; rows are clips.
+    Args (after the common ones, see `ImageDataset`):
         frames_per_clip: frames of a clip, T.
         video_folder: path or URL of a folder with one folder of videos per class, read as by `image_path`; exactly one
             of this and `manifest`.
@@ -50,19 +46,15 @@ class VideoPathDataset(ImageDataset):
         step_between_clips: frames from a place where a clip may begin to the next.
         frame_rate: frames per second to which videos are brought before they are cut into clips, by leaving out or
             repeating frames; None leaves their own frames.
-        max_bad_rows: clips that may fail to decode before it is an error.
+        max_bad_rows: clips per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
         ComponentError: torchcodec or FFmpeg is missing, or an argument is impossible.
         DataError: what `image_path` or `manifest` finds wrong with the folder or the file.
     """
 
-    def __init__(
+    def open_rows(
         self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
         *,
         frames_per_clip: int,
         video_folder: str | None = None,
@@ -75,7 +67,7 @@ class VideoPathDataset(ImageDataset):
         step_between_clips: int = 1,
         frame_rate: float | None = None,
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         video_decoder_class()
         if (video_folder is None) == (manifest is None):
             given = "both are" if video_folder is not None else "neither is"
@@ -94,8 +86,7 @@ class VideoPathDataset(ImageDataset):
         columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
         if labels is not None:
             columns["label"] = self._labels = np.repeat(labels, clips_per_video)
-        dataset = RowDataset(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows, cacheable=False)
-        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(ItemRows(**columns), ClipDecoder(sampling, began), max_bad_rows, cacheable=False)
 
     def default_transform(self) -> Callable[[Any], Any]:
         return ClipToTensor()

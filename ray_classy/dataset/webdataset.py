@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -25,15 +24,11 @@ class WebDatasetDataset(ImageDataset):
     """Images and labels in tar files (WebDataset): samples `{"input": image, "target": class}`.
 
     The members of a sample have the same name up to the first dot: `0001.jpg` and `0001.cls`. The shards are plain tar
-    files, and indexed at first sight (see `shard_index`), so that any row can be read alone and rows are shuffled over
-    all shards. Built from a config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and
-    only `ToTensor` to grey ones.
+    files, indexed when they are first used (see `shard_index`), so that any row can be read alone and rows are shuffled
+    over all shards. Built from a config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images
+    and only `ToTensor` to grey ones.
 
-    Args:
-        batchsize_per_replica: see `ClassyDataset`.
-        shuffle: see `ClassyDataset`.
-        transform: see `ClassyDataset`; the task wants one that makes tensors of the images.
-        num_samples: see `ClassyDataset`.
+    Args (after the common ones, see `ImageDataset`):
         shards: a path, a glob, a folder, a path with braces (`train-{000..012}.tar`), or a list of those;
             each may be a URL.
         image_extensions: of the images; of several in a sample, the first in this order is taken.
@@ -43,20 +38,16 @@ class WebDatasetDataset(ImageDataset):
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
-        max_bad_rows: images that may fail to decode before it is an error.
+        max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
         DataError: no shard, one that is compressed or damaged, no rows, a sample without image or label, labels of
-            mixed types, or a label that is no class.
+            mixed types, or a label that is not one of the classes.
     """
 
-    def __init__(
+    def open_rows(
         self,
-        batchsize_per_replica: int,
-        shuffle: bool,
-        transform: Callable[[Any], Any] | None = None,
-        num_samples: int | None = None,
         *,
         shards: str | list[str],
         image_extensions: list[str] | tuple[str, ...] = ("jpg", "jpeg", "png", "webp"),
@@ -65,7 +56,7 @@ class WebDatasetDataset(ImageDataset):
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         import pyarrow as pa
 
         check_image_mode(image_mode)
@@ -86,8 +77,7 @@ class WebDatasetDataset(ImageDataset):
         if label_extension is not None:
             self._labels, self.classes = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
-        dataset = RowDataset(ItemRows(**columns), _Decode(image_mode, sources), max_bad_rows, sources)
-        super().__init__(dataset, batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(ItemRows(**columns), _Decode(image_mode, sources), max_bad_rows, sources)
 
 
 def _layout(image_extensions: Any, label_extension: str | None, label_field: str | None) -> Layout:

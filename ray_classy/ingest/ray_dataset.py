@@ -60,6 +60,13 @@ class RayDataset(ImageDataset):
         shuffle: bool,
         transform: Callable[[Any], Any] | None = None,
         num_samples: int | None = None,
+        **named: Any,
+    ) -> None:
+        super().__init__(batchsize_per_replica, shuffle, transform, num_samples, dataset, **named)
+
+    def open_rows(
+        self,
+        dataset: Any,
         *,
         image_column: str = "image",
         label_column: str | None = "label",
@@ -67,7 +74,7 @@ class RayDataset(ImageDataset):
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
-    ) -> None:
+    ) -> RowDataset:
         check_image_mode(image_mode)
         self.image_mode = image_mode
         self.classes = classes
@@ -101,7 +108,7 @@ class RayDataset(ImageDataset):
             mode=image_mode,
             files="the Ray Data dataset",
         )
-        super().__init__(RowDataset(rows, decode, max_bad_rows), batchsize_per_replica, shuffle, transform, num_samples)
+        return RowDataset(rows, decode, max_bad_rows)
 
     def set_num_workers(self, num_workers: int) -> RayDataset:
         """Sets how many threads decode ahead."""

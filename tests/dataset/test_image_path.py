@@ -1,3 +1,4 @@
+import inspect
 import logging
 import os
 import pickle
@@ -207,3 +208,18 @@ def test_images_that_come_later_do_not_count(pets):
     data = dataset(image_folder=str(pets))
     save(pets / "cat" / "a.png")
     assert len(data) == 3 and [data[i]["target"] for i in range(3)] == [0, 1, 1]
+
+
+def test_the_signature_shows_the_common_arguments_and_the_datasets_own():
+    names = list(inspect.signature(ImagePathDataset).parameters)
+    assert names[:5] == ["batchsize_per_replica", "shuffle", "transform", "num_samples", "image_folder"]
+    assert {"image_files", "batchsize_per_replica", "use_shuffle"} <= set(config_keys(ImagePathDataset))
+
+
+def test_a_subclass_may_write_its_own_constructor(tmp_path):
+    class Half(ImagePathDataset):
+        def __init__(self, batchsize_per_replica, shuffle, transform=None, num_samples=None, *, where):
+            super().__init__(batchsize_per_replica, shuffle, transform, num_samples, image_files=[where])
+
+    assert "where" in config_keys(Half) and "image_folder" not in config_keys(Half)
+    assert len(Half(1, False, where="a.png")) == 1
