@@ -1,4 +1,4 @@
-"""Small files in a folder that is local or in object storage, written so that a reader never sees half of one."""
+"""Atomic reads and writes of small files in a folder on a local disk or in a remote store."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SECONDS_TO_NEXT_TRY = 2.0
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 _HINTS = {
-    errno.ENOTDIR: "a file stands where a folder must be",
-    errno.EEXIST: "a file stands where a folder must be",
-    errno.EISDIR: "a folder stands where the file must be",
-    errno.EFBIG: "the limit of this process (ulimit -f) or of the file system is lower",
-    errno.EDQUOT: "the quota is used up",
+    errno.ENOTDIR: "a file has the name of a folder in this path",
+    errno.EEXIST: "a file has the name of a folder in this path",
+    errno.EISDIR: "a folder has this name",
+    errno.EFBIG: "it exceeds the file size limit of this process (ulimit -f) or of the file system",
+    errno.EDQUOT: "the disk quota is exceeded",
 }
 
 
@@ -39,7 +39,7 @@ class Storage:
 
     Args:
         path: a local path, or a URL that `pyarrow.fs` or fsspec opens.
-        filesystem: a `pyarrow.fs.FileSystem` in which `path` lies; None finds it from the path.
+        filesystem: the `pyarrow.fs.FileSystem` of `path`; None derives it from the path.
     """
 
     def __init__(self, path: str, filesystem: Any = None) -> None:
@@ -48,21 +48,21 @@ class Storage:
         self.filesystem = filesystem
 
     def _remote(self, name: str) -> tuple[Any, str]:
-        """The file system and the path in it."""
+        """Returns the file system and the path of a file in it."""
         if self.filesystem is not None:
             return self.filesystem, f"{self.path}/{name}" if name else self.path
         filesystem, root = located(self.path)
         return filesystem, f"{root}/{name}" if name else root
 
     def join(self, name: str) -> str:
-        """The path of a file in the folder, as a user may give it back."""
+        """Returns the path or URL of a file in the folder, in the form in which a user may pass it."""
         return os.path.join(self.path, name) if self.local else joined(self.path, name)
 
     def make(self) -> None:
-        """Makes the folder and its parents.
+        """Creates the folder and its parents, if they are missing.
 
         Raises:
-            RunFolderError: it cannot be made; a file stands in the way, or the place is not writable.
+            RunFolderError: the folder cannot be created: a file has its name, or the parent is not writable.
         """
         try:
             if self.local:
@@ -72,11 +72,11 @@ class Storage:
                 filesystem.create_dir(path, recursive=True)
         except OSError as error:
             raise RunFolderError(
-                f"cannot make the folder {self.path!r}: {error.strerror or error}; give another storage path"
+                f"cannot create the folder {self.path!r}: {error.strerror or error}; choose another storage path"
             ) from None
 
     def exists(self, name: str = "") -> bool:
-        """Whether there is a file or folder of that name."""
+        """Returns whether a file or folder of that name exists."""
         if self.local:
             return os.path.exists(os.path.join(self.path, name) if name else self.path)
         from pyarrow import fs
@@ -85,7 +85,7 @@ class Storage:
         return filesystem.get_file_info(path).type != fs.FileType.NotFound
 
     def names(self) -> list[str]:
-        """The names of the files and folders in the folder, sorted; none if there is no folder."""
+        """Returns the sorted names of the files and folders in the folder; an empty list if there is no folder."""
         if self.local:
             return sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
         from pyarrow import fs
@@ -99,10 +99,11 @@ class Storage:
 
         Args:
             name: the file.
-            start: bytes to leave out at its beginning.
+            start: how many bytes to skip at the beginning.
 
         Raises:
-            OSError: it cannot be read; FileNotFoundError if there is none.
+            FileNotFoundError: there is no such file.
+            OSError: the file cannot be read.
         """
         if self.local:
             with open(os.path.join(self.path, name), "rb") as file:
@@ -116,16 +117,16 @@ class Storage:
             return file.read_at(file.size() - start, start) if file.size() > start else b""
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
-        """Writes a file, in place of any there, so that a reader sees the old content or the new, never a part.
+        """Creates or replaces a file atomically: readers see the old content or the new, never a part of it.
 
         Args:
-            name: the file, in a folder of the folder if it has a slash.
-            content: the bytes, or a function that writes them to the stream it is given.
+            name: the file; a relative path with slashes goes to subfolders, which are created.
+            content: the bytes, or a function that writes them to the stream it is called with.
 
         Raises:
-            StorageError: it cannot be written; the message says why, and how much room there is.
+            StorageError: the file cannot be written; the message says why and, for a full disk, what is free.
         """
-        with self._told(name, None if callable(content) else len(content)):
+        with self._storage_errors(name, None if callable(content) else len(content)):
             self._write(name, content)
 
     def _write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
@@ -148,7 +149,9 @@ class Storage:
                 os.remove(half)
 
     def point(self, name: str, target: str) -> None:
-        """Lets a name stand for a folder beside it: as a link, or where there are none as a file with its name."""
+        """Makes a name an alias of a folder beside it: a symbolic link or, where links are not supported, a file that
+        contains the folder's name.
+        """
         if self.local:
             link = os.path.join(self.path, f"{name}.{uuid.uuid4().hex[:8]}.half")
             try:
@@ -160,7 +163,7 @@ class Storage:
         self.write(name, target.encode())
 
     def pointed(self, name: str) -> str | None:
-        """The folder that a name stands for by `point`; None if it is no such name."""
+        """Returns the folder of which `point` made a name the alias; None if it is not an alias."""
         path = os.path.join(self.path, name)
         if self.local and os.path.islink(path):
             return os.readlink(path)
@@ -169,8 +172,9 @@ class Storage:
         return None
 
     def json_lines(self, name: str) -> list[dict[str, Any]]:
-        """The objects in a file with one per line; none if there is no file. A last line that was cut off by a kill is
-        passed over.
+        """Reads a file with one JSON object per line; an empty list if there is no file.
+
+        The last line is ignored if it is incomplete, as after a kill in the middle of a write.
         """
         lines: list[dict[str, Any]] = []
         for line in self.read(name).decode().splitlines() if self.exists(name) else ():
@@ -181,7 +185,7 @@ class Storage:
         return lines
 
     def remove(self, name: str = "") -> None:
-        """Removes a folder in the folder with all that is in it, or the folder itself; none there is no error."""
+        """Removes a subfolder with its content, or the folder itself; a missing one is not an error."""
         if self.local:
             shutil.rmtree(os.path.join(self.path, name) if name else self.path, ignore_errors=True)
             return
@@ -192,12 +196,12 @@ class Storage:
             filesystem.delete_dir(path)
 
     def remove_file(self, name: str) -> None:
-        """Removes a file; none there is no error.
+        """Removes a file; a missing one is not an error.
 
         Raises:
-            StorageError: it cannot be removed.
+            StorageError: the file cannot be removed.
         """
-        with self._told(name):
+        with self._storage_errors(name):
             if self.local:
                 pathlib.Path(self.path, name).unlink(missing_ok=True)
             elif self.exists(name):
@@ -205,7 +209,7 @@ class Storage:
                 filesystem.delete_file(path)
 
     def remove_if_empty(self, name: str) -> None:
-        """Removes a folder in the folder if nothing is in it; one that cannot be removed stays."""
+        """Removes a subfolder if it is empty and can be removed."""
         with contextlib.suppress(OSError):
             if self.local:
                 os.rmdir(os.path.join(self.path, name))
@@ -217,12 +221,12 @@ class Storage:
                 filesystem.delete_dir(path)
 
     def append(self, name: str, text: str) -> None:
-        """Adds text at the end of a file, all of it or nothing; object storage does it by writing the file anew.
+        """Appends text to a file, all of it or nothing; in a remote store by writing the whole file again.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
-        with self._told(name, len(text)):
+        with self._storage_errors(name, len(text)):
             if self.local:
                 _append(os.path.join(self.path, name), text)
                 return
@@ -230,12 +234,12 @@ class Storage:
             self._write(name, before + text.encode())
 
     @contextlib.contextmanager
-    def _told(self, name: str, size: int | None = None) -> Iterator[None]:
-        """Makes a `StorageError` of what goes wrong with a file in the block.
+    def _storage_errors(self, name: str, size: int | None = None) -> Iterator[None]:
+        """Converts an `OSError` in the block to a `StorageError` that names the file and the remedy.
 
         Args:
             name: the file.
-            size: what is to be written, in bytes, if it is known.
+            size: the number of bytes to be written, if it is known.
         """
         try:
             yield
@@ -246,7 +250,7 @@ class Storage:
             raise StorageError(text + (self._room() if error.errno in _FULL else "")) from error
 
     def _room(self) -> str:
-        """How much there is on the disk, for an error; empty if that is not known."""
+        """Returns the free space of the disk for an error message; an empty string if it is not known."""
         if not self.local:
             return ""
         try:
@@ -264,7 +268,11 @@ def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
 
 
 def _write_remote(filesystem: Any, path: str, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Writes a file of a `pyarrow.fs.FileSystem` under another name first, unless it appears when it is complete."""
+    """Writes a file of a `pyarrow.fs.FileSystem` atomically.
+
+    An object store shows a file once it is complete. On any other file system the content is written under a temporary
+    name, which is then changed.
+    """
     if _is_object_store(filesystem):
         with filesystem.open_output_stream(path) as stream:
             _fill(stream, content)
@@ -281,10 +289,10 @@ def _write_remote(filesystem: Any, path: str, content: bytes | Callable[[BinaryI
 
 
 def _is_object_store(filesystem: Any) -> bool:
-    """Whether a file appears when it is complete, rather than growing as it is written.
+    """Returns whether a file becomes visible once it is complete, rather than growing as it is written.
 
-    Of fsspec's file systems, those that cannot rename: they would copy, which makes no file appear as a whole that does
-    not anyhow.
+    A file system of fsspec is taken for an object store if it has no rename of its own: fsspec then copies the file,
+    which is no more atomic than writing it.
     """
     from pyarrow import fs
 
@@ -302,16 +310,16 @@ def _is_object_store(filesystem: Any) -> bool:
 
 
 def _fsspec_of(filesystem: Any) -> Any:
-    """The fsspec file system that a pyarrow one wraps; None if it is pyarrow's own."""
+    """Returns the fsspec file system that a pyarrow one wraps; None if it is pyarrow's own."""
     handler = getattr(filesystem, "handler", None)
     return getattr(handler, "fs", None)
 
 
 def _replace(filesystem: Any, source: str, target: str) -> None:
-    """Renames a file, in place of any there.
+    """Renames a file to a name that another file may have.
 
-    Where a rename never replaces a file (SMB, HDFS, some FTP servers), the old file is removed first: for a moment
-    there is neither.
+    Where a rename does not replace a file (SMB, HDFS, some FTP servers), the old file is removed first; until the new
+    one has its name, readers find no file.
     """
     try:
         _rename(filesystem, source, target)
@@ -341,7 +349,7 @@ def _append(path: str, text: str) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
     except OSError:
-        with contextlib.suppress(OSError):  # a part of a line would spoil the next one
+        with contextlib.suppress(OSError):  # an incomplete line would corrupt the next one
             os.truncate(path, before)
         raise
 

@@ -1,4 +1,4 @@
-"""Files by path or URL: the one place that finds the file system in which one lies, and reads from it."""
+"""Access to files by path or URL, and the file systems behind URLs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _Answer = TypeVar("_Answer")
 
 
 class Stamp(NamedTuple):
-    """What tells one content of a file from another without reading it.
+    """Size and modification time of a file, by which a change is detected without reading it.
 
     Attributes:
-        size: in bytes; None if the store does not tell.
-        changed_ns: time of the last change, in ns since 1970; None if the store does not tell.
+        size: in bytes; None if the store does not report it.
+        changed_ns: time of the last modification in ns since 1970; None if the store does not report it.
     """
 
     size: int | None
@@ -37,42 +37,42 @@ class Stamp(NamedTuple):
 
 
 def is_url(path: str) -> bool:
-    """Whether a path names a store by its scheme (`s3://...`) rather than a local file."""
+    """Returns whether a path is a URL (`s3://...`) rather than a local path."""
     return "://" in path
 
 
 def shown(path: str) -> str:
-    """A path or URL as it may be printed: without the password that a URL may hold."""
+    """Returns a path or URL for printing: the password in a URL is masked."""
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?@:]*):[^/?@]*@", r"\1:***@", path)
 
 
 def split_query(path: str) -> tuple[str, str]:
-    """A URL without its query, and the query with its question mark; a local path has none."""
+    """Splits a URL into the part before the query and the query with its question mark, which may be empty."""
     found = _URL.fullmatch(path)
     query = (found["query"] or "") if found is not None and found["scheme"].lower() in _ARROW_SCHEMES else ""
     return path.removesuffix(query), query
 
 
 def joined(folder: str, name: str) -> str:
-    """A file in a folder: `a/b`, or of a URL with a query, `s3://bucket/a/b?region=...`."""
+    """Joins a folder and a file name; the query of a URL stays at the end: `s3://bucket/a/b?region=...`."""
     start, query = split_query(folder)
     return f"{start.rstrip('/')}/{name}{query}"
 
 
 def parent(path: str) -> str:
-    """The folder of a file; that of a URL keeps the query."""
+    """Returns the folder of a file; that of a URL keeps the query."""
     start, query = split_query(path)
     return os.path.dirname(start) + query
 
 
 def located(path: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path in it.
+    """Returns the `pyarrow.fs.FileSystem` of a path or URL, and the path within it.
 
-    In URLs of object stores, keys stand as they are: nothing is percent-encoded but in front of the `@`. Schemes that
-    pyarrow does not know are those of fsspec.
+    In URLs of object stores only the credentials before the `@` are percent-encoded, keys are not. Schemes that pyarrow
+    does not know are opened by fsspec.
 
     Raises:
-        DataError: nothing that is installed opens such a URL, or its query is wrong.
+        DataError: no installed package opens such a URL, or its query is wrong.
         OSError: the store cannot be reached.
     """
     from pyarrow import fs
@@ -91,17 +91,17 @@ def located(path: str) -> tuple[Any, str]:
         return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), filesystem._strip_protocol(path)
     except (ValueError, ImportError) as error:  # ArrowInvalid is a ValueError
         raise DataError(
-            f"{shown(path)!r}: {str(error).replace(path, shown(path))}; give a local path, or a URL such as s3://... "
-            f"or gs://... that pyarrow.fs or fsspec opens"
+            f"{shown(path)!r}: {str(error).replace(path, shown(path))}; use a local path, or a URL that "
+            f"pyarrow.fs or fsspec opens, such as s3://... or gs://..."
         ) from None
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(start: str, process: int, thread: int = 0) -> Any:
-    """Opens a file system by the start of its URLs.
+    """Opens the file system of all URLs that start with `start`.
 
-    The clients of stores do not survive a fork: each process has its own. Those of fsspec need not bear two threads at
-    once (SFTP's loses answers): each thread has its own, as in fsspec's cache.
+    `process` and `thread` separate the cached clients: those of stores do not survive a fork, and those of fsspec are
+    not always thread-safe (the one for SFTP loses answers).
     """
     from pyarrow import fs
 
@@ -109,7 +109,7 @@ def _opened(start: str, process: int, thread: int = 0) -> Any:
     if scheme == "file":
         return fs.LocalFileSystem()
     if scheme in _ARROW_SCHEMES:
-        if scheme in ("gs", "gcs") and "retry_limit_seconds" not in start:  # else it goes on for 15 minutes
+        if scheme in ("gs", "gcs") and "retry_limit_seconds" not in start:  # by default it retries for 15 minutes
             start += f"{'&' if '?' in start else '?'}retry_limit_seconds={_GCS_SECONDS}"
         filesystem, root = fs.FileSystem.from_uri(start)
         return (_patient_for_seconds(filesystem, start) if scheme == "s3" else filesystem), root
@@ -119,7 +119,7 @@ def _opened(start: str, process: int, thread: int = 0) -> Any:
 
 
 def _patient_for_seconds(filesystem: Any, start: str) -> Any:
-    """The S3 file system of a URL with a bound on what it waits: by itself it tries a silent store for minutes."""
+    """Opens an S3 file system with short timeouts: by default it waits minutes for a store that does not answer."""
     from pyarrow import fs
 
     parts = urlsplit(start)
@@ -142,14 +142,14 @@ def _patient_for_seconds(filesystem: Any, start: str) -> Any:
 
 
 def read_bytes(path: str, since: float | None = None) -> bytes:
-    """The content of a file.
+    """Reads a file.
 
     Args:
         path: a path or URL.
-        since: a time in seconds since 1970; a file that was changed after it is an error.
+        since: a time in seconds since 1970; a file that was modified later is refused.
 
     Raises:
-        DataError: there is no such file, it cannot be read, or it was changed.
+        DataError: the file is missing, cannot be read, or was modified.
     """
     try:
         if not is_url(path):
@@ -172,7 +172,7 @@ def read_bytes(path: str, since: float | None = None) -> bytes:
 
 
 def _modified(stream: Any) -> float | None:
-    """When an object was written, in seconds since 1970, where its store says so with the content."""
+    """Returns when an object was written, in seconds since 1970; None if its store does not report it."""
     try:
         return datetime.fromisoformat(stream.metadata()["Last-Modified"].decode()).timestamp()
     except Exception:
@@ -180,27 +180,32 @@ def _modified(stream: Any) -> float | None:
 
 
 _CLOCK_SECONDS = 10
-"""By how much the clock of a file server may be ahead of ours."""
+"""Tolerated lead of a file server's clock over the local clock."""
 
 
 def check_age(path: str, since: float | None, changed: float | None) -> None:
-    """Refuses a file that was changed after a time, both in seconds since 1970; None stands for what is not known.
+    """Refuses a file that was modified after a given time.
+
+    Args:
+        path: named in the error.
+        since: the time, in seconds since 1970; None accepts any file.
+        changed: when the file was modified, in seconds since 1970; None if that is not known.
 
     Raises:
-        DataError: it was; the message names it.
+        DataError: the file was modified later.
     """
     if since is not None and changed is not None and changed > since + _CLOCK_SECONDS:
         raise DataError(
             f"{shown(path)!r} was changed at {datetime.fromtimestamp(changed):%Y-%m-%d %H:%M:%S}, since the run began: "
-            f"put the former file back or start a new run"
+            f"restore the previous file or start a new run"
         )
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """Size and time of change of a file; None if there is no such file.
+    """Returns size and modification time of a file; None if it does not exist.
 
     Raises:
-        OSError: its store cannot be reached, or refuses.
+        OSError: its store cannot be reached, or denies access.
     """
     if not is_url(path):
         try:
@@ -214,14 +219,15 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def stamp_of_info(info: Any) -> Stamp:
-    """The stamp in a `pyarrow.fs.FileInfo`."""
+    """Converts a `pyarrow.fs.FileInfo` to a stamp."""
     return Stamp(info.size, info.mtime_ns)
 
 
 def files_below(folder: str) -> list[tuple[str, Stamp]] | None:
-    """All files in the folder of a URL and in the folders in it, by one listing; None if there is no such folder.
+    """Lists all files in the folder of a URL and its subfolders with one request.
 
-    The first of each pair is the path below the folder.
+    Returns:
+        Each file's path relative to the folder, and its stamp; None if the folder does not exist.
 
     Raises:
         DataError: the folder cannot be listed.
@@ -240,7 +246,7 @@ def files_below(folder: str) -> list[tuple[str, Stamp]] | None:
 
 
 def each(function: Callable[[_Item], _Answer], items: Iterable[_Item], urls: bool) -> list[_Answer]:
-    """The function of every item, in order; several at once where each waits for a store."""
+    """Applies a function to every item, in order; with `urls`, to several at once, as each call waits for a store."""
     listed = list(items)
     if not urls or len(listed) < 2:
         return [function(item) for item in listed]
@@ -251,19 +257,19 @@ def each(function: Callable[[_Item], _Answer], items: Iterable[_Item], urls: boo
 _REMEDIES = (
     (
         r"NETWORK_CONNECTION|curlCode|Could not connect|Connection refused",
-        "is the address right (endpoint_override, AWS_ENDPOINT_URL), and does the store answer from this machine?",
+        "check the address (endpoint_override, AWS_ENDPOINT_URL), and that the store answers from this machine",
     ),
     (r"NO_SUCH_BUCKET|bucket does not exist", "correct the bucket's name"),
     (
         r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|CREDENTIAL|HTTP status 40[13]|Forbidden|Unauthorized",
-        "give credentials that may read it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or KEY:SECRET@ in "
-        "the URL)",
+        "provide credentials with access to it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or KEY:SECRET@ "
+        "in the URL)",
     ),
 )
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a store says, with what to do where that is known."""
+    """Returns the message of a store's error, followed by a remedy where one is known."""
     text = re.sub(r"\s*\(Request ID: [^)]*\)", "", str(error)) or type(error).__name__
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, text, re.I):

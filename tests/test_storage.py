@@ -100,7 +100,7 @@ def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
 
 def test_file_in_the_way(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot make the folder"):
+    with pytest.raises(RunFolderError, match="cannot create the folder"):
         Storage(str(tmp_path / "file" / "s")).make()
 
 

@@ -1,4 +1,4 @@
-"""When the ranks of a run do together what only one of them can decide."""
+"""Agreement of all ranks on an action that only the primary rank can decide on, such as to stop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from ray_classy.distributed import broadcast, get_world_size, is_primary
 
 _SECONDS = 1.0
-_MOST_STEPS = 100  # steps may become slow
+_MOST_STEPS = 100  # as later steps may be slower
 
 
 class Agreement:
-    """Asks the primary rank about once a second, and tells its answer to all ranks at the same step.
+    """Distributes a decision of the primary rank to all ranks about once a second, at the same step on each.
 
-    With every answer the primary rank says how many steps there are to the next one, from the speed of the last; so no
-    rank waits for another in the steps between.
+    Along with each decision, the primary rank broadcasts the number of steps until the next one, estimated from the
+    speed of the last steps. No rank waits for another in between.
 
     Args:
-        ask: called on the primary rank; the answer is a small integer, 0 for nothing.
+        ask: called on the primary rank; returns the decision as a small integer, 0 for no action.
     """
 
     def __init__(self, ask: Callable[[], int]) -> None:
@@ -30,12 +30,12 @@ class Agreement:
         self._next = 1
 
     def after_step(self) -> int:
-        """The answer, where it is time for one, else 0; every rank must call it after each train step."""
+        """Returns the decision if one is due, else 0. Every rank must call it after each train step."""
         self._steps += 1
         return 0 if self._steps < self._next else self.now()
 
     def now(self) -> int:
-        """The answer at once; every rank must call it."""
+        """Returns a decision immediately. Every rank must call it."""
         answer = torch.zeros(2, dtype=torch.int64)
         if is_primary():
             now = time.monotonic()

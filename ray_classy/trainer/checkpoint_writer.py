@@ -1,4 +1,4 @@
-"""Checkpoints are written by a thread, from a copy of the state, while training goes on."""
+"""Writing of checkpoints in a background thread, from a copy of the state, while training continues."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ray_classy.generic.util import map_tensors
 
 
 class CheckpointWriter:
-    """Does one thing after the other in a thread of its own; what goes wrong there is raised at the next call."""
+    """Runs one write at a time in a background thread; its exception is raised by the next call."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
 
     def begin(self, write: Callable[[], None]) -> None:
-        """Waits for what was begun before, then begins with this."""
+        """Waits for the previous write, then starts this one."""
         self.wait()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending = self._pool.submit(write)
 
     def wait(self) -> None:
-        """Waits until what was begun is done."""
+        """Waits until the current write is done."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def check(self) -> None:
-        """Raises what has gone wrong already, without waiting."""
+        """Raises the exception of a write that has failed; does not wait for one that still runs."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def last(self) -> Future[None]:
-        """What was begun last; done if nothing was."""
+        """Returns the future of the current write; a completed one if there is none."""
         if self._pending is not None:
             return self._pending
         done: Future[None] = Future()
@@ -45,7 +45,7 @@ class CheckpointWriter:
         return done
 
     def close(self) -> None:
-        """Waits, and ends the thread; for use when another error is on its way already."""
+        """Waits for the current write and ends the thread, without raising the exception of the write."""
         if self._pool is not None:
             self._pool.shutdown(wait=True)
 
@@ -74,7 +74,7 @@ def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     if not tensor.is_cuda:
         return tensor.to("cpu", copy=True)
     try:
-        there = torch.empty_like(tensor, device="cpu", pin_memory=True)
-    except RuntimeError:  # this machine gives no more such memory
+        copied = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    except RuntimeError:  # no more memory of this machine can be page-locked
         return tensor.to("cpu", copy=True)
-    return there.copy_(tensor, non_blocking=True)
+    return copied.copy_(tensor, non_blocking=True)

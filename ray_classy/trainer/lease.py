@@ -1,4 +1,8 @@
-"""One run, one owner: a lease on a run folder that a dead owner loses."""
+"""The lock of a run folder, as only one process may train in it.
+
+On the machine of its owner the lock ends with the owner's process. To other machines it is a lease: it expires a minute
+after the owner last renewed it.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +19,21 @@ from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage
 
 LEASE_FILE = "lease.json"
-_BEAT_SECONDS = 5.0
-_DEAD_AFTER_SECONDS = 60.0
+_SECONDS_BETWEEN_RENEWALS = 5.0
+_EXPIRES_AFTER_SECONDS = 60.0
 _SETTLE_SECONDS = 0.1
-_held: set[str] = set()  # the tokens of this process; a lease of it that could not be given back is not among them
+_held: set[str] = set()
+"""The tokens of the locks that this process holds; one whose release could not be written is not among them."""
 
 
 class Lease:
-    """Holds a run folder for this process until it ends, or until `release`.
+    """Locks a run folder for this process until the process ends or calls `release`.
 
     Args:
         storage: the run folder.
 
     Raises:
-        RunFolderError: another live process holds it.
+        RunFolderError: another live process has locked it.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -37,16 +42,16 @@ class Lease:
         holder = _read(storage)
         if holder is not None and _alive(holder):
             raise RunFolderError(
-                f"the run {storage.path!r} is going on already: process {holder['pid']} on {holder['host']} holds it. "
-                f"Wait for it or stop it; to run a second time beside it, give another name"
+                f"the run {storage.path!r} is in use by process {holder['pid']} on {holder['host']}: wait until it has "
+                f"ended, stop it, or start another run with another name"
             )
         self._write()
-        if holder is not None:  # two that resume at once both saw it free: the one that wrote last has it
+        if holder is not None:  # of two processes that resume at once, the one that wrote last gets the lock
             time.sleep(_SETTLE_SECONDS)
             check_token(storage, self.token)
         _held.add(self.token)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lock of the run", daemon=True)
         self._thread.start()
 
     def _write(self) -> None:
@@ -59,18 +64,22 @@ class Lease:
         }
         self._storage.write(LEASE_FILE, json.dumps(lease).encode())
 
-    def _beat(self) -> None:
-        while not self._stop.wait(_BEAT_SECONDS):
+    def _renew(self) -> None:
+        while not self._stop.wait(_SECONDS_BETWEEN_RENEWALS):
             try:
                 holder = _read(self._storage)
                 if holder is not None and holder["token"] != self.token:
-                    return  # taken over while this process was stopped or cut off
+                    return  # another process took over while this one was suspended or disconnected
                 self._write()
             except OSError:
-                continue  # a store that fails for a moment; the lease lasts for several beats
+                continue  # the store may answer again before the lease expires
 
     def release(self) -> None:
-        """Gives the folder free; where that cannot be written down, it counts as free for this machine alone."""
+        """Unlocks the folder.
+
+        If the store cannot be written, other processes of this machine see it unlocked nevertheless, and other machines
+        once the lease expires.
+        """
         self._stop.set()
         self._thread.join()
         _held.discard(self.token)
@@ -81,10 +90,14 @@ class Lease:
 
 
 def check_token(storage: Storage, token: str | None) -> None:
-    """Refuses to write for a run that another process has taken over.
+    """Checks that this process still holds the lock of a run folder.
+
+    Args:
+        storage: the run folder.
+        token: of the lock; None checks nothing.
 
     Raises:
-        RunFolderError: the lease is another's.
+        RunFolderError: another process holds it.
     """
     holder = _read(storage)
     if token is not None and holder is not None and holder["token"] != token:
@@ -107,11 +120,11 @@ def _alive(holder: dict[str, Any]) -> bool:
         if holder["pid"] == os.getpid() and holder["token"] not in _held:
             return False
         return _started(holder["pid"]) is not None and _started(holder["pid"]) == holder["started"]
-    return time.time() - holder["beat"] < _DEAD_AFTER_SECONDS
+    return time.time() - holder["beat"] < _EXPIRES_AFTER_SECONDS
 
 
 def _started(pid: int) -> float | None:
-    """When a process of this machine started, in the kernel's ticks; None if there is none (or only its zombie)."""
+    """Returns when a process of this machine started, in ticks of the kernel; None if it does not exist any more."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

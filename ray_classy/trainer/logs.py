@@ -1,4 +1,4 @@
-"""Where log lines go: the console of whoever waits, and the run's log file."""
+"""Destinations of log lines: standard error of the process that waits for the run, and the run's log file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TextIO
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
 _logger = logging.getLogger("ray_classy")
-_SECONDS_BETWEEN_LOOKS = 0.3
-_SECONDS_BETWEEN_LOOKS_AT_STORE = 5.0
+_SECONDS_BETWEEN_READS = 0.3
+_SECONDS_BETWEEN_REMOTE_READS = 5.0
 _FORMAT = logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
 
 
@@ -28,7 +28,7 @@ class _FolderHandler(logging.Handler):
         try:
             self._run.log(self.format(record))
             self._failing = False
-        except OSError as error:  # the run is worth more than its log: said once, until it can be written again
+        except OSError as error:  # a run is worth more than its log: report it once until the log can be written again
             if not self._failing:
                 sys.stderr.write(f"{_FORMAT.formatTime(record, _FORMAT.datefmt)}  {error}; its lines are lost\n")
                 sys.stderr.flush()
@@ -64,7 +64,7 @@ def _handler(handler: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def logged_to(run: RunFolder) -> Iterator[None]:
-    """Appends what the block logs to the run's log file, completely when the block ends."""
+    """Appends what the block logs to the run's log file; it is complete when the block ends."""
     try:
         with _handler(_FolderHandler(run)):
             yield
@@ -74,7 +74,7 @@ def logged_to(run: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Shows what the block logs on standard error, unless the program has set up logging of its own."""
+    """Prints what the block logs on standard error, unless the program has configured logging itself."""
     if _logger.handlers or logging.getLogger().handlers:
         yield
         return
@@ -90,9 +90,9 @@ def followed(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
 
     Args:
         run: whose log is printed.
-        seconds: how often the file is looked at; None for a third of a second on a local disk, for 5 s in a store.
+        seconds: the time between two reads of the file; None is 0.3 s on a local disk and 5 s in a store.
     """
-    interval = seconds or (_SECONDS_BETWEEN_LOOKS if run.storage.local else _SECONDS_BETWEEN_LOOKS_AT_STORE)
+    interval = seconds or (_SECONDS_BETWEEN_READS if run.storage.local else _SECONDS_BETWEEN_REMOTE_READS)
     seen = len(_read_log(run, 0))
     over = threading.Event()
 
@@ -123,4 +123,4 @@ def _read_log(run: RunFolder, start: int) -> bytes:
     try:
         return run.storage.read(LOG_FILE, start)
     except OSError:
-        return b""  # the next look may find the store in order again
+        return b""  # the store may answer the next time

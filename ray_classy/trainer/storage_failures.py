@@ -1,4 +1,4 @@
-"""What a run says when its folder cannot be written any more."""
+"""Errors of a run whose folder can no longer be read or written, with the way to resume it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from ray_classy.urls import reason, shown
 
 @contextlib.contextmanager
 def told_how_to_go_on(run: RunFolder) -> Iterator[None]:
-    """Makes a `RunFolderError` of a failure of the store in the block, which says what the run still has.
+    """Converts an `OSError` in the block to a `RunFolderError` that says what is left of the run and how to resume it.
 
     Args:
-        run: whose files are written in the block.
+        run: the run whose files the block writes.
+
+    Raises:
+        RunFolderError: the block raised an `OSError`.
     """
     try:
         yield
     except OSError as error:
-        raise RunFolderError(f"{reason(error)}. {_way_on(run)}") from error
+        raise RunFolderError(f"{reason(error)}. {_how_to_resume(run)}") from error
 
 
-def _way_on(run: RunFolder) -> str:
+def _how_to_resume(run: RunFolder) -> str:
     path = shown(run.path)
-    go_on = f"go on with --resume {path}"
+    resume = f"resume with --resume {path}"
     try:
         if not run.storage.exists(RUN_FILE):
-            return f"The run's folder {path} is no longer what it was: put it back, then {go_on}"
+            return f"The run's folder {path} was moved or replaced: restore it, then {resume}"
         last = run.latest_checkpoint()
     except OSError:
-        return f"When the folder can be read and written again, {go_on}"
+        return f"Once the folder can be read and written again, {resume}"
     if last is None:
-        return f"The run has no checkpoint yet: when that is mended, begin it anew with --resume {path}"
-    return f"The last good checkpoint is {shown(last)}: when that is mended, {go_on}"
+        return f"The run has no checkpoint yet; once that is fixed, restart it with --resume {path}"
+    return f"The last good checkpoint is {shown(last)}; once that is fixed, {resume}"

@@ -125,6 +125,7 @@ def test_resume_what_is_no_run(tmp_path):
 def test_log_is_a_file(run):
     run.log("one")
     run.log("two")
+    run.flush_log()
     assert run.storage.read("log.txt") == b"one\ntwo\n"
 
 

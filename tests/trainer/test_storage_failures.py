@@ -77,7 +77,7 @@ class Store(LocalFileSystem):
     Args:
         seconds: for each write.
         failures: of the next writes of `file`.
-        file: the end of a path.
+        file: its name.
     """
 
     cachable = False
@@ -91,7 +91,7 @@ class Store(LocalFileSystem):
         if "w" in mode:
             began = time.monotonic()
             time.sleep(self.seconds)
-            if path.endswith(self.file):
+            if os.path.basename(path).startswith(self.file):  # also under a temporary name
                 self.writes.append((began, time.monotonic()))
                 if self.failures:
                     self.failures -= 1
@@ -223,7 +223,7 @@ def test_a_run_folder_that_is_moved_away_is_told_and_left_alone(tmp_path):
         run.rename(tmp_path / "moved")
         run.write_text("mine")
 
-    with pytest.raises(RunFolderError, match=r"r is no longer what it was: put it back, then go on with --resume"):
+    with pytest.raises(RunFolderError, match=r"r was moved or replaced: restore it, then resume with --resume"):
         LocalTrainer(str(tmp_path), "r").train(breaking(run, do))
     assert run.read_text() == "mine"
     run.unlink()
@@ -234,7 +234,9 @@ def test_a_run_folder_that_is_moved_away_is_told_and_left_alone(tmp_path):
 def test_a_file_in_the_place_of_a_checkpoint_ends_the_run(tmp_path):
     run = tmp_path / "r"
     task = breaking(run, lambda: (run / "epoch_0002-step_000012").write_text("x"))
-    with pytest.raises(RunFolderError, match=r"epoch_0002-\S*: Not a directory \(a file stands where a folder must be"):
+    with pytest.raises(
+        RunFolderError, match=r"epoch_0002-\S*: Not a directory \(a file has the name of a folder in this path"
+    ):
         LocalTrainer(str(tmp_path), "r").train(task)
     assert RunFolder(str(run)).checkpoints() == ["epoch_0001-step_000006"]
 
