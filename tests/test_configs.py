@@ -31,12 +31,6 @@ def command(path):
     return shlex.split(next(line for line in header(path) if line.startswith("ray-classy ")))
 
 
-def ray_sections():
-    from ray_classy.cli.settings import ray_sections
-
-    return ray_sections()
-
-
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
     """What the capital letters in a command stand for: three classes, images of mixed sizes and modes."""
@@ -79,7 +73,7 @@ def test_the_header_names_the_command_and_what_to_expect(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_command_in_the_header_passes_the_check(path, own_data):
     config = apply_overrides(load_config(path), filled(command(path)[3:], own_data))
-    trials = build_task(checked(config, sections=ray_sections())).preflight(world_size=2)
+    trials = build_task(checked(config)).preflight(world_size=2)
     assert trials["train"].outputs == trials["test"].outputs == (10 if path.stem == "digits" else 3)
 
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from ray_classy.cli.arguments import parsed
-from ray_classy.cli.settings import ray_sections
 from ray_classy.config import Config, apply_overrides, load_config
 from ray_classy.tasks.task_config import checked
 
@@ -83,7 +82,7 @@ def test_overrides_name_keys_that_exist():
         verb, *words = shlex.split(command, comments=True)[1:]
         given = parsed([verb, *words]).words
         if verb in ("train", "check") and given[:1] == ["configs/digits.yaml"] and all(map(is_complete, given)):
-            checked(apply_overrides(load_config(ROOT / given[0]), given[1:]), sections=ray_sections())
+            checked(apply_overrides(load_config(ROOT / given[0]), given[1:]))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name)
@@ -96,7 +95,7 @@ def test_yaml_is_valid_as_a_part_of_a_config(page):
             shown = {"dataset": {"train": {**config["dataset"]["train"], **shown}}}
         if "freeze" in shown:
             shown |= {"name": "fine_tuning", "pretrained_checkpoint": "weights.torch"}
-        checked(Config({**config, **shown}), sections=ray_sections())
+        checked(Config({**config, **shown}))
 
 
 def test_the_readme_lists_every_page():

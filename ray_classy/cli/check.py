@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
-from ray_classy.cli.settings import Settings, ray_sections, settings_of
+from ray_classy.cli.spec import spec_of
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
 from ray_classy.config.document import search_node
+from ray_classy.config.ray_section import RaySection
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.plan import PhasePlan
@@ -20,10 +21,15 @@ from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
 from ray_classy.models import models_built_on
-from ray_classy.tasks import TASK_REGISTRY, ClassyTask, build_task
+from ray_classy.tasks import TASK_REGISTRY, ClassyTask
+from ray_classy.tasks.classy_task import build_checked_task
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
-from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run_spec import RunSpec
+from ray_classy.urls import parent
+
+if TYPE_CHECKING:
+    from ray_classy.trainer.ray_config import RaySettings
 
 
 def check(given: Given) -> Answer:
@@ -36,13 +42,13 @@ def check(given: Given) -> Answer:
     """
     if search_node(given.config) is not None:
         return _sweep(given)
-    settings = settings_of(given)
+    spec = spec_of(given)
     try:
         with models_built_on("meta"):
-            data, lines = _examined(settings)
+            data, lines = _examined(given, spec)
     except Exception:
-        # Some models exist with real weights only. If the mistake is the user's, this says so again.
-        data, lines = _examined(settings)
+        # Some models exist with real weights only. If the mistake is the user's, this reports it again.
+        data, lines = _examined(given, spec)
     return Answer("".join([data["resolved"], *(f"# {line}\n" for line in lines)]).rstrip(), data)
 
 
@@ -57,7 +63,7 @@ def _sweep(given: Given) -> Answer:
     plan = Plan(tuner_for(given))
     scheduler, chosen = (given.config.get("tune") or {}).get("scheduler") or {"name": "fifo"}, plan.tune_config
     total = "no end of" if plan.total == float("inf") else int(plan.total)
-    each = resources_per_worker(plan.scaling)
+    each = resources_per_worker(plan.settings.scaling)
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers"
     data: dict[str, Any] = {
         "config": given.file,
@@ -75,27 +81,27 @@ def _sweep(given: Given) -> Answer:
     return Answer("\n".join(f"# {line}" for line in lines), data)
 
 
-def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
-    """What there is to tell, for programs and for people."""
-    sections = {**RESERVED, **ray_sections()}
-    former = former_keys_used(settings.config, TASK_REGISTRY, sections=sections)
-    task = build_task(settings.config)
-    Retention.of(settings.config.get("ray")).check(task)
-    trials = task.preflight(settings.world_size, settings.on_gpu)
+def _examined(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
+    """What the check found out, for programs and for people."""
+    assert spec.config is not None, "a command gives a config"
+    former = former_keys_used(spec.config, TASK_REGISTRY, sections=RESERVED)
+    task = build_checked_task(spec.config)
+    spec.retention.check(task.reported_metrics(), spec.config)
+    trials = task.preflight(spec.world_size, spec.on_gpu)
     data: dict[str, Any] = {
-        "config": settings.file,
-        "resolved": dump_yaml(_resolved(task.built_from or settings.config)),
+        "config": given.file,
+        "resolved": dump_yaml(_resolved(task.built_from or spec.config)),
         "former_keys": [dotted(path) for path, _ in former],
     }
     lines = [
-        f"{mark_of(settings.config, path)}: {dotted(path)} has no effect: {owner} accepts it from older configs"
+        f"{mark_of(spec.config, path)}: {dotted(path)} has no effect: {owner} accepts it from older configs"
         for path, owner in former
     ]
     if task.base_model is not None:
         data["phases"], data["model"] = _phases(task), _model(task, trials)
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in trials}
-        lines += [*_phase_lines(task, trials, settings), *_model_lines(data["model"], trials)]
-        if not settings.local:
+        lines += [*_phase_lines(task, trials, spec.world_size), *_model_lines(data["model"], trials)]
+        if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in trials}
             lines.append(_shared_memory(data["shared_memory"]))
             data["batches_ahead"] = _batches_ahead(task, trials)
@@ -109,11 +115,9 @@ def _examined(settings: Settings) -> tuple[dict[str, Any], list[str]]:
             for phase_type, count in data["disk"].items()
             if count
         ]
-    data["storage_path"], data["cluster"] = settings.storage_path, _cluster(settings)
-    data["goes_on_with"] = settings.run.path if settings.resume else None
-    place = (
-        f"goes on with: {short(settings.run.path)}" if settings.resume else f"runs in: {short(settings.storage_path)}"
-    )
+    data["storage_path"], data["cluster"] = parent(spec.check_place().path), _cluster(spec.ray)
+    data["resumes"] = spec.resume
+    place = f"resumes: {short(spec.resume)}" if spec.resume else f"runs in: {short(data['storage_path'])}"
     return data, [*lines, place, f"cluster: {_cluster_line(data['cluster'])}"]
 
 
@@ -138,7 +142,7 @@ def _batches_ahead(task: ClassyTask, trials: dict[str, DryRun]) -> dict[str, int
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the defaults of all keys; of Ray's, those that say something."""
-    keys = {name: key for name, key in ray_sections()["ray"].annotation.items() if key.default is not None}
+    keys = {name: key for name, key in RaySection.keys().items() if key.default is not None}
     ray = {**RESERVED, "ray": RESERVED["ray"]._replace(annotation=keys)}
     return resolve(config, TASK_REGISTRY, sections=ray)
 
@@ -148,15 +152,15 @@ def _phases(task: ClassyTask) -> dict[str, int]:
     return {"train": sum(phase["train"] for phase in phases), "test": sum(not phase["train"] for phase in phases)}
 
 
-def _phase_lines(task: ClassyTask, trials: dict[str, DryRun], settings: Settings) -> Iterator[str]:
+def _phase_lines(task: ClassyTask, trials: dict[str, DryRun], world_size: int) -> Iterator[str]:
     counts = _phases(task)
     yield "phases: " + " + ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind == "train")
     for phase_type, trial in trials.items():
-        yield f"{phase_type}: {_plan(task, phase_type, trial.rows, settings.world_size)}"
+        yield f"{phase_type}: {_plan(task, phase_type, trial.rows, world_size)}"
         parts = _transforms(task.datasets[phase_type])
         by_row, by_batch = (", ".join(names) or "nothing" for names in parts.values())
         yield f"{phase_type} transforms: row by row on the CPU: {by_row}; in batches on the training device: {by_batch}"
-    simulated = settings.config.get("simulated_global_batchsize")
+    simulated = (task.built_from or {}).get("simulated_global_batchsize")
     if simulated is not None:
         yield f"updates: {simulated} rows each, by accumulated gradients"
 
@@ -220,18 +224,17 @@ def _model_lines(model: dict[str, Any], trials: dict[str, DryRun]) -> Iterator[s
         yield f"outputs: {model['outputs']} for {classes}"
 
 
-def _cluster(settings: Settings) -> dict[str, Any] | None:
-    if settings.local:
+def _cluster(settings: RaySettings | None) -> dict[str, Any] | None:
+    if settings is None:
         return None
     from ray_classy.ray_compat.train import resources_per_worker
 
-    scaling = settings.scaling_config
-    each = resources_per_worker(scaling)
-    workers = scaling.num_workers
+    each = resources_per_worker(settings.scaling)
+    workers = settings.scaling.num_workers
     return {
         "workers": list(workers) if isinstance(workers, tuple) else workers,
         "resources_per_worker": each,
-        "total": {name: settings.world_size * amount for name, amount in each.items()},
+        "total": {name: settings.most_workers * amount for name, amount in each.items()},
         "address": settings.address or os.environ.get("RAY_ADDRESS") or None,
     }
 

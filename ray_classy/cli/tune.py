@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
-from ray_classy.cli.settings import set_logging
+from ray_classy.cli.spec import add_logging
 
 if TYPE_CHECKING:
     from ray_classy.tune import SweepResult, TaskTuner
@@ -42,7 +42,7 @@ def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
     from ray_classy.tune import TaskTuner
 
     flags, config = given.flags, given.config
-    set_logging(config)
+    add_logging(config)
     name = (config.get("ray") or {}).pop("name", None)
     return TaskTuner(
         config,

@@ -16,7 +16,7 @@ from ray_classy.errors import TaskError
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import dry_run, phase_state, strategies, task_state
-from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast
@@ -135,14 +135,19 @@ class ClassificationTask(PlannedTask):
 
     # -- making ready -------------------------------------------------------------------------------------------------
 
-    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, dry_run.DryRun]:
+    def preflight(
+        self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
+    ) -> dict[str, dry_run.DryRun]:
         """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
 
         The task stays as it is, but it holds the content of the checkpoint that it starts from until `prepare`.
         """
         ours = all(getattr(type(self), name) is getattr(ClassificationTask, name) for name in dry_run.STEP_METHODS)
         seen = dry_run.preflight(self, world_size, on_gpu, ours)
-        self._check_weights()
+        if resume is None:
+            self._check_weights()
+        else:
+            self.check_checkpoint(resume.content, resume.path)
         return seen
 
     def prepare_from(self, content: dict[str, Any] | None) -> None:

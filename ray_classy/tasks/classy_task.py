@@ -7,7 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray_classy.checkpoint import CheckpointEvery
 from ray_classy.distributed import is_primary
@@ -18,6 +18,9 @@ from ray_classy.tasks.metrics import phase_metrics
 
 if TYPE_CHECKING:
     from ray_classy.tasks.dry_run import DryRun
+
+COUNTERS = ("train", "phase_idx", "train_phase_idx", "num_updates", "num_train_steps")
+"""Attributes of a task that count its progress; checkpoints keep them for tasks whose state does not."""
 
 TASK_REGISTRY: Registry[ClassyTask] = Registry(
     "task",
@@ -30,6 +33,18 @@ TASK_REGISTRY: Registry[ClassyTask] = Registry(
 register_task = TASK_REGISTRY.register
 
 _OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss", "_sharded")
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read.
+
+    Attributes:
+        path: of its folder.
+        content: what was written.
+    """
+
+    path: str
+    content: dict[str, Any]
 
 
 class ClassyTask(ABC):
@@ -187,12 +202,15 @@ class ClassyTask(ABC):
         """
         return train_phases
 
-    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, DryRun]:
+    def preflight(
+        self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
+    ) -> dict[str, DryRun]:
         """Finds mistakes before anything is started: tries the parts on a few rows, and the checkpoint on the model.
 
         Args:
             world_size: number of ranks of the run.
             on_gpu: whether the workers have GPUs; None if each finds out for itself.
+            resume: the checkpoint that the run resumes from; None for a new run, which may start from one of its own.
 
         Returns:
             What was seen, by phase type; empty for a task that tries nothing.
@@ -200,6 +218,8 @@ class ClassyTask(ABC):
         Raises:
             TaskError, DataError, CheckpointError: what would have stopped the run.
         """
+        if resume is not None:
+            self.check_checkpoint(resume.content, resume.path)
         return {}
 
     def use_gpu_if_unset(self, on_gpu: bool) -> None:
@@ -266,6 +286,9 @@ class ClassyTask(ABC):
         """
         self.prepare()
         if content is not None:
+            for name, value in (content["ray_classy"].get("counters") or {}).items():
+                if not isinstance(getattr(type(self), name, None), property):
+                    setattr(self, name, value)
             self.set_classy_state(content["classy_state_dict"])
             self.loaded_checkpoint = True
 
@@ -362,7 +385,11 @@ def build_task(config: Mapping[str, Any]) -> ClassyTask:
     """
     from ray_classy.tasks.task_config import checked
 
-    config = checked(config)
+    return build_checked_task(checked(config))
+
+
+def build_checked_task(config: Mapping[str, Any]) -> ClassyTask:
+    """Builds a task from a config that `checked` has accepted already."""
     task = TASK_REGISTRY.named_class(config).from_config(_copied(config))
     if task.built_from is None:
         task.config = _copied(config)

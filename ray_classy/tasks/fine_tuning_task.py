@@ -9,7 +9,7 @@ from torch import nn
 from ray_classy.errors import TaskError
 from ray_classy.tasks import dry_run, freezing, resume, task_state
 from ray_classy.tasks.classification_task import ClassificationTask
-from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.options import option
 
 
@@ -96,9 +96,11 @@ class FineTuningTask(ClassificationTask):
         self._thaw()  # the optimizer's groups are the same each time, and other options may be set by now
         super().prepare()
 
-    def preflight(self, world_size: int = 1, on_gpu: bool | None = None) -> dict[str, dry_run.DryRun]:
+    def preflight(
+        self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
+    ) -> dict[str, dry_run.DryRun]:
         """As for every classification task; also looks up what is to be frozen."""
-        seen = super().preflight(world_size, on_gpu)
+        seen = super().preflight(world_size, on_gpu, resume)
         self.check_frozen()
         return seen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from ray_classy.errors import TaskError
 
@@ -59,7 +60,7 @@ def position(phases: list[dict[str, bool]], train_phase_idx: int, train: bool) -
     return index + tested
 
 
-def ends_round(phases: list[dict[str, bool]], phase_idx: int) -> bool:
+def ends_round(phases: Sequence[Mapping[str, bool]], phase_idx: int) -> bool:
     """Whether a phase ends a round: a train phase and the test phase after it, if there is one."""
     following = phase_idx + 1
     return following >= len(phases) or phases[following]["train"] or not phases[phase_idx]["train"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
+from ray_classy.config.ray_section import RAY_KEYS
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.transforms.mixup import MixupTransform
@@ -41,7 +42,7 @@ RESERVED: Keys = {
     "ray": Key(dict[str, Any], {}),
     "tune": Key(dict[str, Any], {}),
 }
-"""Keys that every task's config may have; `ray` and `tune` are checked by those who read them."""
+"""Keys that every task's config may have; `ray` is checked by `RaySection`, `tune` by the sweep."""
 
 
 def classification_keys(cls: type) -> Keys:
@@ -82,12 +83,8 @@ def import_modules(config: Mapping[str, Any]) -> None:
     raise_problems(problems, config)
 
 
-def checked(config: Mapping[str, Any], sections: Keys | None = None) -> Mapping[str, Any]:
-    """The config itself, if it has no mistakes.
-
-    Args:
-        config: a task's config.
-        sections: what is known of the reserved keys, beyond `RESERVED`.
+def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a task's config as it is, if it has no mistakes.
 
     Raises:
         ConfigError: it has; the message lists them all.
@@ -95,7 +92,7 @@ def checked(config: Mapping[str, Any], sections: Keys | None = None) -> Mapping[
     if not isinstance(config, Mapping):
         raise ConfigError(f"a task's config must be a mapping with a `name`, not {config!r}")
     import_modules(config)
-    problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **(sections or {})})
+    problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **RAY_KEYS})
     cls = TASK_REGISTRY.get(config.get("name", ""))
     if not problems and cls is not None and options_of(cls):
         keys = config_keys(cls) or {}

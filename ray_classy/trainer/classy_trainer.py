@@ -1,4 +1,4 @@
-"""The training loop, the same wherever it runs."""
+"""The training loop, the same in one process, under torchrun, on Ray workers and in a trial of a sweep."""
 
 from __future__ import annotations
 
@@ -14,38 +14,46 @@ from ray_classy.trainer.session import Session
 class ClassyTrainer:
     """Drives a task through its phases:
 
-        prepare, on_start
-        until done_training:
-            on_phase_start
-            step, until it raises StopIteration
-            on_phase_end
-        on_end
+        state = session.start()             # the checkpoint to resume from, if there is one
+        task.prepare_from(state)
+        task.on_start()
+        until task.done_training():
+            task.on_phase_start()
+            until task.step() raises StopIteration:
+                session.step_ended()        # a checkpoint inside the phase, if one is due
+            task.on_phase_end()
+            session.phase_ended()           # metrics, the due checkpoint, a report
+        task.on_end()
 
-    Before each phase and each step all generators are seeded from (seed, phase, step, rank), so that a run that was
-    interrupted draws what it would have drawn.
+    All generators are seeded before each phase and each step from (seed, phase, step, rank), so that a resumed run
+    draws the numbers that an uninterrupted one draws.
     """
 
     def train(self, task: ClassyTask) -> object:
-        """Trains a prepared or unprepared task to its end in this process."""
+        """Trains a task to its end in this process, without a run folder."""
         run_loop(task, Session())
         return None
 
 
 def run_loop(task: ClassyTask, session: Session) -> None:
-    """Drives `task` to its end; `session` gives it its earlier state and takes its results.
+    """Drives a task to its end.
+
+    Args:
+        task: prepared or not.
+        session: gives the loop the state to resume from, and takes its results.
 
     Raises:
-        TaskError: `task` is no ClassyTask.
+        TaskError: `task` is not a ClassyTask.
     """
     for _ in rounds(task, session):
         pass
 
 
 def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
-    """The same loop, which stops after each round (a train phase and the test phase after it) and gives its report.
+    """The same loop, which pauses after each round (a train phase and the test phase after it) and yields its report.
 
     Raises:
-        TaskError: `task` is no ClassyTask.
+        TaskError: `task` is not a ClassyTask.
     """
     check_task(task)
     try:
@@ -58,20 +66,24 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
     task.prepare_from(session.start(task))
     barrier()
     task.on_start()
-    phase = task.phase_idx
     while not task.done_training():
-        phase += 1
+        phase = task.phase_idx + 1
         seed_all(derive_seed(task.seed, phase, get_rank()))
         task.on_phase_start()
+        if task.phase_idx != phase:  # the task does not count
+            task.phase_idx, task.train_phase_idx = phase, task.train_phase_idx + task.train
         step = task.steps_in_phase
         while True:
             seed_all(derive_seed(task.seed, phase, step, get_rank()))
+            train_steps = task.num_train_steps
             try:
                 task.step()
             except StopIteration:
                 break
             step += 1
             if task.train:
+                if task.num_train_steps == train_steps:
+                    task.num_train_steps += 1
                 session.step_ended(task)
         task.on_phase_end()
         report = session.phase_ended(task)

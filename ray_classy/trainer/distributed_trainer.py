@@ -10,46 +10,72 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ray_classy.distributed import barrier, get_world_size, is_initialized, is_primary, local_rank
-from ray_classy.tasks import ClassyTask, check_task
+from ray_classy.distributed import barrier, broadcast_object, get_world_size, is_initialized, is_primary, local_rank
+from ray_classy.errors import RayClassyError, RunFolderError
+from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.local_trainer import LocalTrainer, agree_on_run, result_of, retention_of
+from ray_classy.trainer.local_trainer import LocalTrainer
 from ray_classy.trainer.logs import logged_to, shown
 from ray_classy.trainer.result import Result
+from ray_classy.trainer.run import Run, result_of
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.trainer.session import FolderSession
 
 
 class DistributedTrainer(LocalTrainer):
     """Trains in the processes of one `torchrun`, one rank each; the arguments are those of `LocalTrainer`.
 
-    The environment says who is who: WORLD_SIZE (1), RANK (0), LOCAL_RANK (0), MASTER_ADDR (localhost), MASTER_PORT
-    (29500).
+    The environment identifies the processes: WORLD_SIZE (1), RANK (0), LOCAL_RANK (0), MASTER_ADDR (localhost),
+    MASTER_PORT (29500).
     """
 
-    def train(self, task: ClassyTask) -> Result:
+    def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task to its end on all ranks; each rank's task holds the final state afterwards.
 
         Raises:
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
         """
-        check_task(task)
         with _process_group(task.use_gpu is not False):
-            retention = retention_of(task)
+            spec.retention.check(task.reported_metrics(), spec.config)
             task.preflight(get_world_size())
-            with agree_on_run(self.storage_path, self.name, self.resume, task) as run:
+            with _opened(task, spec) as folder:
+                session = FolderSession(folder, spec.retention)
                 with contextlib.ExitStack() as stack:
                     if is_primary():
                         stack.enter_context(shown())
-                        stack.enter_context(logged_to(run))
-                    run_loop(task, FolderSession(run, retention))
+                        stack.enter_context(logged_to(folder))
+                    run_loop(task, session)
                 barrier()  # the primary rank may still be writing
-                return result_of(run)
+                return result_of(folder)
+
+
+@contextlib.contextmanager
+def _opened(task: ClassyTask, spec: RunSpec) -> Iterator[RunFolder]:
+    """The folder of the run: the primary rank opens and locks it, the others write under its lock."""
+    if not is_primary():
+        answer = broadcast_object(None)
+        if isinstance(answer, RayClassyError):
+            raise answer
+        yield RunFolder(*answer)
+        return
+    run = Run.of_task(task, spec)
+    try:
+        run.__enter__()
+    except Exception as error:
+        known = isinstance(error, RayClassyError)
+        broadcast_object(error if known else RunFolderError(f"{type(error).__name__}: {error}"))
+        raise
+    broadcast_object((run.folder.path, None, run.folder.token))
+    with contextlib.ExitStack() as stack:
+        stack.push(run)
+        yield run.folder
 
 
 @contextlib.contextmanager
 def _process_group(use_gpu: bool) -> Iterator[None]:
-    """The group of torchrun's processes, for the block; one that exists already is left as it is."""
+    """The process group of torchrun's processes, for the block; one that exists already is left as it is."""
     if is_initialized():
         yield
         return

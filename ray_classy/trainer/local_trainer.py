@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from typing import Any
 
-from ray_classy.config import dump_yaml, resolve
-from ray_classy.distributed import broadcast_object, is_primary
-from ray_classy.errors import RayClassyError, RunFolderError, RunStopped
-from ray_classy.tasks import TASK_REGISTRY, ClassyTask, check_task
-from ray_classy.tasks.task_config import RESERVED
+from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
 from ray_classy.trainer.interrupts import stopping_gently
 from ray_classy.trainer.logs import logged_to, shown
-from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.result import Result
-from ray_classy.trainer.retention import Retention
-from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import FolderSession
+from ray_classy.trainer.run import Run
+from ray_classy.trainer.run_spec import RunSpec
+from ray_classy.trainer.session import FolderSession, Latest
 
 
 class LocalTrainer(ClassyTrainer):
@@ -28,13 +21,11 @@ class LocalTrainer(ClassyTrainer):
     Args:
         storage_path: the folder of runs; None is `runs` in the working directory.
         name: the run's name; None makes one from the time.
-        resume: the folder of an earlier run to go on with, in place of the other two.
+        resume: the folder of an earlier run to resume, in place of the other two.
     """
 
     def __init__(self, storage_path: str | None = None, name: str | None = None, resume: str | None = None) -> None:
-        self.storage_path = storage_path
-        self.name = name
-        self.resume = resume
+        self._place: dict[str, Any] = {"storage_path": storage_path, "name": name, "resume": resume}
 
     def train(self, task: ClassyTask) -> Result:
         """Trains the task to its end; it holds the final state afterwards.
@@ -44,104 +35,35 @@ class LocalTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
-        check_task(task)
-        retention = retention_of(task)
-        task.preflight()
-        with opened_run(self.storage_path, self.name, self.resume, task) as run:
-            with shown(), logged_to(run), stopping_gently(None if task.test_only else run.request_stop):
-                run_loop(task, FolderSession(run, retention))
-            return result_of(run)
+        return self.run(task, RunSpec.of_task(task, **self._place))
+
+    def run(self, task: ClassyTask, spec: RunSpec) -> Result:
+        """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
+        latest = check_start(task, spec)
+        with Run.of_task(task, spec) as run, shown(), logged_to(run.folder):
+            session = FolderSession(run.folder, spec.retention, latest=latest)
+            del latest  # the session releases it
+            with stopping_gently(None if task.test_only else run.folder.request_stop):
+                run_loop(task, session)
+            return run.result()
 
 
-@contextlib.contextmanager
-def opened_run(
-    storage_path: str | None, name: str | None, resume: str | None, task: ClassyTask, filesystem: Any = None
-) -> Iterator[RunFolder]:
-    """The folder of a run, held for the block; how the block ended is written down in it."""
-    run = RunFolder.resume(resume, filesystem) if resume else RunFolder.create(storage_path, name, filesystem)
-    try:
-        # Modules that the config imports are looked for beside the file it came from, also when the run is resumed.
-        file = getattr(task.built_from, "file", None)
-        facts: dict[str, Any] = {"config_file": os.path.abspath(file)} if file else {}
-        given = getattr(task.built_from, "given", None)
-        if given is not None:
-            facts["given"] = given or None
-        try:
-            run.describe(config_text(task), seed=task.seed, task=type(task).__name__, **facts)
-            yield run
-        except BaseException as error:
-            with contextlib.suppress(OSError):  # a folder that cannot be written must not hide what happened
-                if isinstance(error, KeyboardInterrupt | RunStopped):
-                    run.finish("interrupted")
-                else:
-                    run.finish("failed", error=f"{type(error).__name__}: {error}")
-            if not resume:
-                run.remove_if_unused()
-            raise
-        run.finish("finished")
-    finally:
-        run.release()
+def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:
+    """Checks everything that can be checked before a run opens its folder or takes resources.
 
+    Args:
+        task: its parts are tried, and the state that it would resume from.
+        spec: of the run.
 
-def retention_of(task: ClassyTask) -> Retention:
-    """What the `ray` section of a task's config says of checkpoints that are kept.
+    Returns:
+        The newest checkpoint of the run that is resumed, if it has one.
 
     Raises:
-        ConfigError: by a metric that the task does not report.
+        RayClassyError: the message says what cannot be used.
     """
-    retention = Retention.of((task.built_from or {}).get("ray"))
-    retention.check(task)
-    return retention
-
-
-def check_place(storage_path: str | None, name: str | None, resume: str | None, filesystem: Any = None) -> None:
-    """Refuses what `opened_run` would refuse, before anything is started.
-
-    Raises:
-        RunFolderError: the name is taken, or there is no such run.
-    """
-    if resume:
-        RunFolder.existing(resume, filesystem)
-    else:
-        RunFolder.planned(storage_path, name, filesystem)
-
-
-def config_text(task: ClassyTask) -> str | None:
-    """The resolved config of a task that was built from one, and has no other parts since."""
-    if task.config is None:
-        return None
-    return dump_yaml(resolve(task.config, TASK_REGISTRY, sections=RESERVED))
-
-
-def result_of(run: RunFolder) -> Result:
-    """What a finished run left in its folder."""
-    lines = run.metrics()
-    return Result(latest_by_phase_type(lines), lines, run.latest_checkpoint(), run.path, run.best_checkpoint())
-
-
-def agree_on_run(
-    storage_path: str | None, name: str | None, resume: str | None, task: ClassyTask
-) -> contextlib.AbstractContextManager[RunFolder]:
-    """`opened_run` on the primary rank, and the same folder without its lease on the others."""
-
-    @contextlib.contextmanager
-    def agreed() -> Iterator[RunFolder]:
-        if not is_primary():
-            answer = broadcast_object(None)
-            if isinstance(answer, RayClassyError):
-                raise answer
-            yield RunFolder(*answer)
-            return
-        opening = opened_run(storage_path, name, resume, task)
-        try:
-            run = opening.__enter__()
-        except Exception as error:
-            known = isinstance(error, RayClassyError)
-            broadcast_object(error if known else RunFolderError(f"{type(error).__name__}: {error}"))
-            raise
-        broadcast_object((run.path, None, run.token))
-        with contextlib.ExitStack() as stack:
-            stack.push(opening.__exit__)
-            yield run
-
-    return agreed()
+    spec.retention.check(task.reported_metrics(), spec.config)
+    folder = spec.check_place()
+    latest = folder.load_latest_checkpoint() if spec.resume is not None and not task.test_only else None
+    resume = Checkpoint(folder.storage.join(latest[0]), latest[1]) if latest is not None else None
+    task.preflight(spec.world_size, spec.on_gpu, resume)
+    return latest

@@ -1,23 +1,103 @@
-"""The `ray` section of a config: the fields of Ray Train's own config classes, in one flat mapping."""
+"""Ray Train's config objects for a run."""
 
 from __future__ import annotations
 
-import functools
-import operator
-import typing
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
+from ray_classy.config.ray_section import RaySection
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
-from ray_classy.registry import Key, Keys
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
-# Fields that hold objects, which a config file cannot give; RayTrainer takes Ray's own config objects for these.
-_OBJECTS = {
+
+@dataclass(frozen=True)
+class RaySettings:
+    """How a run uses a Ray cluster; Ray's config objects are built once, here.
+
+    Attributes:
+        scaling: how many workers, and what each gets.
+        run_config: Ray's, with its failure and checkpoint configs.
+        torch_config: Ray's settings of the process group.
+        address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
+        upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each.
+        wait_for_resources_s: how long to wait for resources that others hold, in seconds.
+        verbose: let Ray and the workers print.
+    """
+
+    scaling: ScalingConfig
+    run_config: RunConfig
+    torch_config: TorchConfig
+    address: str | None = None
+    upload_mode: Literal["ASYNC", "SYNC"] = "ASYNC"
+    wait_for_resources_s: float = 60.0
+    verbose: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        section: RaySection,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        torch_config: TorchConfig | None = None,
+        **options: Any,
+    ) -> RaySettings:
+        """The settings that a `ray` section describes, less what is given in its place.
+
+        Args:
+            section: of the config.
+            scaling_config, run_config, torch_config: Ray's objects, in place of those that the section describes.
+            options: the other attributes; one that is None is taken from the section, or has its default.
+
+        Raises:
+            ComponentError: Ray refuses an option, or the options do not go together.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        _check_known(section)
+        settings = cls(
+            scaling_config or _built(ScalingConfig, section),
+            run_config or _run_config(section),
+            torch_config or _built(TorchConfig, section),
+            **{"address": section.address, "upload_mode": section.checkpoint_upload_mode or "ASYNC", **given},
+        )
+        if settings.most_workers == 0:
+            raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
+        check_gpu_shares(settings.scaling, settings.torch_config)
+        return settings
+
+    @property
+    def most_workers(self) -> int:
+        """The number of workers; of an elastic run, the largest."""
+        workers = self.scaling.num_workers
+        return workers[-1] if isinstance(workers, tuple) else workers
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the number of workers may change during the run."""
+        return isinstance(self.scaling.num_workers, tuple)
+
+    @property
+    def max_failures(self) -> int:
+        """Failures after which the run is tried again; -1 is no limit."""
+        return self.run_config.failure_config.max_failures if self.run_config.failure_config else 0
+
+
+def _run_config(section: RaySection) -> RunConfig:
+    return _built(
+        RunConfig,
+        section,
+        storage_path=section.storage_path or DEFAULT_STORAGE_PATH,
+        failure_config=_built(FailureConfig, section),
+        checkpoint_config=_built(CheckpointConfig, section),
+    )
+
+
+CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig, TorchConfig)
+OBJECTS = {
     "callbacks",
     "checkpoint_config",
     "failure_config",
@@ -25,61 +105,32 @@ _OBJECTS = {
     "storage_filesystem",
     "worker_runtime_env",
 }
-_SEARCH = typing.Dict[str, typing.List]  # noqa: UP006  # as Ray writes it
-_CLASSES = (ScalingConfig, RunConfig, FailureConfig, CheckpointConfig, TorchConfig)
+"""Options that are objects, which a config file cannot give; `RayTrainer` takes them in Ray's own config objects."""
+OUR_OWN = {"address", "checkpoint_upload_mode"}
+"""Options of the `ray` section that are not of these classes."""
 
 
-def _fields(cls: type) -> Keys:
-    keys: Keys = {}
-    for name, parameter in config_fields(cls).items():
-        if name not in _OBJECTS:
-            keys[name] = Key(_as_written(parameter.annotation) | None, parameter.default)
-    return keys
+def _check_known(section: RaySection) -> None:
+    """Refuses an option that the installed Ray does not have."""
+    known = OUR_OWN.union(*map(config_fields, CLASSES))
+    unknown = sorted(section.given().keys() - known)
+    if unknown:
+        raise ComponentError(
+            f"Ray {ray.__version__} has no option {unknown[0]!r}: leave it out, or install a newer Ray"
+        )
 
 
-def _as_written(annotation: Any) -> Any:
-    """The annotation of a field without the alternatives that a config file cannot give (Tune's search domains)."""
-    members = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Union else (annotation,)
-    kept = [m for m in members if not isinstance(m, typing.ForwardRef) and m != dict[str, list] and m != _SEARCH]
-    return functools.reduce(operator.or_, kept)
-
-
-def ray_keys() -> Keys:
-    """The keys of the `ray` section, and what they may hold."""
-    keys: Keys = {"address": Key(str | None, None)}
-    for cls in _CLASSES:
-        keys.update(_fields(cls))
-    # Ray's annotation leaves open what the mapping holds.
-    keys["resources_per_worker"] = Key(dict[str, float] | None, None)
-    # Of ray.train.report; NO_UPLOAD makes no sense where a checkpoint is written to its place at once.
-    keys["checkpoint_upload_mode"] = Key(Literal["ASYNC", "SYNC"] | None, None)
-    return keys
-
-
-def ray_configs(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Ray's config objects from a `ray` section: `scaling_config`, `run_config` and `torch_config`.
-
-    Args:
-        section: the keys of `ray_keys`, `address` aside.
-    """
-    given = {key: value for key, value in section.items() if value is not None}
-    if isinstance(given.get("num_workers"), list):
-        given["num_workers"] = tuple(given["num_workers"])
-
-    def build(cls: type, **more: Any) -> Any:
-        return cls(**{name: given[name] for name in _fields(cls) if name in given}, **more)
-
-    given.setdefault("storage_path", DEFAULT_STORAGE_PATH)
-    run_config = build(RunConfig, failure_config=build(FailureConfig), checkpoint_config=build(CheckpointConfig))
-    return {
-        "scaling_config": build(ScalingConfig),
-        "run_config": run_config,
-        "torch_config": build(TorchConfig),
-    }
+def _built(cls: type, section: RaySection, **more: Any) -> Any:
+    """One of Ray's config objects, from the options of the section that are its fields."""
+    options = {name: value for name, value in section.given().items() if name in config_fields(cls)}
+    try:
+        return cls(**{**options, **more})
+    except Exception as error:
+        raise ComponentError(f"Ray refuses the {cls.__name__}: {error}") from error
 
 
 def check_gpu_shares(scaling: ScalingConfig, torch_config: TorchConfig) -> None:
-    """Refuses several workers on one GPU where they would talk to each other by NCCL, which cannot do it.
+    """Refuses several workers on one GPU that would communicate over NCCL, which cannot do it.
 
     Raises:
         ComponentError: each of several workers gets a part of a GPU, and the backend is not gloo.
@@ -90,5 +141,5 @@ def check_gpu_shares(scaling: ScalingConfig, torch_config: TorchConfig) -> None:
     if most > 1 and 0 < share < 1 and torch_config.backend != "gloo":
         raise ComponentError(
             f"each of {most} workers gets {share:g} GPU, but NCCL cannot connect workers that share a GPU: give each a "
-            f"whole one, or let them talk by another backend (ray.backend: gloo)"
+            f"whole one, or choose another backend (ray.backend: gloo)"
         )

@@ -9,6 +9,9 @@ import os
 import pickle
 import sys
 import traceback
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,36 +23,37 @@ from ray_classy.distributed import get_rank, get_world_size, is_primary
 from ray_classy.errors import RunStopped
 from ray_classy.ingest.ray_ingest import attach
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
+from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_failures import mark
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import CHECKPOINT, FolderSession
+from ray_classy.trainer.session import FolderSession, Listener
 
 _log = logging.getLogger(__name__)
 
 
-class RaySession(FolderSession):
-    """A run on Ray Train workers: each round is also reported to Ray, with its checkpoint."""
+class PreemptionListener(Listener):
+    """Asks for a checkpoint when Ray announces that a node of the run will be reclaimed."""
 
-    _preempted = False
+    _announced = False
 
-    def _asked(self) -> int:
-        """What the primary rank wants; a checkpoint in time, if a node is about to be taken away."""
-        answer = super()._asked()
-        if answer or self._preempted or not preemption_is_near():
-            return answer
-        self._preempted = True
+    def wants_checkpoint(self) -> bool:
+        if self._announced or not preemption_is_near():
+            return False
+        self._announced = True
         _log.warning("a node of the run is about to be taken away: writing a checkpoint")
-        return CHECKPOINT
+        return True
 
-    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
-        """Reports a round to Ray; every rank calls this, and the primary one names the checkpoint."""
-        kept = None
-        if checkpoint is not None and is_primary():
-            kept = checkpoint_in_run(checkpoint)  # it is written to the run folder, which is where Ray would put it
-        written = self._writer.last()
+
+class RayReporter(PreemptionListener):
+    """Reports each round to Ray Train, with its checkpoint."""
+
+    def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
+        """Every rank reports, and the primary one names the checkpoint."""
+        kept = checkpoint_in_run(checkpoint) if checkpoint is not None and is_primary() else None
 
         def when_written(kept: ray.train.Checkpoint, _: str) -> ray.train.Checkpoint:
             written.result()
@@ -65,35 +69,51 @@ class RaySession(FolderSession):
         )
 
 
-def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WorkerJob:
+    """What the driver sends to each worker.
+
+    Attributes:
+        task: a reference to the pickled task.
+        run: path, file system and lock token of the run folder.
+        retention: which checkpoints are kept; None leaves that to the driver.
+        ranks: the largest number of workers of an elastic run; None otherwise.
+        waits: whether training waits for each checkpoint.
+        listeners: follow the session.
+        shards: the phase types whose rows Ray Data has.
+        cwd: the driver's working directory.
+        path: the user's folders on the driver's `sys.path`.
+    """
+
+    task: ray.ObjectRef
+    run: tuple[str, Any, str | None]
+    retention: Retention | None
+    ranks: int | None
+    waits: bool
+    listeners: Sequence[Listener]
+    shards: frozenset[str]
+    cwd: str
+    path: Sequence[str]
+
+
+def train_on_worker(loop_config: dict[str, WorkerJob]) -> dict[str, Any]:
     """Trains a task on this worker.
 
     Args:
-        job: `task` (a reference to the pickled task), `run` (path, file system and lease token of the run folder),
-            `session` (the class of the run's session), `retention`, `ranks` and `waits` (its arguments), `shards` (the
-            phase types whose rows Ray Data has), `cwd` and `path` (of the driver).
+        loop_config: `job`.
 
     Returns:
-        `stopped`, a message, if the run was asked to stop; `evaluation`, the state of a task that only evaluated.
+        `stopped`, a message, if the run was asked to stop; `evaluation`, the pickled state that a test-only task ends
+        with.
     """
-    if os.path.isdir(job["cwd"]):
-        os.chdir(job["cwd"])  # so that a relative path means what it means to the driver
-    sys.path.extend(folder for folder in job["path"] if folder not in sys.path)
-    device = ray.train.torch.get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    task = pickle.loads(ray.get(job["task"]))
-    task.use_gpu_if_unset(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
-    for phase_type, dataset in task.datasets.items():
-        attach(dataset, ray.train.get_dataset_shard(phase_type) if phase_type in job["shards"] else None)
-    run = RunFolder(*job["run"])
+    job = loop_config["job"]
+    task = _received(job)
+    run = RunFolder(*job.run)
     with contextlib.ExitStack() as stack:
         if is_primary():
             stack.enter_context(logged_to(run))
         try:
-            run_loop(task, job["session"](run, job["retention"], job["ranks"], job["waits"]))
+            run_loop(task, FolderSession(run, job.retention, job.ranks, job.waits, listeners=job.listeners))
         except RunStopped as stopped:
             return {"stopped": str(stopped)}  # an error would be tried again
         except Exception as error:
@@ -105,3 +125,20 @@ def train_on_worker(job: dict[str, Any]) -> dict[str, Any]:
     buffer = io.BytesIO()
     torch.save(task.evaluation_state(), buffer)
     return {"evaluation": buffer.getvalue()}
+
+
+def _received(job: WorkerJob) -> ClassyTask:
+    """The task, on the device and with the rows of this worker."""
+    if os.path.isdir(job.cwd):
+        os.chdir(job.cwd)  # so that a relative path has the meaning that it has for the driver
+    sys.path.extend(folder for folder in job.path if folder not in sys.path)
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    task: ClassyTask = pickle.loads(ray.get(job.task))
+    task.use_gpu_if_unset(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
+    for phase_type, dataset in task.datasets.items():
+        attach(dataset, ray.train.get_dataset_shard(phase_type) if phase_type in job.shards else None)
+    return task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,12 @@ _SCORE = ("ray", "checkpoint_score_attribute")
 
 @dataclass(frozen=True)
 class Retention:
-    """How many checkpoints stay, by the fields of Ray's CheckpointConfig; those inside an epoch do not count.
+    """Which checkpoints are kept, by the fields of Ray's CheckpointConfig; those inside an epoch do not count.
 
     Attributes:
-        num_to_keep: that many of the best, or without a metric of the newest, and the newest anyway; None keeps all.
-        metric: by dotted name (`test.accuracy.top_1`). None: the newest are kept, and the best is told by the first
-            meter of the test phases, else by the loss.
+        num_to_keep: that many of the best, or without a metric of the newest, and always the newest; None keeps all.
+        metric: a dotted name (`test.accuracy.top_1`). None: the newest are kept, and the best one is chosen by the
+            first meter of the test phases, else by the loss.
         order: "max" or "min".
     """
 
@@ -38,21 +38,23 @@ class Retention:
             get("num_to_keep"), get("checkpoint_score_attribute") or None, get("checkpoint_score_order") or "max"
         )
 
-    def check(self, task: Any) -> None:
-        """Refuses a metric that the task does not report.
+    def check(self, names: Sequence[str], config: Mapping[str, Any] | None = None) -> None:
+        """Refuses a metric that is not reported.
+
+        Args:
+            names: the metrics that are reported; empty if that is not known beforehand.
+            config: of the task, for an error with its line.
 
         Raises:
-            ConfigError: it does not; the message lists what it does report.
+            ConfigError: the metric is not among them; the message lists them.
         """
-        names = task.reported_metrics()
         if self.metric is not None and names and self.metric not in names:
-            near = nearest(self.metric, names)
+            near = nearest(self.metric, list(names))
             hint = f"did you mean {near}? " if near else ""
-            config = task.built_from or {}
-            place = f"{mark_of(config, _SCORE)}: " if (config.get("ray") or {}).get(_SCORE[1]) else ""
+            place = f"{mark_of(config, _SCORE)}: " if ((config or {}).get("ray") or {}).get(_SCORE[1]) else ""
             raise ConfigError(
-                f"{place}ray.checkpoint_score_attribute: nobody reports {self.metric!r}: {hint}The task reports "
-                f"{', '.join(names)}"
+                f"{place}ray.checkpoint_score_attribute: no metric named {self.metric!r} is reported: {hint}The task "
+                f"reports {', '.join(names)}"
             )
 
     def best(self, metrics: Mapping[str, Mapping[str, Any]]) -> str | None:

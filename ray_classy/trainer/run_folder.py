@@ -21,8 +21,8 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import Any, Self
 
 from ray_classy import __version__
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
@@ -81,7 +81,7 @@ class RunFolder:
     # -- opening ------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def planned(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+    def planned(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> Self:
         """The folder that `create` would make with the same arguments; nothing is made.
 
         Raises:
@@ -93,7 +93,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def named(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+    def named(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> Self:
         """The folder that a run of that name has or would have.
 
         Raises:
@@ -107,7 +107,7 @@ class RunFolder:
         return cls(parent.join(name or new_name()), filesystem)
 
     @classmethod
-    def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> RunFolder:
+    def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> Self:
         """Makes the folder of a new run and holds it.
 
         Args:
@@ -136,7 +136,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def existing(cls, path: str, filesystem: Any = None) -> RunFolder:
+    def existing(cls, path: str, filesystem: Any = None) -> Self:
         """The folder of an earlier run, to look into; it is not held.
 
         Raises:
@@ -152,7 +152,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def resume(cls, path: str, filesystem: Any = None) -> RunFolder:
+    def resume(cls, path: str, filesystem: Any = None) -> Self:
         """Opens the folder of an earlier run and holds it.
 
         Raises:
@@ -228,10 +228,11 @@ class RunFolder:
             config = None
         return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
 
-    def finish(self, status: str, **facts: Any) -> None:
-        """Writes down how the run ended: "finished", "failed" or "interrupted"."""
+    def finish(self, status: str, error: str | None = None) -> None:
+        """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped"."""
         self.flush_log()
-        self._write_facts({**self.facts(), **facts, "status": status, "ended": _now()})
+        failure = {"error": error} if error is not None else {}
+        self._write_facts({**self.facts(), **failure, "status": status, "ended": _now()})
         self._forget_requests()
 
     def request_stop(self) -> None:
@@ -327,11 +328,16 @@ class RunFolder:
         """The names of the run's complete checkpoints, oldest first."""
         return checkpoints_in(self.storage)
 
-    def keep_checkpoints(self, retention: Retention) -> None:
-        """Lets `last` and `best` stand for the right checkpoints, and removes those that are not to be kept."""
+    def keep_checkpoints(self, retention: Retention, pinned: Container[str] = ()) -> None:
+        """Points `last` and `best` to their checkpoints, and removes those that the retention does not keep.
+
+        Args:
+            retention: which ones are kept.
+            pinned: names of checkpoints that are kept besides.
+        """
         names = self.checkpoints()
         metrics = self._metrics_of(names)
-        away = retention.superfluous(metrics)
+        away = [name for name in retention.superfluous(metrics) if name not in pinned]
         best = retention.best({name: values for name, values in metrics.items() if name not in away})
         for pointer, name in ((LAST, names[-1] if names else None), (BEST, best)):
             if name is not None and self.storage.pointed(pointer) != name:

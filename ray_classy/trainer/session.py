@@ -1,7 +1,7 @@
 """What a run is to the loop: where its state comes from and where its results go.
 
-The loop is the same in one process, under torchrun, on Ray workers and in a trial of a sweep; what differs stands
-behind `Session`.
+The loop is the same in one process, under torchrun, on Ray workers and in a trial of a sweep; what differs is the
+`Session` that it is given, and who listens to it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,8 @@ from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.storage import tried_twice
+from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import COUNTERS
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
@@ -38,24 +41,47 @@ _log = logging.getLogger(__name__)
 CHECKPOINT, STOP = 1, 2  # what the primary rank may want
 _SECONDS_BETWEEN_LOOKS = 10.0
 
+Latest = tuple[str, dict[str, Any]]
+"""The name of a checkpoint and its content."""
+
 
 class Session:
-    """A run without a folder: nothing is kept. The base of the others."""
+    """A run without a folder: it keeps nothing. The base of the others."""
 
-    def start(self, task: Any) -> dict[str, Any] | None:
+    def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called before the task is prepared; returns the content of the checkpoint to resume from, if there is one."""
         task.wanted_period = None  # of an earlier run
         return None
 
-    def step_ended(self, task: Any) -> None:
+    def step_ended(self, task: ClassyTask) -> None:
         """Called after each train step."""
 
-    def phase_ended(self, task: Any) -> dict[str, Any] | None:
+    def phase_ended(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called after each phase; returns the report of the round, if the phase ends one."""
         return None
 
     def close(self) -> None:
-        """Called when the loop is left, in whatever way."""
+        """Called when the loop ends, also by an error."""
+
+
+class Listener:
+    """Follows a session on every rank. The base does nothing."""
+
+    def started(self, session: FolderSession) -> None:
+        """Called when the session has found the state to resume from."""
+
+    def wants_checkpoint(self) -> bool:
+        """Whether a checkpoint must be written as soon as possible; asked about once a second, of the primary rank."""
+        return False
+
+    def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
+        """Called after each round.
+
+        Args:
+            metrics: nested; plain values.
+            checkpoint: name of the checkpoint of the round's end, if there is one.
+            written: done when that checkpoint is written.
+        """
 
 
 class FolderSession(Session):
@@ -63,21 +89,31 @@ class FolderSession(Session):
 
     Args:
         run: the folder.
-        retention: which checkpoints stay; None keeps all, and names none the best.
-        ranks: that an elastic run is meant for; None for those that there are.
+        retention: which checkpoints are kept; None keeps all, without the aliases `last` and `best`.
+        ranks: the largest number of ranks of an elastic run; None otherwise.
         waits: whether training waits for each checkpoint to be written.
+        latest: the newest checkpoint, if this process has read it already.
+        listeners: follow the session.
     """
 
     def __init__(
-        self, run: RunFolder, retention: Retention | None = None, ranks: int | None = None, waits: bool = False
+        self,
+        run: RunFolder,
+        retention: Retention | None = None,
+        ranks: int | None = None,
+        waits: bool = False,
+        latest: Latest | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.run = run
         self.retention = retention
         self.ranks = ranks
         self.waits = waits
+        self.began: tuple[int, str | None] = (0, None)  # train phases before the start, and the checkpoint of these
+        self._read = latest
+        self._listeners = listeners
         self._round: list[dict[str, Any]] = []
         self._phase_began = time.time()
-        self.began: tuple[int, str | None] = (0, None)  # train phases of the state it goes on from, and its checkpoint
         self._agreement = Agreement(self._asked)
         self._writer = CheckpointWriter()
         self._minutes: float | None = None
@@ -85,53 +121,59 @@ class FolderSession(Session):
         self._written = self._looked = time.monotonic()
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._update_rows: dict[str, int] | None = None
-        self._inside: str | None = None  # the last checkpoint inside a phase; the next checkpoint takes its place
+        self._inside: str | None = None  # the last checkpoint inside a phase, which the next checkpoint replaces
 
-    def start(self, task: Any) -> dict[str, Any] | None:
-        """Reads the newest checkpoint of the folder, and drops the metrics of what came after it."""
+    def start(self, task: ClassyTask) -> dict[str, Any] | None:
+        """Reads the newest checkpoint of the folder, and drops the metrics of the phases after it."""
         super().start(task)
         name, content = self._latest()
         epoch, tested = 0, False
-        if name is not None:
+        if name is not None and content is not None:
             task.check_resume(content, self.run.storage.join(name))
             state = content["classy_state_dict"]
-            epoch, tested = state.get("train_phase_idx", -1) + 1, not state.get("train", True)
+            counted = (content.get("ray_classy") or {}).get("counters") or {}
+            train_phase_idx = state.get("train_phase_idx", counted.get("train_phase_idx", -1))
+            epoch, tested = train_phase_idx + 1, not state.get("train", counted.get("train", True))
             if state.get("in_phase") is not None:
                 epoch, tested, self._inside = epoch - 1, True, name
-            _log.info("going on from %s", shown(self.run.storage.join(name)))
+            _log.info("resuming from %s", shown(self.run.storage.join(name)))
         self.began = (epoch, name)
         if is_primary():
             self.run.keep_metrics_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
-            told = task.resume_note(content) if name is not None else None
-            if told is not None:
-                _log.info("%s", told)
+            note = task.resume_note(content) if content is not None else None
+            if note is not None:
+                _log.info("%s", note)
             self._config = self.run.config_facts()
             self.run.forget_checkpoint_request()
-        self._update_rows = task.keep_update_rows((content.get("ray_classy") or {}).get("update_rows"), self.ranks)
+        before = ((content or {}).get("ray_classy") or {}).get("update_rows")
+        self._update_rows = task.keep_update_rows(before, self.ranks)
         self._phase_began = time.time()
-        # When minutes are over is another step in every run, and replicas are wrapped anew at a checkpoint.
+        # By the clock, each run would write at another step, and replicas are re-created at a checkpoint.
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
-        return content if name is not None else None
+        for listener in self._listeners:
+            listener.started(self)
+        return content
 
-    def _latest(self) -> tuple[str | None, dict[str, Any]]:
-        """Name and content of the checkpoint to go on from, the same on every rank; no name if there is none."""
+    def _latest(self) -> tuple[str | None, dict[str, Any] | None]:
+        """Name and content of the checkpoint to resume from, the same on every rank; None if there is none."""
         answer: Any = None  # a name, none, or what is wrong
-        content: dict[str, Any] = {}
+        read, self._read = self._read, None
+        content: dict[str, Any] | None = None
         if is_primary():
             try:
-                answer, content = self.run.load_latest_checkpoint() or (None, {})
-            except (RayClassyError, OSError) as error:  # every rank raises it: none waits for an answer
+                answer, content = read or self.run.load_latest_checkpoint() or (None, None)
+            except (RayClassyError, OSError) as error:  # every rank raises it: no rank waits for an answer
                 answer = error
         answer = broadcast_object(answer)
         if isinstance(answer, Exception):
             raise answer
         if answer is not None and not is_primary():
-            content = self.run.load_checkpoint(answer)
+            content = read[1] if read is not None and read[0] == answer else self.run.load_checkpoint(answer)
         return answer, content
 
-    def step_ended(self, task: Any) -> None:
+    def step_ended(self, task: ClassyTask) -> None:
         """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written.
 
         Raises:
@@ -148,9 +190,10 @@ class FolderSession(Session):
 
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
-        self._writer.check()  # a run whose state cannot be kept is not to go on until its next checkpoint
+        self._writer.check()  # a run whose state cannot be kept must not continue until its next checkpoint
         waited = time.monotonic() - self._written
         due = self._minutes is not None and waited >= self._minutes * 60
+        due = due or any(listener.wants_checkpoint() for listener in self._listeners)
         return self._requested() or (CHECKPOINT if due else 0)
 
     def _requested(self) -> int:
@@ -170,7 +213,7 @@ class FolderSession(Session):
         self._stopping = self._stopping or answer == STOP
 
     def _write(
-        self, name: str, task: Any, in_phase: dict[str, Any] | None, hooks: Sequence[CheckpointHook] = ()
+        self, name: str, task: ClassyTask, in_phase: dict[str, Any] | None, hooks: Sequence[CheckpointHook] = ()
     ) -> None:
         """Begins to write a checkpoint; the one before it, if it was written inside a phase, is removed afterwards.
 
@@ -224,7 +267,7 @@ class FolderSession(Session):
             barrier()  # the primary rank may still have been writing
             raise RunStopped(f"the run was stopped; its state is in {self.run.storage.join(checkpoint)}")
 
-    def phase_ended(self, task: Any) -> dict[str, Any] | None:
+    def phase_ended(self, task: ClassyTask) -> dict[str, Any] | None:
         """Adds the phase's line to the metrics; at the end of a round, writes the due checkpoint and reports.
 
         Raises:
@@ -249,20 +292,13 @@ class FolderSession(Session):
         progress = {**_position(task), "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
-        self.report(report, checkpoint)
+        for listener in self._listeners:
+            listener.reported(report, checkpoint, self._writer.last())
         if checkpoint is not None and not task.done_training():
             self._stop_if_asked(checkpoint)
         return {**report, "checkpoint": checkpoint}
 
-    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
-        """Hands on the metrics of a round.
-
-        Args:
-            metrics: nested; plain values.
-            checkpoint: name of the checkpoint of the round's end, if there is one; it may still be being written.
-        """
-
-    def _line(self, task: Any) -> dict[str, Any]:
+    def _line(self, task: ClassyTask) -> dict[str, Any]:
         now = time.time()
         speed = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == f"{task.phase_type}_total"]
         line = {
@@ -281,7 +317,7 @@ class FolderSession(Session):
         self._phase_began = now
         return line
 
-    def _checkpoint(self, task: Any) -> str | None:
+    def _checkpoint(self, task: ClassyTask) -> str | None:
         """Writes the checkpoint of the round that ends, if one is due, and returns its name."""
         hooks = [hook for hook in task.hooks if isinstance(hook, CheckpointHook)]
         last, rounds = task.done_training(), task.checkpoint_every.rounds
@@ -296,12 +332,12 @@ class FolderSession(Session):
         return name
 
 
-def _name_at_end(task: Any) -> str:
+def _name_at_end(task: ClassyTask) -> str:
     """The name of a checkpoint of a train phase that is over."""
     return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
 
 
-def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
+def checkpoint_facts(task: ClassyTask, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """What the manifest of a checkpoint tells.
 
     Args:
@@ -327,7 +363,7 @@ def checkpoint_facts(task: Any, in_phase: dict[str, Any] | None, lines: list[dic
     }
 
 
-def checkpoint_content(task: Any, generators: list[dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
     """What is in a checkpoint of the task as it is now.
 
     Args:
@@ -347,6 +383,7 @@ def checkpoint_content(task: Any, generators: list[dict[str, Any]], state: dict[
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),
             "config": _plain_config(task),
+            "counters": {name: getattr(task, name) for name in COUNTERS},
         },
     }
 

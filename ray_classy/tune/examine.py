@@ -10,10 +10,9 @@ from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
 from ray_classy.models import models_built_on
-from ray_classy.registry import Key
-from ray_classy.tasks import ClassyTask, build_task
+from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import build_checked_task
 from ray_classy.tasks.task_config import checked
-from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.tune.space import Node, Space
 
 
@@ -75,14 +74,14 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
 
 def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
     """The task of a config that has passed everything that is looked at before a training."""
-    checked(config, sections={"ray": Key(ray_keys(), {})})
+    checked(config)
     try:
         with models_built_on("meta"):
-            task = build_task(config)
+            task = build_checked_task(config)
             task.preflight(world_size, on_gpu)
     except Exception:
         # Some models exist with real weights only. If the mistake is the user's, this says so again.
-        task = build_task(config)
+        task = build_checked_task(config)
         task.preflight(world_size, on_gpu)
     return task
 

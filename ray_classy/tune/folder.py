@@ -105,7 +105,6 @@ def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
         RunFolderError: it is none.
     """
     folder = SweepFolder.existing(path, filesystem)
-    assert isinstance(folder, SweepFolder)
     if folder.facts().get("kind") != SweepFolder.KIND:
         raise RunFolderError(f"{path!r} is a run and no sweep: go on with it by ray-classy train --resume")
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,22 +12,26 @@ from ray.train import ScalingConfig
 from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 
 from ray_classy.config import mark_of, problems_in, raise_problems
+from ray_classy.config.ray_section import RaySection
 from ray_classy.errors import ConfigError, ResourceError
-from ray_classy.ray_compat import train as ray_train
+from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.seeding import derive_seed
 from ray_classy.tasks.task_config import import_modules, located
 from ray_classy.trainer.ray_cluster import amounts, room_for
-from ray_classy.trainer.ray_config import check_gpu_shares, ray_keys
+from ray_classy.trainer.ray_config import check_gpu_shares
 from ray_classy.trainer.ray_trainer import RayTrainer
+from ray_classy.trainer.retention import Retention
 from ray_classy.tune.examine import examine
-from ray_classy.tune.folder import existing_sweep
+from ray_classy.tune.folder import SweepFolder, existing_sweep
 from ray_classy.tune.parts import Sweep
-from ray_classy.tune.section import Stop, resources_per_worker, tune_config_of, tune_keys, with_metric, with_parts
+from ray_classy.tune.section import Stop, trial_resources_per_worker, tune_config_of, tune_keys, with_metric, with_parts
 from ray_classy.tune.space import Space
 from ray_classy.tune.watch import Guarded
 
 if TYPE_CHECKING:
     from ray_classy.tune.tuner import TaskTuner
+
+_KEPT_CHECKPOINTS = 2  # of the best of a trial, beside its newest
 
 
 class Plan:
@@ -44,9 +48,9 @@ class Plan:
         space: what is searched.
         tune_config: Ray's, complete.
         examined: what its values showed.
-        trainer: gives trials their workers.
-        scaling: of a trial.
+        settings: how a trial uses the cluster.
         workers: of a trial.
+        retention: which checkpoints of a trial are kept.
         seed: of the sweep.
         stop: ends trials, and the sweep.
         storage_path: the folder of sweeps.
@@ -66,12 +70,12 @@ class Plan:
             )
         section = dict(config.get("tune") or {})
         ray_section = dict(config.get("ray") or {})
-        problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, ray_keys(), ("ray",))
+        problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, RaySection.keys(), ("ray",))
         raise_problems(problems, config)
         chosen = tune_config_of(section, tuner.tune_config)
         self._place(tuner, ray_section)
         self.seed = config.get("seed", 0) if isinstance(config.get("seed", 0), int) else 0
-        examined = self.examined = examine(self.space, self.workers, bool(self.scaling.use_gpu))
+        examined = self.examined = examine(self.space, self.workers, bool(self.settings.scaling.use_gpu))
         run_config = tuner.run_config or tune.RunConfig()
         stop = run_config.stop if run_config.stop is not None else section.get("stop") or {}
         named = stop if isinstance(stop, Mapping) else {}
@@ -91,33 +95,49 @@ class Plan:
                 f"from the checkpoint of any epoch"
             )
         self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
-        self.max_failures = run_config.failure_config.max_failures or ray_section.get("max_failures") or 0
-        self.keep = run_config.checkpoint_config.num_to_keep or ray_section.get("num_to_keep") or 2
+        self.max_failures = run_config.failure_config.max_failures or self.settings.max_failures
+        asked = Retention.of(self.settings.run_config.checkpoint_config)
+        asked.check(examined.metrics, config)
+        self.retention = Retention(
+            run_config.checkpoint_config.num_to_keep or asked.num_to_keep or _KEPT_CHECKPOINTS,
+            asked.metric or str(chosen.metric),
+            asked.order if asked.metric else str(chosen.mode),
+        )
 
     def _place(self, tuner: TaskTuner, ray_section: dict[str, Any]) -> None:
         """Where trials run, and where the sweep is kept."""
         config, run_config = tuner.config, tuner.run_config
-        trainer = self.trainer = copy.copy(tuner.trainer or RayTrainer())
+        trainer = tuner.trainer or RayTrainer()
         named = run_config.name if run_config is not None else None
-        self.name = named or trainer.name or ray_section.pop("name", None)
+        self.name = named or trainer.name or ray_section.get("name")
         with located(config, "ray"):
-            scaling, train_config, trainer.address = trainer.settings_of({"ray": ray_section})
-        workers = scaling.num_workers
+            settings = trainer.settings(ray_section)
+        workers = settings.scaling.num_workers
         if isinstance(workers, tuple):
             raise ConfigError(
                 f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: trials of a sweep have a fixed number of "
                 f"workers, not {list(workers)}; give one number"
             )
         with located(config, "tune"):
-            each = resources_per_worker(config.get("tune") or {}, workers)
+            each = trial_resources_per_worker(config.get("tune") or {}, workers)
             if each is not None:
                 scaling = ScalingConfig(num_workers=workers, use_gpu=each.get("GPU", 0) > 0, resources_per_worker=each)
-            check_gpu_shares(scaling, trainer.torch_config_of({"ray": ray_section}))
-        self.scaling = trainer.scaling_config = scaling
-        self.workers = workers
-        given = run_config if run_config is not None and run_config.storage_path else train_config
+                check_gpu_shares(scaling, settings.torch_config)
+                settings = dataclasses.replace(settings, scaling=scaling)
+        self.settings, self.workers = settings, workers
+        given = run_config if run_config is not None and run_config.storage_path else settings.run_config
         self.storage_path = trainer.storage_path or given.storage_path
         self.filesystem = given.storage_filesystem
+
+    def open_folder(self) -> SweepFolder:
+        """Makes the sweep's folder, or opens that of the earlier sweep, and locks it.
+
+        Raises:
+            RunFolderError: the name is taken, or another process runs the sweep.
+        """
+        if self.earlier is not None:
+            return SweepFolder.resume(self.earlier.path, self.filesystem)
+        return SweepFolder.create(self.storage_path, self.name, self.filesystem)
 
     @property
     def total(self) -> float:
@@ -134,7 +154,7 @@ def concurrency(scaling: ScalingConfig) -> int:
     Raises:
         ResourceError: not one.
     """
-    each = ray_train.resources_per_worker(scaling)
+    each = resources_per_worker(scaling)
     workers = scaling.num_workers
     possible, text = room_for(each)
     assert isinstance(workers, int)

@@ -82,7 +82,7 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
     """The config object with metric and mode filled in: by default the first meter of the test phases, else the loss.
 
     Raises:
-        ConfigError: nobody reports that metric; the message lists what will be reported.
+        ConfigError: that metric is not reported; the message lists those that will be.
     """
     built = dataclasses.replace(chosen)
     if built.metric is None:
@@ -97,8 +97,8 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
             hint = f"did you mean {near}? " if near else ""
             path = ("tune", key, name) if key == "stop" else ("tune", key)
             raise ConfigError(
-                f"{mark_of(config, path)}: {dotted(path[:2])}: nobody reports {name!r}: {hint}The task reports "
-                f"{', '.join(allowed)}"
+                f"{mark_of(config, path)}: {dotted(path[:2])}: no metric named {name!r} is reported: {hint}The task "
+                f"reports {', '.join(allowed)}"
             )
     if built.mode is None:
         built.mode = default_mode(str(built.metric))
@@ -164,7 +164,7 @@ def _reached(name: str, value: Any, limit: float) -> bool:
     return value <= limit if name.endswith("loss") else value >= limit
 
 
-def resources_per_worker(section: Mapping[str, Any], workers: int) -> dict[str, float] | None:
+def trial_resources_per_worker(section: Mapping[str, Any], workers: int) -> dict[str, float] | None:
     """What each of a trial's workers gets, if the section says what a trial gets.
 
     Raises:

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import ray
@@ -31,20 +32,22 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
-from ray_classy.ray_compat import settings
+from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import is_url
-from ray_classy.tasks import ClassyTask, build_task
+from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import build_checked_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
-from ray_classy.trainer.local_trainer import config_text
 from ray_classy.trainer.logs import logged_to
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import check_resources, environment
-from ray_classy.trainer.ray_trainer import RayTrainer
-from ray_classy.trainer.ray_worker import RaySession
+from ray_classy.trainer.ray_config import RaySettings
+from ray_classy.trainer.ray_fit import fit_trial
+from ray_classy.trainer.ray_worker import PreemptionListener
+from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
-from ray_classy.trainer.session import FolderSession
+from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
@@ -67,7 +70,7 @@ class Job:
         folder: the sweep's.
         filesystem: in which it lies; None finds it from the path.
         metric: what the sweep goes by: a round without it is no result for Ray Tune.
-        trainer: gives each trial its workers.
+        settings: how a trial uses the cluster.
         workers: of a trial.
         command: what began the sweep.
         cwd: of the driver.
@@ -78,38 +81,36 @@ class Job:
     folder: str
     filesystem: Any
     metric: str
-    trainer: RayTrainer
+    settings: RaySettings
     workers: int
     command: list[str]
     cwd: str
     path: list[str]
 
 
-class TrialSession(FolderSession):
-    """A trial in one process: its reports are written down."""
+class TrialReporter(Listener):
+    """Records each report of a trial in its folder."""
 
-    def start(self, task: Any) -> None:
-        super().start(task)
+    def started(self, session: FolderSession) -> None:
+        self._reports = Reports(session.run.storage)
         if is_primary():
-            Reports(self.run.storage).begin(self.run.metrics(), *self.began)
+            self._reports.begin(session.run.metrics(), *session.began)
 
-    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
-        self._writer.wait()  # Ray Tune may hand the checkpoint to another trial at once
+    def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
+        written.result()  # Ray Tune may give the checkpoint to another trial at once
         if is_primary():
-            Reports(self.run.storage).add({**metrics, "checkpoint": checkpoint})
+            self._reports.add({**metrics, "checkpoint": checkpoint})
 
 
-class TrialWorkerSession(TrialSession, RaySession):
-    """A trial on Ray Train workers: the same, and it leaves word of what it holds in the cluster."""
+class TrialWorker(PreemptionListener):
+    """Keeps Ray Train informed of a trial on several workers, and records which placement group holds them."""
 
-    def start(self, task: Any) -> None:
+    def started(self, session: FolderSession) -> None:
         if is_primary():
-            note(self.run)
-        super().start(task)
+            note(session.run)
 
-    def report(self, metrics: dict[str, Any], checkpoint: str | None) -> None:
-        super().report(metrics, checkpoint)
-        ray.train.report({"epoch": metrics["epoch"]})  # so that Ray sees that all ranks are there
+    def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
+        ray.train.report({"epoch": metrics["epoch"]})  # so that Ray sees that all ranks are alive
 
 
 class TaskTrial(tune.Trainable):
@@ -161,7 +162,7 @@ class TaskTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Leaves word of the checkpoint of the last report."""
-        pointer = {"run": self._run().path, "checkpoint": self._last.get("checkpoint")}
+        pointer = {"run": self._folder().path, "checkpoint": self._last.get("checkpoint")}
         with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
             json.dump(pointer, file)
 
@@ -178,7 +179,7 @@ class TaskTrial(tune.Trainable):
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> RunFolder:
+    def _folder(self) -> RunFolder:
         return RunFolder(f"{self._job.folder.rstrip('/')}/{self.trial_id}", self._job.filesystem)
 
     def _result(self, report: dict[str, Any]) -> dict[str, Any]:
@@ -189,43 +190,39 @@ class TaskTrial(tune.Trainable):
 
     def _trial_rounds(self) -> Iterator[dict[str, Any]]:
         """The rounds of the trial, in this process or on workers."""
-        run, job = self._run(), self._job
+        folder, job = self._folder(), self._job
         config = trial_config(job.space, self.config, self.trial_id)
         import_modules(config)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(fresh_process())
-            task = build_task(config)
-            source = self._source
-            taken_up = self._take_up(run, source, config)
-            text = config_text(task)
-            facts = {"seed": task.seed, "task": type(task).__name__, "trial": self.trial_id}
-            run.describe(text, job.command, **facts, **taken_up)
-            self._reported = sum(job.metric in dotted(report) for report in Reports(run.storage).read())
-            stack.enter_context(_ending_told(run))
-            if job.workers == 1:
-                stack.enter_context(logged_to(run))
-                yield from self._in_process(task, run)
-            else:
-                yield from self._on_workers(task, run)
+        with fresh_process():
+            task = build_checked_task(config)
+            adopted = self._adopt(folder, self._source, config)
+            with Run.of_trial(task, folder, job.command, trial=self.trial_id, **adopted):
+                self._reported = sum(job.metric in dotted(report) for report in Reports(folder.storage).read())
+                try:
+                    yield from self._in_process(task, folder) if job.workers == 1 else self._on_workers(task, folder)
+                except Exception:
+                    folder.log(traceback.format_exc().rstrip())
+                    raise
 
-    def _take_up(self, run: RunFolder, source: dict[str, str] | None, config: Config) -> dict[str, Any]:
-        """Takes up another trial's state, unless that was done before this process was killed; a fact to be kept."""
-        if source is None or source["run"] == run.path or not source["checkpoint"]:
+    def _adopt(self, folder: RunFolder, source: dict[str, str] | None, config: Config) -> dict[str, Any]:
+        """Adopts another trial's state, unless that was done before this process was killed; a fact to record."""
+        if source is None or source["run"] == folder.path or not source["checkpoint"]:
             return {}
-        taken_up = {**source, "config": json.loads(json.dumps(config, default=repr))}
-        if run.storage.exists(RUN_FILE) and run.facts().get("taken_up") == taken_up:
+        adopted = {**source, "config": json.loads(json.dumps(config, default=repr))}
+        if folder.storage.exists(RUN_FILE) and folder.facts().get("taken_up") == adopted:
             return {}
-        adopt(run, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
-        return {"taken_up": taken_up}
+        adopt(folder, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
+        return {"taken_up": adopted}
 
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         task.use_gpu_if_unset(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if nobody has
         read_with_own_cpus(task, cpus_of_worker())
         reported = False
-        for report in rounds(task, TrialSession(run)):
-            reported = True
-            yield {**report, "done": task.done_training()}
+        with logged_to(run):
+            for report in rounds(task, FolderSession(run, listeners=[TrialReporter()])):
+                reported = True
+                yield {**report, "done": task.done_training()}
         if not reported:
             yield from _last_report(run)
 
@@ -235,7 +232,7 @@ class TaskTrial(tune.Trainable):
         reports = Reports(run.storage)
         before = reports.begin(run.metrics(), epoch, names[-1] if names else None)
         first = last = before[-1]["phase_idx"] if before else -1
-        with _fitting(self._job.trainer, task, run) as fitting:
+        with _fitting(self._job.settings, task, run) as fitting:
             while True:
                 over = fitting.over.wait(1.0 if is_url(run.path) else 0.1)
                 new = [report for report in reports.read() if report["phase_idx"] > last]
@@ -270,21 +267,6 @@ def _last_report(run: RunFolder) -> Iterator[dict[str, Any]]:
     reports = Reports(run.storage).read()
     if reports:
         yield {**reports[-1], "done": True}
-
-
-@contextlib.contextmanager
-def _ending_told(run: RunFolder) -> Iterator[None]:
-    """Writes down in the trial's folder how it ended."""
-    try:
-        yield
-    except GeneratorExit:
-        run.finish("stopped")
-        raise
-    except BaseException as error:
-        run.log(traceback.format_exc().rstrip())
-        run.finish("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    run.finish("finished")
 
 
 @contextlib.contextmanager
@@ -333,7 +315,7 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     for file in (METRICS_FILE, REPORTS_FILE):
         if source.storage.exists(file):
             run.storage.write(file, source.storage.read(file))
-    run.log(f"{time.strftime('%H:%M:%S')}  took up {checkpoint} of trial {source.name}")
+    run.log(f"{time.strftime('%H:%M:%S')}  resumed from {checkpoint} of trial {source.name}")
 
 
 class _Fitting:
@@ -355,18 +337,16 @@ class _Fitting:
 
 
 @contextlib.contextmanager
-def _fitting(trainer: RayTrainer, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
+def _fitting(settings: RaySettings, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
     """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
     release(run)  # what a process of this trial that was killed held
-    scaling = trainer.scaling_config
-    assert scaling is not None
     name, filesystem = f"train-{os.urandom(3).hex()}", run.storage.filesystem
     keep = RunConfig(name=name, storage_path=run.path, storage_filesystem=filesystem)
 
     def fit() -> None:
-        with environment(settings.TRAIN):
-            check_resources(scaling, _WAIT_SECONDS)
-            trainer.fit(task, run, scaling, keep, TrialWorkerSession)
+        with environment(settings_of_ray.TRAIN):
+            check_resources(settings.scaling, _WAIT_SECONDS)
+            fit_trial(task, run, settings, keep, [TrialReporter(), TrialWorker()])
 
     fitting = _Fitting(fit)
     try:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
+from ray.train import RunConfig
 from ray.tune.schedulers import PopulationBasedTraining
 
 from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
 from ray_classy.errors import ConfigError, RunError, RunFolderError
-from ray_classy.ray_compat import settings
+from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
@@ -26,6 +27,7 @@ from ray_classy.trainer.logs import shown
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
+from ray_classy.trainer.run import Run
 from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
@@ -96,40 +98,15 @@ class TaskTuner:
             KeyboardInterrupt: the user stopped it; it can be resumed.
         """
         plan = Plan(self)
-        filesystem = plan.filesystem
+        settings = plan.settings
         if plan.earlier is None:
-            SweepFolder.planned(plan.storage_path, plan.name, filesystem)
-        with shown(), connected(plan.trainer.address, plan.trainer.verbose), environment(settings.TUNE):
-            most = concurrency(plan.scaling)
-            check_resources(plan.scaling, plan.trainer.wait_for_resources_s)
-            with _opened(plan) as folder:
-                check_visible(folder.path, plan.examined.files)
-                return _Sweep(self, plan, folder, most).run()
-
-
-@contextlib.contextmanager
-def _opened(plan: Plan) -> Iterator[SweepFolder]:
-    """The sweep's folder, held for the block; how the block ended is written down in it."""
-    folder: SweepFolder
-    if plan.earlier is not None:
-        folder = SweepFolder.resume(plan.earlier.path, plan.filesystem)  # type: ignore[assignment]
-    else:
-        folder = SweepFolder.create(plan.storage_path, plan.name, plan.filesystem)  # type: ignore[assignment]
-    try:
-        try:
-            yield folder
-        except BaseException as error:
-            if not folder.described:
-                pass  # what was refused leaves the sweep as it is
-            elif isinstance(error, KeyboardInterrupt):
-                folder.finish("interrupted")
-            else:
-                folder.finish("failed", error=f"{type(error).__name__}: {error}")
-            folder.remove_if_unused()
-            raise
-        folder.finish("finished")
-    finally:
-        folder.release()
+            SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
+        with shown(), connected(settings.address, settings.verbose), environment(settings_of_ray.TUNE):
+            most = concurrency(settings.scaling)
+            check_resources(settings.scaling, settings.wait_for_resources_s)
+            with Run(plan.open_folder) as run:
+                check_visible(run.folder.path, plan.examined.files)
+                return _Sweep(self, plan, run.folder, most).run()
 
 
 class _Sweep:
@@ -242,7 +219,7 @@ class _Sweep:
             self.folder.write_trial(record)
 
     def _tell(self, left: float) -> None:
-        each = resources_per_worker(self.plan.scaling)
+        each = resources_per_worker(self.plan.settings.scaling)
         workers = self.plan.workers
         trials = "trials without end" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
         needs = amounts(each) if workers == 1 else f"{workers} workers x {amounts(each)}"
@@ -268,9 +245,7 @@ class _Sweep:
             folder,
             self.records,
             self.table,
-            self.metric,
-            self.mode,
-            keep=plan.keep,
+            plan.retention,
             interval=perturbation_interval(scheduler) if shared else None,
             nested=plan.workers > 1,
             filesystem=plan.filesystem,
@@ -287,7 +262,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), handlers_kept(), environment(settings.pending_trials(self.most + 1)):
+        with host_rng_kept(), handlers_kept(), environment(settings_of_ray.pending_trials(self.most + 1)):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")
@@ -328,7 +303,7 @@ class _Sweep:
             folder=self.folder.path,
             filesystem=plan.filesystem,
             metric=self.metric,
-            trainer=plan.trainer,
+            settings=dataclasses.replace(plan.settings, run_config=RunConfig()),
             workers=plan.workers,
             command=sys.argv,
             cwd=os.getcwd(),
@@ -346,7 +321,7 @@ class _Sweep:
         """
         plan = self.plan
         if plan.workers == 1:
-            return tune.PlacementGroupFactory([resources_per_worker(plan.scaling)])
+            return tune.PlacementGroupFactory([resources_per_worker(plan.settings.scaling)])
         at_once = self._at_once()
         if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
             return tune.PlacementGroupFactory([{HEAD: 0.0001}])

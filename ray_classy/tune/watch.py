@@ -4,17 +4,15 @@ not needed any more, frees what dead trials hold, and keeps the table."""
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
-from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.run_folder import epoch_of
-from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Reports, SweepFolder, TrialRecord
-from ray_classy.tune.result import is_number
+from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run_folder import RunFolder, epoch_of
+from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
 
@@ -32,9 +30,7 @@ class Watch(tune.Callback):
         folder: the sweep's.
         records: the trials that were begun earlier, by name; new ones are added.
         table: shows them.
-        metric: what the sweep goes by.
-        mode: "min" or "max".
-        keep: how many of a trial's latest checkpoints stay, beside its best one.
+        retention: which checkpoints of a trial are kept.
         interval: where trials take up checkpoints of others, after how many epochs these are named anew; else None.
         nested: whether trials have workers of their own.
         filesystem: in which the folder lies; None finds it from the path.
@@ -46,19 +42,16 @@ class Watch(tune.Callback):
         folder: SweepFolder,
         records: dict[str, TrialRecord],
         table: Table,
-        metric: str,
-        mode: str,
-        keep: int,
+        retention: Retention,
         interval: float | None,
         nested: bool,
         filesystem: Any,
         why_stopped: Callable[[dict[str, Any]], str],
     ) -> None:
         self._folder, self._records, self._table = folder, records, table
-        self._metric, self._sign = metric, -1 if mode == "min" else 1
-        self._keep, self._interval, self._nested, self._filesystem = keep, interval, nested, filesystem
+        self._retention, self._interval, self._nested, self._filesystem = retention, interval, nested, filesystem
         self._why_stopped = why_stopped
-        self._best: dict[str, tuple[float, str]] = {}
+        self._runs: dict[str, RunFolder] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune writes down what it is given, and of that nothing is ever read."""
@@ -81,7 +74,7 @@ class Watch(tune.Callback):
             clone = {"of": of, "checkpoint": told.get("checkpoint"), "epoch": told.get("epoch")}
             record.clones.append({**clone, "params": params, "done": False})
             record.params = params
-            self._best.pop(record.name, None)
+            self._runs.pop(record.name, None)  # its checkpoints are another trial's now
             self._folder.write_trial(record)
             self._table.told(f"{record.name} goes on from {of} with {self._table.params(params)}")
 
@@ -101,7 +94,7 @@ class Watch(tune.Callback):
             self._folder.write_trial(record)
         self._table.reported(record, result.get("where"))
         if result.get("checkpoint"):
-            self._remove_checkpoints(trials, trial, result)
+            self._keep_checkpoints(trials, trial, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial is over: it came to its end, or was stopped."""
@@ -131,37 +124,22 @@ class Watch(tune.Callback):
         self._folder.write_trial(record)
         self._table.ended(record)
 
-    def _remove_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
-        """Removes a trial's checkpoints but the latest, the best, and those that other trials are to take up."""
-        name, checkpoint = trial.trial_id, result["checkpoint"]
-        run = self._folder.trial_run(name, self._filesystem)
-        if name not in self._best:  # of a trial that is gone on with, or has another's past now
-            self._best[name] = (-math.inf, checkpoint)
-            for report in Reports(run.storage).read():
-                self._note(name, dotted(report))
-        self._note(name, result)
-        there = run.checkpoints()
-        needed = {*there[-self._keep :], self._best[name][1], checkpoint}  # there may be later ones already
+    def _keep_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
+        """Applies the retention to a trial; checkpoints from which other trials may resume are kept besides."""
+        name = trial.trial_id
+        run = self._runs.setdefault(name, self._folder.trial_run(name, self._filesystem))
+        pinned = {result["checkpoint"]}
         for other in self._records.values():
             if other.pending_clone is not None and other.pending_clone["of"] == name:
-                needed.add(other.pending_clone["checkpoint"])
+                pinned.add(other.pending_clone["checkpoint"])
         if self._interval is not None:
-            since = result["epoch"] - self._interval  # one that was named less than an interval ago may be taken up
-            needed |= {old for old in there if epoch_of(old) >= since}
+            since = result["epoch"] - self._interval  # a checkpoint reported within an interval may be chosen
+            pinned |= {old for old in run.checkpoints() if epoch_of(old) >= since}
             for other in trials:
                 source = restored_report(other)
                 if source.get("trial") == name:
-                    needed.add(source.get("checkpoint"))
-        for old in there:
-            if old not in needed:
-                run.remove_checkpoint(old)
-
-    def _note(self, name: str, report: Mapping[str, Any]) -> None:
-        """Notes the checkpoint of a report, if none was better."""
-        value: Any = report.get(self._metric)
-        checkpoint = report.get("checkpoint")
-        if checkpoint and is_number(value) and self._sign * value >= self._best[name][0]:
-            self._best[name] = (self._sign * value, checkpoint)
+                    pinned.add(source.get("checkpoint"))
+        run.keep_checkpoints(self._retention, pinned)
 
 
 def _one_line(text: str) -> str:

@@ -121,7 +121,7 @@ def test_the_checkpoint_is_tried(check, local):
 
 def test_a_run_of_that_name_is_told(check, local):
     local("--name", "one")
-    assert "# goes on with: runs/one" in check("--name", "one").out
+    assert "# resumes: runs/one" in check("--name", "one").out
     assert "there is a run 'one'" in check("--name", "one", "optimizer.momentum=0.5").err
 
 

@@ -87,7 +87,7 @@ def test_a_name_that_is_taken_by_a_run_with_another_config(local):
     refused(
         local("--name", "one", "optimizer.momentum=0.5", "model.hidden_dims=[8, 8]"),
         1,
-        "there is a run 'one' in 'runs' already, of another config",
+        "there is a run 'one' in 'runs' already, with another config",
         "\n  optimizer.momentum: (nothing) -> 0.5\n",
         "\n  model.hidden_dims.1: (nothing) -> 8\n",
         "--resume",
@@ -165,7 +165,7 @@ def test_what_a_constructor_refuses_has_the_line_of_the_file(local, config):
 
 
 def test_an_input_that_the_model_cannot_take(local):
-    refused(local("model.input_dim=63"), 1, "the model cannot take a row of the train dataset (input (1, 1, 8, 8)")
+    refused(local("model.input_dim=63"), 1, "the model cannot take rows of the train dataset (input (2, 1, 8, 8)")
 
 
 def test_a_label_out_of_range(local, tmp_path):

@@ -91,7 +91,7 @@ def test_resuming_a_finished_run_trains_nothing(local, ray_classy):
     before = Path("runs/one/run.json").read_text()
     outcome = ray_classy("train", "--resume", "runs/one", "--local")
     assert outcome.code == 0
-    assert "the run one is finished already; nothing was trained" in outcome.out
+    assert "the run one is already finished; nothing was trained" in outcome.out
     assert "runs/one/epoch_0001-step_000003" in outcome.out
     assert Path("runs/one/run.json").read_text() == before
 
@@ -105,7 +105,7 @@ def test_the_same_command_goes_on_with_the_run_that_it_began(local, caplog):
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**facts, "status": "running"}))
     assert local("--name", "one", "num_epochs=3").code == 0
-    assert re.search("going on from .*/runs/one/epoch_0001-step_000003", caplog.text)
+    assert re.search("resuming from .*/runs/one/epoch_0001-step_000003", caplog.text)
     lines = [Path(f"runs/{name}/metrics.jsonl").read_text().splitlines() for name in ("one", "calm")]
     one, calm = ([json.loads(line)["metrics"] for line in found] for found in lines)
     assert one == calm
@@ -119,7 +119,7 @@ def test_the_same_command_goes_on_where_the_data_give_the_number_of_classes(loca
     text = text.replace("model:", f"model: {{name: resnet, {model}, heads: [{heads}]}}")
     (tmp_path / "tiny.yaml").write_text(text.replace("name: digits", "name: digits, image_mode: RGB"))
     assert local("--name", "one").code == 0
-    assert "is finished already" in local("--name", "one").out
+    assert "is already finished" in local("--name", "one").out
 
 
 def test_the_same_command_goes_on_when_the_run_that_it_began_from_is_another_by_now(local, caplog):
@@ -143,7 +143,7 @@ def test_a_run_that_was_resumed_as_it_is_stays_that_of_the_first_command(local, 
     facts = json.loads(Path("runs/one/run.json").read_text())
     Path("runs/one/run.json").write_text(json.dumps({**facts, "status": "failed"}))
     assert ray_classy("train", "--resume", "runs/one", "--local").code == 0
-    assert "is finished already" in local("--name", "one").out
+    assert "is already finished" in local("--name", "one").out
 
 
 def test_the_name_of_a_run_that_died_before_it_began_is_free(local, tmp_path):
@@ -166,7 +166,7 @@ def test_the_same_command_says_that_its_run_is_finished(local):
     local("--name", "one")
     before = Path("runs/one/run.json").read_text()
     outcome = local("--name", "one")
-    assert outcome.code == 0 and "the run one is finished already; nothing was trained" in outcome.out
+    assert outcome.code == 0 and "the run one is already finished; nothing was trained" in outcome.out
     assert Path("runs/one/run.json").read_text() == before
 
 

@@ -79,7 +79,7 @@ def test_what_only_building_shows_is_told_with_its_values(sweep, refused):
 def test_a_metric_that_nobody_reports(sweep, refused):
     err = refused(sweep(tune={"metric": "test.acuracy.top_1"}))
     line = line_of("  metric: test.acuracy.top_1")
-    assert f"sweep.yaml:{line}: tune.metric: nobody reports 'test.acuracy.top_1': did you mean" in err
+    assert f"sweep.yaml:{line}: tune.metric: no metric named 'test.acuracy.top_1' is reported: did you mean" in err
     assert "train.loss, train.accuracy.top_1, test.loss, test.accuracy.top_1" in err
 
 

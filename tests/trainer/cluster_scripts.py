@@ -165,7 +165,7 @@ def preempted(tmp_path):
         ray.shutdown()
         cluster.shutdown()
     log = (folder / "log.txt").read_text()
-    assert "about to be taken away: writing a checkpoint" in log and "going on from" in log
+    assert "about to be taken away: writing a checkpoint" in log and "resuming from" in log
     assert [line["epoch"] for line in result.metrics_history] == [1, 1, 2, 2]
 
 

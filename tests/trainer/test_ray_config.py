@@ -1,13 +1,16 @@
-"""The `ray` section of a config."""
+"""Ray's config objects for a run."""
+
+import inspect
 
 import pytest
 from ray.train import CheckpointUploadMode, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config import problems_in
+from ray_classy.config.ray_section import RaySection
 from ray_classy.errors import ComponentError
+from ray_classy.ray_compat.train import config_fields
 from ray_classy.trainer import RayTrainer
-from ray_classy.trainer.ray_config import check_gpu_shares, ray_keys
+from ray_classy.trainer.ray_config import CLASSES, OBJECTS, OUR_OWN, RaySettings, check_gpu_shares
 from tests.helpers import make_task
 
 SHARED = {"num_workers": 2, "use_gpu": True, "resources_per_worker": {"GPU": 0.5}}
@@ -18,7 +21,7 @@ def refused(**options):
         check_gpu_shares(ScalingConfig(**{**SHARED, **options}), TorchConfig())
 
 
-def test_workers_that_share_a_gpu_are_refused_where_they_talk_by_nccl(tmp_path):
+def test_workers_that_share_a_gpu_are_refused_where_they_communicate_over_nccl(tmp_path):
     refused()
     refused(num_workers=(1, 3))
     with pytest.raises(ComponentError, match="NCCL"):
@@ -33,10 +36,8 @@ def test_others_are_not(backend, options):
     check_gpu_shares(ScalingConfig(**{**SHARED, **options}), TorchConfig(backend=backend))
 
 
-def test_what_counts_is_what_the_trainer_was_given():
-    config = {"ray": SHARED}
-    trainer = RayTrainer(ScalingConfig(num_workers=1))
-    assert trainer.settings_of(config)[0].num_workers == 1
+def test_the_trainers_arguments_come_before_the_section():
+    assert RayTrainer(ScalingConfig(num_workers=1)).settings(SHARED).most_workers == 1
 
 
 @pytest.mark.parametrize("mode", [None, "SYNC", "ASYNC", CheckpointUploadMode.SYNC])
@@ -50,6 +51,23 @@ def test_other_upload_modes_are_refused(mode):
         RayTrainer(checkpoint_upload_mode=mode)
 
 
-@pytest.mark.parametrize("mode, wrong", [("ASYNC", 0), ("SYNC", 0), ("NO_UPLOAD", 1)])
-def test_there_is_no_upload_mode_that_writes_nothing(mode, wrong):
-    assert len(problems_in({"checkpoint_upload_mode": mode}, ray_keys(), ("ray",))) == wrong
+def test_every_option_of_rays_classes_is_a_key_with_its_default():
+    """The section is a list of our own, so that it costs no import of Ray: a Ray with other options fails here."""
+    fields = {name: field for cls in CLASSES for name, field in config_fields(cls).items() if name not in OBJECTS}
+    keys = RaySection.keys()
+    assert fields.keys() | OUR_OWN == keys.keys()
+    assert {name: field.default for name, field in fields.items()} == {name: keys[name].default for name in fields}
+    assert all(field.default is not inspect.Parameter.empty for field in fields.values())
+
+
+def test_options_reach_rays_objects():
+    section = RaySection.of({"num_workers": [1, 2], "max_failures": 3, "num_to_keep": 2, "timeout_s": 60, "name": "r"})
+    settings = RaySettings.of(section)
+    assert settings.scaling.num_workers == (1, 2) and settings.elastic and settings.max_failures == 3
+    assert settings.run_config.checkpoint_config.num_to_keep == 2 and settings.torch_config.timeout_s == 60
+    assert settings.run_config.name == "r" and settings.upload_mode == "ASYNC"
+
+
+def test_an_option_that_ray_refuses_is_one_error():
+    with pytest.raises(ComponentError, match="Ray refuses the CheckpointConfig"):
+        RaySettings.of(RaySection.of({"num_to_keep": -1}))

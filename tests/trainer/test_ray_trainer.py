@@ -207,7 +207,7 @@ def test_workers_that_are_killed_inside_an_epoch_go_on_at_the_row(digits_run, tm
     config = RunConfig(storage_path=str(tmp_path / "runs"), failure_config=FailureConfig(max_failures=2))
     again = RayTrainer(scaling(2), config).train(task)
     with open(f"{again.path}/log.txt") as log:
-        assert "going on from" in log.read()
+        assert "resuming from" in log.read()
     assert same_weights(result.checkpoint, again.checkpoint)
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 

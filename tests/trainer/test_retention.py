@@ -51,9 +51,11 @@ def test_fields_of_rays_config_object():
     assert Retention.of(None) == Retention()
 
 
-def test_a_metric_that_nobody_reports_is_refused():
-    with pytest.raises(ConfigError, match=r"nobody reports 'test.accurac.top_1': did you mean 'test.accuracy.top_1'"):
-        Retention(metric="test.accurac.top_1").check(make_task())
+def test_a_metric_that_is_not_reported_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"no metric named 'test.accurac.top_1' is reported: did you mean 'test.accuracy.top_1'"
+    ):
+        Retention(metric="test.accurac.top_1").check(make_task().reported_metrics())
 
 
 def kept(path):
@@ -102,9 +104,9 @@ def test_a_resumed_run_goes_on_keeping_the_best(config, tmp_path):
     assert result.best_checkpoint == f"{result.path}/epoch_0001-step_000002"
 
 
-def test_a_metric_of_the_config_that_nobody_reports_has_its_place(config, tmp_path):
+def test_a_metric_of_the_config_that_is_not_reported_has_its_place(config, tmp_path):
     config["ray"] = {"checkpoint_score_attribute": "test.top_1"}
-    with pytest.raises(ConfigError, match=r"ray.checkpoint_score_attribute: nobody reports 'test.top_1'"):
+    with pytest.raises(ConfigError, match=r"ray.checkpoint_score_attribute: no metric named 'test.top_1' is reported"):
         LocalTrainer(str(tmp_path), "a").train(build_task(config))
     assert not os.listdir(tmp_path)
 

@@ -11,16 +11,16 @@ from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import FolderSession
+from ray_classy.trainer.session import FolderSession, Listener
 from tests.helpers import make_task
 
 
-class Reporting(FolderSession):
+class Reporting(FolderSession, Listener):
     def __init__(self, run):
-        super().__init__(run)
+        super().__init__(run, listeners=[self])
         self.reports = []
 
-    def report(self, metrics, checkpoint):
+    def reported(self, metrics, checkpoint, written):
         self.reports.append((metrics, checkpoint))
 
 

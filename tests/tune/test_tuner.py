@@ -14,11 +14,9 @@ from ray import tune
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ConfigError, ResourceError, RunError, RunFolderError
-from ray_classy.registry import Key
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer import LocalTrainer, RayTrainer
-from ray_classy.trainer.ray_config import ray_keys
 from ray_classy.tune import TaskTuner
 from ray_classy.tune.folder import SweepFolder
 from tests.tune.sweeps import LR, sweep_config
@@ -62,7 +60,7 @@ def test_trials_have_short_names(random_sweep):
 def test_a_trials_config_is_a_plain_task_config(random_sweep):
     for record in random_sweep.trials:
         config = random_sweep.config_of(record)
-        checked(config, sections={"ray": Key(ray_keys(), {})})
+        checked(config)
         assert config["optimizer"]["param_schedulers"]["lr"]["start_value"] == record.params[LR]
         assert config["tune"] == {}
 
@@ -161,7 +159,7 @@ def test_extending_adds_the_trials_that_come_next_and_trains_the_best_longer(ran
     more = run(None, config, name=None, extend=part.path, num_samples=2, num_epochs=5, best=1)
     epochs = {record.name: record.epoch for record in more.trials}
     assert epochs.pop(part.best.name) == 5 and set(epochs.values()) == {3}
-    assert "going on from" in log_of(more, part.best.name)
+    assert "resuming from" in log_of(more, part.best.name)
     for ours, theirs in zip(more.trials, random_sweep.trials, strict=True):
         assert ours.params[LR] == theirs.params[LR]
         assert ours.name == part.best.name or ours.metrics == theirs.metrics
@@ -191,7 +189,7 @@ def test_hyperband_goes_on_from_where_it_paused(ray_cluster, tmp_path):
     section = {"num_samples": 6, "scheduler": {"name": "hyperband", "max_t": 4, "reduction_factor": 2}}
     result = run(tmp_path, sweep_config(tune=section, num_epochs=4))
     assert not result.num_errors and max(record.epoch for record in result.trials) == 4
-    resumed = [record.name for record in result.trials if "going on from" in log_of(result, record.name)]
+    resumed = [record.name for record in result.trials if "resuming from" in log_of(result, record.name)]
     assert resumed
     for name in resumed:
         with open(os.path.join(result.path, name, "reports.jsonl")) as file:
@@ -415,7 +413,7 @@ def test_a_trial_whose_worker_is_killed_is_tried_again(ray_cluster, tmp_path):
     section = {"num_workers": 2, "max_failures": 1}
     result = run(tmp_path, sweep_config(tune={"num_samples": 1}, hooks=hooks, ray=section, num_epochs=2))
     assert os.path.exists(marker) and result.trials[0].state == "finished"
-    assert "going on from" in log_of(result, "t0000")
+    assert "resuming from" in log_of(result, "t0000")
 
 
 @pytest.mark.full

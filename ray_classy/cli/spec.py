@@ -1,0 +1,138 @@
+"""From what a command gives to the spec of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ray_classy.cli.given import Given
+from ray_classy.config import Config, dotted, mark_of
+from ray_classy.config.changes import changed_lines
+from ray_classy.config.check import component_keys
+from ray_classy.config.document import search_node
+from ray_classy.config.ray_section import RaySection
+from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
+from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
+from ray_classy.storage import Storage
+from ray_classy.tasks import TASK_REGISTRY
+from ray_classy.tasks.task_config import checked, located
+from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder
+from ray_classy.trainer.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    from ray_classy.trainer.ray_config import RaySettings
+
+_CHECKPOINT_KEYS = ("checkpoint", "pretrained_checkpoint")
+_LOGGING = "loss_lr_meter_logging"
+
+
+def spec_of(given: Given) -> RunSpec:
+    """Checks the whole config, once, and decides where and how it is run.
+
+    Raises:
+        ConfigError: the config has mistakes; the message lists them all.
+        RunFolderError: the run cannot be resumed, or its name is that of a run with another config.
+        CheckpointNotFoundError: the run that is to be started from has no checkpoint.
+    """
+    config, flags = given.config, given.flags
+    node = search_node(config)
+    if node is not None:
+        raise ConfigError(
+            f"{mark_of(config, node)}: {dotted(node)} is a search node, and training needs a value; to run the sweep: "
+            f"ray-classy tune {given.file}"
+        )
+    checked(config)
+    section = RaySection.of(config.get("ray"))
+    if section.num_workers == 0:
+        raise ConfigError(
+            f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: must be at least 1, not 0; "
+            f"to train in this process, without Ray: --local"
+        )
+    ray = None if flags.local else _ray_settings(config, section, flags.verbose)
+    (config.get("ray") or {}).pop("name", None)  # the name is that of one run, the config may serve several
+    facts: dict[str, Any] = {"config_file": os.path.abspath(config.file)} if config.file else {}
+    earlier = RunFolder.existing(flags.resume) if flags.resume else None
+    if earlier is None:
+        facts["given"] = _given(config)
+        if section.name:
+            earlier = _same_command(config, facts["given"], section)
+    elif flags.words:  # resumed with another config than the one of the command that started it
+        facts["given"] = None
+    if earlier is None or flags.resume:
+        _find_checkpoints(config)
+    add_logging(config)
+    folder = earlier or RunFolder.planned(section.storage_path, section.name)
+    return RunSpec(
+        config=config,
+        facts=facts,
+        storage_path=section.storage_path or DEFAULT_STORAGE_PATH,
+        name=folder.name,
+        resume=folder.path if earlier is not None else None,
+        retention=Retention.of(section),
+        ray=ray,
+    )
+
+
+def _ray_settings(config: Config, section: RaySection, verbose: bool) -> RaySettings:
+    from ray_classy.trainer.ray_config import RaySettings
+
+    with located(config, "ray"):
+        return RaySettings.of(section, verbose=verbose)
+
+
+def _given(config: Config) -> dict[str, Any] | None:
+    """What the run keeps of the command, to recognize it: the config, but not where it runs."""
+    given: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    return {key: value for key, value in given.items() if key != "ray"} or None
+
+
+def _same_command(config: Config, given: Mapping[str, Any] | None, section: RaySection) -> RunFolder | None:
+    """The run of that name, if the same command started it: the command then resumes it.
+
+    Raises:
+        RunFolderError: the run of that name has another config.
+    """
+    storage_path = section.storage_path or DEFAULT_STORAGE_PATH
+    run = RunFolder.named(storage_path, section.name)
+    facts = run.facts() if run.storage.exists(RUN_FILE) else {}
+    before, now = facts.get("given"), given or {}
+    if not before:
+        return None
+    if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
+        lines = [f"there is a run {section.name!r} in {storage_path!r} already, with another config; what changed:"]
+        lines += changed_lines(before, now)
+        raise RunFolderError(
+            "\n".join([*lines, f"To resume it: --resume {run.path}; for a new run, give another name"])
+        )
+    recorded = run.config_facts()["config"] or {}
+    config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
+    return run
+
+
+def _find_checkpoints(config: Config) -> None:
+    """Replaces a run folder that is given for a checkpoint by the run's newest checkpoint."""
+    for key in _CHECKPOINT_KEYS:
+        path = config.get(key)
+        if isinstance(path, str) and Storage(path).exists(RUN_FILE):
+            latest = RunFolder(path).latest_checkpoint()
+            if latest is None:
+                raise CheckpointNotFoundError(f"{mark_of(config, (key,))}: the run {path!r} has no checkpoint yet")
+            config[key] = latest
+
+
+def add_logging(config: Config) -> None:
+    """Adds the hook that logs, if the config has none and the task takes hooks."""
+    if config.get("name") not in TASK_REGISTRY:
+        return  # a choice of tasks, or a mistake that the check reports
+    keys = component_keys(TASK_REGISTRY.find(config["name"])) or {}
+    hooks: Any = config.get("hooks") or []
+    names = [hook.get("name") for hook in hooks if isinstance(hook, Mapping)] if isinstance(hooks, list) else None
+    if "hooks" in keys and names is not None and not any(_logs(name) for name in names):
+        config["hooks"] = [*hooks, {"name": _LOGGING}]
+
+
+def _logs(name: Any) -> bool:
+    return name in HOOK_REGISTRY and issubclass(HOOK_REGISTRY[name], LossLrMeterLoggingHook)

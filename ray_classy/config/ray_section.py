@@ -1,0 +1,91 @@
+"""The `ray` section of a config: the options of Ray Train's config classes in one flat mapping.
+
+It is checked without importing Ray, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ray_classy.registry import Key, Keys
+
+
+@dataclass(frozen=True)
+class RaySection:
+    """Options of a run on a Ray cluster, named and defaulted as in Ray's own classes.
+
+    An option that is None takes its default.
+
+    Attributes:
+        address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
+        num_workers, use_gpu, resources_per_worker, placement_strategy, accelerator_type, label_selector, use_tpu,
+            topology, elastic_resize_monitor_interval_s: of Ray's `ScalingConfig`; `num_workers` is a number, or the
+            least and the most of an elastic run.
+        name, storage_path: of Ray's `RunConfig`.
+        max_failures, controller_failure_limit, max_preemption_failures, relax_collectives_on_preemption,
+            preemption_grace_s: of Ray's `FailureConfig`.
+        num_to_keep, checkpoint_score_attribute, checkpoint_score_order: of Ray's `CheckpointConfig`.
+        backend, init_method, timeout_s: of Ray's `TorchConfig`.
+        checkpoint_upload_mode: of `ray.train.report`: "ASYNC" (the default) writes checkpoints while training
+            continues, "SYNC" waits for each.
+    """
+
+    address: str | None = None
+    num_workers: int | tuple[int, int] = 1
+    use_gpu: bool = False
+    resources_per_worker: dict[str, float] | None = None
+    placement_strategy: str = "PACK"
+    accelerator_type: str | None = None
+    label_selector: dict[str, str] | list[dict[str, str]] | None = None
+    use_tpu: bool = False
+    topology: str | None = None
+    elastic_resize_monitor_interval_s: float = 60.0
+    name: str | None = None
+    storage_path: str | None = None
+    max_failures: int = 0
+    controller_failure_limit: int = -1
+    max_preemption_failures: int = -1
+    relax_collectives_on_preemption: bool = False
+    preemption_grace_s: float = 0.0
+    num_to_keep: int | None = None
+    checkpoint_score_attribute: str | None = None
+    checkpoint_score_order: Literal["max", "min"] = "max"
+    backend: str | None = None
+    init_method: str = "env"
+    timeout_s: int = 1800
+    checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | None = None
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any] | None) -> RaySection:
+        """The options that a checked section gives; of the others, the defaults."""
+        given = {name: value for name, value in (section or {}).items() if value is not None}
+        if isinstance(given.get("num_workers"), list):
+            given["num_workers"] = tuple(given["num_workers"])
+        return cls(**given)
+
+    @classmethod
+    def keys(cls) -> Keys:
+        """The keys of the section with their types and defaults; each may also be null."""
+        hints = typing.get_type_hints(cls)
+        return {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
+
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    @property
+    def most_workers(self) -> int:
+        """The number of workers; of an elastic run, the largest."""
+        return self.num_workers[-1] if isinstance(self.num_workers, tuple) else self.num_workers
+
+
+RAY_KEYS: Keys = {"ray": Key(RaySection.keys(), {})}
+"""The reserved key `ray` of a task's config, for the check of the whole config."""

@@ -1,0 +1,144 @@
+"""Runs a task on the workers of Ray Train: what is sent to them, and who watches over them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig
+from ray.train.torch import TorchTrainer
+
+from ray_classy.errors import RunError
+from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
+from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
+from ray_classy.ray_compat.train import SNAPSHOT_FILE, failure_policy, scaling_policy, trainer_class
+from ray_classy.storage import Storage
+from ray_classy.tasks import ClassyTask
+from ray_classy.trainer.interrupts import first_stops
+from ray_classy.trainer.ray_config import RaySettings
+from ray_classy.trainer.ray_failures import Retries, cause
+from ray_classy.trainer.ray_scaling import FreeRoom
+from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
+from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.session import Listener
+from ray_classy.trainer.shipping import own_folders, pickled
+
+_log = logging.getLogger(__name__)
+
+
+def fit_run(
+    task: ClassyTask,
+    folder: RunFolder,
+    settings: RaySettings,
+    run_config: RunConfig,
+    retention: Retention,
+    listeners: Sequence[Listener],
+) -> dict[str, Any]:
+    """Trains the task of a run, which survives failures of workers and of Ray Train's controller.
+
+    Args:
+        task: is sent to the workers as it is.
+        folder: of the run.
+        settings: of the run.
+        run_config: Ray's, with the name and the storage path under which Ray keeps its own files.
+        retention: which checkpoints are kept.
+        listeners: follow the session on each worker.
+
+    Returns:
+        What `train_on_worker` returns on the primary rank.
+    """
+    watched = RunFolder(folder.path, folder.storage.filesystem, folder.token)
+    failures = run_config.failure_config or FailureConfig()
+    room = FreeRoom(settings.scaling, watched, settings.wait_for_resources_s)
+    policies = {
+        "scaling_policy": scaling_policy(settings.scaling, room),
+        "failure_policy": failure_policy(failures, Retries(failures.max_failures, watched).decide),
+    }
+    stops = None if task.test_only else functools.partial(first_stops, folder.request_stop)
+    trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
+    return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
+
+
+def fit_trial(
+    task: ClassyTask, folder: RunFolder, settings: RaySettings, run_config: RunConfig, listeners: Sequence[Listener]
+) -> None:
+    """The same for a trial, which Ray Tune tries again; the sweep's driver removes its checkpoints."""
+    trainer = trainer_class({}, keeps_cleaner=False)
+    _fit(trainer, *_sent(task, folder, settings, listeners, None), settings, run_config, folder)
+
+
+def _fit(
+    trainer: type[TorchTrainer],
+    job: WorkerJob,
+    shards: Mapping[str, Any],
+    settings: RaySettings,
+    run_config: RunConfig,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Runs Ray Train's controller, and starts it again when its process dies, as often as failures are allowed."""
+    ray_folder = Storage(f"{run_config.storage_path}/{run_config.name}", run_config.storage_filesystem)
+    deaths, allowed = 0, run_config.failure_config.max_failures if run_config.failure_config else 0
+    while True:
+        # Ray resumes from the list of checkpoints that an earlier controller left, and fails if one of them was removed
+        # since (ray.num_to_keep), or if another version of Ray wrote the list. The session knows what to resume from.
+        ray_folder.remove_file(SNAPSHOT_FILE)
+        fitting = trainer(
+            train_on_worker,
+            train_loop_config={"job": job},
+            torch_config=settings.torch_config,
+            scaling_config=settings.scaling,
+            run_config=run_config,
+            datasets=dict(shards),
+            dataset_config=PlannedShards(),
+        )
+        try:
+            return fitting.fit().return_value
+        except ray.train.TrainingFailedError as error:
+            raise cause(error) from None
+        except SystemExit:  # what Ray's handler of Ctrl-C ends with, when it has stopped the workers
+            raise KeyboardInterrupt from None
+        except ray.exceptions.RayActorError as error:
+            if error.actor_id:
+                remove_groups_of(error.actor_id)
+            deaths += 1
+            died = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+            if 0 <= allowed < deaths:
+                raise RunError(
+                    f"Ray Train's controller died: {died}. Resume with --resume {folder.path}, or let runs recover by "
+                    f"themselves (ray.max_failures)"
+                ) from None
+            _log.warning("Ray Train's controller died (%s): starting it again", died)
+
+
+def _sent(
+    task: ClassyTask,
+    folder: RunFolder,
+    settings: RaySettings,
+    listeners: Sequence[Listener],
+    retention: Retention | None,
+) -> tuple[WorkerJob, dict[str, Any]]:
+    """What the workers get: their job, and the datasets that Ray Data reads, by phase type."""
+    shards, blob = _shards_and_task(task)
+    job = WorkerJob(
+        task=ray.put(blob),
+        run=(folder.path, folder.storage.filesystem, folder.token),
+        retention=retention,
+        ranks=settings.most_workers if settings.elastic else None,
+        waits=settings.upload_mode == "SYNC",
+        listeners=listeners,
+        shards=frozenset(shards),
+        cwd=os.getcwd(),
+        path=own_folders(),
+    )
+    return job, shards
+
+
+def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
+    """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
+    with detached_shards(task.datasets) as shards:
+        return shards, pickled(task)

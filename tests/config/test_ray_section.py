@@ -1,0 +1,32 @@
+"""The `ray` section of a config."""
+
+import pytest
+
+from ray_classy.config import problems_in
+from ray_classy.config.ray_section import RaySection
+
+
+def wrong(section):
+    return [problem.message for problem in problems_in(section, RaySection.keys(), ("ray",))]
+
+
+def test_null_takes_the_default():
+    assert RaySection.of({"num_workers": None, "backend": None}) == RaySection()
+
+
+def test_an_elastic_number_of_workers_is_a_pair():
+    section = RaySection.of({"num_workers": [1, 4]})
+    assert section.num_workers == (1, 4) and section.most_workers == 4
+
+
+def test_what_is_given_differs_from_the_defaults():
+    assert RaySection.of({"num_workers": 1, "max_failures": 3}).given() == {"max_failures": 3}
+
+
+@pytest.mark.parametrize("mode, problems", [("ASYNC", 0), ("SYNC", 0), ("NO_UPLOAD", 1)])
+def test_there_is_no_upload_mode_that_writes_nothing(mode, problems):
+    assert len(wrong({"checkpoint_upload_mode": mode})) == problems
+
+
+def test_a_typo_is_reported_with_the_nearest_key():
+    assert "num_workers" in wrong({"num_worker": 2})[0]
