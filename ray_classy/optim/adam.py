@@ -11,14 +11,14 @@ from ray_classy.optim.param_groups import Group
 
 @register_optimizer("adam")
 class Adam(ClassyOptimizer):
-    """Adam (Kingma & Ba 2015, arXiv:1412.6980), as `torch.optim.Adam` does it.
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980), as in `torch.optim.Adam`.
 
     Args:
         lr: the learning rate, at least 0.
         betas: the decay rates of the two moments, each in [0, 1).
         eps: added to the denominator, at least 0.
         weight_decay: the L2 penalty, at least 0.
-        amsgrad: keep the largest second moment (Reddi et al. 2018, arXiv:1904.09237).
+        amsgrad: divide by the largest second moment so far (Reddi et al. 2018, arXiv:1904.09237).
 
     Raises:
         ComponentError: an argument is out of its range.
@@ -40,7 +40,7 @@ class Adam(ClassyOptimizer):
         self._amsgrad = check_bool("amsgrad", amsgrad)
 
     def prepare(self, param_groups: list[Group]) -> None:
-        """Makes the torch optimizer of these groups."""
+        """Creates the torch optimizer for these groups."""
         self.optimizer = torch.optim.Adam(
             param_groups,
             lr=self._lr,

@@ -13,19 +13,19 @@ from ray_classy.optim.param_groups import Group
 from ray_classy.registry import Keys
 
 CONFIG_LR = 0.01
-"""The learning rate of a config that gives none; Classy Vision has another default there than in the constructor."""
+"""The learning rate if a config has none. (As in Classy Vision, it differs from the constructor's default.)"""
 
 
 @register_optimizer("adamw")
 class AdamW(ClassyOptimizer):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as `torch.optim.AdamW` does it.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), as in `torch.optim.AdamW`.
 
     Args:
-        lr: the learning rate, at least 0; 0.01 if a config does not give it.
+        lr: the learning rate, at least 0; 0.01 if absent from a config.
         betas: the decay rates of the two moments, each in [0, 1).
         eps: added to the denominator, at least 0.
-        weight_decay: the share of the weights, times `lr`, that an update takes away, at least 0.
-        amsgrad: keep the largest second moment (Reddi et al. 2018, arXiv:1904.09237).
+        weight_decay: each update first scales the weights by `1 - lr * weight_decay`; at least 0.
+        amsgrad: divide by the largest second moment so far (Reddi et al. 2018, arXiv:1904.09237).
 
     Raises:
         ComponentError: an argument is out of its range.
@@ -48,7 +48,7 @@ class AdamW(ClassyOptimizer):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """Those of every optimizer, with a default for `lr` that is not the constructor's."""
+        """The keys of every optimizer; `lr` has another default than in the constructor."""
         keys = super().config_keys()
         return {**keys, "lr": keys["lr"]._replace(default=CONFIG_LR)}
 
@@ -58,7 +58,7 @@ class AdamW(ClassyOptimizer):
         return super().from_config({"lr": CONFIG_LR, **config})
 
     def prepare(self, param_groups: list[Group]) -> None:
-        """Makes the torch optimizer of these groups."""
+        """Creates the torch optimizer for these groups."""
         self.optimizer = torch.optim.AdamW(
             param_groups,
             lr=self._lr,

@@ -10,7 +10,7 @@ from ray_classy.errors import ComponentError
 
 
 def check_number(name: str, value: Any, *, below: float = math.inf, example: str = "0.1") -> float:
-    """`value` if it is a number (int or float, no bool) in [0, `below`).
+    """Returns `value` if it is a number (int or float, not a bool) in [0, `below`).
 
     Raises:
         ComponentError: it is not.
@@ -22,7 +22,7 @@ def check_number(name: str, value: Any, *, below: float = math.inf, example: str
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """`value` if it is True or False.
+    """Returns `value` if it is True or False.
 
     Raises:
         ComponentError: it is not.
@@ -33,7 +33,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def check_betas(betas: Any) -> tuple[float, float]:
-    """The two decay rates of Adam's moments.
+    """Returns the two decay rates of Adam's moments.
 
     Raises:
         ComponentError: they are not two numbers in [0, 1).

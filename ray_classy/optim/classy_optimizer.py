@@ -1,4 +1,4 @@
-"""The base of optimizers and their registry."""
+"""The base class of optimizers, their registry, and how a config is built into one."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ register_optimizer = OPTIMIZER_REGISTRY.register
 class ClassyOptimizer(ABC):
     """A torch optimizer whose options may follow schedules.
 
-    It is built without parameters, `set_param_groups` gives them to it, and only then has it a torch optimizer. A
-    schedule with interval "epoch" is evaluated by `on_epoch`, one with interval "step" by `step`.
+    It is built without parameters; `set_param_groups` adds them and creates the torch optimizer. Schedules with
+    interval "epoch" are evaluated by `on_epoch`, those with interval "step" by `step`.
 
     Attributes:
-        optimizer: the torch optimizer, made by `prepare`; None before.
-        deals_state: whether it asks that its state be dealt to the ranks.
+        optimizer: the torch optimizer, created by `prepare`; None before.
+        shards_state: whether the optimizer asks for the strategy that shards its state across ranks.
     """
 
     FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
-    deals_state = False
+    shards_state = False
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -74,15 +74,15 @@ class ClassyOptimizer(ABC):
         """
 
     def set_param_groups(self, param_groups: Any, **kwargs: Any) -> None:
-        """Gives the optimizer its parameters, evaluates all schedules at 0 and makes the torch optimizer.
+        """Adds the parameters, evaluates all schedules at 0 and creates the torch optimizer.
 
         Args:
             param_groups: parameters, one group (a dict with `params` and options) or a list of groups. An option may
                 be a value or a `ParamScheduler`.
-            **kwargs: options for every group, likewise; they override those of the groups.
+            **kwargs: options for every group, values or schedulers; they override those of the groups.
 
         Raises:
-            ComponentError: there are no parameters, or a schedule is for an option that the optimizer does not have.
+            ComponentError: there are no parameters, or a schedule is for an option that the optimizer lacks.
         """
         groups = [{**group, **kwargs} for group in as_groups(param_groups)]
         plain, self._schedulers = split_schedulers(groups)
@@ -93,7 +93,7 @@ class ClassyOptimizer(ABC):
 
     @property
     def type_name(self) -> str:
-        """The name of the type under which its state is kept."""
+        """The name that a checkpoint has for this type of optimizer."""
         return type(self).__name__
 
     @property
@@ -122,7 +122,7 @@ class ClassyOptimizer(ABC):
 
         Args:
             *args: passed to the torch optimizer's `step`.
-            closure: computes the loss and the gradients anew, for optimizers that want it.
+            closure: recomputes the loss and the gradients, for optimizers that call it.
             where: the fraction of training that is done, in [0, 1).
 
         Raises:
@@ -138,16 +138,16 @@ class ClassyOptimizer(ABC):
         """Evaluates the schedules of interval "epoch"; the task calls it after every train phase.
 
         Args:
-            where: the fraction of training that is done. At 1 there is no phase left to evaluate them for.
+            where: the fraction of training that is done. At 1 nothing is evaluated, for no phase is left.
         """
         if where < 1:
             self._evaluate(where, UpdateInterval.EPOCH)
 
     def set_where(self, where: float) -> None:
-        """Puts every scheduled option to its value at a position, as resuming does.
+        """Sets every scheduled option to its value at a position, as a resumed run does.
 
         Args:
-            where: the fraction of training that is done, at least 0; from 1 on it means the last position of training.
+            where: the fraction of training that is done, at least 0; 1 and more mean the last position of training.
         """
         if where < 0:
             raise TaskError(f"where, the fraction of training done, must be at least 0, not {where}")
@@ -163,13 +163,13 @@ class ClassyOptimizer(ABC):
         return {"name": self.type_name, "optim": self._prepared().state_dict()}
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Restores the buffers: momenta, moments, counters of steps.
+        """Restores the buffers: momenta, moments, step counters.
 
-        Options (learning rate, weight decay, ...) stay as this optimizer's arguments and schedules have them: change
-        them in the config and resume. `set_where` puts the schedules to the restored position.
+        Options (learning rate, weight decay, ...) are not restored: this optimizer's arguments and schedules determine
+        them, so a changed config takes effect on resume. `set_where` moves the schedules to the restored position.
 
         Raises:
-            CheckpointError: the state is of another type of optimizer, or of other parameter groups.
+            CheckpointError: the state belongs to another type of optimizer, or to other parameter groups.
             TaskError: the optimizer has no parameters yet.
         """
         optimizer = self._prepared()
@@ -180,7 +180,7 @@ class ClassyOptimizer(ABC):
                 f"load only the model of the checkpoint"
             )
         if not isinstance(state.get("optim"), Mapping):
-            raise CheckpointError(f"the checkpoint has no state of an optimizer: no 'optim' among {sorted(state)}")
+            raise CheckpointError(f"the checkpoint has no optimizer state: no 'optim' among {sorted(state)}")
         saved, own = state["optim"], optimizer.param_groups
         check_same_structure(saved["param_groups"], own)
         numbers = [number for group in saved["param_groups"] for number in group["params"]]
@@ -198,7 +198,7 @@ class ClassyOptimizer(ABC):
         return self.optimizer
 
     def _evaluate(self, where: float, interval: UpdateInterval) -> None:
-        # Not strict: groups that someone adds to the torch optimizer later have no schedules.
+        # Not strict: groups added to the torch optimizer later have no schedules.
         for group, schedulers in zip(self.param_groups, self._schedulers, strict=False):
             for option, scheduler in schedulers.items():
                 if scheduler.update_interval is interval:
@@ -209,26 +209,26 @@ OPTIMIZER_REGISTRY.base = ClassyOptimizer
 
 
 def build_optimizer(config: Mapping[str, Any]) -> ClassyOptimizer:
-    """Builds an optimizer, still without parameters, from a config with its `name` and its arguments.
+    """Builds an optimizer, without parameters, from a config with its `name` and its arguments.
 
-    `param_schedulers` in it is for `build_optimizer_schedulers`.
+    `param_schedulers` is ignored: see `build_optimizer_schedulers`.
 
     Raises:
-        UnknownComponentError: there is no such optimizer.
+        UnknownComponentError: no optimizer has that name.
     """
     return OPTIMIZER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
 
 
 def build_optimizer_schedulers(config: Mapping[str, Any], num_epochs: float | None = None) -> dict[str, ParamScheduler]:
-    """Builds the schedulers that an optimizer's config holds under `param_schedulers`, by the option they are for.
+    """Builds the schedulers in an optimizer's config (`param_schedulers`), by the option that each is for.
 
     Args:
         config: the optimizer's config.
-        num_epochs: the length of training in train phases, for schedulers that need it and whose config lacks it.
-            None: `num_epochs` of the optimizer's config, if it is there.
+        num_epochs: the length of training in train phases, for schedulers that need it and whose config lacks it;
+            None reads `num_epochs` in the optimizer's config.
 
     Raises:
-        UnknownComponentError: there is no such scheduler.
+        UnknownComponentError: no scheduler has that name.
     """
     length = config.get("num_epochs") if num_epochs is None else num_epochs
     base = config.get("base_optimizer")  # of `zero`

@@ -1,4 +1,4 @@
-"""Parameter groups: bringing them to one form, and comparing those of a checkpoint with an optimizer's own."""
+"""Normalizes parameter groups, and compares those of a checkpoint with an optimizer's own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Group = dict[str, Any]
 
 
 def as_groups(param_groups: Any) -> list[Group]:
-    """Parameters, one group or several groups as a list of new groups, each with a list of parameters.
+    """Returns parameters, one group or several groups as a list of new groups, each with a list of parameters.
 
     Raises:
-        ComponentError: there is nothing in them, or they are of another form.
+        ComponentError: there are none, or they have another form.
     """
     given: list[Any]
     if isinstance(param_groups, Mapping):
@@ -38,7 +38,7 @@ def as_groups(param_groups: Any) -> list[Group]:
 
 
 def split_schedulers(groups: list[Group]) -> tuple[list[Group], list[dict[str, ParamScheduler]]]:
-    """The groups without their schedulers, and for each group its schedulers by option."""
+    """Splits groups into groups of plain values and, for each group, its schedulers by option."""
     schedulers = [{key: value for key, value in group.items() if isinstance(value, ParamScheduler)} for group in groups]
     plain = [{key: value for key, value in group.items() if not isinstance(value, ParamScheduler)} for group in groups]
     return plain, schedulers
@@ -48,7 +48,7 @@ def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any)
     """Refuses schedulers of options that the torch optimizer does not have: it would carry them without effect.
 
     Raises:
-        ComponentError: there is one.
+        ComponentError: a schedule is for such an option.
     """
     options = list(getattr(optimizer, "defaults", {}))
     unknown = [name for group in schedulers for name in group if options and name not in options]
@@ -60,10 +60,10 @@ def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any)
 
 
 def check_same_structure(saved: list[Group], own: list[Group]) -> None:
-    """Refuses a checkpoint whose groups are not as many or not as large as the optimizer's own.
+    """Refuses a checkpoint whose groups differ from the optimizer's own in number or size.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: they differ.
     """
     theirs, ours = ([len(group["params"]) for group in groups] for groups in (saved, own))
     if theirs != ours:
@@ -78,10 +78,10 @@ def check_same_shapes(buffers: list[Mapping[str, Any]], own: list[Group]) -> Non
 
     Args:
         buffers: the saved state of each parameter.
-        own: the optimizer's groups, in whose order they are.
+        own: the optimizer's groups, whose parameters are in the same order.
 
     Raises:
-        CheckpointError: they have.
+        CheckpointError: a shape differs.
     """
     parameters = [parameter for group in own for parameter in group["params"]]
     for number, (parameter, state) in enumerate(zip(parameters, buffers, strict=True)):
@@ -89,6 +89,6 @@ def check_same_shapes(buffers: list[Mapping[str, Any]], own: list[Group]) -> Non
             if isinstance(buffer, torch.Tensor) and buffer.ndim and buffer.shape != parameter.shape:
                 raise CheckpointError(
                     f"the checkpoint's optimizer has a {name} of shape {tuple(buffer.shape)} for parameter {number}, "
-                    f"which has shape {tuple(parameter.shape)} here: to go on with another model, start a fine_tuning "
+                    f"which has shape {tuple(parameter.shape)} here: to train another model, start a fine_tuning "
                     f"task from the checkpoint (pretrained_checkpoint)"
                 )

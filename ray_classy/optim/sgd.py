@@ -27,15 +27,15 @@ def _larc() -> Any:
 
 @register_optimizer("sgd")
 class SGD(ClassyOptimizer):
-    """Stochastic gradient descent with momentum (Sutskever et al. 2013), as `torch.optim.SGD` does it.
+    """Stochastic gradient descent with momentum (Sutskever et al. 2013), as in `torch.optim.SGD`.
 
     Args:
         lr: the learning rate, at least 0.
-        momentum: the share of the last update in the next, in [0, 1).
+        momentum: the decay rate of the accumulated gradients, in [0, 1).
         weight_decay: the L2 penalty, at least 0.
-        nesterov: Nesterov's momentum; needs `momentum` above 0.
+        nesterov: use Nesterov momentum; needs `momentum` above 0.
         use_larc: layer-wise learning rates (You et al. 2017, arXiv:1708.03888) by NVIDIA's apex.
-        larc_config: `clip`, `eps` and `trust_coefficient` of those; the absent ones are True, 1e-8 and 0.02.
+        larc_config: the arguments `clip`, `eps` and `trust_coefficient` of LARC; default True, 1e-8 and 0.02.
 
     Raises:
         ComponentError: an argument is out of its range, or `use_larc` is set without apex.
@@ -63,7 +63,7 @@ class SGD(ClassyOptimizer):
             _larc()
 
     def prepare(self, param_groups: list[Group]) -> None:
-        """Makes the torch optimizer of these groups."""
+        """Creates the torch optimizer for these groups."""
         self.optimizer = torch.optim.SGD(
             param_groups,
             lr=self._lr,

@@ -1,7 +1,10 @@
-"""Optimizer state that is dealt to the ranks: how each keeps its part, and how a checkpoint gets all of it.
+"""Shards optimizer state across ranks, and gathers it for checkpoints.
 
-What `state_dict` gives and `load_state_dict` takes is what an optimizer that is not dealt has, so that a checkpoint
-fits any number of ranks and any strategy. Both are done by hooks of the torch optimizer, which stays what it is.
+`state_dict` returns, and `load_state_dict` accepts, the state of an unsharded optimizer, so that a checkpoint fits any
+number of ranks and any strategy. Hooks of the torch optimizer convert it.
+
+Torch's own means do not fit: `ZeroRedundancyOptimizer` exchanges pickles and refuses parameters of several dtypes, and
+the state dict helpers of `torch.distributed.checkpoint` step the optimizer to create its state.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor  # a second to import: only where tensors are sharded
 
-_kept: ContextVar[bool] = ContextVar("whether this rank keeps what is gathered", default=True)
+_kept: ContextVar[bool] = ContextVar("keeps_gathered", default=True)
 
 
 @contextlib.contextmanager
 def gathering_for_primary() -> Iterator[None]:
-    """Makes only the primary rank keep what is gathered in the block; the others take part and drop it."""
+    """Lets only the primary rank keep tensors that are gathered in the block; the others take part and drop them."""
     token = _kept.set(is_primary())
     try:
         yield
@@ -35,7 +38,7 @@ def gathering_for_primary() -> Iterator[None]:
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A gathered tensor in host memory: all of them together may be more than a device has."""
+    """Moves a gathered tensor to host memory, because the whole state may not fit on the device."""
     return tensor.cpu() if _kept.get() else torch.empty(0)
 
 
@@ -51,7 +54,7 @@ def full(value: Any) -> Any:
 
 
 def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
-    """This rank's part of a tensor that all ranks have, dealt along the first dimension as `fully_shard` does it."""
+    """Returns this rank's shard of a tensor that all ranks have, along the first dimension, as `fully_shard` does."""
     from torch.distributed.tensor import DTensor, Shard
 
     parts = tensor.detach().chunk(mesh.size())
@@ -62,7 +65,7 @@ def own_shard(tensor: torch.Tensor, mesh: DeviceMesh) -> DTensor:
 
 
 def sharded_entries(state: Mapping[str, Any], parameter: torch.Tensor, mesh: DeviceMesh) -> dict[str, Any]:
-    """A parameter's state with each tensor of the parameter's shape dealt to the ranks."""
+    """Shards the tensors in a parameter's state that have the parameter's shape."""
     from torch.distributed.tensor import DTensor
 
     return {
@@ -74,7 +77,7 @@ def sharded_entries(state: Mapping[str, Any], parameter: torch.Tensor, mesh: Dev
 
 
 def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
-    """Makes an optimizer of parameters that are dealt to the ranks read and write whole states."""
+    """Lets an optimizer of sharded parameters load and return unsharded states."""
     _check_has_hooks(optimizer, "fsdp")
 
     def gather(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
@@ -83,24 +86,24 @@ def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
 
     def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         parameters = _by_number(optimizer, state)
-        dealt = {number: sharded_entries(entry, parameters[number], mesh) for number, entry in state["state"].items()}
-        return {**state, "state": dealt}
+        sharded = {number: sharded_entries(entry, parameters[number], mesh) for number, entry in state["state"].items()}
+        return {**state, "state": sharded}
 
     optimizer.register_load_state_dict_pre_hook(load)
     optimizer.register_state_dict_post_hook(gather)
 
 
-class DealtState:
-    """ZeRO's first stage (Rajbhandari et al. 2020, arXiv:1910.02054): each parameter's state is kept by one rank.
+class ShardedOptimizerState:
+    """Stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054): one rank stores the state of each parameter.
 
-    That rank updates the parameter and sends it to the others. Gradients must be the same on all ranks, as
-    DistributedDataParallel leaves them.
+    That rank updates the parameter and broadcasts it. Gradients must be equal on all ranks, as they are under
+    DistributedDataParallel.
 
     Args:
-        optimizer: a torch optimizer, without a state.
+        optimizer: a torch optimizer that has no state yet.
 
     Raises:
-        ComponentError: `optimizer` is none of torch's.
+        ComponentError: `optimizer` is not a torch optimizer.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -115,7 +118,7 @@ class DealtState:
         optimizer.register_load_state_dict_pre_hook(self._load)
 
     def owners(self, optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, int]:
-        """The rank that keeps each parameter's state: the large ones first, each to the rank that has least."""
+        """Assigns each parameter's state to a rank and returns the ranks: the largest first, to the least loaded rank."""
         new = [parameter for parameter in _parameters(optimizer) if parameter not in self._owners]
         for parameter in sorted(new, key=torch.Tensor.numel, reverse=True):
             owner = self._loads.index(min(self._loads))
@@ -130,19 +133,19 @@ class DealtState:
         others = (parameter for parameter in _parameters(optimizer) if owners[parameter] != self.rank)
         self._others = [(parameter, parameter.grad) for parameter in others if parameter.grad is not None]
         for parameter, _ in self._others:
-            parameter.grad = None  # an optimizer passes over what has no gradient
+            parameter.grad = None  # an optimizer skips parameters without a gradient
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         for parameter, gradient in self._others:
             parameter.grad = gradient
         self._others = []
         owners = self.owners(optimizer)
-        dealt: dict[tuple[int, torch.dtype, torch.device], list[torch.Tensor]] = {}
+        buckets: dict[tuple[int, torch.dtype, torch.device], list[torch.Tensor]] = {}
         for parameter in _parameters(optimizer):
             if parameter.grad is not None:
                 key = (owners[parameter], parameter.dtype, parameter.device)
-                dealt.setdefault(key, []).append(parameter.detach())
-        for (owner, *_), parameters in dealt.items():
+                buckets.setdefault(key, []).append(parameter.detach())
+        for (owner, *_), parameters in buckets.items():
             together = broadcast(torch.cat([parameter.reshape(-1) for parameter in parameters]), owner)
             if owner != self.rank:
                 parts = together.split([parameter.numel() for parameter in parameters])
@@ -173,7 +176,7 @@ class DealtState:
 
 
 class _Shape:
-    """What another rank must know of a tensor to receive it."""
+    """Shape, dtype and device of a tensor, which another rank needs to receive it."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.shape, self.dtype, self.on_host = tensor.shape, tensor.dtype, tensor.device.type == "cpu"
@@ -192,7 +195,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
 
 
 def _by_number(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[Any, torch.Tensor]:
-    """The optimizer's parameters by their numbers in a state dict."""
+    """Returns the optimizer's parameters by their numbers in a state dict."""
     numbers = (number for group in state["param_groups"] for number in group["params"])
     return dict(zip(numbers, _parameters(optimizer), strict=True))
 
@@ -200,14 +203,14 @@ def _by_number(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> di
 def _check_ranks_are_there(world_size: int) -> None:
     if get_world_size() != world_size:
         raise TaskError(
-            "the optimizer's state is dealt to ranks that are not there any more: read the run's checkpoint instead"
+            "the optimizer's state is sharded across ranks that no longer exist: read the run's checkpoint instead"
         )
 
 
 def _check_has_hooks(optimizer: Any, strategy: str) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ComponentError(
-            f"distributed.strategy {strategy!r} deals the state of torch's optimizers, and this one is a "
+            f"distributed.strategy {strategy!r} shards the state of torch's optimizers, not of a "
             f"{type(optimizer).__name__}: leave use_larc out, or use the strategy 'ddp'"
         )
 
@@ -217,12 +220,12 @@ def exchange_parameters(
     new: Mapping[Any, torch.Tensor],
     convert: Callable[[Mapping[str, Any], torch.Tensor], dict[str, Any]],
 ) -> None:
-    """Puts other parameters in the place of an optimizer's own, which keep their groups, numbers and states.
+    """Replaces parameters of an optimizer; the new ones keep the groups, numbers and states of the old ones.
 
     Args:
-        optimizer: it has the old ones.
-        new: the new parameter for each old one.
-        convert: gives the state of the new parameter, from that of the old one and the new parameter.
+        optimizer: the optimizer of the old parameters.
+        new: the new parameter of each old one.
+        convert: returns the new parameter's state, given the old state and the new parameter.
     """
     for group in optimizer.param_groups:
         group["params"] = [new.get(parameter, parameter) for parameter in group["params"]]

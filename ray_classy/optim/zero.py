@@ -1,4 +1,4 @@
-"""The old spelling of the strategy that deals an optimizer's state to the ranks."""
+"""Classy Vision's spelling of the strategy that shards an optimizer's state across ranks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ray_classy.optim.param_groups import Group
 
 @register_optimizer("zero")
 class ZeRO(ClassyOptimizer):
-    """Another optimizer, whose state is dealt to the ranks: `distributed.strategy: zero` as Classy Vision spells it.
+    """Shards the state of another optimizer across ranks; the same as `distributed.strategy: zero`.
 
-    Its state in a checkpoint is that of the other one.
+    Checkpoints have the state of the other optimizer.
 
     Args:
         base_optimizer: an optimizer, or its config.
 
     Raises:
-        ComponentError: it is something else.
+        ComponentError: `base_optimizer` is neither.
     """
 
-    deals_state = True
+    shards_state = True
 
     def __init__(self, base_optimizer: ClassyOptimizer) -> None:
         super().__init__()
@@ -34,10 +34,10 @@ class ZeRO(ClassyOptimizer):
 
     @property
     def type_name(self) -> str:
-        """That of the other optimizer."""
+        """The name that a checkpoint has for the other optimizer's type."""
         return self.base_optimizer.type_name
 
     def prepare(self, param_groups: list[Group]) -> None:
-        """Makes the torch optimizer of these groups."""
+        """Creates the torch optimizer for these groups."""
         self.base_optimizer.prepare(param_groups)
         self.optimizer = self.base_optimizer.optimizer

@@ -23,7 +23,7 @@ from torch import nn
 from ray_classy.distributed import broadcast, get_world_size, is_distributed_training_run, is_fsdp_module
 from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import has_learned_parameters
-from ray_classy.optim.sharded_state import DealtState, exchange_parameters, keep_shards, sharded_entries
+from ray_classy.optim.sharded_state import ShardedOptimizerState, exchange_parameters, keep_shards, sharded_entries
 from ray_classy.tasks.replicas import share_buffers
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def strategy_of(task: ClassificationTask) -> str:
     """The strategy that the task's options ask for, in whichever spelling."""
     chosen = task.distributed_options.strategy
-    if chosen == "ddp" and (task.use_sharded_ddp or getattr(task.optimizer, "deals_state", False)):
+    if chosen == "ddp" and (task.use_sharded_ddp or getattr(task.optimizer, "shards_state", False)):
         return "zero"
     return chosen
 
@@ -56,7 +56,7 @@ def begin(task: ClassificationTask) -> None:
     if strategy == "ddp" or not is_distributed_training_run():
         return
     if strategy == "zero":
-        DealtState(task.optimizer.optimizer)
+        ShardedOptimizerState(task.optimizer.optimizer)
         return
     check(task)
     from torch.distributed.device_mesh import init_device_mesh

@@ -7,7 +7,7 @@ import torch
 
 from ray_classy.errors import ComponentError, TaskError
 from ray_classy.optim import AdamW, build_optimizer
-from ray_classy.optim.sharded_state import DealtState, full
+from ray_classy.optim.sharded_state import ShardedOptimizerState, full
 
 
 def optimizer_of(*sizes):
@@ -18,27 +18,27 @@ def optimizer_of(*sizes):
 
 def test_the_largest_are_dealt_first():
     optimizer = optimizer_of(2, 9, 3, 4)
-    dealt = DealtState(optimizer.optimizer)
-    dealt._loads = [0, 0]
+    sharded = ShardedOptimizerState(optimizer.optimizer)
+    sharded._loads = [0, 0]
     sizes = Counter()
-    for parameter, owner in dealt.owners(optimizer.optimizer).items():
+    for parameter, owner in sharded.owners(optimizer.optimizer).items():
         sizes[owner] += parameter.numel()
     assert sizes == {0: 9, 1: 9}
 
 
 def test_who_keeps_what_does_not_change_with_more_parameters():
     optimizer = optimizer_of(2, 9)
-    dealt = DealtState(optimizer.optimizer)
-    dealt._loads = [0, 0]
-    before = dict(dealt.owners(optimizer.optimizer))
+    sharded = ShardedOptimizerState(optimizer.optimizer)
+    sharded._loads = [0, 0]
+    before = dict(sharded.owners(optimizer.optimizer))
     optimizer.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(20))]})
-    after = dealt.owners(optimizer.optimizer)
+    after = sharded.owners(optimizer.optimizer)
     assert len(after) == 3 and all(after[parameter] == owner for parameter, owner in before.items())
 
 
 def test_one_rank_keeps_everything():
     optimizer, plain = optimizer_of(3, 4), optimizer_of(3, 4)
-    DealtState(optimizer.optimizer)
+    ShardedOptimizerState(optimizer.optimizer)
     for each in (optimizer, plain):
         for parameter in each.param_groups[0]["params"]:
             parameter.grad = torch.ones_like(parameter)
@@ -50,23 +50,21 @@ def test_one_rank_keeps_everything():
 
 def test_a_closure_is_refused():
     optimizer = optimizer_of(3)
-    DealtState(optimizer.optimizer)
+    ShardedOptimizerState(optimizer.optimizer)
     with pytest.raises(TaskError, match="cannot update with a closure"):
         optimizer.step(closure=lambda: 0.0, where=0.0)
 
 
 def test_a_state_cannot_be_gathered_when_the_other_ranks_have_gone():
     optimizer = optimizer_of(3)
-    DealtState(optimizer.optimizer).world_size = 2
-    with pytest.raises(TaskError, match="ranks that are not there any more: read the run's checkpoint"):
+    ShardedOptimizerState(optimizer.optimizer).world_size = 2
+    with pytest.raises(TaskError, match="ranks that no longer exist: read the run's checkpoint"):
         optimizer.get_classy_state()
 
 
 def test_what_is_no_torch_optimizer_is_refused():
-    with pytest.raises(
-        ComponentError, match=r"deals the state of torch's optimizers, and this one is a SGD: .*use_larc"
-    ):
-        DealtState(build_optimizer({"name": "sgd"}))
+    with pytest.raises(ComponentError, match=r"shards the state of torch's optimizers, not of a SGD: .*use_larc"):
+        ShardedOptimizerState(build_optimizer({"name": "sgd"}))
 
 
 def test_what_is_not_dealt_stays_as_it_is():
