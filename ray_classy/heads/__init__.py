@@ -1,4 +1,4 @@
-"""Heads: the parts of a model that turn the features of a trunk's block into an output."""
+"""Heads: modules that map the features of a block of the trunk to the model's output."""
 
 from typing import TYPE_CHECKING
 

@@ -27,7 +27,7 @@ class ClassyHead(nn.Module):
 
     Args:
         unique_id: the head's name, unique within its model; the class's name if None.
-        num_classes: the number of classes that the head tells apart, if it classifies.
+        num_classes: the number of classes, if the head classifies.
     """
 
     def __init__(self, unique_id: str | None = None, num_classes: int | None = None) -> None:
@@ -43,7 +43,7 @@ class ClassyHead(nn.Module):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The constructor's arguments, and the block of the trunk that the head reads."""
+        """Returns the constructor's arguments, and `fork_block`, the block of the trunk that the head reads."""
         return {**signature_keys(cls), "fork_block": Key(str)}
 
 
@@ -54,16 +54,16 @@ def build_head(config: Mapping[str, Any]) -> ClassyHead:
     """Builds the head that `config["name"]` chooses.
 
     Args:
-        config: `name`, `unique_id` and the keys of that head; `fork_block` is passed over, it is the model's business.
+        config: `name`, `unique_id` and the keys of that head; `fork_block`, which the model reads, is ignored.
 
     Raises:
         UnknownComponentError: no head is registered under the name.
-        ComponentError: `unique_id` is missing, or an argument of the head is impossible.
+        ComponentError: `unique_id` is missing, or an argument has an invalid value.
     """
     cls = HEAD_REGISTRY.named_class(config)
     if "unique_id" not in config:
         raise ComponentError(
-            f"the config of head {config['name']!r} has no `unique_id`; give it one that no other head of the model has"
+            f"the config of head {config['name']!r} has no `unique_id`: add one that is unique within the model"
         )
     arguments = {key: value for key, value in config.items() if key not in ("name", "fork_block")}
     return cls.from_config(copy.deepcopy(arguments))

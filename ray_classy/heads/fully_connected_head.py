@@ -1,4 +1,4 @@
-"""The usual classification head: pool, then one linear layer."""
+"""The usual classification head: pooling and a linear layer."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ class FullyConnectedHead(ClassyHead):
 
     Args:
         unique_id: the head's name, unique within its model.
-        num_classes: width of the output; None leaves out the linear layer, so that the output is the pooled features.
-        in_plane: number of channels of the input, at least 1.
-        conv_planes: if given, a 1x1 convolution to that many channels, batch norm and the activation come first.
+        num_classes: the width of the output; None omits the linear layer, so that the output is the pooled features.
+        in_plane: the number of input channels, at least 1.
+        conv_planes: the number of channels of a 1x1 convolution, with batch norm and activation, before the pooling;
+            None omits it.
         activation: the activation after that convolution.
-        zero_init_bias: start with a zero bias in the linear layer.
+        zero_init_bias: whether to initialize the bias of the linear layer with zeros.
         normalize_inputs: "l2" scales the pooled features of each sample to unit Euclidean length.
 
     The input is (N, in_plane), or (N, in_plane, ...) with any number of positions; the output is (N, num_classes).
 
     Raises:
-        ComponentError: a width is not positive, or a choice is unknown.
+        ComponentError: a width is less than 1, or `activation` or `normalize_inputs` is unknown.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A head that changes nothing."""
+"""A head without computation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray_classy.heads.classy_head import ClassyHead, register_head
 
 @register_head("identity")
 class IdentityHead(ClassyHead):
-    """Gives out its block's output as it is.
+    """Returns the output of its block unchanged.
 
     Args:
         unique_id: the head's name, unique within its model.

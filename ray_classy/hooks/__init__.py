@@ -1,4 +1,4 @@
-"""Hooks: code called at five points of a run."""
+"""Hooks: code that a task calls at five points of a run."""
 
 from typing import TYPE_CHECKING
 

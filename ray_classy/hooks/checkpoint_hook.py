@@ -1,4 +1,4 @@
-"""How often checkpoints are written, and where a copy is published."""
+"""A hook that sets how often checkpoints are written, and where the latest is published."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 class CheckpointHook(ClassyHook):
     """Sets the cadence of checkpoints and a folder in which the latest is published as `checkpoint.torch`.
 
-    The hook writes nothing itself: every trainer writes the checkpoint of a round (a train phase and the test phase
-    after it) when this hook says that one is due, and always that of the last round. Without the hook every round is
-    written.
+    The hook itself writes nothing: the trainer writes a checkpoint at the end of a round (a train phase and the test
+    phase after it) when this hook has one due, and after the last round. Without the hook it writes one every round.
 
     Args:
-        checkpoint_folder: where `checkpoint.torch` is published; made if it is not there.
-        input_args: plain values to keep in the file.
-        phase_types: the phases that count, of "train" and "test".
-        checkpoint_period: a checkpoint is due after every that many phases that count.
+        checkpoint_folder: the folder in which `checkpoint.torch` is published; created if it does not exist.
+        input_args: plain values to store in the file.
+        phase_types: the phases to count: "train", "test" or both; default train phases.
+        checkpoint_period: a checkpoint is due every `checkpoint_period` counted phases, at least 1.
 
     Raises:
-        ComponentError: an argument is impossible, or a file stands where the folder should be.
+        ComponentError: an argument has an invalid value, or the folder is a file.
     """
 
     on_step = ClassyHook._noop

@@ -1,4 +1,4 @@
-"""What a hook is: code that a task calls at five points of a run."""
+"""The base class of hooks, their registry, and how configs are built into hooks."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ class ClassyHookFunctions(Enum):
 
 
 class ClassyHookState:
-    """What a hook keeps across a restart: attributes of tensors and plain values."""
+    """The part of a hook that is stored in checkpoints: attributes of tensors and plain values."""
 
     def get_classy_state(self) -> dict[str, Any]:
-        """The attributes, the live objects themselves."""
+        """Returns the attributes; the live objects, not copies."""
         return self.__dict__
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Updates the attributes; those that `state` lacks keep their values."""
+        """Updates the attributes; those missing in `state` keep their values."""
         self.__dict__.update(copy.deepcopy(dict(state)))
 
 
 class ClassyHook(ABC):
-    """Base of all hooks. A hook that does nothing at a point assigns `ClassyHook._noop` to it.
+    """Base class of hooks. A hook that does nothing at a point assigns `ClassyHook._noop` to it.
 
     Attributes:
-        changes_weights: whether it gives the model other weights than the optimizer does. It then needs all of them in
-            train steps, which the strategy fsdp deals to the ranks, and has its state in test-only runs as well.
+        changes_weights: whether the hook changes the model's weights. Such a hook needs all weights in train steps, so
+            the strategy fsdp, which shards them, refuses it; its state is restored in test-only runs as well.
     """
 
     changes_weights = False
@@ -67,19 +67,19 @@ class ClassyHook(ABC):
     @classmethod
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> ClassyHook:
-        """Builds the hook; the config's keys are the constructor's arguments."""
+        """Builds the hook from its config: the constructor's arguments by name."""
         return cls(**constructor_arguments(cls, config))
 
     def name(self) -> str:
-        """The class's name; a task has one hook of each."""
+        """Returns the class's name; a task has at most one hook of each name."""
         return type(self).__name__
 
     def get_classy_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the hook."""
+        """Returns the hook's state for a checkpoint."""
         return self.state.get_classy_state()
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `get_classy_state` returned."""
+        """Restores what `get_classy_state` returned."""
         self.state.set_classy_state(state)
 
     @abstractmethod
@@ -88,7 +88,7 @@ class ClassyHook(ABC):
 
     @abstractmethod
     def on_phase_start(self, task: ClassyTask) -> None:
-        """Called at the start of each phase, when its data iterator stands."""
+        """Called at the start of each phase, after its data iterator is created."""
 
     @abstractmethod
     def on_step(self, task: ClassyTask) -> None:
@@ -96,7 +96,7 @@ class ClassyHook(ABC):
 
     @abstractmethod
     def on_phase_end(self, task: ClassyTask) -> None:
-        """Called at the end of each phase, when losses and meters are synchronised."""
+        """Called at the end of each phase, after losses and meters are synchronised."""
 
     @abstractmethod
     def on_end(self, task: ClassyTask) -> None:

@@ -1,4 +1,4 @@
-"""Averages of the weights over the train steps, with which the model is tested."""
+"""Exponential moving averages of the weights, for test phases."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _log = logging.getLogger(__name__)
 class ExponentialMovingAverageModelHook(ClassyHook):
     """Keeps exponential moving averages of the weights, and tests the model with them.
 
-    After each update of the weights w the averages a become decay * a + (1 - decay) * w (Tarvainen and Valpola, "Mean
-    teachers are better role models", 2017, section 2); with float16 also where the scaler leaves an update out. The
-    model has the averages from the start of a test phase to the start of the next train phase, so a checkpoint of a
-    round that ends with a test phase has them as its model. A task with a false attribute `ema` is tested with its
-    weights.
+    After each update of the weights w, the averages a become decay * a + (1 - decay) * w (Tarvainen and Valpola, "Mean
+    teachers are better role models", 2017, section 2); with float16 also after updates that the scaler skips. The model
+    has the averages from the start of a test phase to the start of the next train phase, so a checkpoint written after
+    a test phase has them as its model. A task whose attribute `ema` is false is tested with its weights.
 
     Args:
-        decay: in [0, 1].
-        consider_bn_buffers: average the statistics of batch-norm layers as well.
-        device: where the averages are: "gpu", beside the model, or "cpu", for which each update waits for the GPU.
+        decay: the weight of the previous average, in [0, 1].
+        consider_bn_buffers: whether to average the statistics of batch-norm layers as well.
+        device: where the averages are stored: "gpu", the model's device, or "cpu", for which each update waits for the
+            GPU.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
 
     changes_weights = True
@@ -52,13 +52,13 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         self.state.model_state = {}  # the weights, while the model has the averages
         self.state.ema_model_state = {}
         self._average = get_ema_multi_avg_fn(self.decay)
-        self._live: dict[str, torch.Tensor] = {}  # of the model, in train phases
+        self._live: dict[str, torch.Tensor] = {}  # the model's tensors, in train phases
 
     def on_start(self, task: Any) -> None:
-        """Begins with the weights, or with the averages of the checkpoint that the run goes on from."""
+        """Starts with the weights, or with the averages in the checkpoint that the run resumes from."""
         live = dict(self.get_model_state_iterator(task.base_model))
         evaluates = task.test_only and task.loaded_checkpoint
-        if task.num_updates == 0 and not evaluates:  # what the hook has is another run's
+        if task.num_updates == 0 and not evaluates:  # the hook has the state of another run
             self.state.model_state, self.state.ema_model_state = {}, {}
         weights, averages = (_fitting(state, live) for state in (self.state.model_state, self.state.ema_model_state))
         device = torch.device("cpu") if self.device == "cpu" else task.device
@@ -68,7 +68,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         }
 
     def get_model_state_iterator(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        """What is averaged, with its name in the model: parameters and, if asked for, batch-norm statistics."""
+        """Yields the tensors to average with their names: parameters and, if asked for, batch-norm statistics."""
         for name, parameter in model.named_parameters():
             if parameter.is_floating_point() or parameter.is_complex():
                 yield name, parameter.detach()
@@ -76,7 +76,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
             yield from _statistics(model)
 
     def on_phase_start(self, task: Any) -> None:
-        """Gives the model its averages in test phases, and its weights in train phases."""
+        """Loads the averages into the model for a test phase, and its weights for a train phase."""
         if task.train:
             self._load(task.base_model, self.state.model_state)
             self.state.model_state = {}
@@ -90,7 +90,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
                     broadcast(value)
 
     def on_step(self, task: Any) -> None:
-        """Averages, where the step has updated the weights."""
+        """Updates the averages, if the step updated the weights."""
         if not task.train:
             return
         made = task.steps_in_phase
@@ -101,12 +101,12 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         self._average(averages, now, 0)
 
     def on_phase_end(self, task: Any) -> None:
-        """Lets go of the model."""
+        """Releases the model's tensors."""
         self._live = {}
 
     @staticmethod
     def _load(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-        """Copies tensors into the model's own."""
+        """Copies tensors into those of the model."""
         own = dict([*model.named_parameters(), *model.named_buffers(remove_duplicate=False)])
         with torch.no_grad():
             for name, value in state.items():
@@ -114,15 +114,15 @@ class ExponentialMovingAverageModelHook(ClassyHook):
 
 
 def _fitting(state: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What of a state the model has in the same shape."""
+    """Returns the part of a state that the model has with the same shapes."""
     fitting = {name: value for name, value in state.items() if name in live and value.shape == live[name].shape}
     if len(fitting) < len(state):
-        _log.warning("the model has %d of the %d averaged tensors of the checkpoint", len(fitting), len(state))
+        _log.warning("only %d of the %d averaged tensors of the checkpoint fit the model", len(fitting), len(state))
     return fitting
 
 
 def _statistics(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The batch-norm statistics of a model that are no counts."""
+    """Yields a model's batch-norm statistics, without the counters of batches."""
     for prefix, layer in model.named_modules():
         if isinstance(layer, _BatchNorm):
             for name, buffer in layer.named_buffers(prefix, recurse=False):

@@ -1,4 +1,4 @@
-"""One readable line per interval: progress, loss, meters, learning rate."""
+"""A hook that logs progress, loss, meters and learning rate."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _log = logging.getLogger(__name__)
 class LossLrMeterLoggingHook(ClassyHook):
     """Logs loss, meters and learning rate at the end of each phase, and every `log_freq` steps of train phases.
 
-    Reading the loss waits for the device; between two lines nothing does.
+    Reading the loss waits for the device, so training waits for it once a line.
 
     Args:
-        log_freq: train steps between two lines; None logs at phase ends only.
+        log_freq: the number of train steps between two lines; None logs at phase ends only.
 
     Raises:
-        ComponentError: `log_freq` is no positive integer.
+        ComponentError: `log_freq` is not a positive integer.
     """
 
     on_phase_start = ClassyHook._noop
@@ -50,11 +50,11 @@ class LossLrMeterLoggingHook(ClassyHook):
             self._log_loss_lr_meters(task, f"step {steps}/{task.num_batches_per_phase}", last=self.log_freq)
 
     def on_phase_end(self, task: Any) -> None:
-        """Logs the phase's line."""
+        """Logs the line of the phase."""
         self._log_loss_lr_meters(task, f"{len(task.losses)} steps")
 
     def _log_loss_lr_meters(self, task: ClassificationTask, steps: str, last: int | None = None) -> None:
-        """Logs one line; the loss is the mean over the `last` steps, or the phase so far."""
+        """Logs one line; the loss is the mean over the `last` steps, or over the phase so far."""
         if not is_primary():
             return
         number = task.train_phase_idx if task.train else task.eval_phase_idx

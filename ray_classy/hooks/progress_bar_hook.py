@@ -1,4 +1,4 @@
-"""A bar that fills up during each phase."""
+"""A hook that draws a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS_BETWEEN = 0.2
 
 @register_hook("progress_bar")
 class ProgressBarHook(ClassyHook):
-    """Draws one bar per phase on standard error; draws nothing where that is no terminal."""
+    """Draws one bar per phase on standard error; draws nothing if that is not a terminal."""
 
     on_start = ClassyHook._noop
     on_end = ClassyHook._noop
@@ -26,11 +26,11 @@ class ProgressBarHook(ClassyHook):
         self._drawn = 0.0
 
     def on_phase_start(self, task: Any) -> None:
-        """Begins an empty bar."""
+        """Starts an empty bar."""
         self._done, self._drawn = 0, 0.0
 
     def on_step(self, task: Any) -> None:
-        """Fills the bar, a few times a second at most."""
+        """Updates the bar, at most a few times a second."""
         self._done += 1
         now = time.monotonic()
         if now - self._drawn >= _SECONDS_BETWEEN:

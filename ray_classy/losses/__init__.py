@@ -1,4 +1,4 @@
-"""Losses: what a model's output is worth against a target."""
+"""Losses: functions from a model's output and a target to a scalar that training minimizes."""
 
 from typing import TYPE_CHECKING
 

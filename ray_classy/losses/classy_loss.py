@@ -1,4 +1,4 @@
-"""The base of losses, their registry, and the uniform questions a task asks of any loss module."""
+"""The base class of losses, their registry, and functions that treat losses of torch and of this package alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ray_classy.errors import CheckpointError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
 TENSOR_ARGUMENTS = ("weight", "pos_weight")
-"""Arguments of torch's losses that are tensors; a config gives them as lists."""
+"""Arguments of torch's losses that are tensors; a config writes them as lists."""
 
 
 def _torch_loss_names() -> list[str]:
@@ -52,18 +52,18 @@ class ClassyLoss(nn.Module):
         return cls(**constructor_arguments(cls, config))
 
     def forward(self, output: Any, target: Any) -> torch.Tensor:
-        """The loss of `output`, what the model returned, against `target`, what the batch holds."""
+        """Computes the loss of the model's output against the target of the batch."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(output, target)")
 
     def get_classy_state(self) -> dict[str, Any]:
-        """The parameters and buffers by name."""
+        """Returns the parameters and buffers by name."""
         return self.state_dict()
 
     def set_classy_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_classy_state` gave.
+        """Restores what `get_classy_state` returned.
 
         Raises:
-            CheckpointError: the names or shapes in `state` are not those of this loss.
+            CheckpointError: the names or shapes in `state` differ from those of this loss.
         """
         _load(self, state)
 
@@ -80,10 +80,10 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
 
     Args:
         config: `name` is a registered name or a class of `torch.nn.modules.loss` ("CrossEntropyLoss"); the other keys
-            are its arguments. The tensor arguments of torch's losses (`weight`, `pos_weight`) are given as lists.
+            are its arguments. The tensor arguments of torch's losses (`weight`, `pos_weight`) are written as lists.
 
     Raises:
-        UnknownComponentError: there is no such loss.
+        UnknownComponentError: no loss has that name.
     """
     cls = LOSS_REGISTRY.named_class(config)
     if hasattr(cls, "from_config"):
@@ -96,15 +96,15 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
 
 
 def has_learned_parameters(loss: nn.Module) -> bool:
-    """Whether any loss module, torch's own included, has parameters that the optimizer must train."""
+    """Whether a loss module, torch's own included, has parameters that the optimizer must train."""
     return any(parameter.requires_grad for parameter in loss.parameters())
 
 
 def get_loss_state(loss: nn.Module) -> dict[str, Any]:
-    """The state of any loss module for a checkpoint.
+    """Returns the state of any loss module for a checkpoint.
 
-    The buffers of torch's own losses (class weights) are options, which come from the config; those of other modules
-    are state, unless they are registered with `persistent=False`.
+    The buffers of torch's own losses (class weights) are left out, for they are options in the config. The buffers of
+    other modules are state, unless they are registered with `persistent=False`.
     """
     if isinstance(loss, ClassyLoss):
         return loss.get_classy_state()
@@ -112,10 +112,10 @@ def get_loss_state(loss: nn.Module) -> dict[str, Any]:
 
 
 def set_loss_state(loss: nn.Module, state: dict[str, Any]) -> None:
-    """Restores what `get_loss_state` gave.
+    """Restores what `get_loss_state` returned.
 
     Raises:
-        CheckpointError: the names or shapes in `state` are not those of this loss.
+        CheckpointError: the names or shapes in `state` differ from those of this loss.
     """
     if isinstance(loss, ClassyLoss):
         loss.set_classy_state(state)
@@ -129,6 +129,6 @@ def _load(loss: nn.Module, state: dict[str, Any]) -> None:
     except RuntimeError as error:
         what = "; ".join(line.strip(" \t.") for line in str(error).splitlines()[1:])
         raise CheckpointError(
-            f"the checkpoint's loss does not fit {type(loss).__name__}: {what or error}. Go on with the loss of "
-            f"then, or load only the model of the checkpoint"
+            f"the checkpoint's loss does not fit {type(loss).__name__}: {what or error}. Resume with the loss "
+            f"of the checkpoint, or load only its model"
         ) from error

@@ -16,17 +16,18 @@ from ray_classy.losses.target_distribution import target_distribution
 class LabelSmoothingCrossEntropyLoss(ClassyLoss):
     """Cross-entropy against labels mixed with the uniform distribution.
 
-    With y the target scaled to sum 1, C classes and s the smoothing parameter, the loss aims at (y + s/C) / (1 + s).
-    That is label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, section 7) with epsilon = s / (1 + s).
+    With y the target scaled to sum 1, C classes and s the smoothing parameter, the smoothed target is
+    (y + s/C) / (1 + s). This is label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, section 7) with
+    epsilon = s / (1 + s).
 
     Args:
         smoothing_param: s, at least 0.
-        ignore_index: a target index, or an entry of an (N, C) target, with this value carries no mass; a sample with
-            ignored entries only is not counted.
+        ignore_index: a target index, or an entry of an (N, C) target, that is ignored; a sample whose entries are all
+            ignored does not count in the mean.
         reduction: "mean" over the counted samples, "sum", or "none" (one loss per sample).
 
     Raises:
-        ComponentError: `smoothing_param` is no number of at least 0, or `reduction` is unknown.
+        ComponentError: `smoothing_param` is not a number of at least 0, or `reduction` is unknown.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class LabelSmoothingCrossEntropyLoss(ClassyLoss):
         self.reduction = check_reduction(reduction)
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss: a scalar, or of shape (N,) for reduction "none".
+        """Computes the loss: a scalar, or shape (N,) for reduction "none".
 
         Args:
             output: scores (logits) of shape (N, C).
             target: class indices of shape (N,) or (N, 1), or one-hot, multi-hot or soft values of shape (N, C).
 
         Raises:
-            ComponentError: the shapes do not belong together.
+            ComponentError: the shapes do not match.
         """
         distribution = target_distribution(output, target, self._ignore_index).normalized()
         smoothed = distribution._replace(mass=distribution.mass + self._smoothing_param / output.shape[1])

@@ -15,10 +15,10 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_reduction(reduction: str) -> str:
-    """`reduction` if it is one of those known.
+    """Returns `reduction` if it is known.
 
     Raises:
-        ComponentError: it is not.
+        ComponentError: it is unknown.
     """
     if reduction not in REDUCTIONS:
         raise ComponentError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, not {reduction!r}")
@@ -26,11 +26,11 @@ def check_reduction(reduction: str) -> str:
 
 
 def distribution_cross_entropy(output: torch.Tensor, target: TargetDistribution, reduction: str) -> torch.Tensor:
-    """The cross-entropy -sum_c target_c log softmax(output)_c, reduced over the samples that count.
+    """Computes the cross-entropy -sum_c target_c log softmax(output)_c, reduced over the samples that count.
 
     Args:
         output: scores (logits) of shape (N, C).
-        target: the distribution aimed at.
+        target: the target distribution.
         reduction: "mean" over the samples that count (0 if none does), "sum", or "none" for shape (N,).
     """
     log_probability = F.log_softmax(output.to(target.mass.dtype), dim=1)
@@ -43,16 +43,16 @@ def distribution_cross_entropy(output: torch.Tensor, target: TargetDistribution,
 
 @register_loss("soft_target_cross_entropy")
 class SoftTargetCrossEntropyLoss(ClassyLoss):
-    """Cross-entropy against soft targets, as mixup and distillation make them.
+    """Cross-entropy against soft targets, such as those of mixup or distillation.
 
     Args:
-        ignore_index: entries of the target with this value are ignored; a sample with ignored entries only is not
-            counted in the mean.
+        ignore_index: entries of the target with this value are ignored; a sample whose entries are all ignored does
+            not count in the mean.
         reduction: "mean" over the counted samples, "sum", or "none" (one loss per sample).
         normalize_targets: scale every sample's target to sum 1 first.
 
     Raises:
-        ComponentError: `reduction` or `normalize_targets` is none of the values above.
+        ComponentError: `reduction` or `normalize_targets` has another value.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class SoftTargetCrossEntropyLoss(ClassyLoss):
         self._normalize_targets = normalize_targets
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss: a scalar, or of shape (N,) for reduction "none".
+        """Computes the loss: a scalar, or shape (N,) for reduction "none".
 
         Args:
             output: scores (logits) of shape (N, C).
             target: class indices of shape (N,) or (N, 1), or mass per class of shape (N, C).
 
         Raises:
-            ComponentError: the shapes do not belong together.
+            ComponentError: the shapes do not match.
         """
         distribution = target_distribution(output, target, self._ignore_index)
         if self._normalize_targets:

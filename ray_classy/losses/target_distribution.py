@@ -1,4 +1,4 @@
-"""Targets of either form, class indices or one value per class, as one value per class."""
+"""Converts targets, class indices or one value per class, to one value per class."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class TargetDistribution(NamedTuple):
     counted: torch.Tensor
 
     def normalized(self) -> TargetDistribution:
-        """The same with the mass of every sample summing to 1 (samples without any stay at 0)."""
+        """Scales the mass of every sample to sum 1 (samples without any mass keep 0)."""
         total = self.mass.sum(1, keepdim=True)
         return self._replace(mass=self.mass / total.clamp(min=torch.finfo(self.mass.dtype).eps))
 
 
 def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index: int) -> TargetDistribution:
-    """Brings targets to the shape of the output, without waiting for the device.
+    """Converts targets to the shape of the output, without waiting for the device.
 
     Args:
         output: scores of shape (N, C).
         target: class indices of shape (N,) or (N, 1), or values per class of shape (N, C).
-        ignore_index: an index, or a value among the (N, C), that stands for "not known".
+        ignore_index: an index, or a value per class, that is ignored.
 
     Raises:
-        ComponentError: the shapes do not belong together.
+        ComponentError: the shapes do not match.
     """
     indices = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
     if output.ndim != 2 or len(output) != len(target) or not (indices or target.shape == output.shape):

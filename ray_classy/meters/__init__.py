@@ -1,4 +1,4 @@
-"""Meters: what is measured of a phase besides the loss."""
+"""Meters: metrics of a phase, besides the loss."""
 
 from typing import TYPE_CHECKING
 

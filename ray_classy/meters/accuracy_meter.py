@@ -13,14 +13,14 @@ from ray_classy.meters.top_k_meter import TopKMeter
 class AccuracyMeter(TopKMeter):
     """The fraction of samples with a target class among the k highest scores, as `top_{k}`.
 
-    With values per class instead of indices, a sample adds the largest value that one of those k classes has: 1 if any
+    For targets with one value per class, a sample counts as the largest target value among those k classes: 1 if any
     positive class of a multi-hot target is among them, a fraction for soft targets.
 
     Args:
-        topk: the k's, each at least 1 and less than the number of classes.
+        topk: the values of k, each at least 1 and less than the number of classes.
 
     Raises:
-        ComponentError: `topk` is no such list.
+        ComponentError: `topk` is not a list of such integers.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""The base of meters and their registry."""
+"""The base class of meters, their registry, and how configs are built into meters."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ register_meter = METER_REGISTRY.register
 class ClassyMeter(ABC):
     """Measures the outputs of a phase.
 
-    The task resets it when a phase starts, updates it in every step, and synchronises it once when the phase ends.
-    Between, `value` may be read at any time: it covers what all processes had counted at the last synchronisation and
-    what this one has counted since.
+    The task resets it at the start of a phase, updates it in every step, and synchronises it once, at the end of the
+    phase. `value` may be read at any time: it covers the counts of all processes up to the last synchronisation, and
+    those of this process since.
     """
 
     @classmethod
@@ -38,7 +38,7 @@ class ClassyMeter(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The name under which logs and reports show the meter."""
+        """The meter's name in logs and metrics."""
 
     @property
     @abstractmethod
@@ -50,19 +50,19 @@ class ClassyMeter(ABC):
         """Counts one batch, without waiting for the device.
 
         Args:
-            model_output: what the model returned, detached, on whatever device it is.
+            model_output: the model's output, detached, on any device.
             target: the batch's target, on the same device.
             **kwargs: the task passes `is_train`, whether this is a train phase.
         """
 
     @abstractmethod
     def reset(self) -> None:
-        """Forgets all counts."""
+        """Resets all counts to 0."""
 
     def sync_state(self) -> None:
-        """Adds up the counts of all processes; every process must call it.
+        """Sums the counts of all processes; every process must call it.
 
-        The default is for meters that count on one process only: it does nothing.
+        The default, for meters that count on one process only, does nothing.
         """
         return
 
@@ -72,14 +72,14 @@ class ClassyMeter(ABC):
 
     @abstractmethod
     def get_classy_state(self) -> dict[str, Any]:
-        """The counts and the options they depend on: plain values and tensors on the CPU."""
+        """Returns the counts and the options they depend on, as plain values and tensors on the CPU."""
 
     @abstractmethod
     def set_classy_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_classy_state` gave.
+        """Restores what `get_classy_state` returned.
 
         Raises:
-            CheckpointError: the state is of another meter, or of one with other options.
+            CheckpointError: the state belongs to another meter, or to one with other options.
         """
 
     def __repr__(self) -> str:
@@ -96,17 +96,17 @@ def build_meter(config: Mapping[str, Any]) -> ClassyMeter:
     """Builds a meter from a config with its `name` and its arguments.
 
     Raises:
-        UnknownComponentError: there is no such meter.
+        UnknownComponentError: no meter has that name.
     """
     return METER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
 
 
 def build_meters(config: Mapping[str, Mapping[str, Any] | None]) -> list[ClassyMeter]:
-    """Builds meters from a mapping of their names to their arguments, in its order.
+    """Builds meters from a mapping of names to arguments, in its order.
 
     Raises:
-        ConfigError: the config is no such mapping.
-        UnknownComponentError: there is no meter of one of the names.
+        ConfigError: the config is not such a mapping.
+        UnknownComponentError: no meter has one of the names.
     """
     if not isinstance(config, Mapping):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What the meters share that count hits among the k highest scores."""
+"""The base class of meters that count hits among the k highest scores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ray_classy.meters.classy_meter import ClassyMeter
 
 
 class TopKMeter(ClassyMeter):
-    """Hits for every k in `topk`, over one denominator.
+    """Counts hits for every k in `topk`, and their common denominator.
 
-    A set of counts is one vector on the device of the outputs: the hits of each k, then the denominator. There are two
-    sets: those of all processes up to the last synchronisation, and those of this process since. They are float64:
-    counts are exact (up to 2^53), the mass of soft targets fits as well, and processes always agree on the type.
+    The counts are one vector on the device of the outputs: the hits of each k, then the denominator. There are two
+    vectors: the counts of all processes up to the last synchronisation, and those of this process since. They are
+    float64, which is exact for counts up to 2^53 and also fits the mass of soft targets, on every process.
 
     Args:
-        topk: the k's, each at least 1.
+        topk: the values of k, each at least 1.
 
     Raises:
-        ComponentError: `topk` is no such list.
+        ComponentError: `topk` is not a list of such integers.
     """
 
     DENOMINATOR = "sample_count"
@@ -45,15 +45,15 @@ class TopKMeter(ClassyMeter):
 
     @abstractmethod
     def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The counts of one batch: a float64 vector of the hits of each k, then what it adds to the denominator."""
+        """Counts one batch: returns a float64 vector of the hits of each k, then the addition to the denominator."""
 
     def _scale(self, k: int) -> float:
-        """By what the denominator is multiplied for this k."""
+        """Returns the factor of the denominator for this k."""
         return 1.0
 
     @property
     def value(self) -> dict[str, float]:
-        """The hits as a fraction of the denominator by `top_{k}`, in [0, 1]; 0 before any update."""
+        """The hits as a fraction of the denominator, in [0, 1], by name (`top_{k}`); 0 before any update."""
         *hits, denominator = (self._total + self._curr).tolist()
         return {
             f"top_{k}": hit / (denominator * self._scale(k)) if denominator else 0.0
@@ -69,21 +69,21 @@ class TopKMeter(ClassyMeter):
             target: class indices of shape (N,) or (N, 1), or values per class, multi-hot or soft, of shape (N, C).
 
         Raises:
-            ComponentError: the shapes do not belong together.
+            ComponentError: the shapes do not match.
         """
         self.validate(model_output.shape, target.shape)
         if self._curr.device != model_output.device:
             self._curr, self._total = self._curr.to(model_output.device), self._total.to(model_output.device)
-        # Not in place: what was counted in inference mode may not be changed outside of it.
+        # Not in place: tensors made in inference mode cannot be changed in place outside of it.
         self._curr = self._curr + self._count(model_output, target)
 
     def reset(self) -> None:
-        """Forgets all counts."""
+        """Resets all counts to 0."""
         self._total = torch.zeros(len(self._topk) + 1, dtype=torch.float64)
         self._curr = torch.zeros_like(self._total)
 
     def sync_state(self) -> None:
-        """Adds up the counts of all processes, in one reduction; every process must call it."""
+        """Sums the counts of all processes, in one reduction; every process must call it."""
         self._total = self._total + all_reduce_sum(self._curr.clone())
         self._curr = torch.zeros_like(self._total)
 
@@ -99,12 +99,12 @@ class TopKMeter(ClassyMeter):
             )
         if max(self._topk) >= output[1]:
             raise ComponentError(
-                f"meter {self.name!r} has topk {self._topk}, but the model gives {output[1]} classes: every k must be "
+                f"meter {self.name!r} has topk {self._topk}, but the model has {output[1]} outputs: every k must be "
                 f"less than the number of classes"
             )
 
     def get_classy_state(self) -> dict[str, Any]:
-        """The counts and the options they depend on: plain values and tensors on the CPU."""
+        """Returns the counts and the options they depend on, as plain values and tensors on the CPU."""
         total, curr = self._total.cpu(), self._curr.cpu()
         return {
             "name": self.name,
@@ -116,16 +116,16 @@ class TopKMeter(ClassyMeter):
         }
 
     def set_classy_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_classy_state` gave.
+        """Restores what `get_classy_state` returned.
 
         Raises:
-            CheckpointError: the state is of another meter, or of one with other k's.
+            CheckpointError: the state belongs to another meter, or has other values of k.
         """
         theirs, ours = (state.get("name"), list(state.get("top_k", []))), (self.name, self._topk)
         if theirs != ours:
             raise CheckpointError(
                 f"the checkpoint's meter is {theirs[0]!r} with topk {theirs[1]}, this one is {ours[0]!r} with topk "
-                f"{ours[1]}: give the task the meters of the run that wrote the checkpoint"
+                f"{ours[1]}: use the meters of the run that wrote the checkpoint"
             )
         self._total = self._vector(state, "total_correct_predictions", f"total_{self.DENOMINATOR}")
         self._curr = self._vector(state, "curr_correct_predictions_k", f"curr_{self.DENOMINATOR}")

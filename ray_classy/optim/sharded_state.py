@@ -118,7 +118,7 @@ class ShardedOptimizerState:
         optimizer.register_load_state_dict_pre_hook(self._load)
 
     def owners(self, optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, int]:
-        """Assigns each parameter's state to a rank and returns the ranks: the largest first, to the least loaded rank."""
+        """Assigns each parameter's state to a rank: the largest first, to the least loaded rank."""
         new = [parameter for parameter in _parameters(optimizer) if parameter not in self._owners]
         for parameter in sorted(new, key=torch.Tensor.numel, reverse=True):
             owner = self._loads.index(min(self._loads))

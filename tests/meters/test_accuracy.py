@@ -112,7 +112,7 @@ def test_shapes_that_do_not_fit_are_refused(output, target):
 
 
 def test_every_k_must_be_less_than_the_classes():
-    with pytest.raises(ComponentError, match=r"topk \[1, 3\], but the model gives 3 classes"):
+    with pytest.raises(ComponentError, match=r"topk \[1, 3\], but the model has 3 outputs"):
         AccuracyMeter([1, 3]).update(SCORES, INDEX)
 
 

@@ -1,4 +1,4 @@
-"""Schedulers: an optimizer's options as functions of the progress of training."""
+"""Schedulers: functions from the progress of training to the value of an optimizer's option."""
 
 from typing import TYPE_CHECKING
 

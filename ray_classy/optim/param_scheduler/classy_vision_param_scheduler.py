@@ -1,4 +1,4 @@
-"""The base of parameter schedulers and their registry."""
+"""The base class of parameter schedulers, their registry, and how a config is built into one."""
 
 from __future__ import annotations
 
@@ -33,17 +33,22 @@ register_param_scheduler = PARAM_SCHEDULER_REGISTRY.register
 
 
 class UpdateInterval(enum.Enum):
-    """When an optimizer evaluates a scheduler: after every train phase, or before every update."""
+    """When an optimizer evaluates a scheduler: "epoch", after every train phase, or "step", before every update."""
 
     EPOCH = "epoch"
     STEP = "step"
 
 
 def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
-    """The member of an enum that is `value` or has it as its value.
+    """Returns the member of an enum that is `value` or has it as its value.
+
+    Args:
+        kind: the enum.
+        value: a member or its value.
+        what: the name of the argument, for the message.
 
     Raises:
-        ComponentError: there is none; the message calls it `what`.
+        ComponentError: there is no such member.
     """
     try:
         return kind(value)
@@ -53,7 +58,7 @@ def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
 
 
 class ParamScheduler(ABC):
-    """The value of an optimizer's option as a function of the progress of training, and of nothing else.
+    """A function from the progress of training, and nothing else, to the value of an optimizer's option.
 
     In a config, the constructor's `num_updates` is called `num_epochs` (the task fills it in when it is absent), and
     `update_interval` replaces the scheduler's own interval.
@@ -63,7 +68,7 @@ class ParamScheduler(ABC):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The constructor's arguments, with `num_epochs` for `num_updates`, and `update_interval`."""
+        """Returns the constructor's arguments, with `num_epochs` for `num_updates`, and `update_interval`."""
         keys = signature_keys(cls, skip=frozenset({"num_updates", "update_interval"}))
         if "num_updates" in signature_keys(cls):
             keys["num_epochs"] = Key(float | None, None)
@@ -72,10 +77,10 @@ class ParamScheduler(ABC):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ParamScheduler:
-        """Builds the scheduler from its config (see `config_keys`).
+        """Builds the scheduler from its config, which has the keys of `config_keys`.
 
         Raises:
-            ComponentError: `num_epochs` is absent though needed, or `update_interval` is unknown.
+            ComponentError: `num_epochs` is required and absent, or `update_interval` is unknown.
         """
         arguments = constructor_arguments(cls, config)
         interval = arguments.pop("update_interval", None)
@@ -92,17 +97,17 @@ class ParamScheduler(ABC):
 
     @abstractmethod
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done, in [0, 1)."""
+        """Returns the value at `where`, the fraction of training that is done, in [0, 1)."""
 
 
 PARAM_SCHEDULER_REGISTRY.base = ParamScheduler
 
 
 class ClassyParamScheduler(ParamScheduler):
-    """A scheduler that says when it wants to be evaluated.
+    """A scheduler with an update interval.
 
     Args:
-        update_interval: after every train phase, or before every update.
+        update_interval: when it is evaluated.
     """
 
     def __init__(self, update_interval: UpdateInterval = UpdateInterval.STEP) -> None:
@@ -113,13 +118,13 @@ def build_param_scheduler(config: Mapping[str, Any]) -> ParamScheduler:
     """Builds a scheduler from a config with its `name` and its arguments.
 
     Raises:
-        UnknownComponentError: there is no such scheduler.
+        UnknownComponentError: no scheduler has that name.
     """
     return PARAM_SCHEDULER_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
 
 
 def with_num_epochs(config: Mapping[str, Any], num_epochs: float | None) -> dict[str, Any]:
-    """The scheduler's config with `num_epochs` filled in, if its class reads that key and the config lacks it."""
+    """Fills `num_epochs` into a scheduler's config, if its class reads that key and the config lacks it."""
     keys = config_keys(PARAM_SCHEDULER_REGISTRY.named_class(config))
     reads_it = keys is None or "num_epochs" in keys
     if num_epochs is None or not reads_it or config.get("num_epochs") is not None:

@@ -1,4 +1,4 @@
-"""Schedulers one after the other."""
+"""A sequence of schedulers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAST_WHERE = math.nextafter(1.0, 0.0)
 
 
 class IntervalScaling(enum.Enum):
-    """How a part of a composite sees progress: as the fraction of the part, or as that of the whole of training."""
+    """What a part of a composite takes for progress: "rescaled", of the part, or "fixed", of the whole training."""
 
     RESCALED = "rescaled"
     FIXED = "fixed"
@@ -34,20 +34,20 @@ class IntervalScaling(enum.Enum):
 
 @register_param_scheduler("composite")
 class CompositeParamScheduler(ClassyParamScheduler):
-    """Schedulers one after the other, each for its part of training.
+    """A sequence of schedulers, each for its part of training.
 
-    All are evaluated at the composite's interval, whatever their own is. A linear part followed by another is the
-    gradual warm-up of Goyal et al. 2017 (arXiv:1706.02677, section 2.2).
+    All are evaluated at the composite's interval; their own is ignored. A linear part before another one is the gradual
+    warm-up of Goyal et al. 2017 (arXiv:1706.02677, section 2.2).
 
     Args:
-        schedulers: the parts.
-        lengths: the parts' fractions of training, above 0, with sum 1.
-        interval_scaling: "rescaled" (the part's position runs from 0 to 1) or "fixed" (it is that of the whole of
-            training) for every part; all "rescaled" if None.
+        schedulers: the parts, in order.
+        lengths: each part's fraction of training, above 0; they sum to 1.
+        interval_scaling: for each part "rescaled" (its `where` runs from 0 to 1) or "fixed" (its `where` is that of the
+            whole training); None means "rescaled" for all.
         update_interval: when it is evaluated.
 
     Raises:
-        ComponentError: the lists do not go together so.
+        ComponentError: the lists differ in length, or the lengths do not sum to 1.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CompositeParamScheduler(ClassyParamScheduler):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The constructor's arguments, and `num_epochs` for the parts that want it."""
+        """Returns the constructor's arguments, and `num_epochs` for the parts that read it."""
         return {
             "schedulers": Key(list[ParamScheduler]),
             "lengths": Key(list[float]),
@@ -86,10 +86,10 @@ class CompositeParamScheduler(ClassyParamScheduler):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ParamScheduler:
-        """Builds the parts, then the composite; `num_epochs` is passed on to the parts that want it.
+        """Builds the parts, then the composite; `num_epochs` is passed on to the parts that read it.
 
         Raises:
-            ComponentError: `schedulers` or `lengths` is missing or no list, or the lists do not go together.
+            ComponentError: `schedulers` or `lengths` is missing or not a list, or the constructor refuses them.
         """
         for key in ("schedulers", "lengths"):
             if not isinstance(config.get(key), Sequence) or isinstance(config[key], str):
@@ -100,11 +100,11 @@ class CompositeParamScheduler(ClassyParamScheduler):
         return super().from_config({**rest, "schedulers": parts})
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         passed = sum(where + WHERE_EPSILON > end for end in self._ends[:-1])
         if self._scaling[passed] is IntervalScaling.FIXED:
             return self._schedulers[passed](where)
         start = self._ends[passed] - self._lengths[passed]
-        # A part begins a hair before its start, see above, and rounding may carry its end to 1.
+        # WHERE_EPSILON begins a part slightly before its start, and rounding may move its end to 1.
         position = min(max((where - start) / self._lengths[passed], 0.0), LAST_WHERE)
         return self._schedulers[passed](position)

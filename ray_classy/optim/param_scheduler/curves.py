@@ -1,4 +1,4 @@
-"""Schedules that follow one formula from the start of training to its end."""
+"""Schedules that follow one formula over the whole of training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
 
 @register_param_scheduler("constant")
 class ConstantParamScheduler(ClassyParamScheduler):
-    """The same value always.
+    """A constant value.
 
     Args:
-        value: that value.
+        value: the value.
         update_interval: when it is evaluated.
     """
 
@@ -28,7 +28,11 @@ class ConstantParamScheduler(ClassyParamScheduler):
         self._value = value
 
     def __call__(self, where: float) -> float:
-        """The value; a TaskError for `where` of 1 and more."""
+        """Returns the value.
+
+        Raises:
+            TaskError: `where` is 1 or more.
+        """
         if where >= 1.0:
             raise TaskError(f"where must be in [0, 1), not {where}")
         return self._value
@@ -56,13 +60,15 @@ class LinearParamScheduler(ClassyParamScheduler):
         self._end_value = end_value
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         return self._end_value * where + self._start_value * (1 - where)
 
 
 @register_param_scheduler("cosine")
 class CosineParamScheduler(ClassyParamScheduler):
-    """Half a cosine from `start_value` to `end_value` (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, one cycle).
+    """Half a period of the cosine, from `start_value` to `end_value`.
+
+    This is one cycle of Loshchilov & Hutter 2017 (arXiv:1608.03983, eq. 5).
 
     Args:
         start_value: the value at 0.
@@ -80,16 +86,16 @@ class CosineParamScheduler(ClassyParamScheduler):
         self._end_value = end_value
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         return self._end_value + (self._start_value - self._end_value) * (1 + math.cos(math.pi * where)) / 2
 
 
 @register_param_scheduler("polynomial")
 class PolynomialDecayParamScheduler(ClassyParamScheduler):
-    """`base_value` (1 - where)^`power`.
+    """Polynomial decay from `base_value` to 0: base_value * (1 - where)^power.
 
     Args:
-        base_value: the value at 0; it is 0 at 1.
+        base_value: the value at 0.
         power: the exponent.
         update_interval: when it is evaluated.
     """
@@ -102,5 +108,5 @@ class PolynomialDecayParamScheduler(ClassyParamScheduler):
         self._power = power
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         return self._base_value * (1 - where) ** self._power

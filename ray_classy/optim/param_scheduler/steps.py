@@ -1,4 +1,4 @@
-"""Schedules that hold a value for a while and then jump to the next."""
+"""Piecewise constant schedules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
 
 def _check_values(values: Any) -> list[float]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ComponentError(f"values must be a list of numbers with at least one, not {values!r}")
+        raise ComponentError(f"values must be a list of at least one number, not {values!r}")
     return list(values)
 
 
@@ -30,17 +30,17 @@ def _check_num_updates(num_updates: Any) -> None:
 
 @register_param_scheduler("multistep")
 class MultiStepParamScheduler(ClassyParamScheduler):
-    """One value after the other, changing at given epochs.
+    """A sequence of values that changes at given epochs.
 
     Args:
-        values: the values.
-        num_updates: the length of training in epochs (`num_epochs` in a config). None: the last milestone.
+        values: the values, in order.
+        num_updates: the length of training in epochs (`num_epochs` in a config); None uses the last milestone.
         milestones: the epochs at which the next value begins, in ascending order and below `num_updates`; one fewer
-            than `values`, or as many if `num_updates` is None. None: equal parts of whole epochs.
+            than `values`, or as many if `num_updates` is None. None divides training into equal parts of whole epochs.
         update_interval: when it is evaluated.
 
     Raises:
-        ComponentError: the arguments do not go together so.
+        ComponentError: the numbers of values and milestones differ, or a milestone is out of order.
     """
 
     def __init__(
@@ -77,22 +77,22 @@ class MultiStepParamScheduler(ClassyParamScheduler):
         self._milestones = list(milestones)
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         epoch = int((where + WHERE_EPSILON) * self._num_updates)
         return self._values[bisect_right(self._milestones, epoch)]
 
 
 @register_param_scheduler("step")
 class StepParamScheduler(ClassyParamScheduler):
-    """One value after the other, each for an equal part of training.
+    """A sequence of values, each for an equal part of training.
 
     Args:
         num_updates: the length of training in epochs (`num_epochs` in a config), above 0; it has no effect.
-        values: the values.
+        values: the values, in order.
         update_interval: when it is evaluated.
 
     Raises:
-        ComponentError: an argument is not so.
+        ComponentError: `num_updates` is not above 0, or `values` is empty.
     """
 
     def __init__(
@@ -103,19 +103,19 @@ class StepParamScheduler(ClassyParamScheduler):
         self._values = _check_values(values)
 
     def __call__(self, where: float) -> float:
-        """The value at `where`, the fraction of training that is done."""
+        """Returns the value at `where`, the fraction of training that is done."""
         index = int((where + WHERE_EPSILON) * len(self._values))
         return self._values[min(index, len(self._values) - 1)]
 
 
 @register_param_scheduler("step_with_fixed_gamma")
 class StepWithFixedGammaParamScheduler(StepParamScheduler):
-    """`base_value`, multiplied by `gamma` after each of `num_decays` + 1 equal parts of training but the last.
+    """Divides training into `num_decays` + 1 equal parts and multiplies the value by `gamma` between two of them.
 
     Args:
         base_value: the first value, above 0.
-        num_decays: how often the value changes, at least 1.
-        gamma: the factor, above 0.
+        num_decays: the number of changes, at least 1.
+        gamma: the factor of each change, above 0.
         num_updates: the length of training in epochs (`num_epochs` in a config), above 0; it has no effect.
         update_interval: when it is evaluated.
 
