@@ -20,9 +20,8 @@ from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
-from ray_classy.models import models_built_on
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
-from ray_classy.tasks.classy_task import build_checked_task
+from ray_classy.tasks.draft import draft_task
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
@@ -42,13 +41,7 @@ def check(given: Given) -> Answer:
     """
     if search_node(given.config) is not None:
         return _sweep(given)
-    spec = spec_of(given)
-    try:
-        with models_built_on("meta"):
-            data, lines = _examined(given, spec)
-    except Exception:
-        # Some models exist with real weights only. If the mistake is the user's, this reports it again.
-        data, lines = _examined(given, spec)
+    data, lines = _examined(given, spec_of(given))
     return Answer("".join([data["resolved"], *(f"# {line}\n" for line in lines)]).rstrip(), data)
 
 
@@ -85,9 +78,8 @@ def _examined(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     """What the check found out, for programs and for people."""
     assert spec.config is not None, "a command gives a config"
     former = former_keys_used(spec.config, TASK_REGISTRY, sections=RESERVED)
-    task = build_checked_task(spec.config)
+    task, trials = draft_task(spec.config, spec.world_size, spec.on_gpu)
     spec.retention.check(task.reported_metrics(), spec.config)
-    trials = task.preflight(spec.world_size, spec.on_gpu)
     data: dict[str, Any] = {
         "config": given.file,
         "resolved": dump_yaml(_resolved(task.built_from or spec.config)),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -278,29 +275,6 @@ def build_dataset(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Class
         UnknownComponentError: no dataset has that name.
         ComponentError: an argument has an invalid value.
     """
-    kept = _kept.get()
-    if kept is None:
-        return _build(config, *args, **kwargs)
-    key = json.dumps([config, args, kwargs], sort_keys=True, default=repr)
-    if key not in kept:
-        kept[key] = _build(config, *args, **kwargs)
-    return kept[key]
-
-
-_kept: ContextVar[dict[str, ClassyDataset] | None] = ContextVar("kept datasets", default=None)
-
-
-@contextmanager
-def datasets_kept() -> Iterator[None]:
-    """Within the block, `build_dataset` gives the same object for the same config: for looking, not for training."""
-    token = _kept.set({})
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
-def _build(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> ClassyDataset:
     cls = DATASET_REGISTRY.named_class(config)
     dataset = cls.from_config(copy.deepcopy(dict(config)), *args, **kwargs)
     for key, least in (("num_workers", 0), ("phases_per_epoch", 1)):

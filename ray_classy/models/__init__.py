@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, models_built_on, register_model
+    from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
     from ray_classy.models.mlp import MLP
     from ray_classy.models.model_state import StateMismatch
     from ray_classy.models.resnet import (
@@ -39,7 +39,6 @@ __all__ = [
     "SqueezeAndExcitationLayer",
     "StateMismatch",
     "build_model",
-    "models_built_on",
     "register_model",
 ]
 

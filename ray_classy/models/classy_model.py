@@ -10,8 +10,7 @@ import contextlib
 import copy
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Self, cast
 
@@ -335,35 +334,18 @@ def with_heads(keys: Keys) -> Keys:
     return {**keys, "heads": Key(list[ClassyHead] | None, None)}
 
 
-_built_on: ContextVar[str | None] = ContextVar("device on which models are built", default=None)
-
-
-@contextlib.contextmanager
-def models_built_on(device: str) -> Iterator[None]:
-    """Makes `build_model` build on that device during the block.
-
-    Args:
-        device: "meta" gives models with shapes and without weights, for which no memory is taken.
-    """
-    token = _built_on.set(device)
-    try:
-        yield
-    finally:
-        _built_on.reset(token)
-
-
-def build_model(config: Mapping[str, Any]) -> ClassyModel:
+def build_model(config: Mapping[str, Any], device: str | None = None) -> ClassyModel:
     """Builds the model that `config["name"]` chooses, with its heads.
 
     Args:
         config: `name`, the keys of that model, and `heads`: a list of head configs, each with the `fork_block` that
             the head reads.
+        device: where the model is built; "meta" gives shapes without weights, which take no memory.
 
     Raises:
         UnknownComponentError: no model or head is registered under a name, or the trunk has no such block.
         ComponentError: a head has no `fork_block` or `unique_id`, or an argument is impossible.
     """
-    device = _built_on.get()
     with torch.device(device) if device is not None else contextlib.nullcontext():
         return _build_model(config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ray_classy.registry import Registry
 from ray_classy.tasks.metrics import phase_metrics
 
 if TYPE_CHECKING:
+    from ray_classy.tasks.draft import Draft
     from ray_classy.tasks.dry_run import DryRun
 
 COUNTERS = ("train", "phase_idx", "train_phase_idx", "num_updates", "num_train_steps")
@@ -388,9 +390,17 @@ def build_task(config: Mapping[str, Any]) -> ClassyTask:
     return build_checked_task(checked(config))
 
 
-def build_checked_task(config: Mapping[str, Any]) -> ClassyTask:
-    """Builds a task from a config that `checked` has accepted already."""
-    task = TASK_REGISTRY.named_class(config).from_config(_copied(config))
+def build_checked_task(config: Mapping[str, Any], draft: Draft | None = None) -> ClassyTask:
+    """Builds a task from a config that `checked` has accepted already.
+
+    Args:
+        config: a task's config.
+        draft: how parts are built for a task that is not trained; a task whose `from_config` does not take it is built
+            as for training.
+    """
+    build = TASK_REGISTRY.named_class(config).from_config
+    takes_draft = draft is not None and "draft" in inspect.signature(build).parameters
+    task = build(_copied(config), **({"draft": draft} if takes_draft else {}))
     if task.built_from is None:
         task.config = _copied(config)
     return task

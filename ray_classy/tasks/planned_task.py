@@ -10,6 +10,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import get_world_size
 from ray_classy.registry import Keys
 from ray_classy.tasks import dry_run, resume, task_config, task_state, update_rows
+from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.task_parts import TaskParts
 
@@ -23,13 +24,14 @@ class PlannedTask(TaskParts):
         return task_config.classification_keys(cls)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any], draft: Draft | None = None) -> Self:
         """Builds the task and all its parts from a config.
 
         Args:
             config: the keys of `config_keys`; it is not written to.
+            draft: how parts are built for a task that is not trained.
         """
-        return task_config.configure(cls(), config)
+        return task_config.configure(cls(), config, draft)
 
     def __repr__(self) -> str:
         if self.built_from is None:

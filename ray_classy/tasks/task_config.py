@@ -26,6 +26,7 @@ from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_s
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classy_task import TASK_REGISTRY
+from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.options import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
 
@@ -140,23 +141,31 @@ def seeded(seed: int, build: Callable[[], T]) -> T:
         return build()
 
 
-def configure(task: PlannedTask, config: dict[str, Any]) -> Any:
-    """Sets every option and part of a task from its config, and returns the task."""
+def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = None) -> Any:
+    """Sets every option and part of a task from its config, and returns the task.
+
+    Args:
+        task: new.
+        config: a task's config.
+        draft: how parts are built for a task that is not trained; None builds what is trained.
+    """
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)
     for key, one in options_of(type(task)).items():
         with located(config, *([key] if key in config else [])):
             one.set_from(task, config)
     seed, test_only = task.seed, task.test_only
+    device = draft.device if draft is not None else None
     for phase_type in ("test",) if test_only else ("train", "test"):
         if (config.get("dataset") or {}).get(phase_type):
             with located(config, "dataset", phase_type):
-                task.set_dataset(build_dataset(config["dataset"][phase_type]), phase_type)
+                build = build_dataset if draft is None else draft.dataset
+                task.set_dataset(build(config["dataset"][phase_type]), phase_type)
     config = _with_num_classes(config, task.datasets)
     with located(config, "loss"):
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
     with located(config, "model"):
-        task.set_model(seeded(seed, lambda: build_model(config["model"])))
+        task.set_model(seeded(seed, lambda: build_model(config["model"], device)))
     with located(config, "meters"):
         task.set_meters(build_meters(config.get("meters") or {}))
     if config.get("mixup"):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ray_classy.config.document import Config
-from ray_classy.dataset.classy_dataset import datasets_kept
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
-from ray_classy.models import models_built_on
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import build_checked_task
+from ray_classy.tasks.draft import draft_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.tune.space import Node, Space
 
@@ -48,17 +46,18 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
     problems: dict[str, None] = {}
     tasks: list[tuple[dict[str, Any], ClassyTask]] = []
     first: dict[str, Any] | None = None
-    with datasets_kept():
-        for params in space.variants():
-            first = first or params
-            try:
-                tasks.append((params, _tried(space.trial_config(params), world_size, on_gpu)))
-            except ConfigError as error:
-                problems.update(dict.fromkeys(str(error).splitlines()))
-            except RayClassyError as error:
-                active = space.active(params)
-                other = ", ".join(f"{n} {v}" for n, v in active.items() if v != first.get(n)) or "the first values"
-                problems[f"with {other}: {error}"] = None
+    datasets: dict[str, ClassyDataset] = {}
+    for params in space.variants():
+        first = first or params
+        try:
+            config = checked(space.trial_config(params))
+            tasks.append((params, draft_task(config, world_size, on_gpu, datasets)[0]))
+        except ConfigError as error:
+            problems.update(dict.fromkeys(str(error).splitlines()))
+        except RayClassyError as error:
+            active = space.active(params)
+            other = ", ".join(f"{n} {v}" for n, v in active.items() if v != first.get(n)) or "the first values"
+            problems[f"with {other}: {error}"] = None
     if problems:
         raise ConfigError("\n".join(problems))
     names = [task.reported_metrics() for _, task in tasks]
@@ -70,20 +69,6 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
         any(_is_sparse(task) for _, task in tasks),
         data_files(tasks[0][1].datasets.values()),
     )
-
-
-def _tried(config: Config, world_size: int, on_gpu: bool | None) -> ClassyTask:
-    """The task of a config that has passed everything that is looked at before a training."""
-    checked(config)
-    try:
-        with models_built_on("meta"):
-            task = build_checked_task(config)
-            task.preflight(world_size, on_gpu)
-    except Exception:
-        # Some models exist with real weights only. If the mistake is the user's, this says so again.
-        task = build_checked_task(config)
-        task.preflight(world_size, on_gpu)
-    return task
 
 
 def _is_sparse(task: ClassyTask) -> bool:
