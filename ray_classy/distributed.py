@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -12,6 +15,42 @@ import torch.distributed as dist
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from typing_extensions import TypeIs
+
+
+@contextlib.contextmanager
+def timed_exchange() -> Iterator[None]:
+    """Notes on an error in the block, or in the function that it decorates, how many seconds had passed in it.
+
+    By that a time-out of an exchange between the ranks is recognized, for which gloo raises a plain RuntimeError.
+    """
+    began = time.monotonic()
+    try:
+        yield
+    except RuntimeError as error:
+        if not hasattr(error, "seconds_in_exchange"):
+            error.seconds_in_exchange = time.monotonic() - began  # type: ignore[attr-defined]
+        raise
+
+
+def exchange_failed(error: BaseException) -> Literal["yes", "maybe", "no"]:
+    """Whether an error was raised by an exchange between the ranks, by its type and the place where it was raised.
+
+    Torch raises types of its own for NCCL, the network and the store, and a plain RuntimeError for gloo. "maybe" is a
+    plain RuntimeError of a backward pass of several ranks, in which DistributedDataParallel exchanges gradients: no
+    Python code runs there that would tell it from an error of the operation itself.
+    """
+    if not dist.is_available() or not isinstance(error, RuntimeError):
+        return "no"
+    if isinstance(error, dist.DistError):
+        return "yes"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    if module.startswith("torch.distributed.") or module == "torch.nn.parallel.distributed":
+        return "yes"
+    in_backward = type(error) is RuntimeError and module.startswith("torch.autograd.")
+    return "maybe" if in_backward and is_distributed_training_run() else "no"
 
 
 def is_initialized() -> bool:
@@ -50,6 +89,7 @@ def is_distributed_training_run() -> bool:
     return get_world_size() > 1
 
 
+@timed_exchange()
 def barrier() -> None:
     """Waits for every process (bounded by the group's time-out)."""
     if is_distributed_training_run():
@@ -62,6 +102,7 @@ def _collective_device() -> torch.device:
     return torch.device("cpu")
 
 
+@timed_exchange()
 def all_reduce_op(tensor: torch.Tensor, op: Any) -> torch.Tensor:
     """Reduces `tensor` in place over all processes, wherever it lies, and returns it."""
     if not is_distributed_training_run():
@@ -100,6 +141,7 @@ def all_reduce_max(tensor: torch.Tensor) -> torch.Tensor:
     return all_reduce_op(tensor, dist.ReduceOp.MAX)
 
 
+@timed_exchange()
 def broadcast(tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
     """Copies `tensor` from rank `src` to all, in place."""
     if not is_distributed_training_run():
@@ -112,6 +154,7 @@ def broadcast(tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
     return tensor
 
 
+@timed_exchange()
 def broadcast_object(value: Any, src: int = 0) -> Any:
     """Rank `src`'s `value`, on every rank (pickled on the way)."""
     if not is_distributed_training_run():
@@ -121,6 +164,7 @@ def broadcast_object(value: Any, src: int = 0) -> Any:
     return box[0]
 
 
+@timed_exchange()
 def gather_objects(value: Any) -> list[Any]:
     """The values of all ranks in rank order, on every rank."""
     if not is_distributed_training_run():
@@ -130,6 +174,7 @@ def gather_objects(value: Any) -> list[Any]:
     return box
 
 
+@timed_exchange()
 def gather_tensors_from_all(tensor: torch.Tensor) -> list[torch.Tensor]:
     """The tensors of all ranks (all of one shape; a scalar counts as shape (1,)), in rank order."""
     if tensor.ndim == 0:

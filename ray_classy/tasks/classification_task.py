@@ -11,7 +11,7 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier
+from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
@@ -298,7 +298,7 @@ class ClassificationTask(PlannedTask):
         if self.mixup_transform is not None:
             sample = call("mixup", self.mixup_transform, sample)
         steps = len(self.data_iterator)
-        with torch.enable_grad(), self.update_step.gradient_sync(self.model, self._steps_made, steps):
+        with torch.enable_grad(), timed_exchange(), self.update_step.gradient_sync(self.model, self._steps_made, steps):
             with autocast(self.precision, self.device):
                 output = call("the model", self.compute_model, sample)
                 loss = call("the loss", self.compute_loss, output, sample)

@@ -1,17 +1,57 @@
-"""What a failure of a run on Ray was, whether it is worth another try, and how it is told."""
+"""What a failure of a run on Ray was, whether it is worth another try, and how it is reported."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ray.exceptions import RayError
 
+from ray_classy.distributed import exchange_failed
 from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
 from ray_classy.ray_compat.settings import START_TIMEOUT
 from ray_classy.ray_compat.train import is_process_failure, is_start_timeout
 from ray_classy.trainer.run_folder import RunFolder
 
 _MOST_IN_WAKE = 3
+_MOST_OF_IT = 0.95  # of a time-out, which an exchange that reached it has taken
+TIMEOUT_S = 1800.0
+"""Ray's default of `TorchConfig.timeout_s`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a run an exception was raised.
+
+    Attributes:
+        rank: of the process.
+        ranks: number of processes.
+        step: train steps of the run that were complete.
+        exchange: whether it was raised by an exchange between the ranks (see `distributed.exchange_failed`).
+        seconds: how long that exchange had taken; 0 if it is not known.
+    """
+
+    rank: int
+    ranks: int
+    step: int
+    exchange: Literal["yes", "maybe", "no"]
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"on rank {self.rank} of {self.ranks}, after {self.step} train steps"
+
+
+def mark(error: Exception, rank: int, ranks: int, step: int) -> None:
+    """Notes on an exception where in the run it was raised; the note travels to the driver with it.
+
+    Args:
+        error: as it left the user's code, with its traceback.
+        rank: of the process.
+        ranks: number of processes.
+        step: train steps of the run that were complete.
+    """
+    seconds = getattr(error, "seconds_in_exchange", 0.0)
+    error.place_in_run = Place(rank, ranks, step, exchange_failed(error), seconds)  # type: ignore[attr-defined]
 
 
 class Retries:
@@ -23,10 +63,12 @@ class Retries:
     Args:
         max_failures: how many failures of workers are allowed; -1 for any number.
         run: the run's folder, to whose log messages are written.
+        timeout_s: how long the process group waits for a rank, in seconds.
     """
 
-    def __init__(self, max_failures: int, run: RunFolder) -> None:
+    def __init__(self, max_failures: int, run: RunFolder, timeout_s: float = TIMEOUT_S) -> None:
         self._max_failures = max_failures
+        self._timeout_s = timeout_s
         self._run = run
         self._last: tuple[str, str] | None = None
         self._failures = self._in_wake = 0
@@ -43,9 +85,10 @@ class Retries:
             self._in_wake = 0
         elif not retries:
             retries = self._helper_died(failure)
-        error = cause(failure)
-        place, before = _place(failure), self._last
-        self._last = (place, _brief(error)) if place else None
+        error = cause(failure, self._timeout_s)
+        first, before = _first(failure), self._last
+        place = None if first is None else _place(first[1])
+        self._last = None if place is None else (str(place), _brief(error))
         if retries and self._last is not None and self._last == before:
             self._run.tell(f"the same failed again {place}: giving up")
             return False
@@ -66,11 +109,12 @@ class Retries:
         return self._max_failures == -1 or self._failures <= self._max_failures
 
 
-def cause(error: Any) -> Exception:
-    """The failure that came first, as the error that a training in this process would have raised.
+def cause(error: Any, timeout_s: float = TIMEOUT_S) -> Exception:
+    """The failure that the others followed from, as the error that a training in this process would have raised.
 
     Args:
         error: a `TrainingFailedError` of Ray's.
+        timeout_s: how long the process group waits for a rank, in seconds.
     """
     of_controller = getattr(error, "controller_failure", None)
     if isinstance(of_controller, RayClassyError):
@@ -81,55 +125,49 @@ def cause(error: Any) -> Exception:
     if first is None:
         return RunError(f"Ray Train failed: {_death(of_controller or error)}")
     rank, failure = first
+    place = _place(failure)
     if isinstance(failure, RayClassyError | FloatingPointError):
         return failure
-    if is_process_failure(failure) and not hasattr(failure, "where_in_run"):
+    if place is None and is_process_failure(failure):
         return WorkerDiedError(f"the process of rank {rank} died: {_death(failure)}")
-    stuck = _stuck(error.worker_failures)
+    trace = ("\n".join(getattr(failure, "__notes__", [])) or f"{type(failure).__name__}: {failure}").rstrip()
+    stuck = _stuck(error.worker_failures, timeout_s)
     if stuck:
         return RunError(
-            f"{stuck} did not come to where the other ranks waited for it, within the time-out (ray.timeout_s): a step "
-            f"that never ends, or ranks that do not do the same. Another one said: {_last_line(failure)}"
+            f"{stuck} did not come to an exchange within the time-out (ray.timeout_s), while the other ranks waited: a "
+            f"step that does not end, or ranks that do different things. Another rank said:\n{trace}"
         )
-    if _is_consequence(failure):
-        return WorkerDiedError(f"rank {rank} lost the connection to another one: {_last_line(failure)[:160]}")
-    trace = "\n".join(getattr(failure, "__notes__", [])) or f"{type(failure).__name__}: {failure}"
-    return RunError(f"training failed {_place(error) or f'on rank {rank}'}:\n{trace.rstrip()}")
+    if place is not None and place.exchange == "yes":
+        return WorkerDiedError(
+            f"an exchange between the ranks failed {place}; another rank may have died, or the network failed:\n{trace}"
+        )
+    return RunError(f"training failed {place or f'on rank {rank}'}:\n{trace}")
 
 
-def mark(error: Exception, rank: int, ranks: int, step: int) -> None:
-    """Notes on an exception where in the run it was raised; it stays there on the way to the driver.
+def _place(failure: Exception) -> Place | None:
+    """Where in the run an exception was raised; None for the death of a process."""
+    return getattr(failure, "place_in_run", None)
 
-    Args:
-        error: as it left the user's code.
-        rank: of the process.
-        ranks: that there are.
-        step: train steps of the run that were over.
-    """
-    error.where_in_run = (rank, ranks, step)  # type: ignore[attr-defined]
+
+def _exchange(failure: Exception) -> Literal["yes", "maybe", "no"]:
+    place = _place(failure)
+    return "no" if place is None else place.exchange
 
 
 def _first(error: Any) -> tuple[int, Exception] | None:
-    """Rank and exception of what the others followed from, as far as that can be told."""
+    """Rank and exception of the failure that the others followed from: an exchange fails because another rank did."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", None) or {}
-    return min(failures.items(), key=lambda item: (_is_consequence(item[1]), item[0]), default=None)
+    order = ("no", "maybe", "yes")
+    return min(failures.items(), key=lambda item: (order.index(_exchange(item[1])), item[0]), default=None)
 
 
-def _place(error: Any) -> str:
-    """Where the first failure was, if that was an exception in a worker; empty if it was something else."""
-    first = _first(error)
-    where = getattr(first[1], "where_in_run", None) if first is not None else None
-    if where is None or first is None or _is_consequence(first[1]):
+def _stuck(failures: dict[int, Exception], timeout_s: float) -> str:
+    """The ranks for which all that failed waited until the time-out; empty if it was not so."""
+    places = [_place(failure) for failure in failures.values()]
+    waited = [place for place in places if place is not None and place.exchange != "no"]
+    if len(waited) < len(failures) or max(place.seconds for place in waited) < _MOST_OF_IT * timeout_s:
         return ""
-    return f"on rank {where[0]} of {where[1]}, after {where[2]} train steps"
-
-
-def _stuck(failures: dict[int, Exception]) -> str:
-    """The ranks that all that failed have waited for in vain; empty if it was not so."""
-    if not all("timed out" in str(one).lower() or "timeout" in str(one).lower() for one in failures.values()):
-        return ""
-    ranks = max((getattr(one, "where_in_run", (0, 0, 0))[1] for one in failures.values()), default=0)
-    missing = [str(rank) for rank in range(ranks) if rank not in failures]
+    missing = [str(rank) for rank in range(waited[0].ranks) if rank not in failures]
     return f"rank{'s' if len(missing) > 1 else ''} {', '.join(missing)}" if missing else ""
 
 
@@ -140,16 +178,6 @@ def _brief(error: Exception) -> str:
 
 
 def _death(failure: Exception) -> str:
-    """What Ray says of a process that died; of one that was killed for memory, that."""
+    """Ray's text on a process that died; only the line on memory, if it was killed for that."""
     lines = str(failure).splitlines()
     return next((line for line in lines if "running low on memory" in line), str(failure))
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[-1]
-
-
-def _is_consequence(error: BaseException) -> bool:
-    """Whether a rank failed only because another one was gone."""
-    text = str(error).lower()
-    return any(sign in text for sign in ("connection closed by peer", "connection reset", "gloo", "nccl"))

@@ -55,9 +55,10 @@ def fit_run(
     watched = RunFolder(folder.path, folder.storage.filesystem, folder.token)
     failures = run_config.failure_config or FailureConfig()
     room = FreeRoom(settings.scaling, watched, settings.wait_for_resources_s)
+    retries = Retries(failures.max_failures, watched, settings.torch_config.timeout_s)
     policies = {
         "scaling_policy": scaling_policy(settings.scaling, room),
-        "failure_policy": failure_policy(failures, Retries(failures.max_failures, watched).decide),
+        "failure_policy": failure_policy(failures, retries.decide),
     }
     stops = None if task.test_only else functools.partial(first_stops, folder.request_stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
@@ -99,7 +100,7 @@ def _fit(
         try:
             return fitting.fit().return_value
         except ray.train.TrainingFailedError as error:
-            raise cause(error) from None
+            raise cause(error, settings.torch_config.timeout_s) from None
         except SystemExit:  # what Ray's handler of Ctrl-C ends with, when it has stopped the workers
             raise KeyboardInterrupt from None
         except ray.exceptions.RayActorError as error:
