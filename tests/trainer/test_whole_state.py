@@ -10,6 +10,7 @@ from ray_classy.errors import CheckpointError
 from ray_classy.hooks import ClassyHook
 from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import build_optimizer
+from ray_classy.tasks import ClassificationTask
 from ray_classy.tasks.precision import Precision
 from ray_classy.trainer import LocalTrainer
 from tests.trainer.test_row_resume import Ledger, Stopped, small_task
@@ -57,10 +58,13 @@ class ScaledOnCpu(Precision):
         return torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=3)
 
 
+class Scaled(ClassificationTask):
+    precision = ScaledOnCpu("pytorch", "bfloat16")
+
+
 def full_task(stop=None, loss=Weighted, **options):
-    task = small_task(Ledger(stop=stop), batch_norm=True, every=2, **options).set_loss(loss())
+    task = small_task(Ledger(stop=stop), batch_norm=True, every=2, cls=Scaled, **options).set_loss(loss())
     task.set_hooks([*task.hooks, Counting()]).set_optimizer(build_optimizer({"name": "adamw", "lr": 0.01}))
-    task.precision = ScaledOnCpu("pytorch", "bfloat16")
     return task
 
 
