@@ -1,4 +1,4 @@
-"""Tasks: everything that one training is made of."""
+"""Tasks: everything that one training run needs."""
 
 from typing import TYPE_CHECKING
 

@@ -32,25 +32,16 @@ __all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "Classificati
 class ClassificationTask(PlannedTask):
     """Trains a classifier in alternating train and test phases.
 
-    The parts are set by `from_config` or by the setters.
+    Its parts and options are set by `from_config` or by setters; see the base classes for the other attributes.
 
     Attributes:
-        test_only: whether only test phases are run.
-        phases: the run's phases, each `{"train": bool}`; there from `prepare` on.
-        hooks: called at five points of the run; checkpoint hooks last.
-        train: whether the current phase trains.
-        distributed_model: the model in DistributedDataParallel or dealt to the ranks, on more than one process.
-        phase_idx: the current phase, from 0; -1 before the first.
-        train_phase_idx: the same, counting train phases only.
-        num_updates: samples trained on so far: the nominal global batch size per train step.
-        num_train_steps: train steps made so far.
-        dataloader: of the current phase.
-        data_iterator: gives the current phase's batches.
-        losses: the losses of the current phase's steps; averaged over the ranks at its end.
-        perf_log: training speed, `{"tag", "phase_idx", "im_per_sec"}` each.
-        last_batch: the last step's batch, on its device; None before the first and after the last.
-        optimizer_period: train steps per update.
-        device: where the model is; there from `prepare` on.
+        phases: the phases of the run, each `{"train": bool}`; available after `prepare()`.
+        distributed_model: the model in DistributedDataParallel, or sharded across ranks; None in a single process.
+        dataloader: dataloader of the current phase.
+        losses: losses of the current phase's steps; averaged over the ranks at the end of the phase.
+        last_batch: batch of the last step, on its device; None before the first and after the last step of a phase.
+        optimizer_period: train steps per optimizer update.
+        device: device of the model; available after `prepare()`.
     """
 
     losses: Any = LossCurve()
@@ -68,42 +59,32 @@ class ClassificationTask(PlannedTask):
         self.device = torch.device("cpu")
         self.update_step = UpdateStep()
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
-        self._in_phase: dict[str, Any] | None = None  # the state of a phase that was begun elsewhere
-        self._consumed = self._begun = 0  # rows and steps of the current phase before this process took it up
+        self._in_phase: dict[str, Any] | None = None  # state of the unfinished phase in a checkpoint
+        self._consumed = self._begun = 0  # rows and steps of the current phase before this process resumed it
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
-    def checkpoint(self) -> dict[str, Any] | None:
-        """The content of the checkpoint to start from, if one is set and `prepare` has not loaded it yet."""
-        return self.checkpoint_dict
-
-    @property
     def model(self) -> Any:
-        """The model of the current phase: in train phases on several processes the wrapped one."""
+        """The model; in train phases on several processes, wrapped for distributed training."""
         return self.distributed_model if self.distributed_model is not None and self.train else self.base_model
 
     @property
     def loss(self) -> Any:
-        """The loss of the current phase, wrapped like the model if it has parameters of its own."""
+        """The loss; if it has parameters, wrapped like the model."""
         return self.distributed_loss if self.distributed_loss is not None and self.train else self.base_loss
 
     @property
-    def eval_phase_idx(self) -> int:
-        """The current test phase, counted from 0; -1 before the first."""
-        return self.phase_idx - self.train_phase_idx - 1
-
-    @property
     def num_batches_per_phase(self) -> int:
-        """Steps of this rank in the current phase."""
+        """Number of steps of this rank in the current phase."""
         return self._begun + len(self.data_iterator)
 
     @property
     def where(self) -> float:
-        """How far the run is: finished train phases and the part of the current one, over all train phases.
+        """Progress of the training: finished train phases plus the part of the current one, over all train phases.
 
-        It is below 1 in every train step and keeps its value in test phases; in a test-only run it is the part of the
-        evaluation that is done.
+        It is below 1 in every train step, and does not change in test phases. In a test-only run it is the progress of
+        the evaluation.
 
         Raises:
             TaskError: the current phase has no batches.
@@ -112,26 +93,22 @@ class ClassificationTask(PlannedTask):
         total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
         index = self.phase_idx if self.test_only else self.train_phase_idx
         if not counts or self.data_iterator is None or (not self.train and not self.num_batches_per_phase):
-            return where_of(index + 1, total)  # (more ranks than test rows: this one has none to evaluate)
+            return where_of(index + 1, total)  # a rank without test rows, where there are more ranks than rows
         if self.num_batches_per_phase == 0:
             raise TaskError("the train phase has no batches")
         return where_of(index, total, self.steps_in_phase, self.num_batches_per_phase)
 
     @property
     def steps_in_phase(self) -> int:
-        """Steps made in the current phase, those before it was interrupted among them."""
+        """Steps made in the current phase, including those before an interruption."""
         return self._begun + self._steps_made
 
     @property
     def _steps_made(self) -> int:
-        """Steps that this process made; those that train are told by `num_updates`, which any train step adds to."""
+        """Steps that this process made; train steps are counted by `num_updates`, as any `train_step` does."""
         if not self.train:
             return self._eval_steps
         return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
-
-    def done_training(self) -> bool:
-        """Whether the last phase is over."""
-        return self.phase_idx + 1 >= len(self.phases)
 
     # -- making ready -------------------------------------------------------------------------------------------------
 
@@ -158,7 +135,7 @@ class ClassificationTask(PlannedTask):
         self.prepare()
 
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
-        """Derives everything from the parts, loads the checkpoint and wraps the model for the replicas.
+        """Builds what derives from the parts, loads the checkpoint, and wraps the model for distributed training.
 
         Raises:
             TaskError: a part is missing, or the options do not go together.
@@ -175,7 +152,7 @@ class ClassificationTask(PlannedTask):
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
-            strategies.begin(self)
+            strategies.set_up(self)
             self.optimizer_period = task_state.accumulation_period(self)
             scaler = self.precision.scaler(self.device) if self.precision is not None else None
             self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
@@ -183,7 +160,7 @@ class ClassificationTask(PlannedTask):
         self.init_distributed_data_parallel_model()
 
     def prepare_optimizer(self, optimizer: ClassyOptimizer, model: nn.Module, loss: nn.Module | None = None) -> None:
-        """Gives the optimizer its parameters in two groups: batch-norm ones last, without weight decay by default."""
+        """Gives the optimizer two parameter groups: batch-norm parameters last, by default without weight decay."""
         task_state.set_param_groups(optimizer, model, loss, self.optimizer_schedulers, self.bn_weight_decay)
 
     def _load_weights(self) -> None:
@@ -196,9 +173,9 @@ class ClassificationTask(PlannedTask):
     def init_distributed_data_parallel_model(self) -> None:
         """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process.
 
-        It is done in `prepare` and anew for each train phase: a wrapper lays its buckets out again after its first
-        step, which changes the order in which three or more ranks add up, and so the last bits of what is trained.
-        Every phase beginning alike, a run that is resumed goes on as it would have gone.
+        The wrapper is created in `prepare` and re-created for each train phase, because it rebuilds its gradient
+        buckets after its first step. That changes the order in which three or more ranks add up gradients, and so the
+        last bits of the weights. As every phase starts with a new wrapper, a resumed run equals an uninterrupted one.
         """
         if not self.test_only:
             self.distributed_model = self.distributed_loss = None  # before there is another
@@ -208,7 +185,7 @@ class ClassificationTask(PlannedTask):
     # -- phases -------------------------------------------------------------------------------------------------------
 
     def advance_phase(self) -> None:
-        """Goes on to the next phase: counters, meters and losses, its data, and the model's mode."""
+        """Advances to the next phase: counters, meters, losses, data, and the mode of the model."""
         for meter in self.meters:
             meter.reset()
         self.losses = LossLog()
@@ -223,9 +200,9 @@ class ClassificationTask(PlannedTask):
         group = self.get_global_batchsize() * self.optimizer_period
         self._begun = 0 if begun is None else round(begun["rows"] / group) * self.optimizer_period
         if begun is not None:
-            phase_state.take_up(self, begun)
+            phase_state.restore(self, begun)
             task_state.set_meter_states(self, begun["meters"])
-        strategies.make_whole(self)
+        strategies.unshard(self)
         self._set_model_train_mode()
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
@@ -235,11 +212,11 @@ class ClassificationTask(PlannedTask):
             strategies.shard(self)
 
     def build_dataloader_from_dataset(self, dataset: ClassyDataset, **kwargs: Any) -> Any:
-        """A dataloader over a dataset for the current phase.
+        """Builds a dataloader over a dataset for the current phase.
 
         Args:
-            dataset: asked for its `iterator`.
-            kwargs: passed on to it.
+            dataset: its `iterator` builds the dataloader.
+            kwargs: passed to `iterator`.
         """
         if self._consumed:
             kwargs = {"start": self._consumed, **kwargs}
@@ -260,7 +237,7 @@ class ClassificationTask(PlannedTask):
         self.dataloader = self.build_dataloader_from_dataset(self.datasets[self.phase_type])
 
     def create_data_iterators(self) -> None:
-        """Begins to iterate over the current phase's dataloader."""
+        """Creates the iterator over the current phase's dataloader."""
         self.data_iterator = iter(self.dataloader)
 
     def _set_model_train_mode(self) -> None:
@@ -270,22 +247,22 @@ class ClassificationTask(PlannedTask):
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _record(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> None:
-        """Logs a step's loss and updates the meters; a borrowed row counts in neither."""
+        """Logs the loss of a step and updates the meters; padding rows count in neither."""
         rows = rows_of(self.data_iterator, sample)
         self.losses.append(loss, rows)
         if rows:
             self.update_meters(output, sample)
 
     def compute_model(self, sample: dict[str, Any]) -> Any:
-        """The model's output for a sample."""
+        """Runs the model on a batch, and returns its output."""
         return self.model(sample["input"])
 
     def compute_loss(self, model_output: Any, sample: dict[str, Any]) -> torch.Tensor:
-        """The loss of an output: a scalar, the mean over the sample's rows."""
+        """Returns the loss of an output: a scalar, the mean over the rows of the batch."""
         return self.loss(model_output, sample["target"])
 
     def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
-        """Counts a step's output in every meter, on the device."""
+        """Updates every meter with the output of a step, on the device."""
         output, target = detached(model_output), detached(sample["target"])
         for meter in self.meters:
             meter.update(output, target, is_train=self.train)
@@ -309,7 +286,7 @@ class ClassificationTask(PlannedTask):
         self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
 
     def run_optimizer(self, loss: torch.Tensor) -> None:
-        """Backward pass of a train step, and the optimizer's step where a group of accumulated steps ends."""
+        """Runs the backward pass of a train step; applies the optimizer where a group of accumulated steps ends."""
         step, steps = self._steps_made, len(self.data_iterator)
         reduction = getattr(self.base_loss, "reduction", "mean")
         factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
@@ -331,10 +308,10 @@ class ClassificationTask(PlannedTask):
         self.losses.synchronize()
 
     def check_inf_nan(self, loss: Any = None) -> None:
-        """Looks through the losses of the current phase, which fetches them from the device.
+        """Checks the losses of the current phase, which fetches them from the device.
 
         Args:
-            loss: look at this one instead, that of the current step.
+            loss: the loss of the current step, to be checked instead of those of the phase.
 
         Raises:
             FloatingPointError: a loss is infinite or not a number; the message names the step.
@@ -346,19 +323,19 @@ class ClassificationTask(PlannedTask):
     # -- what the trainer calls ---------------------------------------------------------------------------------------
 
     def on_start(self) -> None:
-        """Calls the hooks before the first phase."""
+        """Starts the run: calls the hooks."""
         self.call_hooks("on_start")
 
     def on_phase_start(self) -> None:
-        """Begins the next phase, then calls the hooks."""
+        """Starts the next phase, then calls the hooks."""
         self._phase_began = time.perf_counter()
         self.advance_phase()
         self.call_hooks("on_phase_start")
 
     def on_phase_end(self) -> None:
-        """Ends the phase: schedules, losses and meters of all ranks, then the hooks."""
+        """Ends the phase: updates schedules, synchronizes losses and meters across ranks, then calls the hooks."""
         self.log_phase_end(self.phase_type)
-        strategies.make_whole(self)
+        strategies.unshard(self)
         if self.train:
             self.optimizer.on_epoch(where=self.where)
         self.synchronize_losses()
@@ -374,7 +351,7 @@ class ClassificationTask(PlannedTask):
             dataset.on_phase_end()
 
     def on_end(self) -> None:
-        """Calls the hooks after the last phase."""
+        """Ends the run: calls the hooks."""
         self.call_hooks("on_end")
 
     def log_phase_end(self, tag: str) -> None:
@@ -389,26 +366,26 @@ class ClassificationTask(PlannedTask):
 
     @property
     def can_pause(self) -> bool:
-        """Whether a checkpoint can be written now: the rows are dealt by a plan, and no gradients are pending."""
+        """Whether a checkpoint can be written now: a plan assigns the rows, and no gradients are pending."""
         return self.train and phase_state.can_pause(self, self._steps_made)
 
     def get_phase_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides of a train phase that is not over: the state's entry `in_phase`.
+        """Returns the state of the unfinished train phase: the entry `in_phase` of a checkpoint's state.
 
-        Every rank must call it. The replicas are wrapped anew, as they are where the run goes on from the checkpoint.
+        Every rank must call it. It re-creates the wrapper of the model, as a run that resumes from the checkpoint does.
         """
         state = phase_state.phase_state(self)
         self.init_distributed_data_parallel_model()
         return state
 
     def gather_state(self) -> dict[str, Any] | None:
-        """The state, on the primary rank; None on the others, which take part where they have a part of it."""
+        """Returns the state on the primary rank, None on the others; every rank must call it."""
         return task_state.gather_state(self)
 
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
-        """Everything a checkpoint keeps of the task: the same whatever the strategy.
+        """Returns the state that a checkpoint keeps, which is the same for every strategy.
 
-        With the strategies zero and fsdp every rank must call it, and what was dealt to them is in host memory.
+        With the strategies zero and fsdp every rank must call it, and tensors that were sharded are in host memory.
 
         Args:
             deep_copy: copy the tensors instead of sharing them with the live objects.
@@ -417,10 +394,11 @@ class ClassificationTask(PlannedTask):
         return copy.deepcopy(state) if deep_copy else state
 
     def set_classy_state(self, state: dict[str, Any]) -> None:
-        """Takes up a state: weights, counters and buffers; never options such as the learning rate, which the
-        task's own schedules give at the restored `where`. A test-only task takes up the weights alone.
+        """Restores weights, counters and buffers. A test-only task restores the weights alone.
+
+        Options such as the learning rate are not restored; the task's own schedules give them at the restored `where`.
 
         Raises:
-            CheckpointError: the model or the optimizer is of another structure.
+            CheckpointError: the state does not fit the model or the optimizer.
         """
         task_state.set_state(self, state)

@@ -95,7 +95,7 @@ def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
 
 
 def _has_rows(dataset: Any) -> bool:
-    """Whether a dataset is read by row, as `ClassyDataset` does it."""
+    """Returns whether a dataset is read by row, as `ClassyDataset` does."""
     if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
         return False
     return hasattr(getattr(dataset, "dataset", None), "__len__")
@@ -256,8 +256,8 @@ def _check_class_names(task: ClassificationTask) -> None:
     if train and test and train != test:
         missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
         raise DataError(
-            f"{locate(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so their "
-            f"labels mean different things: "
+            f"{locate(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so that "
+            f"their labels mean different things: "
             f"only in train: {missing[:5]}, only in test: {extra[:5]}. "
             f"Give both the same list (dataset.test.classes), or correct the folders"
         )

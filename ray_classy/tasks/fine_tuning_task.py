@@ -1,4 +1,4 @@
-"""The task that goes on from a trained model."""
+"""The task that trains from pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ray_classy.tasks.options import option
 
 @register_task("fine_tuning")
 class FineTuningTask(ClassificationTask):
-    """Trains a model from pretrained weights, with new heads or a frozen trunk if so asked.
+    """Trains a model from pretrained weights, optionally with new heads or frozen parameters.
 
     Attributes:
-        pretrained_checkpoint_path: the checkpoint whose model is taken up.
-        pretrained_checkpoint_dict: its content.
-        pretrained_checkpoint_load_strict: whether it must have exactly the model's weights.
-        reset_heads: keep the heads' fresh weights.
-        freeze_trunk: train the heads alone; the trunk's batch-norm statistics stay as they are.
-        freeze: patterns of the names of further parameters that are not trained.
+        pretrained_checkpoint_path: checkpoint or file with the weights to load.
+        pretrained_checkpoint_dict: its content, if that was set or read already.
+        pretrained_checkpoint_load_strict: whether it must have exactly the weights of the model.
+        reset_heads: whether the heads start from new weights.
+        freeze_trunk: whether only the heads are trained; the batch-norm statistics of the trunk do not change.
+        freeze: shell patterns for the names of further parameters that are not trained.
     """
 
     pretrained_checkpoint_path: str | None = option(None, key="pretrained_checkpoint")
@@ -35,27 +35,27 @@ class FineTuningTask(ClassificationTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pretrained_checkpoint_dict: dict[str, Any] | None = None
-        self._frozen: list[nn.Parameter] = []  # those that this task froze
+        self._frozen: list[nn.Parameter] = []  # by this task
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
-        """Sets the weights that are taken up: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file
-        with nothing but a state dict (of `torch.save`, or `.safetensors`).
+        """Sets the weights to load: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file with only a
+        state dict (written by `torch.save`, or `.safetensors`).
         """
         self.pretrained_checkpoint_path, self.pretrained_checkpoint_dict = checkpoint_path, None
         return self
 
     def _set_pretrained_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> FineTuningTask:
-        """Sets the content of the checkpoint whose model is taken up."""
+        """Sets the content of the checkpoint with the weights to load."""
         self.pretrained_checkpoint_dict = checkpoint_dict
         return self
 
     def set_pretrained_checkpoint_load_strict(self, load_strict: bool) -> FineTuningTask:
-        """Sets whether the pretrained checkpoint must have exactly the model's weights."""
+        """Sets whether the pretrained checkpoint must have exactly the weights of the model."""
         self.pretrained_checkpoint_load_strict = load_strict
         return self
 
     def set_reset_heads(self, reset_heads: bool) -> FineTuningTask:
-        """Sets whether the heads keep their fresh weights."""
+        """Sets whether the heads start from new weights."""
         self.reset_heads = reset_heads
         return self
 
@@ -65,20 +65,20 @@ class FineTuningTask(ClassificationTask):
         return self
 
     def set_freeze(self, patterns: list[str]) -> FineTuningTask:
-        """Sets which parameters are not trained, besides a frozen trunk.
+        """Sets which parameters are not trained, in addition to a frozen trunk.
 
         Args:
-            patterns: as of a shell, for their dotted names: `["initial_block.*", "blocks.[01].*"]`. Modules all of
-                whose parameters are frozen stay in eval mode, so that their batch-norm statistics stay as they are.
+            patterns: shell patterns for dotted names: `["initial_block.*", "blocks.[01].*"]`. Modules all of whose
+                parameters are frozen stay in eval mode, so that their batch-norm statistics do not change.
 
         Raises:
-            ComponentError: it is no list of patterns.
+            ComponentError: it is not a list of patterns.
         """
         self.freeze = patterns
         return self
 
     def check_frozen(self) -> None:
-        """Looks for what the patterns match, before anything is started.
+        """Checks what the patterns match, before anything is started.
 
         Raises:
             TaskError: a pattern matches nothing, or nothing is left to train.
@@ -87,7 +87,7 @@ class FineTuningTask(ClassificationTask):
         freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
 
     def prepare(self) -> None:  # type: ignore[override]
-        """Derives everything from the parts, loads the weights and freezes what is not to be trained.
+        """Builds what derives from the parts, loads the weights and freezes parameters.
 
         Raises:
             TaskError: a part is missing, the options do not go together, or a pattern of `freeze` matches nothing.
@@ -116,7 +116,7 @@ class FineTuningTask(ClassificationTask):
 
     def _load_pretrained(self, model: Any) -> None:
         strict = self.pretrained_checkpoint_load_strict
-        task_state.take_pretrained(model, self._read_pretrained(), self.reset_heads, strict)
+        task_state.load_pretrained(model, self._read_pretrained(), self.reset_heads, strict)
 
     def _load_weights(self) -> None:
         super()._load_weights()

@@ -1,4 +1,4 @@
-"""Which parameters of a model are kept from training."""
+"""Chooses the parameters of a model that are not trained."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def check_patterns(name: str, freeze: Any) -> list[str]:
 
 
 def parameters_to_freeze(model: Any, freeze_trunk: bool, patterns: Sequence[str]) -> list[nn.Parameter]:
-    """The parameters that are not to be trained: the trunk's, if so asked, and those whose names match a pattern.
+    """Returns the parameters to freeze: those of the trunk, if asked for, and those whose names match a pattern.
 
     Args:
         model: a `ClassyModel`.
-        freeze_trunk: all but the heads' are.
-        patterns: as of a shell (`*`, `?`, `[ab]`; `*` goes over dots too), of names as in `named_parameters`; the
-            `model.` in front of those of a wrapped module may be left out.
+        freeze_trunk: whether to freeze all parameters but those of the heads.
+        patterns: shell patterns (`*`, `?`, `[ab]`; `*` matches dots too) for names as in `named_parameters`; the
+            prefix `model.` of a wrapped module may be left out.
 
     Raises:
         TaskError: a pattern matches nothing, or nothing is left to train.
@@ -54,12 +54,12 @@ def parameters_to_freeze(model: Any, freeze_trunk: bool, patterns: Sequence[str]
 
 
 def set_eval_where_frozen(model: Any, freeze_trunk: bool, frozen: Sequence[nn.Parameter]) -> None:
-    """Puts what does not learn in eval mode: its batch-norm statistics stay, and it drops nothing.
+    """Puts frozen modules in eval mode, so that batch-norm statistics do not change and dropout is off.
 
     Args:
         model: in train mode.
-        freeze_trunk: all but the heads is.
-        frozen: so is each module all of whose parameters are among these.
+        freeze_trunk: whether all modules but the heads are frozen.
+        frozen: parameters; a module all of whose parameters are among them is frozen.
     """
     modes = [(head, head.training) for head in _heads(model)]
     if freeze_trunk:
@@ -87,7 +87,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _hint(model: nn.Module, pattern: str) -> str:
-    """What may have been meant by a pattern that matches nothing."""
+    """Returns what may have been meant by a pattern that matches nothing."""
     names = [name for name, _ in _named(model)]
     if any(_matches(name, f"{pattern}.*") for name in names):
         return f"; to freeze all of it write {pattern + '.*'!r}"

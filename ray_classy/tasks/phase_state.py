@@ -1,4 +1,4 @@
-"""What is needed to go on within a train phase, on as many ranks as there are then."""
+"""The state of an unfinished train phase, from which a run resumes on any number of ranks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def can_pause(task: ClassificationTask, steps: int) -> bool:
-    """Whether the task could go on from here elsewhere.
+    """Returns whether a run can resume from the current step.
 
     Args:
         task: in a train phase.
-        steps: made of the phase since this process took it up.
+        steps: steps that this process has made in the phase.
     """
     iterator = task.data_iterator
     if not getattr(task.datasets["train"], "order_is_stable", True):
@@ -33,17 +33,18 @@ def can_pause(task: ClassificationTask, steps: int) -> bool:
 
 
 def phase_state(task: ClassificationTask) -> dict[str, Any]:
-    """The state of the current train phase, of all ranks together; every rank must call it.
+    """Returns the state of the current train phase, of all ranks together; every rank must call it.
 
     Returns:
-        rows: consumed so far, by all ranks.
-        order: of what order of rows these are the first; see `_order`.
-        losses, loss_rows: each step's loss, and of how many rows it is the mean.
+        rows: number of rows that all ranks have consumed.
+        order: what the order of rows depends on; see `_order`.
+        losses, loss_rows: the loss of each step, and the number of rows it is the mean of.
         meters: the states of the meters.
-        bad_rows: rows left out so far.
+        bad_rows: number of rows skipped because they could not be decoded.
 
     Raises:
-        FloatingPointError: a loss is infinite or not a number, so that this is no state to go on from; on every rank.
+        FloatingPointError: a loss is infinite or not a number, so that nothing should resume from this state. Every
+            rank raises it.
     """
     iterator: PhaseIterator = task.data_iterator
     meters = [copy.deepcopy(meter) for meter in task.meters]
@@ -62,7 +63,7 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
 
 
 def _order(plan: PhasePlan, task: ClassificationTask) -> dict[str, Any]:
-    """What the order of a phase's rows depends on; of the rows themselves, their number and labels."""
+    """Returns what the order of a phase's rows depends on; of the rows, their number and labels."""
     labels = class_indices(task.datasets["train"])
     return {
         "labels": None if labels is None else zlib.crc32(labels.astype(np.int64).tobytes()),
@@ -74,11 +75,11 @@ def _order(plan: PhasePlan, task: ClassificationTask) -> dict[str, Any]:
     }
 
 
-def take_up(task: ClassificationTask, state: dict[str, Any]) -> None:
-    """Gives a phase that has just begun, at the first row that is not consumed, what was counted before.
+def restore(task: ClassificationTask, state: dict[str, Any]) -> None:
+    """Restores the counts of a phase that has just been started again at its first row that was not consumed.
 
     Raises:
-        CheckpointError: the rows come in another order now, so that the first ones are not those that were consumed.
+        CheckpointError: the order of rows differs, so that the rows already consumed are not the first ones.
     """
     iterator = task.data_iterator
     now = _order(iterator.plan, task) if isinstance(iterator, PhaseIterator) else {}
@@ -86,9 +87,9 @@ def take_up(task: ClassificationTask, state: dict[str, Any]) -> None:
     changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if now.get(name) != before[name]]
     if changed:
         raise CheckpointError(
-            f"the checkpoint was written after {state['rows']} rows of a train phase, and the order of rows is another "
-            f"one now: {', '.join(changed)}. Go on with the data and settings of that run, or from a checkpoint that "
-            f"was written at the end of a phase"
+            f"the checkpoint was written after {state['rows']} rows of a train phase, and the order of rows "
+            f"differs now: {', '.join(changed)}. Resume with the data and settings of that run, or start from a "
+            f"checkpoint that was written at the end of a phase"
         )
     task.losses = LossLog(state["losses"], state["loss_rows"], len(state["losses"]))
     if is_primary():

@@ -1,4 +1,4 @@
-"""Which phases a run has, and how far it is."""
+"""The phases of a run, and its progress through them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def build_phases(
     has_test: bool = True,
     test_only: bool = False,
 ) -> list[dict[str, bool]]:
-    """The phases of a run in order, each `{"train": bool}`.
+    """Returns the phases of a run in order, each `{"train": bool}`.
 
     There are `ceil(phases_per_epoch * num_epochs)` train phases. With a test dataset a test phase follows every
     `test_phase_period`-th of them, and the last phase is always a test phase. A test-only run has `num_epochs` test
     phases and no other.
 
     Raises:
-        TaskError: there is no dataset for the phases, or a test-only run is asked for a part of an epoch.
+        TaskError: there is no dataset for the phases, or a test-only run has a fractional number of epochs.
     """
     if test_only:
         if not has_test:
@@ -43,12 +43,12 @@ def build_phases(
 
 
 def position(phases: list[dict[str, bool]], train_phase_idx: int, train: bool) -> int:
-    """Where in its phases a run stands whose earlier phases may have been laid out otherwise.
+    """Returns the index of the last finished phase of a run whose phases may have changed since; -1 if none is.
 
     Args:
-        phases: of the run as it is now.
-        train_phase_idx: the train phase that ended last, counted from 0; -1 if none did.
-        train: whether nothing came after it; otherwise its test phase is over as well.
+        phases: the phases of the run as it is now.
+        train_phase_idx: index of the last finished train phase, from 0; -1 if none is.
+        train: whether no test phase followed it.
     """
     trained = [index for index, phase in enumerate(phases) if phase["train"]]
     if train_phase_idx < 0 or not trained:
@@ -61,18 +61,18 @@ def position(phases: list[dict[str, bool]], train_phase_idx: int, train: bool) -
 
 
 def ends_round(phases: Sequence[Mapping[str, bool]], phase_idx: int) -> bool:
-    """Whether a phase ends a round: a train phase and the test phase after it, if there is one."""
+    """Returns whether a phase ends a round: a train phase and the test phase after it, if there is one."""
     following = phase_idx + 1
     return following >= len(phases) or phases[following]["train"] or not phases[phase_idx]["train"]
 
 
 def where_of(finished: int, total: int, steps_done: float = 0, steps: int = 1) -> float:
-    """The part of a run that is done.
+    """Returns the finished fraction of a run, in [0, 1].
 
     Args:
-        finished: phases that are over.
-        total: phases of the run, of the kind that counts.
-        steps_done: steps made in the current phase.
-        steps: steps of the current phase, at least 1.
+        finished: number of finished phases.
+        total: number of phases of the same type in the run.
+        steps_done: number of steps made in the current phase.
+        steps: number of steps of the current phase, at least 1.
     """
     return (finished + steps_done / steps) / total if total else 0.0

@@ -110,3 +110,17 @@ class PlannedTask(TaskParts):
     def set_evaluation_state(self, state: dict[str, Any]) -> None:
         """Restores what `evaluation_state` returned."""
         task_state.set_evaluation_state(self, state)
+
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The content of the checkpoint to start from, if one is set and `prepare` has not loaded it yet."""
+        return self.checkpoint_dict
+
+    @property
+    def eval_phase_idx(self) -> int:
+        """Index of the current or last test phase, from 0; -1 before the first."""
+        return self.phase_idx - self.train_phase_idx - 1
+
+    def done_training(self) -> bool:
+        """Whether the last phase is over."""
+        return self.phase_idx + 1 >= len(self.phases)

@@ -1,4 +1,4 @@
-"""Mixed precision: which dtype the forward pass runs in, and how losses are scaled."""
+"""Mixed precision: the dtype of the forward pass, and the scaling of losses."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Precision:
         return amp_args
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
-        """A loss scaler for the dtypes that need one (Micikevicius et al., "Mixed precision training", 2018).
+        """Returns a loss scaler if the dtype needs one (Micikevicius et al., "Mixed precision training", 2018).
 
         Raises:
             TaskError: float16 is asked for on a CPU.
@@ -88,5 +88,5 @@ class Precision:
 
 
 def autocast(precision: Precision | None, device: torch.device) -> contextlib.AbstractContextManager:
-    """The context in which the forward pass runs."""
+    """Returns the context of the forward pass."""
     return contextlib.nullcontext() if precision is None else torch.autocast(device.type, dtype=DTYPES[precision.dtype])

@@ -1,4 +1,4 @@
-"""What a phase leaves behind while it runs: its losses, its last batch."""
+"""The losses and the last batch of the current phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray_classy.distributed import all_reduce_max, all_reduce_sum, is_distribute
 
 
 class LastBatchInfo(NamedTuple):
-    """The batch of the last step; its tensors are on the device of the step.
+    """The batch of the last step; tensors are on the device of the step.
 
     Attributes:
         loss: the loss, a scalar tensor.
@@ -33,9 +33,9 @@ class LossLog(Sequence[float]):
     """The losses of a phase's steps: a sequence whose floats are fetched from the device when they are read.
 
     Args:
-        values: the losses of steps that were made already.
-        rows: how many rows each is the mean of; 1 each if none are given.
-        shared: so many of them, from the first, are of all ranks already.
+        values: losses of steps that were made already.
+        rows: number of rows that each loss is the mean of; 1 each if empty.
+        shared: number of first losses that are averages over all ranks already.
     """
 
     def __init__(self, values: Sequence[float] = (), rows: Sequence[float] = (), shared: int = 0) -> None:
@@ -79,13 +79,13 @@ class LossLog(Sequence[float]):
 
     @property
     def rows(self) -> list[float]:
-        """How many rows each step's loss is the mean of."""
+        """Number of rows that each step's loss is the mean of."""
         return list(self._rows)
 
     def row_mean(self, last: int | None = None) -> float:
-        """The mean over all rows, or over those of the `last` steps; NaN if there are none.
+        """Returns the mean over all rows, or over those of the `last` steps; NaN if there are none.
 
-        (Not called `mean`: `numpy.mean(losses)`, the mean over the steps, would take that for an array's.)
+        It is not called `mean`, because `numpy.mean(losses)`, the mean over steps, would call such a method.
         """
         self._fetch()
         values, rows = (self._values, self._rows) if last is None else (self._values[-last:], self._rows[-last:])
@@ -93,10 +93,10 @@ class LossLog(Sequence[float]):
         return math.fsum(v * r for v, r in zip(values, rows, strict=True) if r) / weight if weight else math.nan
 
     def check_finite(self, phase: str) -> None:
-        """Looks at the losses of all steps.
+        """Checks the losses of all steps.
 
         Args:
-            phase: which phase they are of, for the message.
+            phase: name of the phase, for the message.
 
         Raises:
             FloatingPointError: one is infinite or not a number; the message names the first such step.
@@ -127,7 +127,7 @@ class LossLog(Sequence[float]):
         self._shared = len(self._values)
 
     def synchronized(self) -> LossLog:
-        """A synchronised copy; every rank must call it."""
+        """Returns a synchronized copy; every rank must call it."""
         self._fetch()
         copied = LossLog(self._values, self._rows, self._shared)
         copied.synchronize()
@@ -135,7 +135,7 @@ class LossLog(Sequence[float]):
 
 
 class LossCurve:
-    """The attribute `losses` of a task: whatever sequence of numbers is assigned becomes a `LossLog`."""
+    """A descriptor for the attribute `losses` of a task: a sequence of numbers that is assigned becomes a `LossLog`."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = f"_{name}"

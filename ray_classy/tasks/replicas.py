@@ -1,4 +1,4 @@
-"""How the replicas of a model agree: gradients, buffers, batch-norm statistics."""
+"""Keeps the replicas of a model in step: gradients, buffers, batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BroadcastBuffersMode(Enum):
 
 
 class BatchNormSyncMode(Enum):
-    """Whether batch-norm statistics are taken over the replicas together."""
+    """Whether batch-norm statistics are computed over all replicas together."""
 
     DISABLED = auto()
     PYTORCH = auto()
@@ -46,7 +46,7 @@ class DistributedOptions:
     Args:
         broadcast_buffers_mode: when buffers (batch-norm statistics) are copied from rank 0 to all ranks. (In a config
             `broadcast_buffers`.)
-        batch_norm_sync_mode: whether batch-norm statistics are taken over all replicas (needs GPUs).
+        batch_norm_sync_mode: whether batch-norm statistics are computed over all replicas (needs GPUs).
         batch_norm_sync_group_size: must be 0; only apex had groups.
         find_unused_parameters: as in `torch.nn.parallel.DistributedDataParallel`.
         bucket_cap_mb: as there, in MiB, at least 1.
@@ -95,15 +95,15 @@ class DistributedOptions:
         }
         if any(given.values()):
             raise ComponentError(
-                f"{', '.join(name for name in given if given[name])}: an option of DistributedDataParallel, in which "
-                f"the strategy 'fsdp' does not train: leave it out, or use the strategy 'ddp' or 'zero'"
+                f"{', '.join(name for name in given if given[name])}: an option of DistributedDataParallel, which "
+                f"the strategy 'fsdp' does not use: leave it out, or use the strategy 'ddp' or 'zero'"
             )
 
     def convert_batch_norm(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with its batch-norm layers synchronised, if so asked.
+        """Returns the model with its batch-norm layers synchronized, if the options ask for it.
 
         Raises:
-            TaskError: synchronised batch norm is asked for without a GPU.
+            TaskError: synchronized batch norm is asked for without a GPU.
         """
         if self.batch_norm_sync_mode is not BatchNormSyncMode.PYTORCH:
             return model
@@ -115,9 +115,9 @@ class DistributedOptions:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module | None:
-        """The model in DistributedDataParallel; None where one process trains, or nothing has a gradient.
+        """Returns the model in DistributedDataParallel; None in a single process, or if nothing has a gradient.
 
-        With fsdp a model that is dealt to the ranks is as it should be; only its buffers are copied, as they are here.
+        With fsdp a sharded model is returned as it is, after its buffers were copied from rank 0.
         """
         if self.strategy == "fsdp":
             if not is_fsdp_module(model):

@@ -1,12 +1,15 @@
-"""What of a model's training the ranks hold together: nothing, the optimizer's state, or all but the activations.
+"""Shards the training state of a model across ranks.
 
     ddp    every rank has all parameters, gradients and optimizer state
-    zero   the optimizer's state is dealt to the ranks
-    fsdp   parameters and gradients are dealt as well
+    zero   the optimizer's state is sharded
+    fsdp   parameters and gradients are sharded as well
 
 With zero the model is trained in DistributedDataParallel. With fsdp the base model is, within train phases, a copy that
-`torch.distributed.fsdp.fully_shard` deals to the ranks. When the phase is over it is the whole model again: in a test
-phase the ranks make different numbers of steps, so that a step must not wait for the others.
+`torch.distributed.fsdp.fully_shard` shards. After the phase it is the whole model again: in a test phase ranks make
+different numbers of steps, so that a step must not wait for other ranks.
+
+Optimizer state is sharded by `optim.sharded_state` and not by torch's own helpers, because `ZeroRedundancyOptimizer`
+exchanges pickles and refuses mixed dtypes, and those of `torch.distributed.checkpoint` step the optimizer.
 """
 
 from __future__ import annotations
@@ -32,24 +35,24 @@ if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
 
 SMALLEST_BLOCK = 2**16
-"""Parameters of a block from which on it is gathered by itself; smaller ones are gathered with what is round them."""
+"""Least number of parameters of a block that is gathered by itself; smaller ones are gathered with their parent."""
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def strategy_of(task: ClassificationTask) -> str:
-    """The strategy that the task's options ask for, in whichever spelling."""
+    """Returns the strategy that the task's options, or its optimizer, ask for."""
     chosen = task.distributed_options.strategy
     if chosen == "ddp" and (task.use_sharded_ddp or getattr(task.optimizer, "shards_state", False)):
         return "zero"
     return chosen
 
 
-def begin(task: ClassificationTask) -> None:
-    """Makes the task's new optimizer keep its part of the state, if the strategy says so and several processes train.
+def set_up(task: ClassificationTask) -> None:
+    """Makes the task's new optimizer shard its state, if the strategy does and several processes train.
 
     Raises:
-        ComponentError: the strategy cannot train the model, the loss or with the optimizer.
+        ComponentError: the strategy cannot train the model or the loss, or not with the optimizer.
     """
     task._sharded = None
     strategy = strategy_of(task)
@@ -69,92 +72,92 @@ def check(task: ClassificationTask) -> None:
     """Refuses what the task's strategy cannot do on several processes.
 
     Raises:
-        ComponentError: parameters cannot be dealt to the ranks, or a hook needs all of them.
+        ComponentError: parameters cannot be sharded, or a hook needs all of them.
     """
     if strategy_of(task) != "fsdp":
         return
     scalars = [name for name, parameter in task.base_model.named_parameters() if parameter.ndim == 0]
     if scalars or has_learned_parameters(task.base_loss):
         what = f"the model's scalar parameters ({', '.join(scalars[:5])})" if scalars else "parameters of the loss"
-        raise ComponentError(f"distributed.strategy 'fsdp' cannot deal out {what}: use the strategy 'ddp' or 'zero'")
+        raise ComponentError(f"distributed.strategy 'fsdp' cannot shard {what}: use the strategy 'ddp' or 'zero'")
     for hook in task.hooks:
         if hook.changes_weights:
             raise ComponentError(
-                f"the hook {hook.name()} needs all parameters in train steps, and distributed.strategy 'fsdp' deals "
-                f"them to the ranks: use the strategy 'ddp' or 'zero'"
+                f"the hook {hook.name()} needs all parameters in train steps, and distributed.strategy 'fsdp' shards "
+                f"them: use the strategy 'ddp' or 'zero'"
             )
 
 
 def shard(task: ClassificationTask) -> None:
-    """Deals the base model to the ranks for a train phase, with fsdp; every rank must call it."""
+    """Shards the base model for a train phase, with fsdp; every rank must call it."""
     if task._sharded is not None and any(parameter.requires_grad for parameter in task.base_model.parameters()):
-        task.base_model = task.distributed_model = task._sharded.deal(task.base_model, task.optimizer.optimizer)
+        task.base_model = task.distributed_model = task._sharded.shard(task.base_model, task.optimizer.optimizer)
 
 
-def make_whole(task: ClassificationTask) -> None:
-    """Undoes `shard`, if it was done: every rank has the whole base model. Every rank must call it."""
-    if task._sharded is not None and task.base_model is task._sharded.dealt:
+def unshard(task: ClassificationTask) -> None:
+    """Undoes `shard`, so that every rank has the whole base model; every rank must call it."""
+    if task._sharded is not None and task.base_model is task._sharded.sharded:
         task.base_model, task.distributed_model = task._sharded.gather(), None
 
 
 class ShardedModel:
-    """A model that is whole at times and dealt to the ranks at times; the optimizer has the dealt one's parameters.
+    """A model that is sharded in train phases and whole in between; the optimizer has the sharded parameters.
 
     Args:
-        mesh: of all ranks.
+        mesh: device mesh of all ranks.
 
     Attributes:
-        whole: the model; without its parameters' memory while it is dealt.
-        dealt: the copy that is dealt; the optimizer has its parameters until there is another one.
+        whole: the model; while it is sharded, its parameters have no memory.
+        sharded: the sharded copy; the optimizer has its parameters until there is another copy.
     """
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self.mesh = mesh
         self.whole: nn.Module | None = None
-        self.dealt: nn.Module | None = None
+        self.sharded: nn.Module | None = None
 
-    def deal(self, whole: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
-        """The model, as it is on the first rank, dealt to all; its memory and its place in the optimizer are taken."""
+    def shard(self, whole: nn.Module, optimizer: torch.optim.Optimizer) -> nn.Module:
+        """Shards the model of rank 0 across ranks; the copy takes over its memory and its place in the optimizer."""
         from torch.distributed.fsdp import fully_shard
 
-        former = whole if self.dealt is None else self.dealt
+        former = whole if self.sharded is None else self.sharded
         data = [parameter.detach().contiguous() for parameter in whole.parameters()]
         for tensor in data:
             broadcast(tensor)
         share_buffers(whole)
         for parameter in whole.parameters():
             parameter.data = parameter.new_empty(0)
-        dealt = copy.deepcopy(whole)
-        for parameter in dealt.parameters():
+        sharded = copy.deepcopy(whole)
+        for parameter in sharded.parameters():
             parameter.data = data.pop(0)
-        for block in list(blocks(dealt)):
+        for block in list(blocks(sharded)):
             fully_shard(block, mesh=self.mesh)
-        fully_shard(dealt, mesh=self.mesh)
-        new: dict[Any, torch.Tensor] = dict(zip(former.parameters(), dealt.parameters(), strict=True))
+        fully_shard(sharded, mesh=self.mesh)
+        new: dict[Any, torch.Tensor] = dict(zip(former.parameters(), sharded.parameters(), strict=True))
         exchange_parameters(optimizer, new, partial(sharded_entries, mesh=self.mesh))
-        self.whole, self.dealt = whole, dealt
-        return dealt
+        self.whole, self.sharded = whole, sharded
+        return sharded
 
     def gather(self) -> nn.Module:
-        """The whole model, with the parameters and buffers of the dealt one."""
-        assert self.whole is not None and self.dealt is not None
-        for module in self.dealt.modules():
+        """Returns the whole model, with the parameters and buffers of the sharded copy."""
+        assert self.whole is not None and self.sharded is not None
+        for module in self.sharded.modules():
             if is_fsdp_module(module):
-                module.reshard()  # what a forward pass without a backward pass left
-        for parameter, shards in zip(self.whole.parameters(), self.dealt.parameters(), strict=True):
+                module.reshard()  # parameters that a forward pass without a backward pass left gathered
+        for parameter, shards in zip(self.whole.parameters(), self.sharded.parameters(), strict=True):
             tensor: Any = shards.detach()
             parameter.data = tensor.full_tensor()
             parameter.requires_grad_(shards.requires_grad)
-        for module, trained in zip(self.whole.modules(), self.dealt.modules(), strict=True):
+        for module, trained in zip(self.whole.modules(), self.sharded.modules(), strict=True):
             module._buffers.update(trained._buffers)
         return self.whole
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The submodules whose parameters are gathered together: the residual blocks, layers, ... that a model consists of.
+    """Yields the submodules whose parameters are gathered together: residual blocks, layers and the like.
 
-    Containers and modules with more than half of all parameters are looked into; modules of torch are not, for they
-    may read the parameters of their parts without calling them.
+    Containers, and modules with more than half of all parameters, are searched further. Modules of torch are not,
+    because they may read the parameters of their submodules without calling them.
     """
     total, seen = _size(model), set()
     uses = Counter(id(parameter) for module in model.modules() for parameter in module._parameters.values())

@@ -1,4 +1,4 @@
-"""The config of a classification task: its keys, what must go together, and how the parts are built from it."""
+"""Checks the config of a task, and builds a classification task from it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
 
 @contextmanager
 def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
-    """Names the place in the config from which a part could not be built."""
+    """Adds the place in the config to an error in building a part."""
     try:
         yield
     except ConfigError:
@@ -135,7 +135,7 @@ def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
 
 
 def seeded(seed: int, build: Callable[[], T]) -> T:
-    """What `build` returns with the generators seeded; they are put back afterwards."""
+    """Calls `build` with seeded random generators, and restores the generators."""
     with host_rng_kept():
         seed_host(derive_seed(seed))
         return build()
@@ -188,7 +188,7 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:
-    """The config with the train dataset's number of classes (or else the test dataset's) in heads that give none."""
+    """Returns the config with the dataset's number of classes, of train before test, in heads that give none."""
     heads = (config.get("model") or {}).get("heads") or []
     lacking = [index for index, head in enumerate(heads) if _lacks_num_classes(head)]
     known = {kind: count for kind, dataset in datasets.items() if (count := _num_classes(dataset))}
@@ -203,14 +203,14 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
 
 
 def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
-    """Whether the config of a head could have `num_classes` and has none."""
+    """Returns whether the config of a head may have `num_classes` and does not."""
     if head.get("num_classes") is not None or head.get("name") not in HEAD_REGISTRY:
         return False
     return "num_classes" in (config_keys(HEAD_REGISTRY[head["name"]]) or {})
 
 
 def _num_classes(dataset: ClassyDataset) -> int | None:
-    """The dataset's number of classes; where classes have no names, one more than the largest label."""
+    """Returns the dataset's number of classes; if classes have no names, one more than the largest label."""
     if not isinstance(dataset, ClassyDataset) or dataset.num_classes is not None:
         return getattr(dataset, "num_classes", None)
     labels = class_indices(dataset)

@@ -1,4 +1,4 @@
-"""What a classification task is made of, and the setters for it."""
+"""The parts and options of a classification task, with their setters."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class TaskParts(ClassyTask):
         return [*singles, *schedules, *datasets, *self.meters, *self.hooks]
 
     def set_num_epochs(self, num_epochs: int | float) -> Self:
-        """Sets how many passes over the train dataset are made; a part of one is rounded up to whole phases."""
+        """Sets the number of passes over the train dataset; a fraction is rounded up to whole phases."""
         self.num_epochs = num_epochs
         return self
 
     def set_test_phase_period(self, test_phase_period: int) -> Self:
-        """Sets after how many train phases a test phase follows, at least 1."""
+        """Sets after how many train phases, at least 1, a test phase follows."""
         self.test_phase_period = test_phase_period
         return self
 
@@ -105,7 +105,7 @@ class TaskParts(ClassyTask):
         return self
 
     def set_dataloader_mp_context(self, dataloader_mp_context: str | None) -> Self:
-        """Sets how loading processes are started: "spawn", "fork", "forkserver", or None for the platform's way."""
+        """Sets how loading processes start: "spawn", "fork", "forkserver", or None for the platform's default."""
         self.dataloader_mp_context = dataloader_mp_context  # type: ignore[assignment]  # the option checks it
         return self
 
@@ -125,7 +125,7 @@ class TaskParts(ClassyTask):
         return self
 
     def set_meters(self, meters: list[ClassyMeter]) -> Self:
-        """Sets what is measured in each phase."""
+        """Sets the meters, which measure each phase."""
         self.meters = meters
         return self
 
@@ -138,7 +138,7 @@ class TaskParts(ClassyTask):
         """Sets the hooks; checkpoint hooks go last, so that they see what the others changed.
 
         Raises:
-            ComponentError: something in the list is no hook, or two hooks have one name.
+            ComponentError: something in the list is not a hook, or two hooks have the same name.
         """
         self.hooks = arguments.ordered_hooks(hooks)
         return self
@@ -168,12 +168,12 @@ class TaskParts(ClassyTask):
         return self
 
     def set_clip_grad_norm(self, clip_grad_norm: float | None) -> Self:
-        """Sets the largest L2 norm of all gradients together, or None not to clip."""
+        """Sets the largest L2 norm of all gradients together, or None to not clip."""
         self.clip_grad_norm = clip_grad_norm
         return self
 
     def set_simulated_global_batchsize(self, simulated_global_batchsize: int | None) -> Self:
-        """Sets the batch size that is reached by accumulating gradients, a multiple of the global one; None for no."""
+        """Sets the rows per optimizer update, a multiple of the global batch size, by accumulating gradients."""
         self.simulated_global_batchsize = simulated_global_batchsize
         self.wanted_period = None
         return self
@@ -198,7 +198,7 @@ class TaskParts(ClassyTask):
     )
 
     def set_use_sharded_ddp(self, use_sharded_ddp: bool) -> Self:
-        """Sets whether the optimizer's state is dealt to the ranks: an old spelling of the strategy "zero"."""
+        """Sets whether the optimizer's state is sharded: the predecessor's way to ask for the strategy "zero"."""
         self.use_sharded_ddp = use_sharded_ddp
         return self
 
@@ -212,11 +212,11 @@ class TaskParts(ClassyTask):
     )
 
     def set_use_gpu(self, use_gpu: bool | None) -> Self:
-        """Sets whether to train on a GPU; None takes one if the process has one."""
+        """Sets whether to train on a GPU; None to use one if the process has one."""
         self.use_gpu = use_gpu
         return self
 
     def set_seed(self, seed: int) -> Self:
-        """Sets the seed of the order of rows, of their transforms and of draws on the device, at least 0."""
+        """Sets the seed, at least 0, of the order of rows, of transforms, and of random numbers in the model."""
         self.seed = seed
         return self

@@ -1,4 +1,4 @@
-"""What a classification task is made ready with, and what of it a checkpoint keeps."""
+"""Prepares the parts of a classification task, and reads and restores its state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.progress import LossLog
-from ray_classy.tasks.strategies import make_whole, strategy_of
+from ray_classy.tasks.strategies import strategy_of, unshard
 
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook
@@ -44,7 +44,7 @@ def check_parts(task: ClassificationTask) -> None:
 
 
 def phases_of(task: PlannedTask) -> list[dict[str, bool]]:
-    """The phases that the task's parts and options ask for."""
+    """Returns the phases that the task's parts and options ask for."""
     return build_phases(
         task.num_epochs,
         task.train_phases_per_epoch or 1,
@@ -56,7 +56,7 @@ def phases_of(task: PlannedTask) -> list[dict[str, bool]]:
 
 
 def choose_device(use_gpu: bool | None) -> torch.device:
-    """The device of this process.
+    """Returns the device of this process.
 
     Raises:
         TaskError: a GPU is asked for and this process has none.
@@ -70,14 +70,14 @@ def choose_device(use_gpu: bool | None) -> torch.device:
 
 
 def accumulation_period(task: ClassificationTask, world_size: int | None = None) -> int:
-    """Train steps per update.
+    """Returns the number of train steps per optimizer update.
 
     Args:
-        task: its simulated batch size counts, or what the trainer wants in its place.
-        world_size: ranks of the run that is to be; None for those of this process's group.
+        task: asks for a simulated batch size; a period that the trainer wants takes its place.
+        world_size: number of ranks of a planned run; None for the ranks of this process's group.
 
     Raises:
-        ComponentError: the simulated batch size is no multiple of the global one.
+        ComponentError: the simulated batch size is not a multiple of the global one.
     """
     if task.wanted_period is not None and world_size is None:
         return task.wanted_period
@@ -87,7 +87,7 @@ def accumulation_period(task: ClassificationTask, world_size: int | None = None)
     actual = task.get_batchsize_per_replica() * world_size if world_size else task.get_global_batchsize()
     if simulated < actual or simulated % actual:
         raise ComponentError(
-            f"simulated_global_batchsize {simulated} is no multiple of the global batch size {actual} "
+            f"simulated_global_batchsize {simulated} is not a multiple of the global batch size {actual} "
             f"({task.get_batchsize_per_replica()} x {actual // task.get_batchsize_per_replica()} ranks)"
         )
     return simulated // actual
@@ -115,7 +115,7 @@ def set_param_groups(
 
 
 def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:
-    """The checkpoint to start from, on every rank: `content`, or what the primary rank reads at `path`.
+    """Returns the checkpoint to start from, on every rank: `content`, or what the primary rank reads at `path`.
 
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
@@ -124,7 +124,7 @@ def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[st
 
 
 def get_state(task: ClassificationTask) -> dict[str, Any]:
-    """The state of all parts; its tensors are shared with the live objects."""
+    """Returns the state of all parts; its tensors are shared with the live objects."""
     loss, optimizer = task.base_loss, task.optimizer
     state: dict[str, Any] = {
         "train": task.train,
@@ -148,7 +148,7 @@ def get_state(task: ClassificationTask) -> dict[str, Any]:
 
 
 def gather_state(task: ClassificationTask) -> dict[str, Any] | None:
-    """The task's state on the primary rank; None on the others, which take part only if they have a part of it."""
+    """Returns the task's state on the primary rank, None on the others; every rank must call it."""
     if not is_distributed_training_run() or strategy_of(task) == "ddp":
         return task.get_classy_state() if is_primary() else None
     with gathering_for_primary():
@@ -157,10 +157,10 @@ def gather_state(task: ClassificationTask) -> dict[str, Any] | None:
 
 
 def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
-    """Takes up what `get_state` returned, here or in Classy Vision."""
+    """Restores what `get_state` returned, here or in Classy Vision."""
     if "base_model" not in state:
         raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
-    make_whole(task)
+    unshard(task)
     task.base_model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
     if task.test_only:
         _set_hook_states([hook for hook in task.hooks if hook.changes_weights], state.get("hooks") or {})
@@ -168,7 +168,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     task.phases = task.phases or task.planned_phases()
     task.train = state["train"]
     task._in_phase = state.get("in_phase")
-    inside = task._in_phase is not None  # the phase is begun again, at the rows that are left of it
+    inside = task._in_phase is not None  # the phase is started again, with the rows that are left
     task.train_phase_idx = state["train_phase_idx"] - inside
     task.phase_idx = position(task.phases, task.train_phase_idx, state["train"] and not inside)
     task.num_updates = state["num_updates"]
@@ -183,7 +183,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     _set_hook_states(task.hooks, state["hooks"])
     for name in state["hooks"].keys() - {hook.name() for hook in task.hooks}:
         if state["hooks"][name]:
-            _log.warning("the checkpoint has the state of hook %r, which this run does not have: it is left out", name)
+            _log.warning("the checkpoint has the state of hook %r, which this run does not have: it is ignored", name)
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
@@ -201,7 +201,7 @@ def _has_state(dataset: Any) -> bool:
 
 
 def set_meter_states(task: PlannedTask, states: list[dict[str, Any]]) -> None:
-    """By name: a meter that the checkpoint lacks starts at zero, as it does in every phase."""
+    """Restores the meters by name; a meter that the checkpoint does not have starts at zero."""
     by_name = {state.get("name"): state for state in states}
     for meter in task.meters:
         if meter.name in by_name:
@@ -211,13 +211,13 @@ def set_meter_states(task: PlannedTask, states: list[dict[str, Any]]) -> None:
 
 
 def _check_meters(task: ClassificationTask, states: list[dict[str, Any]]) -> None:
-    """Refuses a meter that would count the rest of a phase as if it were all of it."""
+    """Refuses a new meter, which would measure the rest of an unfinished phase only."""
     known = [str(state.get("name")) for state in states]
     new = [meter.name for meter in task.meters if meter.name not in known]
     if new:
         raise CheckpointError(
             f"the checkpoint is from inside an epoch, with the counts of {', '.join(known) or 'no meter'} so far, and "
-            f"not of {', '.join(new)}: go on with the meters of then, and add others when the epoch has ended"
+            f"not of {', '.join(new)}: resume with those meters, and add others after the end of the epoch"
         )
 
 
@@ -226,11 +226,11 @@ def _set_hook_states(hooks: Sequence[ClassyHook], states: dict[str, Any]) -> Non
         if hook.name() in states:
             hook.set_classy_state(states[hook.name()])
         else:
-            _log.warning("the checkpoint has no state of hook %r; it starts anew", hook.name())
+            _log.warning("the checkpoint has no state of hook %r; it starts from scratch", hook.name())
 
 
 def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:
-    """The same of what a model is pretrained with, which may be nothing but weights: see `load_weights`.
+    """Returns pretrained weights, on every rank: a checkpoint, or what `load_weights` reads at `path`.
 
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
@@ -238,8 +238,8 @@ def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[st
     return content if content is not None or path is None else load_and_broadcast_checkpoint(path, load_weights)
 
 
-def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, strict: bool) -> None:
-    """Gives a model the weights that `read_pretrained` read; with `reset_heads` all but those of its heads.
+def load_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, strict: bool) -> None:
+    """Loads the weights that `read_pretrained` read into a model; with `reset_heads` all but those of its heads.
 
     Raises:
         CheckpointError: they do not fit.
@@ -249,9 +249,9 @@ def take_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, stri
 
 
 def _state_of(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """A state dict as a state of this model: by the names of its own, which wrappers may have put a prefix before.
+    """Converts a state dict to a state of this model, without the prefixes that wrappers put before names.
 
-    Entries that the model has not stay with the trunk, where they are told as unexpected.
+    Entries that the model does not have stay with the trunk, where they are reported as unexpected.
     """
     if all(name.startswith("module.") for name in weights):  # of DistributedDataParallel
         weights = {name.removeprefix("module."): value for name, value in weights.items()}

@@ -1,4 +1,4 @@
-"""From a loss to an update of the parameters: scale, accumulate, clip, step."""
+"""Updates the parameters from a loss: scale, accumulate, clip, step."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ray_classy.optim import ClassyOptimizer
 
 
 class UpdateStep:
-    """Applies the optimizer once per `period` train steps of a phase, and at the phase's end.
+    """Applies the optimizer once per `period` train steps of a phase, and at the end of the phase.
 
-    Every row of a group of accumulated steps counts the same, whichever step and rank it falls to: a step's loss, the
-    mean over its rows, is multiplied by its share of the group's rows (times the number of ranks, over which gradients
-    are averaged). Groups never cross a phase.
+    Every row of a group of accumulated steps has the same weight, whatever its step and rank: the loss of a step, a
+    mean over its rows, is multiplied by its share of the rows of the group (times the number of ranks, because
+    gradients are averaged over ranks). Groups never cross the end of a phase.
 
     Args:
         period: train steps per update.
-        clip_grad_norm: the largest L2 norm of all gradients together; None does not clip.
-        scaler: scales the loss against underflow; None leaves it.
+        clip_grad_norm: largest L2 norm of all gradients together, above 0; None to not clip.
+        scaler: scales the loss against underflow; None to not scale.
     """
 
     def __init__(
@@ -33,18 +33,18 @@ class UpdateStep:
         self.scaler = scaler
 
     def starts_group(self, step: int) -> bool:
-        """Whether train step `step` of a phase (from 0) is the first of its group."""
+        """Returns whether train step `step` of a phase (from 0) is the first of its group."""
         return step % self.period == 0
 
     def ends_group(self, step: int, num_steps: int) -> bool:
-        """Whether the optimizer is applied after step `step` of a phase of `num_steps`."""
+        """Returns whether the optimizer is applied after step `step` of a phase of `num_steps`."""
         return (step + 1) % self.period == 0 or step + 1 == num_steps
 
     def loss_factor(self, step: int, num_steps: int, iterator: Any, reduction: str = "mean") -> float:
-        """What the loss of a step is multiplied by, so that every row of the group has the same weight."""
+        """Returns the factor for the loss of a step that gives every row of the group the same weight."""
         first = step - step % self.period
         last = min(first + self.period, num_steps)
-        if not hasattr(iterator, "share"):  # of a user's own: its batches are taken to be full
+        if not hasattr(iterator, "share"):  # an iterator of the user's: its batches count as full
             return 1.0 / (last - first)
         if reduction == "sum":
             return 1.0 / (last - first) if iterator.share.rows else 0.0
@@ -52,7 +52,7 @@ class UpdateStep:
         return iterator.share.rows * get_world_size() / group_rows
 
     def gradient_sync(self, model: nn.Module, step: int, num_steps: int) -> contextlib.AbstractContextManager:
-        """The context of a step's forward and backward pass: gradients are exchanged in a group's last step only."""
+        """Returns the context of a step's forward and backward pass; the last step of a group exchanges gradients."""
         if is_fsdp_module(model):
             model.set_requires_gradient_sync(self.ends_group(step, num_steps))
         if isinstance(model, nn.parallel.DistributedDataParallel) and not self.ends_group(step, num_steps):
@@ -62,15 +62,15 @@ class UpdateStep:
     def run(
         self, loss: torch.Tensor, optimizer: ClassyOptimizer, where: float, step: int, num_steps: int, factor: float
     ) -> None:
-        """Backward pass of one step, and the update if it ends a group.
+        """Runs the backward pass of one step, and the update if the step ends a group.
 
         Args:
-            loss: a scalar.
-            optimizer: the task's.
-            where: the run's progress, in [0, 1), at which the schedules are evaluated.
-            step: the step's number in its phase, from 0.
-            num_steps: steps of the phase.
-            factor: what `loss_factor` gave.
+            loss: scalar loss of the step.
+            optimizer: the optimizer of the task.
+            where: progress of the run, in [0, 1), at which schedules are evaluated.
+            step: number of the step in its phase, from 0.
+            num_steps: number of steps in the phase.
+            factor: from `loss_factor`.
         """
         if self.starts_group(step):
             optimizer.zero_grad()

@@ -191,7 +191,7 @@ def test_a_schedule_for_an_option_that_the_optimizer_lacks(local):
 
 
 def test_a_simulated_batch_that_is_no_multiple(local):
-    refused(local("simulated_global_batchsize=33"), 1, "simulated_global_batchsize 33 is no multiple")
+    refused(local("simulated_global_batchsize=33"), 1, "simulated_global_batchsize 33 is not a multiple")
 
 
 def test_a_file_that_may_not_be_written(local, tmp_path):

@@ -223,7 +223,7 @@ def test_old_spellings_mean_zero(ranks):
 def test_fsdp_refuses_a_loss_with_parameters(ranks):
     for answer in ranks:
         assert (
-            "ComponentError: distributed.strategy 'fsdp' cannot deal out parameters of the loss"
+            "ComponentError: distributed.strategy 'fsdp' cannot shard parameters of the loss"
             in (answer["loss refused"])
         )
         assert answer["loss with zero"][0] == answer["loss with zero"][1]
