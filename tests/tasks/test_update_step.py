@@ -44,7 +44,7 @@ def test_simulated_batch_must_be_a_multiple():
 
 @pytest.mark.parametrize("simulated", [0, 2])
 def test_simulated_batch_below_the_real_one(simulated):
-    with pytest.raises(ComponentError, match="no multiple"):
+    with pytest.raises(ComponentError, match="not a multiple"):
         make_task(batch=4).set_simulated_global_batchsize(simulated).prepare()
 
 
