@@ -10,20 +10,23 @@ PYTHON ?= $(shell \
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST ?= .venv-oldest
+OLDEST_PYTHON ?= python3.11
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo install test test-full lint types bench clean
+.PHONY: help demo install test test-full test-oldest lint types bench clean
 
 help:
 	@echo "make demo       train a small CNN on handwritten digits, on two Ray workers (about a minute)"
 	@echo "make test       the tests (less than 20 minutes on 2 cores)"
 	@echo "make test-full  all tests, also the wide and violent ones (about 40 minutes on 2 cores)"
+	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
 	@echo "make lint       ruff: check and format --check"
 	@echo "make types      mypy"
 	@echo "make bench      the benchmarks"
-	@echo "make clean      remove $(VENV), build folders and caches; runs/ stays"
+	@echo "make clean      remove $(VENV) and $(OLDEST), build folders and caches; runs/ stays"
 
 install: $(STAMP)
 
@@ -44,6 +47,15 @@ test: $(STAMP)
 test-full: $(STAMP)
 	$(PYTEST) -m "full or not full"
 
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
+
+$(OLDEST)/.installed: setup.cfg setup.py constraints-oldest.txt
+	@echo "installing into $(OLDEST); this takes several minutes and 6 GB" >&2
+	@test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install -q --progress-bar off -c constraints-oldest.txt -e '.[dev]'
+	@touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,5 +67,5 @@ bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "$$file" && $(BIN)/python "$$file" || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find ray_classy tests examples scripts -name __pycache__ -prune -exec rm -rf {} +

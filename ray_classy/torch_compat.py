@@ -17,7 +17,7 @@ from ray_classy.distributed import broadcast
 
 @functools.cache
 def ddp_has_forward_sync_buffers() -> bool:
-    """Whether DistributedDataParallel takes `forward_sync_buffers`, as torch 2.14 and newer do."""
+    """Whether DistributedDataParallel takes `forward_sync_buffers`, as torch 2.13 and newer do."""
     return "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 
 

@@ -57,7 +57,21 @@ def test_exif_rotation_is_applied():
     assert np.array_equal(np.asarray(image), np.rot90(PIXELS, -1))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def reads_ycbcr_tiff():
+    try:
+        Image.open(io.BytesIO(encoded(Image.new("YCbCr", (4, 4)), "TIFF"))).load()
+    except OSError:
+        return False
+    return True
+
+
+needs_ycbcr_tiff = pytest.mark.skipif(
+    not reads_ycbcr_tiff(), reason="Pillow before 13 takes TIFF files in YCbCr for truncated: docs/versions.md"
+)
+YCBCR = pytest.param("YCbCr", marks=needs_ycbcr_tiff)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", YCBCR])
 @pytest.mark.parametrize("wanted", ["RGB", "L"])
 def test_every_mode_is_converted(mode, wanted):
     image = Image.fromarray(PIXELS).convert(mode)
@@ -233,10 +247,8 @@ def test_the_extension_does_not_matter(tmp_path):
 
 
 MODES = [
-    *[
-        (mode, "TIFF")
-        for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I", "I;16")
-    ],
+    *[(mode, "TIFF") for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "I", "I;16")],
+    pytest.param("YCbCr", "TIFF", marks=needs_ycbcr_tiff),
     *[(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")],
     *[(mode, "JPEG") for mode in ("L", "RGB", "CMYK", "YCbCr")],
     *[(mode, "WEBP") for mode in ("L", "RGB", "RGBA")],
@@ -295,7 +307,7 @@ def test_colour_profiles_are_not_applied(profile, kind):
 def test_a_text_chunk_that_unpacks_to_much_is_refused():
     data = encoded(LARGER)
     text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000)))
-    with pytest.raises(DataError, match="Decompressed data too large"):
+    with pytest.raises(DataError, match=r"(?i)decompressed data too large"):
         decode_image(data[:33] + text + data[33:])
 
 

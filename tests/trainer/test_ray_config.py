@@ -9,10 +9,11 @@ from ray.train.torch import TorchConfig
 from ray_classy.config.ray_section import RaySection
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat.train import config_fields
-from ray_classy.trainer import RayTrainer
+from ray_classy.trainer import RayTrainer, ray_config
 from ray_classy.trainer.ray_config import CLASSES, OBJECTS, OUR_OWN, RaySettings, check_gpu_shares
 from tests.helpers import make_task
 
+NOT_IN_EVERY_RAY = {"max_preemption_failures", "relax_collectives_on_preemption", "preemption_grace_s"}
 SHARED = {"num_workers": 2, "use_gpu": True, "resources_per_worker": {"GPU": 0.5}}
 
 
@@ -55,7 +56,7 @@ def test_every_option_of_rays_classes_is_a_key_with_its_default():
     """The section is a list of our own, so that it costs no import of Ray: a Ray with other options fails here."""
     fields = {name: field for cls in CLASSES for name, field in config_fields(cls).items() if name not in OBJECTS}
     keys = RaySection.keys()
-    assert fields.keys() | OUR_OWN == keys.keys()
+    assert fields.keys() | OUR_OWN | NOT_IN_EVERY_RAY == keys.keys()
     assert {name: field.default for name, field in fields.items()} == {name: keys[name].default for name in fields}
     assert all(field.default is not inspect.Parameter.empty for field in fields.values())
 
@@ -71,3 +72,10 @@ def test_options_reach_rays_objects():
 def test_an_option_that_ray_refuses_is_one_error():
     with pytest.raises(ComponentError, match="Ray refuses the CheckpointConfig"):
         RaySettings.of(RaySection.of({"num_to_keep": -1}))
+
+
+@pytest.mark.parametrize("name", sorted(NOT_IN_EVERY_RAY))
+def test_an_option_that_this_ray_does_not_have_is_refused_by_its_name(monkeypatch, name):
+    monkeypatch.setattr(ray_config, "config_fields", lambda cls: {})
+    with pytest.raises(ComponentError, match=rf"Ray [\d.]+ has no option '{name}': .* install a newer Ray"):
+        RaySettings.of(RaySection.of({name: 1}))
