@@ -1,4 +1,4 @@
-"""The command line of `ray-classy`, and which keys of a config its flags are short for."""
+"""The command line of `ray-classy`, and the config keys that its flags set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ray_classy import __version__
 from ray_classy.errors import RayClassyError
 from ray_classy.registry import nearest
 
-# What a flag sets in the config.
 FLAG_KEYS: dict[str, tuple[str, ...]] = {
     "num_workers": ("ray", "num_workers"),
     "use_gpu": ("ray", "use_gpu"),
@@ -20,8 +19,9 @@ FLAG_KEYS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("checkpoint",),
     "num_samples": ("tune", "num_samples"),
 }
+"""The config key that each flag sets."""
 
-_WORDS = "the config file, then overrides such as optimizer.lr=0.01 or dataset.train.num_samples=100"
+_WORDS = "the config file, and overrides of its values such as optimizer.lr=0.01 or dataset.train.num_samples=100"
 _CONFIG = ("CONFIG [key=value ...]", _WORDS)
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _EXAMPLES = """examples:
@@ -36,7 +36,7 @@ _EXAMPLES = """examples:
 
 
 class UsageError(RayClassyError, ValueError):
-    """The command line itself is wrong."""
+    """The command line has a mistake."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,10 +45,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """What the command line says; words and flags may stand in any order.
+    """Parses the command line; flags and other words may come in any order.
 
     Raises:
-        UsageError: it says something it must not.
+        UsageError: the command line has a mistake.
         SystemExit: after --help and --version.
     """
     parser, options = _parser()
@@ -63,10 +63,10 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
-    """The parser, and the options of each command."""
+    """Returns the parser, and the names of each command's options."""
     parser = _Parser(
         prog="ray-classy",
-        description="Trains and evaluates image classifiers from one config file, on a Ray cluster or in one process.",
+        description="Trains, tunes and evaluates classifiers of images and videos from a config file, on Ray or in one process.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -87,43 +87,60 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         return option
 
     for name, text in (
-        ("train", "train, resume or evaluate what a config describes"),
-        ("check", "check a config, and say what training it would do and need; nothing is started"),
+        ("train", "train or evaluate the task of a config, or resume a run"),
+        ("check", "check a config, and print what a training of it does and needs; starts nothing"),
     ):
         option = command(name, text, *_CONFIG)
-        option("--num-workers", "processes to train in (ray.num_workers)", **_NUMBER)
-        option("--use-gpu", "give each worker a GPU (ray.use_gpu)", action="store_true", default=None)
-        option("--storage-path", "the folder of runs, or a URL; default: runs (ray.storage_path)", metavar="PATH")
-        option("--name", "the run's name; default: one made from the time (ray.name)")
-        option("--resume", "go on with this run; without CONFIG, with the run's own config", metavar="RUN")
-        option("--checkpoint", "start from a checkpoint, or from the latest one of a run (checkpoint)", metavar="PATH")
-        option("--address", "of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
+        option("--num-workers", "number of worker processes (ray.num_workers)", **_NUMBER)
+        option("--use-gpu", "reserve a GPU for each worker (ray.use_gpu)", action="store_true", default=None)
+        option("--storage-path", "folder or URL for runs; default: runs (ray.storage_path)", metavar="PATH")
+        option("--name", "name of the run; default: date and time with a random suffix (ray.name)")
+        option("--resume", "resume this run; without CONFIG, the run's own config is used", metavar="RUN")
+        option("--checkpoint", "checkpoint to start from, or a run for its latest one (checkpoint)", metavar="PATH")
+        option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
         option("--local", "train in this process, without Ray", action="store_true")
-        option("--json", "print one JSON object on standard output and nothing else", action="store_true")
-        option("--verbose", "show what Ray prints, and tracebacks of errors", action="store_true")
-    option = command("tune", "search over a config in which search nodes stand for some values", *_CONFIG)
-    option("--num-samples", "trials, each grid in full; with --extend, how many more (tune.num_samples)", **_NUMBER)
-    option("--num-workers", "processes of each trial (ray.num_workers)", **_NUMBER)
-    option("--use-gpu", "give each worker a GPU (ray.use_gpu)", action="store_true", default=None)
-    option("--storage-path", "the folder of sweeps, or a URL; default: runs (ray.storage_path)", metavar="PATH")
-    option("--name", "the sweep's name; default: one made from the time (ray.name)")
-    option("--resume", "go on with this sweep; no trial that has ended runs again", metavar="RUN")
-    option("--extend", "add --num-samples trials to this sweep, or train its best to num_epochs=N", metavar="RUN")
-    option("--best", "with --extend and num_epochs=N, how many of the best trials; default: 3", default=3, **_NUMBER)
-    option("--address", "of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
-    option("--json", "print one JSON object on standard output and nothing else", action="store_true")
-    option("--verbose", "show what Ray prints, and tracebacks of errors", action="store_true")
-    option = command("bench-data", "measure how fast a config's data are read, and name what holds them up", *_CONFIG)
-    option("--rows", "how many rows of each dataset are read in each way; default: 2000", default=2000, **_NUMBER)
-    option("--json", "print one JSON object on standard output and nothing else", action="store_true")
-    option("--verbose", "show tracebacks of errors", action="store_true")
+        option("--json", "print the result as one JSON object on standard output", action="store_true")
+        option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
+    option = command("tune", "run a hyperparameter search over a config with search spaces", *_CONFIG)
+    option(
+        "--num-samples",
+        "number of trials, or passes over a grid; with --extend, additional ones (tune.num_samples)",
+        **_NUMBER,
+    )
+    option("--num-workers", "number of worker processes per trial (ray.num_workers)", **_NUMBER)
+    option("--use-gpu", "reserve a GPU for each worker (ray.use_gpu)", action="store_true", default=None)
+    option("--storage-path", "folder or URL for sweeps; default: runs (ray.storage_path)", metavar="PATH")
+    option("--name", "name of the sweep; default: date and time with a random suffix (ray.name)")
+    option("--resume", "resume this sweep; trials that have ended are not repeated", metavar="RUN")
+    option(
+        "--extend", "add --num-samples trials to this sweep, or train its best trials up to num_epochs=N", metavar="RUN"
+    )
+    option(
+        "--best", "with --extend and num_epochs=N, the number of best trials to train; default: 3", default=3, **_NUMBER
+    )
+    option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
+    option = command(
+        "bench-data", "measure the throughput of a config's data pipeline, and name its bottleneck", *_CONFIG
+    )
+    option("--rows", "number of rows to read from each dataset per measurement; default: 2000", default=2000, **_NUMBER)
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     for name, text, word, what in (
-        ("ls", "list the checkpoints of a run", "RUN", "the run's folder, local or a URL"),
-        ("show", "show what is in a checkpoint, and whether its file is what was written", "CHECKPOINT", "or a run"),
+        ("ls", "list the checkpoints of a run", "RUN", "folder or URL of the run"),
+        (
+            "show",
+            "describe a checkpoint, and verify its checksum",
+            "CHECKPOINT",
+            "a checkpoint, or a run for its latest one",
+        ),
     ):
         option = command(name, text, word, what)
-        option("--json", "print one JSON object on standard output and nothing else", action="store_true")
-        option("--verbose", "show tracebacks of errors", action="store_true")
-    option = command("list", "show components with their keys and defaults", "KIND [NAME]", "such as: model resnet")
-    option("--verbose", "show tracebacks of errors", action="store_true")
+        option("--json", "print the result as one JSON object on standard output", action="store_true")
+        option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "list", "list components, or the keys and defaults of one", "KIND [NAME]", "for example: model resnet"
+    )
+    option("--verbose", "print tracebacks of errors", action="store_true")
     return parser, options

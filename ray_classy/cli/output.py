@@ -1,4 +1,4 @@
-"""What the commands hand to `main` to be printed."""
+"""Results of commands, and how they are printed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found out.
+    """The result of a command.
 
     Attributes:
-        text: for people.
-        data: for programs (--json).
+        text: the form for people.
+        data: the form for programs (--json).
     """
 
     text: str
@@ -27,7 +27,7 @@ class Answer:
 
 
 def json_text(data: Mapping[str, Any]) -> str:
-    """One line of JSON; numbers that JSON does not have (NaN, infinity) become null."""
+    """Converts data to one line of JSON; NaN and infinity, which JSON lacks, become null."""
     return json.dumps(_finite(data), allow_nan=False, default=str)
 
 
@@ -43,7 +43,7 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends what the block prints to standard error, that of its child processes too."""
+    """Redirects standard output to standard error for the block, including that of child processes."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -56,11 +56,11 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def command_line(*words: str) -> str:
-    """A command as it can be pasted into a shell."""
+    """Returns a `ray-classy` command, quoted for a shell."""
     return shlex.join(["ray-classy", *words])
 
 
 def short(path: str) -> str:
-    """A path relative to the working directory, if it lies in it."""
+    """Returns a path relative to the working directory if it is inside it, else the path itself."""
     inside = os.path.isabs(path) and os.path.commonpath([path, os.getcwd()]) == os.getcwd()
     return os.path.relpath(path) if inside else path

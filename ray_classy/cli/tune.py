@@ -1,4 +1,4 @@
-"""`ray-classy tune`."""
+"""The command `ray-classy tune`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MOST_ROWS = 20
 
 
 def tune(arguments: argparse.Namespace) -> Answer:
-    """Runs a sweep, goes on with one, or adds to one, and tells the best trial and how to go on.
+    """Runs, resumes or extends a sweep; the answer names its best trial and the next commands.
 
     Raises:
-        RayClassyError: it cannot be done; the message says why.
-        KeyboardInterrupt: the user stopped it; the message is the command that goes on with it.
+        RayClassyError: the sweep cannot be run; the message says why.
+        KeyboardInterrupt: the user stopped it; the message is the command that resumes it.
     """
     more = _extension(arguments)
     given = read_given(arguments)
@@ -37,7 +37,7 @@ def tune(arguments: argparse.Namespace) -> Answer:
 
 
 def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
-    """The sweep that the command line asks for."""
+    """Builds the tuner of the sweep that the command line describes."""
     from ray_classy.trainer.ray_trainer import RayTrainer
     from ray_classy.tune import TaskTuner
 
@@ -54,11 +54,11 @@ def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
 
 
 def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What --extend adds; it is taken out of the command line, for the sweep's config stays as it is."""
+    """Reads what --extend adds, and removes it from the arguments, as it does not change the sweep's config."""
     if arguments.extend is None:
         return {}
     if arguments.resume is not None:
-        raise UsageError("--extend adds to a sweep, --resume goes on with one as it is: give one of them")
+        raise UsageError("--extend adds to a sweep, --resume continues one unchanged: use one of them")
     more: dict[str, Any] = {"num_samples": arguments.num_samples or 0, "best": arguments.best}
     words = []
     for word in arguments.words:
@@ -67,14 +67,14 @@ def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
             more["num_epochs"] = _number_of_epochs(value)
         elif equals and not os.path.exists(word):
             raise UsageError(
-                f"--extend leaves the sweep as it is and adds trials (--num-samples N) or epochs to its best "
-                f"(num_epochs=N): leave out {word!r}, or begin a new sweep"
+                f"--extend only adds trials (--num-samples N) or trains the best ones longer (num_epochs=N): leave out "
+                f"{word!r}, or start a new sweep"
             )
         else:
             words.append(word)
     if not more["num_samples"] and "num_epochs" not in more:
         raise UsageError(
-            "--extend adds trials (--num-samples N) or epochs to the best (num_epochs=N): give one of them"
+            "--extend adds trials (--num-samples N) or trains the best ones longer (num_epochs=N): use one of them"
         )
     arguments.words, arguments.num_samples = words, None
     return more
@@ -111,7 +111,7 @@ def _summary(result: SweepResult) -> str:
     epochs = math.ceil(2 * config.get("num_epochs", 1)) or 1
     commands = {
         "train it longer": command_line("train", "--resume", short(folder), f"num_epochs={epochs}"),
-        "train it anew": command_line("train", short(os.path.join(result.path, "best.yaml"))),
+        "train it from scratch": command_line("train", short(os.path.join(result.path, "best.yaml"))),
         "add trials to the sweep": command_line("tune", "--extend", short(result.path), "--num-samples", "8"),
     }
     for what, command in commands.items():

@@ -146,7 +146,7 @@ def test_extending_with_other_values(sweep, refused):
 
 
 def test_extending_and_resuming(sweep, refused):
-    assert "give one of them" in refused("--extend", "runs/x", "--resume", "runs/x")
+    assert "use one of them" in refused("--extend", "runs/x", "--resume", "runs/x")
 
 
 def test_training_a_config_with_search_nodes_names_the_command(ray_classy, sweep):

@@ -54,7 +54,7 @@ def test_storage_path_that_is_a_file(tmp_path):
 
 def test_storage_path_below_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot make"):
+    with pytest.raises(RunFolderError, match="cannot create"):
         RunFolder.create(str(tmp_path / "file" / "runs"), "r")
 
 
