@@ -66,7 +66,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     """Returns the parser, and the names of each command's options."""
     parser = _Parser(
         prog="ray-classy",
-        description="Trains, tunes and evaluates classifiers of images and videos from a config file, on Ray or in one process.",
+        description="Trains, tunes and evaluates image and video classifiers from a config, on Ray or in one process.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

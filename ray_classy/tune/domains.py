@@ -1,4 +1,4 @@
-"""A search node as it is written down: its kinds and keys, what is wrong with it, and what its values are called."""
+"""Search nodes in a config: their kinds, keys and checks, and the labels of their values."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ DOMAINS: dict[str, Keys] = {
     "lograndint": _WHOLE,
     "qlograndint": {**_WHOLE, **_WHOLE_STEP},
 }
-"""Ray's domains under Ray's names, and the keys of each."""
+"""The keys of each search domain of Ray Tune, by Ray's name of the domain."""
 
 
 def is_node(value: Any) -> bool:
-    """Whether a value of a config is a search node."""
+    """Returns whether a value of a config is a search node."""
     return isinstance(value, Domain) or is_rays_grid(value) or (isinstance(value, Mapping) and SEARCH in value)
 
 
@@ -47,7 +47,7 @@ def is_rays_grid(value: Any) -> bool:
 
 
 def normal(domain: Domain) -> Any:
-    """The normal distribution that a domain draws from; None if it draws from another."""
+    """Returns the sampler of a domain if it is a normal distribution, else None."""
     sampler = domain.get_sampler()
     sampler = sampler.get_sampler() if isinstance(sampler, Quantized) else sampler
     return sampler if isinstance(sampler, Normal) else None
@@ -58,7 +58,7 @@ def quantized(domain: Domain) -> bool:
 
 
 def problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
-    """What is wrong with a search node that is written as a mapping."""
+    """Finds the mistakes in a search node that is a mapping."""
     name = value[SEARCH]
     if name not in DOMAINS:
         near = nearest(str(name), list(DOMAINS))
@@ -71,7 +71,7 @@ def problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
     given = {**{key: entry.default for key, entry in DOMAINS[name].items()}, **arguments}
     for key in ("categories", "values"):
         if key in given and not given[key]:
-            problems.append(Problem((*origin, key), "is empty; give the values to choose from"))
+            problems.append(Problem((*origin, key), "is empty; list the values to choose from"))
     if "lower" in given and not given["lower"] < given["upper"]:
         text = f"lower is {given['lower']} and upper is {given['upper']}; lower must be below upper"
         problems.append(Problem((*origin, "lower"), text))
@@ -90,7 +90,7 @@ def problems_of_node(value: Mapping[str, Any], origin: Path) -> list[Problem]:
 
 
 def labels_of(values: list[Any]) -> dict[Any, Any]:
-    """A distinct label for each value: the value itself where it is plain, else what tells it from the others."""
+    """Assigns a unique label to each value: a plain value itself, else what distinguishes it from the others."""
     labels: dict[Any, Any] = {}
     for value in values:
         label = _label(value, values)
@@ -132,7 +132,7 @@ def _shown(value: Any) -> str:
 
 
 def described(value: Any) -> Any:
-    """A config as plain values, with search nodes as mappings; what cannot be written is told as text."""
+    """Converts a config to plain values, with search nodes as mappings; anything else becomes its `repr`."""
     if isinstance(value, Domain):
         return _described_domain(value)
     if is_rays_grid(value):
@@ -147,7 +147,7 @@ def described(value: Any) -> Any:
 
 
 def _described_domain(domain: Domain) -> Any:
-    """The mapping that stands for one of Ray's domains in a file."""
+    """Converts a domain of Ray to the mapping that describes it in a config file."""
     if isinstance(domain, Categorical):
         return {SEARCH: "choice", "categories": described(list(domain.categories))}
     if isinstance(domain, Function):
@@ -163,6 +163,6 @@ def _described_domain(domain: Domain) -> Any:
     bounds = {"lower": domain.lower, "upper": domain.upper}
     log = isinstance(sampler, LogUniform)
     if not log and sampler is not None and not isinstance(sampler, Uniform):
-        raise ConfigError(f"a search space cannot hold {domain!r}; use one of {', '.join(DOMAINS)}")
+        raise ConfigError(f"{domain!r} is not supported in a search space; use one of {', '.join(DOMAINS)}")
     name = f"{prefix}{'log' if log else ''}{'randint' if whole else 'uniform'}"
     return {SEARCH: name, **bounds, **quantum}

@@ -1,4 +1,4 @@
-"""Everything that can be found wrong with a sweep before its first trial."""
+"""Checks of a sweep before its first trial: every kind of value it may draw is tried in a dry run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ray_classy.tune.space import Node, Space
 
 
 class Examined(NamedTuple):
-    """What trying a sweep's values showed.
+    """Results of the dry runs of a sweep's values.
 
     Attributes:
-        metrics: the names that every trial reports; empty if that is not known beforehand.
-        epochs: length of a trial, of the longest if they differ.
+        metrics: the names of metrics that every trial reports; empty if they are not known beforehand.
+        epochs: the length of a trial; of the longest if they differ.
         mutable: the nodes whose values do not change the structure of a trial's state.
-        sparse: whether there are rounds without a checkpoint.
-        files: a few of the data's, to see whether other nodes have them.
+        sparse: whether a trial completes epochs without a checkpoint.
+        files: some of the data files, to check whether other nodes can read them.
     """
 
     metrics: list[str]
@@ -33,15 +33,15 @@ class Examined(NamedTuple):
 
 
 def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
-    """Checks, builds and tries every value of every choice and both ends of every range.
+    """Builds a task for every value of every choice and both ends of every range, and runs it on a few rows.
 
     Args:
-        space: what is searched.
-        world_size: workers of a trial.
-        on_gpu: whether they have GPUs; None if that is for each to find out.
+        space: the search space.
+        world_size: the number of workers of a trial.
+        on_gpu: whether workers have GPUs; None if each worker finds out.
 
     Raises:
-        ConfigError: some of them cannot be; the message lists them, with file and line.
+        ConfigError: some values are invalid; the message lists them with file and line.
     """
     problems: dict[str, None] = {}
     tasks: list[tuple[dict[str, Any], ClassyTask]] = []
@@ -82,7 +82,7 @@ def _epochs(task: ClassyTask) -> int | float:
 
 
 def _mutable(space: Space, tasks: list[tuple[dict[str, Any], ClassyTask]]) -> list[Node]:
-    """The nodes all of whose examples give a state of one structure."""
+    """Returns the nodes whose values do not change the structure of the state."""
     first, task = tasks[0]
     structure = task.checkpoint_structure()
     fixed = {"seed"}

@@ -1,4 +1,4 @@
-"""Schedulers and search algorithms by name, as the `tune` section of a config gives them."""
+"""Schedulers and search algorithms of Ray Tune, by the names that the `tune` section of a config uses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EPOCH = "epoch"
 
 
 class Sweep(NamedTuple):
-    """What schedulers and search algorithms need to know of a sweep.
+    """Properties of a sweep from which schedulers and search algorithms are built.
 
     Attributes:
-        space: what is searched.
-        epochs: length of a trial.
-        seed: of the sweep, and of how many trials it had before it was gone on with.
-        mutable: the nodes whose values may change in the middle of a trial, because the model keeps its structure.
+        space: the search space.
+        epochs: the length of a trial.
+        seed: derived from the seed of the sweep and the number of its trials before it was resumed or extended.
+        mutable: the nodes whose values may change during a trial, because the model keeps its structure.
     """
 
     space: Space
@@ -35,7 +35,7 @@ class Sweep(NamedTuple):
 
 
 class _Part(ABC):
-    """A class of Ray's under a short name: its constructor's arguments are the keys."""
+    """A class of Ray under a short name; its config keys are the arguments of its constructor."""
 
     module: ClassVar[str]
     class_name: ClassVar[str]
@@ -45,12 +45,12 @@ class _Part(ABC):
 
     @classmethod
     def ray_class(cls) -> Any:
-        """Ray's class."""
+        """Imports and returns the class of Ray."""
         return getattr(importlib.import_module(cls.module), cls.class_name)
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The keys: those of Ray's class, with the defaults that suit a sweep over epochs."""
+        """Returns the arguments of Ray's class, with defaults for trials that report once per epoch."""
         keys = signature_keys(cls.ray_class(), skip=cls.hidden)
         changed = {name: Key(keys[name].annotation, default) for name, default in cls.defaults.items()}
         return {**keys, **changed}
@@ -58,10 +58,14 @@ class _Part(ABC):
     @classmethod
     @abstractmethod
     def build(cls, arguments: dict[str, Any], sweep: Sweep) -> Any:
-        """Ray's object.
+        """Builds the object of Ray.
+
+        Args:
+            arguments: of its constructor.
+            sweep: the sweep for which it is built.
 
         Raises:
-            ComponentError: an argument is impossible, or a package that it needs is missing.
+            ComponentError: an argument is invalid, or a required package is missing.
         """
 
     @classmethod
@@ -75,7 +79,7 @@ class _Part(ABC):
 
 
 class Scheduler(_Part):
-    """Decides which trials go on."""
+    """Decides which trials continue."""
 
     module = "ray.tune.schedulers"
     defaults: ClassVar[dict[str, Any]] = {"time_attr": EPOCH}
@@ -91,14 +95,14 @@ register_scheduler = SCHEDULER_REGISTRY.register
 
 @register_scheduler("fifo")
 class Fifo(Scheduler):
-    """Every trial is trained to its end."""
+    """Trains every trial to its end."""
 
     class_name = "FIFOScheduler"
     defaults: ClassVar[dict[str, Any]] = {}
 
 
 class _Halving(Scheduler):
-    """Successive halving; `max_t` is the number of epochs unless it is given."""
+    """Successive halving; `max_t` defaults to the number of epochs of a trial."""
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -109,10 +113,10 @@ class _Halving(Scheduler):
         most = arguments.get("max_t") or sweep.epochs
         if arguments.get("grace_period", 0) > most:
             raise ComponentError(
-                f"grace_period {arguments['grace_period']} is more than the {most} epochs of a trial; lower it"
+                f"grace_period {arguments['grace_period']} is more than the {most} epochs of a trial; reduce it"
             )
         if most < 1 and "grace_period" in cls.config_keys():
-            arguments = {"grace_period": most, **arguments}  # Ray's default is a whole epoch
+            arguments = {"grace_period": most, **arguments}  # the default of Ray is a whole epoch
         return cls._made({**arguments, "max_t": most})
 
 
@@ -139,7 +143,7 @@ class MedianStopping(Scheduler):
 
 
 class _Population(Scheduler):
-    """Population-based training: bad trials take up the state of good ones, with other values."""
+    """Population-based training: bad trials are replaced by copies of good ones, with changed values."""
 
     mutations: ClassVar[str]
 
@@ -157,14 +161,14 @@ class _Population(Scheduler):
     @classmethod
     @abstractmethod
     def _mutating(cls, nodes: list[Node]) -> dict[str, Any]:
-        """The arguments that tell Ray's class what to change."""
+        """Returns the arguments of Ray's class that say which values it may change, and how."""
 
 
 @register_scheduler("pbt")
 class Pbt(_Population):
     """Population-based training (Jaderberg et al., "Population based training of neural networks", 2017).
 
-    `hyperparam_mutations` names the searched values that are changed; without it, all that may be.
+    `hyperparam_mutations` names the search nodes whose values are changed; the default is all that may change.
     """
 
     class_name = "PopulationBasedTraining"
@@ -182,7 +186,7 @@ class Pb2(_Population):
     """Population-based bandits (Parker-Holder et al., "Provably efficient online hyperparameter optimization with
     population-based bandits", 2020).
 
-    `hyperparam_bounds` names the searched ranges that are changed; without it, all that may be.
+    `hyperparam_bounds` names the search nodes whose values are changed; the default is all ranges that may change.
     """
 
     module = "ray.tune.schedulers.pb2"
@@ -195,12 +199,14 @@ class Pb2(_Population):
     def _mutating(cls, nodes: list[Node]) -> dict[str, Any]:
         bounds = {node.name: list(node.bounds) for node in nodes if node.bounds is not None}
         if not bounds:
-            raise ComponentError("pb2 changes values in ranges, and none is searched: use pbt, or search a range")
+            raise ComponentError(
+                "pb2 changes values within ranges, but no range is searched: use pbt, or search a range"
+            )
         return {"hyperparam_bounds": bounds, "log_config": False}
 
 
 class _Bounded:
-    """Keeps values that were multiplied inside the bounds of their nodes, and on their steps."""
+    """Moves changed values back into the bounds of their nodes, and to multiples of their steps."""
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = {node.name: node for node in nodes}
@@ -212,12 +218,12 @@ class _Bounded:
 
 
 def _named(names: list[str] | None, sweep: Sweep, key: str) -> list[Node]:
-    """The nodes whose values are changed."""
+    """Returns the nodes whose values are changed."""
     if names is None:
         if not sweep.mutable:
             raise ComponentError(
-                "no searched value may change in the middle of a trial: all of them change the model's structure; "
-                "search the learning rate, say, or take another scheduler"
+                "no searched value may change during a trial, as all of them change the structure of the model: search "
+                "a value such as the learning rate, or use another scheduler"
             )
         return sweep.mutable
     by_name = {node.name: node for node in sweep.space.nodes}
@@ -226,14 +232,14 @@ def _named(names: list[str] | None, sweep: Sweep, key: str) -> list[Node]:
             raise ComponentError(f"{key}: {name!r} is not searched; searched are {', '.join(by_name)}")
         if by_name[name] not in sweep.mutable:
             raise ComponentError(
-                f"{key}: {name!r} cannot change in the middle of a trial: the state of the model or optimizer would "
-                f"not fit any more"
+                f"{key}: {name!r} cannot change during a trial, as the state of the model or optimizer would no longer "
+                f"fit"
             )
     return [by_name[name] for name in names]
 
 
 class SearchAlg(_Part):
-    """Chooses the parameters of the next trial."""
+    """Suggests the parameters of the next trial."""
 
     module = "ray.tune.search"
     hidden = frozenset({"space", "metric", "mode", "points_to_evaluate", "evaluated_rewards", "sampler", "storage"})
@@ -249,7 +255,7 @@ register_search_alg = SEARCH_ALG_REGISTRY.register
 
 @register_search_alg("random")
 class Random(SearchAlg):
-    """Grids are tried in full, all else is drawn at random: trial i depends on i and the seed alone."""
+    """Grid and random search; the parameters of a trial depend only on its number and the seed."""
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -273,8 +279,8 @@ class Optuna(SearchAlg):
         wrong = [node.name for node in sweep.space.nodes if node.grid or (node.labels is None and node.bounds is None)]
         if wrong:
             raise ComponentError(
-                f"optuna searches no grids, functions and normal distributions: {', '.join(wrong)}; use choice, or a "
-                f"range"
+                f"optuna does not support grids, functions and normal distributions: {', '.join(wrong)}; use choice or "
+                f"a range"
             )
         seed = arguments.get("seed")
         return cls._made({**arguments, "seed": sweep.seed if seed is None else seed})

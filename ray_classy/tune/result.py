@@ -1,4 +1,4 @@
-"""What a sweep found."""
+"""The result of a sweep."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ray_classy.tune.table import Table
 
 
 class TrialError(RunError):
-    """Why a trial failed."""
+    """A trial failed; the message names it and says why."""
 
 
 class SweepResult(ResultGrid):
-    """The trials of a sweep, of all its starts, in the order of their numbers: Ray's `ResultGrid`, and more.
+    """Ray's `ResultGrid` of all trials of a sweep, also those before it was resumed, in the order of their numbers.
 
     Attributes:
-        metric: what the sweep goes by.
+        metric: dotted name of the metric by which trials are ranked.
         mode: "min" or "max".
-        path: the sweep's folder.
-        trials: what is known of each trial.
-        best: the trial whose last report was the best; None if all failed.
-        best_config: its task config, plain.
-        best_checkpoint: path of the checkpoint of its last report.
+        path: the folder of the sweep.
+        trials: the records of all trials.
+        best: the trial with the best last report; None if all failed.
+        best_config: the plain task config of the best trial.
+        best_checkpoint: path of the checkpoint of the best trial's last report.
     """
 
     def __init__(self, folder: SweepFolder, records: Mapping[str, TrialRecord], table: Table, metric: str, mode: str):
@@ -47,7 +47,7 @@ class SweepResult(ResultGrid):
     # -- conveniences -------------------------------------------------------------------------------------------------
 
     def table(self) -> str:
-        """The trials from the best to the worst, as text."""
+        """Returns a table of the trials as text, from the best to the worst."""
         return self._table.text(self._table.best(self.trials))
 
     @property
@@ -61,12 +61,12 @@ class SweepResult(ResultGrid):
         return self.checkpoint_of(self.best) if self.best is not None else None
 
     def config_of(self, record: TrialRecord) -> dict[str, Any]:
-        """The plain task config of a trial."""
+        """Reads the plain task config of a trial."""
         file = f"{record.name}/{CONFIG_FILE}"
         return parse_yaml(self._folder.storage.read(file).decode(), self._folder.storage.join(file))[0]
 
     def checkpoint_of(self, record: TrialRecord) -> str | None:
-        """Path of the checkpoint of a trial's last report, or else of its newest."""
+        """Returns the path of the checkpoint of a trial's last report, else of its newest checkpoint."""
         run = self._folder.trial_run(record.name, self._folder.storage.filesystem)
         if record.checkpoint is not None and record.checkpoint in run.checkpoints():
             return run.storage.join(record.checkpoint)
@@ -76,12 +76,12 @@ class SweepResult(ResultGrid):
 
     @property
     def experiment_path(self) -> str:
-        """The sweep's folder."""
+        """The folder of the sweep."""
         return self.path
 
     @property
     def filesystem(self) -> Any:
-        """The file system in which it lies; None finds it from the path."""
+        """The file system of the folder; None if it is derived from the path."""
         return self._folder.storage.filesystem
 
     def __len__(self) -> int:
@@ -92,17 +92,17 @@ class SweepResult(ResultGrid):
 
     @property
     def errors(self) -> list[Exception]:
-        """Why trials failed."""
+        """The errors of the trials that failed."""
         return [TrialError(f"{record.name}: {record.reason}") for record in self.trials if record.state == FAILED]
 
     @property
     def num_errors(self) -> int:
-        """How many trials failed."""
+        """The number of trials that failed."""
         return len(self.errors)
 
     @property
     def num_terminated(self) -> int:
-        """How many trials ended, but not by failing."""
+        """The number of trials that were finished or stopped."""
         return sum(record.ended and record.state != FAILED for record in self.trials)
 
     def get_best_result(
@@ -112,13 +112,13 @@ class SweepResult(ResultGrid):
         scope: str = "last",
         filter_nan_and_inf: bool = True,
     ) -> tune.Result:
-        """The result of the best trial.
+        """Returns the result of the best trial.
 
         Args:
-            metric: a dotted name; None for the sweep's.
-            mode: "min" or "max"; None for the sweep's.
-            scope: "last", "all", "avg", "last-5-avg" or "last-10-avg" of a trial's reports.
-            filter_nan_and_inf: pass over trials whose value is no finite number.
+            metric: dotted name of a metric; None for the metric of the sweep.
+            mode: "min" or "max"; None for the mode of the sweep.
+            scope: the reports of a trial that are compared: "last", "all", "avg", "last-5-avg" or "last-10-avg".
+            filter_nan_and_inf: whether to ignore trials whose value is not finite.
 
         Raises:
             RuntimeError: no trial has reported the metric.
@@ -134,7 +134,7 @@ class SweepResult(ResultGrid):
         return self._result(min(values)[2])
 
     def get_dataframe(self, filter_metric: str | None = None, filter_mode: str | None = None) -> pd.DataFrame:
-        """A row for each trial: its last report, or the one at which `filter_metric` was best, and its parameters."""
+        """Returns a row per trial: its parameters, and its last report or the one with the best `filter_metric`."""
         rows = []
         for record in self.trials:
             reports = self._reports(record)
@@ -173,7 +173,7 @@ class SweepResult(ResultGrid):
 
 
 def is_number(value: Any) -> bool:
-    """Whether a metric has a value by which trials can be ranked."""
+    """Returns whether a value of a metric is a finite number, by which trials can be ranked."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 

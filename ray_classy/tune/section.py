@@ -1,5 +1,5 @@
-"""The `tune` section of a config: the fields of Ray's TuneConfig, scheduler and search algorithm by name, and when to
-stop."""
+"""The `tune` section of a config: the fields of Ray's `TuneConfig`, a scheduler and a search algorithm by name, and
+stopping conditions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ray_classy.tune.parts import EPOCH, SCHEDULER_REGISTRY, SEARCH_ALG_REGISTRY
 
 _OBJECTS = frozenset({"trial_name_creator", "trial_dirname_creator", "chdir_to_trial_dir", "scheduler", "search_alg"})
 PROGRESS = (EPOCH, "where", "training_iteration")
-"""What every report of a trial has beside its metrics."""
+"""The entries of every report of a trial besides its metrics."""
 
 
 def tune_keys() -> Keys:
-    """The keys of the `tune` section, and what they may hold."""
+    """Returns the keys of the `tune` section with their types and defaults."""
     fields = signature_keys(tune.TuneConfig, skip=_OBJECTS)
     return {
         **fields,
@@ -41,9 +41,9 @@ def tune_keys() -> Keys:
 
 
 def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) -> tune.TuneConfig:
-    """Ray's config object: what was given in Python, else what the section says."""
+    """Returns the config object that was given in Python, else one built from the section."""
     if given is not None:
-        # Its reuse_actors is false unless it was set, which cannot be told from a false that was meant.
+        # Its reuse_actors is False by default, which cannot be distinguished from an intended False.
         return dataclasses.replace(given, reuse_actors=True)
     names = {field.name for field in dataclasses.fields(tune.TuneConfig)} - _OBJECTS
     fields = {name: value for name, value in section.items() if name in names and value is not None}
@@ -51,14 +51,14 @@ def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) ->
 
 
 def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any, sweep: Sweep) -> tune.TuneConfig:
-    """The config object with scheduler and search algorithm built, where they were not given as objects.
+    """Returns a copy of a config object in which scheduler and search algorithm are built, if they are not set yet.
 
     Raises:
-        ConfigError: an argument is impossible; the message has its line.
+        ConfigError: an argument is invalid; the message has its line.
     """
     built = dataclasses.replace(chosen)
     if isinstance(built.search_alg, BasicVariantGenerator):
-        built.search_alg = None  # what it does is done here, from the seed
+        built.search_alg = None  # `SweepSearch` draws at random itself, from the seed
     if built.scheduler is None:
         built.scheduler = _part("scheduler", SCHEDULER_REGISTRY, section, config, sweep)
     if built.search_alg is None:
@@ -66,7 +66,7 @@ def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any,
     if isinstance(built.scheduler, PopulationBasedTraining) and built.search_alg is not None:
         raise ConfigError(
             f"{mark_of(config, ('tune', 'search_alg'))}: tune.search_alg: population-based training changes the values "
-            f"itself: leave out the search algorithm, or take another scheduler"
+            f"itself: leave out the search algorithm, or use another scheduler"
         )
     return built
 
@@ -79,10 +79,12 @@ def _part(key: str, registry: Any, section: Mapping[str, Any], config: Any, swee
 
 
 def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Mapping[str, float]) -> tune.TuneConfig:
-    """The config object with metric and mode filled in: by default the first meter of the test phases, else the loss.
+    """Returns a copy of a config object in which metric and mode are set.
+
+    The default metric is the first meter of the test phases, else the loss.
 
     Raises:
-        ConfigError: that metric is not reported; the message lists those that will be.
+        ConfigError: the metric is not reported, and the message lists those that are; or a value is out of range.
     """
     built = dataclasses.replace(chosen)
     if built.metric is None:
@@ -97,8 +99,8 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
             hint = f"did you mean {near}? " if near else ""
             path = ("tune", key, name) if key == "stop" else ("tune", key)
             raise ConfigError(
-                f"{mark_of(config, path)}: {dotted(path[:2])}: no metric named {name!r} is reported: {hint}The task "
-                f"reports {', '.join(allowed)}"
+                f"{mark_of(config, path)}: {dotted(path[:2])}: no metric named {name!r} is reported: "
+                f"{hint}The task reports {', '.join(allowed)}"
             )
     if built.mode is None:
         built.mode = default_mode(str(built.metric))
@@ -106,7 +108,7 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
         raise ConfigError(f"{mark_of(config, ('tune', 'mode'))}: tune.mode: must be 'min' or 'max', not {built.mode!r}")
     if built.num_samples < 1 and built.num_samples != -1:
         raise ConfigError(
-            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: must be at least 1 (or -1 for no end), "
+            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: must be at least 1, or -1 for no limit, "
             f"not {built.num_samples}"
         )
     for key in ("max_concurrent_trials", "time_budget_s"):
@@ -115,19 +117,22 @@ def with_metric(chosen: tune.TuneConfig, config: Any, names: list[str], stop: Ma
             raise ConfigError(f"{mark_of(config, ('tune', key))}: tune.{key}: must be above 0 or null, not {value}")
     if built.num_samples == -1 and not built.time_budget_s:
         raise ConfigError(
-            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: -1 samples without end: set "
+            f"{mark_of(config, ('tune', 'num_samples'))}: tune.num_samples: -1 draws samples without limit: set "
             f"tune.time_budget_s as well"
         )
     return built
 
 
 class Stop(tune.Stopper):
-    """When trials end before their time, and when the sweep does.
+    """Stops trials at thresholds, and the whole sweep at its time budget.
 
     Args:
-        stop: thresholds by metric (a loss that falls to its value ends a trial, anything else that rises to it), or a
-            Stopper or function of Ray's.
-        budget: the sweep's time in seconds; None for no end.
+        stop: a threshold for each metric, at which a trial is stopped: a loss that falls to it, any other metric that
+            rises to it; or a stopper or function as Ray Tune takes it.
+        budget: the time budget of the sweep in seconds; None for no limit.
+
+    Attributes:
+        over: why the sweep was stopped; None while it was not.
     """
 
     def __init__(self, stop: Any, budget: float | datetime.timedelta | None) -> None:
@@ -138,16 +143,16 @@ class Stop(tune.Stopper):
         self.over: str | None = None
 
     def reason(self, result: Mapping[str, Any]) -> str | None:
-        """Which threshold a result has reached."""
+        """Describes the threshold that a result has reached; None if it has reached none."""
         reached = [(n, limit) for n, limit in self._thresholds.items() if _reached(n, result.get(n), limit)]
         return f"{reached[0][0]} reached {reached[0][1]:g}" if reached else None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether to end a trial."""
+        """Returns whether to stop a trial."""
         return bool(self._other(trial_id, result)) if self._other is not None else self.reason(result) is not None
 
     def stop_all(self) -> bool:
-        """Whether to end the sweep; Ray Tune asks all the time."""
+        """Returns whether to stop the sweep; Ray Tune calls it in every iteration of its loop."""
         now = time.monotonic()
         if self._seconds is not None and math.isinf(self._until):
             self._until = now + self._seconds
@@ -165,14 +170,14 @@ def _reached(name: str, value: Any, limit: float) -> bool:
 
 
 def trial_resources_per_worker(section: Mapping[str, Any], workers: int) -> dict[str, float] | None:
-    """What each of a trial's workers gets, if the section says what a trial gets.
+    """Divides the resources of a trial among its workers; None if the section does not set them.
 
     Raises:
-        ComponentError: a trial gets nothing.
+        ComponentError: no resource is above 0.
     """
     given = section.get("resources_per_trial")
     if not given:
         return None
     if not any(amount > 0 for amount in given.values()):
-        raise ComponentError("tune.resources_per_trial: a trial needs something; give it {CPU: 1}, say")
+        raise ComponentError("tune.resources_per_trial: no resource is above 0; set one, such as {CPU: 1}")
     return {name: amount / workers for name, amount in given.items()}

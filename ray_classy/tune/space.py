@@ -1,8 +1,8 @@
-"""The search space of a sweep: the places in a task's config where a search node stands for a value.
+"""The search space of a sweep: a task config in which search nodes take the place of values.
 
-A search node is a mapping that names one of Ray Tune's domains (`{search: loguniform, lower: 1e-4, upper: 1}`), or, in
-Python, the domain itself (`tune.loguniform(1e-4, 1)`). It may stand for any value at any depth, whole components
-included, and inside the choices of another node.
+A search node is a mapping that names a domain of Ray Tune (`{search: loguniform, lower: 1e-4, upper: 1}`) or, in
+Python, the domain itself (`tune.loguniform(1e-4, 1)`). It may replace any value at any depth, also a whole component,
+and may be nested in the choices of another node.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ _STRUCTURE = ("tune", "ray", "imports")
 
 @dataclass(eq=False)
 class Node:
-    """One searched value.
+    """A searched value.
 
     Attributes:
-        name: what trials call it: its dotted path, with the choice in which it stands if that is needed to tell it.
-        path: where its value goes.
-        domain: Ray's; of a grid or a choice, over the labels of its values.
-        labels: label to value, of a grid or a choice; labels are the values themselves where these are plain.
+        name: the name of the parameter: its dotted path, followed by the choice in which it is nested if two nodes have
+            the same path.
+        path: where its value is put in the config of a trial.
+        domain: Ray's domain; that of a grid or choice has the labels as categories.
+        labels: of a grid or choice, the values by label; the label of a plain value is the value itself.
         grid: whether every value is tried.
-        within: names of the choices it stands in, each with the label under which it counts.
+        within: of a nested node, the names of the choices around it, each with the label for which it is active.
         origin: the path of the node itself in the config.
-        key: the name of the list of values in it.
+        key: the key of the list of values in the node.
     """
 
     name: str
@@ -64,14 +65,14 @@ class Node:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the largest value of a range of numbers; None of anything else."""
+        """The smallest and the largest value of a range of numbers; None for other domains."""
         if not isinstance(self.domain, Float | Integer) or normal(self.domain):
             return None
         exclusive = isinstance(self.domain, Integer) and not quantized(self.domain)
         return self.domain.lower, self.domain.upper - exclusive
 
     def nearest(self, value: Any) -> Any:
-        """The value of a range that is nearest to a number."""
+        """Returns the value of a range that is nearest to a number."""
         if self.bounds is None:
             return value
         sampler = self.domain.get_sampler()
@@ -80,11 +81,11 @@ class Node:
         return self.domain.cast(min(max(value, self.bounds[0]), self.bounds[1]))
 
     def value(self, label: Any) -> Any:
-        """The value that a label stands for."""
+        """Returns the value of a label."""
         return copy.deepcopy(self.labels[label]) if self.labels is not None and label in self.labels else label
 
     def examples(self) -> list[tuple[Any, Path]]:
-        """Labels that together show what the node may give, and where in it each is written."""
+        """Returns labels that cover the node's values, each with its path within the node."""
         if self.labels is not None:
             return [(label, (self.key, index)) for index, label in enumerate(self.labels)]
         if self.bounds is not None:
@@ -94,7 +95,7 @@ class Node:
         return [(self.domain.cast(normal(self.domain).mean), ("mean",))]
 
     def draw(self, seed: int, spec: Any) -> Any:
-        """The label that the seed gives."""
+        """Draws a label; the same one for the same seed."""
         generator = np.random.RandomState(derive_seed(seed, zlib.crc32(self.name.encode())) & 0xFFFFFFFF)
         if isinstance(self.domain, Function):
             return self.domain.func(spec) if inspect.signature(self.domain.func).parameters else self.domain.func()
@@ -106,10 +107,10 @@ class Space:
     """A config with search nodes.
 
     Args:
-        config: a task's config; a mapping or a `Config`, whose lines are told.
+        config: the config of a task, as a mapping or as a `Config`, which knows the lines for error messages.
 
     Raises:
-        ConfigError: a search node is wrong, or stands where none may; the message lists them all.
+        ConfigError: search nodes are invalid or not allowed at their place; the message lists all of them.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -125,10 +126,10 @@ class Space:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _collect(self, value: Any, path: Path, origin: Path, within: dict[str, Any]) -> None:
-        """Finds the nodes in `value`, which goes to `path` and is written at `origin`."""
+        """Collects the nodes in `value`, which is written at `origin` and is put at `path`."""
         if is_node(value):
             if path and path[0] in _STRUCTURE:
-                text = f"{path[0]} is structure of the sweep itself and cannot be searched; write a plain value"
+                text = f"{path[0]} configures the sweep itself and cannot be searched; use a plain value"
                 self._problems.append(Problem(origin, text))
             else:
                 self._add(value, path, origin, within)
@@ -149,7 +150,7 @@ class Space:
         grid = key == "values"
         if grid and within:
             self._problems.append(
-                Problem(origin, "a grid inside a choice would be run for the other choices too; use search: choice")
+                Problem(origin, "a grid inside a choice would also be run for the other choices; use search: choice")
             )
         node = Node(name, path, domain, grid=grid, within=within, origin=origin, key=key)
         self.nodes.append(node)
@@ -161,7 +162,7 @@ class Space:
             self._collect(inner, path, (*origin, key, index), {**within, name: label})
 
     def _read(self, value: Any, origin: Path) -> tuple[Any, list[Any] | None, str]:
-        """The domain of a node, the values of a grid or choice, and the name of their list."""
+        """Returns the domain of a node, and of a grid or choice its values and the key of their list."""
         if isinstance(value, Categorical):
             return value, list(value.categories), "categories"
         if isinstance(value, Domain):
@@ -182,16 +183,16 @@ class Space:
 
     @property
     def grid_size(self) -> int:
-        """How many combinations of grid values there are; 1 without a grid."""
+        """The number of combinations of grid values; 1 without a grid."""
         size = 1
         for node in self.nodes:
             size *= len(node.labels or ()) if node.grid else 1
         return size
 
     def draw(self, index: int, seed: int) -> dict[str, Any]:
-        """The parameters of trial `index` of a grid and random search: a function of nothing but its arguments.
+        """Returns the parameters of trial `index` of a grid and random search, which depend only on the arguments.
 
-        Every combination of grid values comes once, then again; all else is drawn anew for each trial.
+        Successive trials cycle through the combinations of grid values; all other values are drawn for each trial.
         """
         grids = [node for node in self.nodes if node.grid]
         combinations = list(itertools.product(*(list(node.labels or ()) for node in grids)))
@@ -209,15 +210,15 @@ class Space:
         return {node.name: params[node.name] for node in self.nodes}
 
     def active(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters without those that stand in choices that were not made."""
+        """Returns the parameters without those of nodes that are nested in choices that were not made."""
         idle = {node.name for node in self.nodes if any(params.get(n) != label for n, label in node.within.items())}
         return {name: value for name, value in params.items() if name not in idle}
 
     def trial_config(self, params: Mapping[str, Any]) -> Config:
-        """The plain config of a trial.
+        """Builds the plain config of a trial.
 
         Args:
-            params: label by name of node; a name that is no node's is the dotted path of a value to be set.
+            params: labels by name of node; any other name is the dotted path of a value to set.
         """
         values = _plain({key: value for key, value in self.config.items() if key != "tune"})
         marks: dict[Path, Mark] = dict(getattr(self.config, "marks", {}))
@@ -231,7 +232,7 @@ class Space:
         return Config(_plain(values), getattr(self.config, "file", None), marks)
 
     def _move_marks(self, marks: dict[Path, Mark], node: Node, label: Any) -> None:
-        """Gives what a node stands for the line on which it is written in the node."""
+        """Assigns the lines on which a value is written in a node to the place where it is put."""
         where = next((path for example, path in node.examples() if example == label), ())
         source = (*node.origin, *where)
         all_marks: dict[Path, Mark] = getattr(self.config, "marks", {})
@@ -239,7 +240,7 @@ class Space:
         marks.update({(*node.path, *path[len(source) :]): mark for path, mark in found.items()})
 
     def variants(self) -> Iterator[dict[str, Any]]:
-        """Parameters that together show every value of every choice, and both ends of every range."""
+        """Yields parameters that cover every value of every choice and both ends of every range."""
         first: dict[str, Any] = {}
         for node in self.nodes:
             examples = node.examples()
@@ -251,12 +252,12 @@ class Space:
                     yield {**first, **node.within, node.name: label}
 
     def described(self) -> dict[str, Any]:
-        """The config as plain values, with search nodes as mappings; what cannot be written is told as text."""
+        """Converts the config to plain values, with search nodes as mappings; anything else becomes its `repr`."""
         return described(self.config)
 
 
 class _Attributes(dict[str, Any]):
-    """A config whose keys are attributes too, as functions of `tune.sample_from` expect it."""
+    """A config whose keys are also attributes, as functions of `tune.sample_from` expect."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -267,7 +268,7 @@ class _Attributes(dict[str, Any]):
 
 
 def in_words(node: Node) -> str:
-    """What a node gives, for people."""
+    """Describes the values of a node in words."""
     if node.labels is not None:
         return f"{'each' if node.grid else 'one'} of {', '.join(str(label) for label in node.labels)}"
     said = described(node.domain)
@@ -279,7 +280,7 @@ def in_words(node: Node) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A copy of a config in which search nodes are kept as they are."""
+    """Copies a config without copying search nodes."""
     if is_node(value):
         return value
     if isinstance(value, Mapping):

@@ -198,7 +198,7 @@ def test_all_wrong_nodes_are_told_at_once():
 
 @pytest.mark.parametrize("path", ["tune", "ray", "imports"])
 def test_structure_of_the_sweep_cannot_be_searched(path):
-    assert "structure of the sweep itself" in refusal({path: {"num_workers": LR}})
+    assert "configures the sweep itself" in refusal({path: {"num_workers": LR}})
 
 
 def test_a_grid_inside_a_choice_is_refused():
