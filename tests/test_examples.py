@@ -61,6 +61,11 @@ def test_script_trains_on_two_workers(script, tmp_path):
 
 
 @pytest.mark.ray
+def test_custom_task_trains_on_two_workers(tmp_path):
+    assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"))
+
+
+@pytest.mark.ray
 def test_sweep_script(tmp_path):
     out = run(tmp_path, str(ROOT / "examples" / "sweep.py"), "--num-samples", "2", "--num-epochs", "2")
     assert out.splitlines()[0].startswith("trial  weight_decay  start_value") and "t0001" in out
