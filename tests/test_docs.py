@@ -11,6 +11,7 @@ import yaml
 
 from ray_classy.cli.arguments import parsed
 from ray_classy.config import Config, apply_overrides, load_config
+from ray_classy.config.ray_section import RaySection
 from ray_classy.tasks.task_config import checked
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +84,12 @@ def test_overrides_name_keys_that_exist():
         given = parsed([verb, *words]).words
         if verb in ("train", "check") and given[:1] == ["configs/digits.yaml"] and all(map(is_complete, given)):
             checked(apply_overrides(load_config(ROOT / given[0]), given[1:]))
+
+
+def test_every_key_of_the_ray_section_is_listed():
+    page = ROOT.joinpath("docs", "config.md").read_text()
+    listed = page[page.index("## Keys of the ray section") : page.index("## Leave out")]
+    assert {key for key in RaySection.keys() if f"`{key}`" not in listed} == set()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name)
