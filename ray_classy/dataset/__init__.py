@@ -1,4 +1,4 @@
-"""Datasets: what is trained and tested on."""
+"""Datasets to train and test on."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The files of a folder that has one folder per class."""
+"""Lists the files of a folder that has one folder per class."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ray_classy.urls import files_below, is_url, joined, shown
 def read_class_folders(
     folder: str, classes: Sequence[str] | None, extensions: tuple[str, ...], key: str, what: str
 ) -> tuple[list[str], np.ndarray | None, list[str] | None]:
-    """The files, their targets and the classes in target order; without class folders there are no targets.
+    """Returns the files, their targets and the classes in target order; no targets without class folders.
 
     Classes come in name order, files in path order; deeper folders belong to their class. Hidden files and those with
-    other extensions are passed over.
+    other extensions are ignored.
 
     Args:
         folder: path or URL.
         classes: the classes where they are not those of the folder.
         extensions: of the files, in lower case with the dot.
-        key: what the folder is called in the config.
-        what: what the files are called ("videos").
+        key: name of the folder's key in the config.
+        what: noun for the files in messages ("videos").
 
     Raises:
         DataError: the folder does not exist, has no such files, has some beside the class folders, or has a class that
@@ -41,14 +41,14 @@ def read_class_folders(
     if loose:
         raise DataError(
             f"{name!r} has {len(loose)} {what} ({os.path.basename(shown(loose[0]))}, ...) beside the class folders "
-            f"({names[0]}, ...): move them into a class folder or away"
+            f"({names[0]}, ...): move them into a class folder or elsewhere"
         )
     targets = {known: target for target, known in enumerate(classes if classes is not None else names)}
-    strange = [found for found in names if found not in targets]
-    if strange:
-        near = nearest(strange[0], list(targets))
+    unknown = [found for found in names if found not in targets]
+    if unknown:
+        near = nearest(unknown[0], list(targets))
         raise DataError(
-            f"{name!r} has class folders that `classes` does not list: {', '.join(strange[:5])}"
+            f"{name!r} has class folders that `classes` does not list: {', '.join(unknown[:5])}"
             + (f" (did you mean {near}?)" if near else f" (it lists {', '.join(list(targets)[:5])}, ...)")
         )
     for below in names:
@@ -61,9 +61,9 @@ def read_class_folders(
 
 
 def _listed(folder: str, extensions: tuple[str, ...], key: str) -> tuple[list[str], dict[str, list[str]]]:
-    """The files that lie in a folder itself, and those below each folder in it, in path order."""
+    """Returns the files in a folder itself, and those below each folder in it, in path order."""
     if not os.path.isdir(folder):
-        lacks = "is no folder" if os.path.exists(folder) else "does not exist"
+        lacks = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise DataError(f"{key} {folder!r} {lacks} (looked in {os.getcwd()})")
     loose, folders = [], {}
     with os.scandir(folder) as entries:
@@ -78,7 +78,7 @@ def _listed(folder: str, extensions: tuple[str, ...], key: str) -> tuple[list[st
 
 
 def _listed_url(folder: str, extensions: tuple[str, ...], key: str) -> tuple[list[str], dict[str, list[str]]]:
-    """As `_listed`, from one listing."""
+    """Does the same for the folder of a URL, with one listing."""
     found = files_below(folder)
     if not found:
         raise DataError(f"{key} {shown(folder)!r} does not exist, or is empty")

@@ -1,4 +1,4 @@
-"""The dataset of a phase: rows, their transform, and how they are cut into batches."""
+"""The dataset of a phase: rows, their transform, and their batches."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class ClassyDataset:
     Args:
         dataset: any map-style dataset; its rows are passed through `transform`.
         batchsize_per_replica: rows per step and rank, at least 1.
-        shuffle: another order of the rows in every epoch, drawn from the run's seed.
-        transform: makes a sample of a row; the task wants `{"input": ..., "target": ...}`.
-        num_samples: use the first `num_samples` rows only.
+        shuffle: whether rows are read in another order in every epoch, drawn from the run's seed.
+        transform: makes a sample of a row; tasks expect `{"input": ..., "target": ...}`.
+        num_samples: use only the first `num_samples` rows.
 
     Attributes:
-        num_workers: processes that read and transform rows ahead; 0 reads in the training process, with a thread for
-            each CPU. On a Ray Data shard it is the number of those threads, if it is not 0.
-        drop_last: leave out the last global batch of a train phase if it is short.
-        phases_per_epoch: cut each epoch into this many train phases.
-        classes: class names in the order of their targets, where the dataset knows them.
-        order_is_stable: whether row i is the same row in every run; else a run cannot go on inside an epoch.
+        num_workers: processes that read and transform rows ahead; 0 reads in the training process, with one thread per
+            CPU. Under Ray it is the number of those threads, if it is not 0.
+        drop_last: whether the last global batch of a train phase is dropped if it is short.
+        phases_per_epoch: number of train phases that each epoch is divided into.
+        classes: class names in the order of their targets, if the dataset knows them.
+        order_is_stable: whether row i is the same row in every run; if not, a run cannot resume inside an epoch.
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -109,7 +109,7 @@ class ClassyDataset:
 
     @classmethod
     def parse_config(cls, config: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """The keys common to all datasets: transforms, batchsize_per_replica, use_shuffle, num_samples."""
+        """Returns the values of the common keys: transforms, batchsize_per_replica, use_shuffle, num_samples."""
         return (
             copy.deepcopy(config.get("transforms")),
             config.get("batchsize_per_replica"),
@@ -119,7 +119,7 @@ class ClassyDataset:
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The keys of the config: the common ones, then the constructor's own."""
+        """Returns the keys of the config: the common ones, then those of the subclass's constructor."""
         own = signature_keys(cls, skip=frozenset(signature_keys(ClassyDataset)))
         return {
             "batchsize_per_replica": Key(int),
@@ -146,7 +146,7 @@ class ClassyDataset:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, where the dataset knows them; it may be set."""
+        """Number of classes; None if it is neither known from the dataset nor set."""
         names = class_names(self)
         return len(names) if names is not None else self.__dict__.get("_num_classes")
 
@@ -160,36 +160,36 @@ class ClassyDataset:
         return type(self).__getitem__ is ClassyDataset.__getitem__
 
     def labels(self) -> np.ndarray | None:
-        """The targets of all rows, shape (rows,), where they can be had without decoding; else None."""
+        """Returns the targets of all rows, shape (rows,); None if they are not known without decoding."""
         return None
 
     def set_num_workers(self, num_workers: int) -> ClassyDataset:
-        """Sets how many processes read ahead."""
+        """Sets the number of processes that read ahead, and returns the dataset."""
         self.num_workers = num_workers
         return self
 
     def get_batchsize_per_replica(self) -> int:
-        """Rows per step and rank."""
+        """Returns the number of rows per step and rank."""
         return self.batchsize_per_replica
 
     def get_global_batchsize(self) -> int:
-        """Rows per step over all ranks."""
+        """Returns the number of rows per step of all ranks together."""
         return self.batchsize_per_replica * get_world_size()
 
     def plan(
         self, phase_type: str = "test", phase_id: int = 0, seed: int = 0, start: int = 0, shuffle_seed: int = 0
     ) -> PhasePlan:
-        """Which rows this rank reads in a phase.
+        """Plans which rows this rank reads in a phase.
 
         Args:
             phase_type: "train" or "test".
-            phase_id: the train phase, counted from 0; test phases always use 0.
+            phase_id: number of the train phase, from 0; test phases always use 0.
             seed: the run's seed.
-            start: rows of the phase that are consumed already.
-            shuffle_seed: added to the epoch's number.
+            start: number of rows of the phase that are consumed already.
+            shuffle_seed: added to the number of the epoch.
 
         Raises:
-            DataError: the dataset is empty, or `drop_last` leaves nothing of it.
+            DataError: the dataset has no rows, or `drop_last` drops them all.
         """
         train = phase_type == "train"
         parts = self.phases_per_epoch if train else 1
@@ -232,7 +232,10 @@ class ClassyDataset:
         multiprocessing_context: str | None = None,
         **_: Any,
     ) -> torch.utils.data.DataLoader:
-        """A DataLoader over this rank's rows of a phase; the arguments not named in `plan` are the DataLoader's."""
+        """Returns a DataLoader over this rank's rows of a phase.
+
+        Arguments that `plan` does not have are those of torch's DataLoader.
+        """
         workers = self.num_workers if num_workers is None else num_workers
         plan = self.plan(phase_type, current_phase_id, seed, start, shuffle_seed)
         check_sources(self, plan.rank, ends=False)
@@ -247,14 +250,15 @@ class ClassyDataset:
 
 
 def class_names(dataset: Any) -> list[str] | None:
-    """The names of a dataset's classes; None if it has none under `classes`, or keeps something else there."""
+    """Returns the names of a dataset's classes; None if its attribute `classes` is missing or not a list of names."""
     names = getattr(dataset, "classes", None)
     return list(names) if isinstance(names, list | tuple) else None
 
 
 def class_indices(dataset: ClassyDataset) -> np.ndarray | None:
-    """The targets of all rows, if they can be had without decoding and are class indices; else None."""
-    given = dataset.labels() if callable(dataset.labels) else None  # a dataset of a user's may keep labels there
+    """Returns the targets of all rows; None if they are not known without decoding, or are not class indices."""
+    # A user's dataset may have an attribute of that name.
+    given = dataset.labels() if callable(dataset.labels) else None
     labels = np.asarray([] if given is None else given)
     return labels if len(labels) and np.issubdtype(labels.dtype, np.integer) else None
 

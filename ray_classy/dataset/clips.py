@@ -1,4 +1,4 @@
-"""Clips of videos: where in a video they lie, and how they are decoded."""
+"""Chooses the frames of video clips, and decodes them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ray_classy.seeding import derive_seed
 from ray_classy.urls import check_age, is_url, read_bytes, shown
 
 _CLIP_PLACES = 1
-"""Keeps the draws of places apart from those of a row's transform, which are seeded by (seed, epoch, row)."""
+"""Separates the seeds of places from those of a row's transform, which are derived from (seed, epoch, row)."""
 
 _SECONDS_LATE = 1e-3
-"""Matroska rounds times to milliseconds: a frame due at a time may begin up to half of one later."""
+"""Matroska rounds times to milliseconds, so a frame may begin up to half a millisecond late."""
 
 
 @dataclass(frozen=True)
 class ClipSampling:
-    """Which frames of a video its clips have.
+    """Determines which frames of a video belong to its clips.
 
     Attributes:
         frames_per_clip: frames of a clip, at least 1.
         clips_per_video: clips taken of each video, at least 1.
-        step_between_clips: frames from a place where a clip may begin to the next, at least 1.
-        frame_rate: frames per second to which a video is brought before it is cut; None leaves its own frames.
+        step_between_clips: distance in frames of the places where a clip may begin, at least 1.
+        frame_rate: frames per second that a video is resampled to first; None keeps its own frames.
 
     Raises:
-        ComponentError: one is impossible.
+        ComponentError: one has an invalid value.
     """
 
     frames_per_clip: int
@@ -51,13 +51,13 @@ class ClipSampling:
             raise ComponentError(f"frame_rate must be a number of frames per second above 0 or null, not {rate!r}")
 
     def start(self, length: int, number: int, draw: int | None) -> int:
-        """The frame at which a clip begins.
+        """Returns the frame at which a clip begins.
 
         Args:
             length: frames of the video.
-            number: which of the video's clips, in [0, clips_per_video).
-            draw: a large random number, for a place at random; None spreads the clips evenly, the first at the
-                beginning and the last at the end, and puts a single one in the middle.
+            number: number of the clip in the video, in [0, clips_per_video).
+            draw: a large random number, for a random place; None spreads the clips evenly, the first at the beginning
+                and the last at the end, with a single one in the middle.
         """
         places = max(0, length - self.frames_per_clip) // self.step_between_clips + 1
         if draw is not None:
@@ -71,10 +71,10 @@ class ClipSampling:
 
 @dataclass
 class ClipDecoder:
-    """Makes samples `{"input": clip, "target": class}` of rows; row r is clip r % clips_per_video of its video.
+    """Decodes rows to samples `{"input": clip, "target": class}`; row r is clip r % clips_per_video of its video.
 
     Attributes:
-        sampling: which frames the clips have.
+        sampling: which frames belong to the clips.
         since: a time in seconds since 1970; a video that was changed after it is an error.
         random: (seed, epoch) for clips at random places; None for evenly spread ones.
     """
@@ -96,13 +96,13 @@ class ClipDecoder:
 def decode_clip(
     path: str, sampling: ClipSampling, number: int = 0, draw: int | None = None, since: float | None = None
 ) -> torch.Tensor:
-    """Decodes the frames of one clip of a video, and no others than those that they depend on.
+    """Decodes the frames of one clip of a video, and only those that they depend on.
 
     FFmpeg decodes in one thread. A clip that is longer than the video repeats the last frame.
 
     Args:
         path: the file, or its URL.
-        sampling: which frames the clips have.
+        sampling: which frames belong to the clips.
         number: see `ClipSampling.start`.
         draw: see `ClipSampling.start`.
         since: a time in seconds since 1970; a file that was changed after it is an error.
@@ -111,7 +111,7 @@ def decode_clip(
         RGB, uint8, shape (frames_per_clip, 3, H, W).
 
     Raises:
-        DataError: it is missing, empty, damaged, changed or no video; the message names it.
+        DataError: it is missing, empty, damaged, changed or not a video; the message names it.
         ComponentError: torchcodec or FFmpeg is missing.
     """
     decoder_class = video_decoder_class()
@@ -124,12 +124,12 @@ def decode_clip(
 
 
 def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:
-    """The frames of a clip of the video that the decoder has opened."""
-    told, rate = decoder.metadata, sampling.frame_rate
-    if not told.num_frames:
+    """Reads the frames of a clip from an open decoder."""
+    metadata, rate = decoder.metadata, sampling.frame_rate
+    if not metadata.num_frames:
         raise ValueError("it has no frames")
-    begin, end = told.begin_stream_seconds, told.end_stream_seconds
-    length = told.num_frames if rate is None else max(1, math.ceil((end - begin - _SECONDS_LATE) * rate))
+    begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
+    length = metadata.num_frames if rate is None else max(1, math.ceil((end - begin - _SECONDS_LATE) * rate))
     start = sampling.start(length, number, draw)
     numbers = [min(frame, length - 1) for frame in range(start, start + sampling.frames_per_clip)]
     if rate is None:
@@ -139,7 +139,7 @@ def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None)
 
 
 def _source(path: str, since: float | None) -> str | bytes:
-    """What the decoder opens: a local file that has content, or all of what a URL names."""
+    """Returns what the decoder opens: the path of a local file, or the content of a URL."""
     source: str | bytes
     if is_url(path):
         source = read_bytes(path, since)
@@ -160,14 +160,14 @@ def _source(path: str, since: float | None) -> str | bytes:
 
 
 def _reason(error: Exception) -> str:
-    """What a decoder's error says, without the place in its source code."""
+    """Returns the message of a decoder's error, without the place in its source code."""
     text = re.sub(r"^\S+, \S+\.(cpp|h):\d+,\s*", "", str(error)).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 @functools.cache
 def video_decoder_class() -> Any:
-    """torchcodec's `VideoDecoder`.
+    """Returns torchcodec's class `VideoDecoder`.
 
     Raises:
         ComponentError: torchcodec or FFmpeg is missing.
@@ -180,7 +180,7 @@ def video_decoder_class() -> Any:
             f"videos are decoded by torchcodec, which is not installed ({error}): pip install 'ray_classy[video]', "
             f"and install FFmpeg, from the system's packages for example"
         ) from None
-    except (RuntimeError, OSError) as error:  # of releases that need FFmpeg to be imported
+    except (RuntimeError, OSError) as error:  # from releases that cannot be imported without FFmpeg
         raise ComponentError(_no_ffmpeg(error)) from None
     if getattr(torchcodec, "ffmpeg_major_version", None) is None:
         raise ComponentError(_no_ffmpeg())
@@ -188,8 +188,8 @@ def video_decoder_class() -> Any:
 
 
 def _no_ffmpeg(error: Exception | None = None) -> str:
-    told = "" if error is None else f" ({str(error).strip().splitlines()[0]})"
+    detail = "" if error is None else f" ({str(error).strip().splitlines()[0]})"
     return (
-        f"videos are decoded by torchcodec, which finds no FFmpeg{told}: install FFmpeg's shared libraries, from the "
+        f"videos are decoded by torchcodec, which finds no FFmpeg{detail}: install FFmpeg's shared libraries, from the "
         f"system's packages for example, or a torchcodec for this version of torch: pip install -U 'ray_classy[video]'"
     )

@@ -1,4 +1,4 @@
-"""From the bytes or the array of an image to a PIL image in a given mode."""
+"""Decodes the bytes or the array of an image to a PIL image in a given mode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RGB = 3  # torchvision.io.ImageReadMode.RGB
 
 
 def check_image_mode(mode: str) -> None:
-    """Refuses a mode that is none of `IMAGE_MODES`.
+    """Checks that a mode is one of `IMAGE_MODES`.
 
     Raises:
         ComponentError: it is not.
@@ -36,20 +36,20 @@ def decode_image(
 ) -> Any:
     """Decodes one image, upright, in the given mode.
 
-    The EXIF orientation is applied. Of several frames the first is taken. Transparency is dropped: the colours below
+    The EXIF orientation is applied. Of several frames, the first is used. Transparency is dropped and the colours below
     it show, as in Classy Vision and torchvision. CMYK and palettes become RGB; 16-bit values keep their upper 8 bits.
 
     Args:
         data: an encoded image as bytes, the path or URL of one, or its pixels as an array (or nested lists) of
             integers in [0, 255] with shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         mode: a PIL mode of 8-bit channels: "RGB" or "L" (grey).
-        source: what to call the image in an error: a path or a row.
+        source: name of the image in errors: a path or a row.
         since: a time in seconds since 1970; a file that was changed after it is an error.
-        as_tensor: return what `ToImage` makes of the image, a uint8 tensor of shape (channels, H, W). Of most JPEGs
-            that is made without a PIL image, with the same pixels.
+        as_tensor: return the image as `ToImage` does, a uint8 tensor of shape (channels, H, W). Most JPEGs are decoded
+            to it without a PIL image, with the same pixels.
 
     Raises:
-        DataError: it is missing, changed, empty, damaged, too large or no image; the message names it.
+        DataError: it is missing, changed, empty, damaged, too large or not an image; the message names it.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         image = _decode(bytes(data), mode, source or "the image", as_tensor)
@@ -67,9 +67,10 @@ def decode_image(
 
 @functools.cache
 def _formats() -> list[tuple[str, Any, Any]]:
-    """Name, reader and test of the formats that PIL reads by itself and that begin with a sign of theirs.
+    """Returns name, reader and test of the formats that PIL reads by itself and recognises by their first bytes.
 
-    For EPS it runs Ghostscript on what the file says, and one without a sign might be any damaged file.
+    EPS is excluded because PIL runs Ghostscript on its content, formats without a signature because any damaged file
+    might be one.
     """
     Image.init()
     return [(name, *both) for name, both in Image.OPEN.items() if both[1] is not None and name != "EPS"]
@@ -87,51 +88,51 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
             return _converted(_upright(image), mode)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # of a frame, or another part
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by a frame or another part
         raise DataError(f"{source}: too large: {error} Scale it down or remove it") from error
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
 
 
 def _jpeg_tensor(image: Any, data: bytes) -> torch.Tensor | None:
-    """The pixels of a JPEG that torchvision decodes to what PIL makes of it; None of other images, damaged ones too."""
+    """Decodes a JPEG that torchvision decodes to the same pixels as PIL; None for other or damaged images."""
     if image.format != "JPEG" or image.mode != "RGB":
         return None
     try:
         turned = _ORIENTATION in image.getexif()
-    except Exception:  # EXIF data that make no sense: as `_upright` takes them
+    except Exception:  # invalid EXIF data, which `_upright` ignores
         return None
     decode = _jpeg_decoder() if not turned else None
     try:
         return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB) if decode is not None else None
-    except RuntimeError:  # PIL says what is wrong
+    except RuntimeError:  # PIL will say what is wrong
         return None
 
 
 @functools.cache
 def _jpeg_decoder() -> Any:
-    """torchvision's decoder; None where there is none: it is on its way out, and its Python function warns of it."""
+    """Returns torchvision's decoder as an operator, since its Python function is deprecated; None if there is none."""
     import torchvision.io  # noqa: F401 (loads the operators)
 
     return getattr(torch.ops.image, "decode_jpeg", None)
 
 
 def _opened(data: bytes) -> Any:
-    """The image with its header read. `Image.open` would do, but that warns of large images, and we have a limit."""
+    """Opens an image and reads its header, like `Image.open`, but without its warning of large images."""
     reasons = []
     for name, read, accepts in _formats():
         accepted = accepts(data[:16])
         if accepted and not isinstance(accepted, str):  # a string says why PIL cannot read it here
             try:
                 return read(io.BytesIO(data), "")
-            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is of another format after all
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is in another format
                 reasons.append(f"; as {name}: {error}")
     begin = f"{len(data)} bytes that begin with {data[:12]!r}"
     raise DataError(f"not an image in a known format ({begin}{''.join(reasons)})")
 
 
 def _check_size(width: int, height: int) -> None:
-    """Refuses what would take gigabytes to decode: more than twice PIL's limit, which is PIL's own threshold."""
+    """Checks that an image has at most twice PIL's limit of pixels, above which PIL raises an error too."""
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise DataError(
             f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it "
@@ -140,7 +141,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # EXIF data that make no sense say nothing about the orientation
+    with contextlib.suppress(Exception):  # invalid EXIF data say nothing about the orientation
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
@@ -173,7 +174,8 @@ def _from_array(data: Any, mode: str, source: str) -> Image.Image:
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
         raise DataError(
-            f"{source}: an array of shape {array.shape} is no image: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+            f"{source}: an array of shape {array.shape} is not an image: expected (H, W), (H, W, 1), (H, W, 3) or "
+            f"(H, W, 4)"
         )
     if array.dtype != np.uint8:
         if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:

@@ -1,4 +1,4 @@
-"""Images in a folder, one folder per class, or in a list of files."""
+"""Images in a folder with one folder per class, or in a list of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From labels as files hold them, integers or names, to class indices."""
+"""Converts labels, integers or names, to class indices."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def class_targets(
     classes: Sequence[str] | None,
     place: Callable[[int, int], str] | None = None,
 ) -> tuple[np.ndarray, list[str] | None]:
-    """The targets of all rows, shape (rows,), int64, and the classes in target order where they have names.
+    """Returns the targets of all rows, shape (rows,), int64, and the names of the classes in target order, if any.
 
     Args:
         parts: Arrow columns of labels, one per file.
         sources: the files.
-        column: what to call the column in an error.
-        classes: class names in the order of their targets; None sorts the names, and takes integers as they are.
-        place: what to call row `row` of part `part` in an error; by default "FILE, row ROW".
+        column: name of the column in errors.
+        classes: class names in the order of their targets; None sorts string labels, and uses integers as targets.
+        place: names row `row` of part `part` in errors; by default "FILE, row ROW".
 
     Raises:
-        DataError: a label is missing, of the wrong type, or no class; the message names file and row.
+        DataError: a label is missing, of the wrong type, or not one of the classes; the message names file and row.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -71,17 +71,17 @@ def class_targets(
 
 
 def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int], str]) -> Any:
-    """The labels of a file that holds nothing but text, as integers or as names.
+    """Converts the labels of a file of text to integers, or leaves them as names.
 
-    They are names if `classes` lists them all, else integers if all look like that, else names.
+    They are names if `classes` lists them all, else integers if all look like integers, else names.
 
     Args:
         texts: an Arrow column of strings.
-        classes: class names, if they are given.
-        place: what to call a row in an error.
+        classes: class names; None if none are given.
+        place: names a row in errors.
 
     Raises:
-        DataError: there are no classes given, and some labels are integers, but not all.
+        DataError: no classes are given, and only some labels are integers.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -97,8 +97,8 @@ def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int
         if name < 0:
             row = pc.index(pc.match_substring_regex(texts, _INTEGER), False).as_py()
             raise DataError(
-                f"{place(row)}: label {texts[row].as_py()!r} is no integer; number the classes from 0, or name them "
-                f"all in `classes`"
+                f"{place(row)}: label {texts[row].as_py()!r} is not an integer; number the classes from 0, or "
+                f"name them all in `classes`"
             )
         if number >= 0:
             raise DataError(
@@ -109,7 +109,7 @@ def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int
 
 
 def is_string(kind: Any) -> bool:
-    """Whether an Arrow type is one of strings."""
+    """Whether an Arrow type holds strings."""
     import pyarrow as pa
 
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
@@ -121,4 +121,4 @@ def _why_no_class(label: Any, names: list[str] | None) -> str:
     if isinstance(label, str):
         near = nearest(label, names)
         return "is not among the classes" + (f": did you mean {near}?" if near else f" {', '.join(names[:5])}, ...")
-    return f"is no class: `classes` lists {len(names)}, numbered from 0"
+    return f"is not a class: `classes` lists {len(names)}, numbered from 0"

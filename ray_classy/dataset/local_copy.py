@@ -1,9 +1,8 @@
 """A copy of Parquet files on this machine's disk, from which single rows are read.
 
-A Parquet file is read a row group at a time, and a shuffled epoch wants its rows one by one. So each machine keeps an
-uncompressed copy that processes map into their memory: the kernel holds of it what is used, and gives that up when
-memory is short. The ranks of a machine make the copy together, file by file as rows are asked for, and runs that come
-later find it.
+A Parquet file is read a row group at a time, but a shuffled epoch needs its rows one by one. So each machine keeps an
+uncompressed copy that processes map into their memory: the kernel caches the pages in use and drops them when memory is
+short. The ranks of a machine make the copy together, file by file as rows are needed, and later runs use it again.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _STUCK_SECONDS = 600
 
 
 def cache_folder() -> str:
-    """Where copies lie on this machine: `$RAY_CLASSY_CACHE`, or a folder of this user among the temporary files."""
+    """Returns the folder of copies on this machine: `$RAY_CLASSY_CACHE`, or one among the user's temporary files."""
     return os.environ.get(CACHE_VARIABLE) or os.path.join(tempfile.gettempdir(), f"ray_classy-{os.getuid()}")
 
 
@@ -46,7 +45,7 @@ class LocalCopy:
     Args:
         files: paths or URLs.
         columns: the columns to copy.
-        sources: the files as they were when the dataset was built.
+        sources: the files with their size and time of change when the dataset was built.
     """
 
     def __init__(self, files: Sequence[str], columns: Sequence[str], sources: SourceFiles) -> None:
@@ -55,7 +54,7 @@ class LocalCopy:
         self._lock = threading.Lock()
 
     def table(self, number: int) -> Any:
-        """The columns of a file, as an Arrow table whose values stay on the disk until they are looked at.
+        """Returns the columns of a file as a memory-mapped Arrow table.
 
         Raises:
             DataError: the file cannot be read or has changed, or the disk has no room for the copies.
@@ -80,7 +79,7 @@ class LocalCopy:
             ) from error
 
     def _opened(self, above: str) -> str:
-        """The folder of the copies, which is kept while this process lives."""
+        """Opens the folder of the copies, which nobody removes while this process lives."""
         folder = os.path.join(above, self._key())
         os.makedirs(above, mode=0o700, exist_ok=True)
         weakref.finalize(self, os.close, _held(folder))
@@ -94,14 +93,14 @@ class LocalCopy:
         return folder
 
     def _key(self) -> str:
-        """Tells copies apart; one of files whose changes cannot be seen is for this process alone."""
+        """Returns a name for the copies; those of files whose changes cannot be seen are for this process alone."""
         stamps = [self._sources.stamps[file] for file in self._files]
         blind = any(stamp.changed_ns is None for stamp in stamps)
         parts = [self._files, self._columns, stamps, os.getpid() if blind else 0]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     def _tables(self, file: str) -> Iterator[Any]:
-        """The columns of a file: an empty table, and one for each row group."""
+        """Yields the columns of a file: an empty table with the schema, then a table per row group."""
         with opened_parquet(file) as opened:
             yield opened.schema_arrow.empty_table().select(self._columns)
             for group in range(opened.num_row_groups):
@@ -119,7 +118,7 @@ class LocalCopy:
                     writer.write_table(table.combine_chunks())
             self._sources.check([file])
             with open(path + ".part", "rb") as part:
-                os.fsync(part.fileno())  # a file that is there is whole, also after a power cut
+                os.fsync(part.fileno())  # a file that exists is complete, even after a power cut
             os.replace(path + ".part", path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -129,7 +128,7 @@ class LocalCopy:
 
 @contextlib.contextmanager
 def _lock_of(path: str, file: str) -> Iterator[None]:
-    """Holds the lock of a copy, which ends with the process that holds it.
+    """Holds the lock of a copy within the block; the lock ends with its process at the latest.
 
     Raises:
         DataError: another process holds it, and has written nothing for ten minutes.
@@ -153,7 +152,7 @@ def _lock_of(path: str, file: str) -> Iterator[None]:
 
 
 def _held(folder: str) -> int:
-    """The open mark of a folder in use."""
+    """Marks a folder as in use, and returns the open file descriptor of the mark."""
     while True:
         os.makedirs(folder, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process just removed the folder
@@ -167,10 +166,10 @@ def _held(folder: str) -> int:
 
 
 def _make_room(folder: str, needed: int) -> None:
-    """Removes copies that nobody uses: old ones, and all of them if the disk is short.
+    """Removes unused copies: old ones, and all of them if the disk has too little room.
 
     Raises:
-        DataError: there is no room even so.
+        DataError: there is still too little room.
     """
     above = os.path.dirname(folder)
     for seconds in (_UNUSED_SECONDS, 0):

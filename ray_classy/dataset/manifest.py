@@ -84,7 +84,7 @@ class ManifestDataset(ImageDataset):
 
 
 def _located(paths: Any, root: str) -> Any:
-    """The paths, with the relative ones put below the root."""
+    """Joins relative paths to the root."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""The columns of a manifest: a CSV, JSON Lines or Parquet file with a row per image."""
+"""Reads the columns of a manifest: a CSV, JSON Lines or Parquet file with a row per image."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _JSON_TYPES = {bool: "bool", int: "int64", str: "string"}
 def read_manifest(
     file: str, path_column: str, label_column: str | None, classes: Sequence[str] | None
 ) -> tuple[Any, Any | None]:
-    """The paths as an Arrow array of large strings, and the labels as an Arrow column of integers or strings.
+    """Returns the paths as an Arrow array of large strings, and the labels as an Arrow column of integers or strings.
 
     Args:
-        file: a path, or a URL that pyarrow opens. Its extension says what it is; CSV and JSON Lines may be compressed.
+        file: a path or URL. Its extension determines the format; CSV and JSON Lines may be compressed.
         path_column: name of the column of paths.
-        label_column: name of the column of labels; None reads none.
-        classes: class names, if they are given: they tell names that look like numbers from numbers.
+        label_column: name of the column of labels; None reads no labels.
+        classes: class names, if they are given; labels that look like numbers are names if `classes` lists them.
 
     Raises:
         DataError: there is no such file, it cannot be read, lacks a column, or has a row without a path.
@@ -140,7 +140,7 @@ def _read_json(file: str, columns: list[str]) -> Any:
         with _stream(file) as stream:
             return arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=8 << 20), parse)
     except pa.ArrowInvalid:
-        for row, value in _json_lines(file):  # Arrow does not say in which row
+        for row, value in _json_lines(file):  # Arrow does not say which row
             for name in columns:
                 kind = _json_type(file, row, name, value.get(name), types[name])
                 if kind != types[name]:
@@ -161,10 +161,10 @@ def _json_lines(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"{shown(file)}, line {number}: no JSON ({error}); JSON Lines have one object a line"
+                    f"{shown(file)}, line {number}: not JSON ({error}); JSON Lines have one object a line"
                 ) from None
             if not isinstance(value, dict):
-                raise DataError(f"{shown(file)}, line {number}: no JSON object; JSON Lines have one object a line")
+                raise DataError(f"{shown(file)}, line {number}: not a JSON object; JSON Lines have one object a line")
             yield row, value
             row += 1
 

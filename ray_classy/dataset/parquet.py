@@ -72,7 +72,7 @@ class ParquetDataset(ImageDataset):
 def encoded_sample(
     row: dict[str, Any], image_column: str, label_column: str | None, targets: dict[str, int], mode: str, files: str
 ) -> dict[str, Any]:
-    """The sample of a row with an image and a label column.
+    """Decodes a row with an image and a label column.
 
     Args:
         row: the values, and its number under "row".
@@ -80,7 +80,7 @@ def encoded_sample(
         label_column: name of the column of labels; None for samples without a target.
         targets: class indices by name, where labels are names.
         mode: a PIL mode, see `decode_image`.
-        files: what to call the rows in an error.
+        files: name of the files in errors.
 
     Raises:
         DataError: the image cannot be decoded.

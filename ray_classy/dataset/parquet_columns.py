@@ -1,4 +1,4 @@
-"""Columns of Parquet files: read, and checked before training: they exist, have the right type, and good labels."""
+"""Reads columns of Parquet files, and checks their names, types and labels before training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ray_classy.urls import each, is_url, located, reason, shown
 
 @contextmanager
 def opened_parquet(file: str) -> Iterator[Any]:
-    """A Parquet file at a path or URL, as a `pyarrow.parquet.ParquetFile`.
+    """Opens a Parquet file at a path or URL, as a `pyarrow.parquet.ParquetFile`.
 
     Raises:
-        DataError: it cannot be read, is no Parquet file, or is damaged.
+        DataError: it cannot be read, is not a Parquet file, or is damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -37,7 +37,7 @@ def opened_parquet(file: str) -> Iterator[Any]:
 
 
 def read_parquet(file: str, columns: Sequence[str]) -> Any:
-    """Columns of a Parquet file as an Arrow table.
+    """Reads columns of a Parquet file into an Arrow table.
 
     Raises:
         DataError: it cannot be read.
@@ -47,7 +47,7 @@ def read_parquet(file: str, columns: Sequence[str]) -> Any:
 
 
 def parquet_sizes(files: Sequence[str]) -> list[int]:
-    """Rows per file, from the files' footers.
+    """Returns the rows per file, from the files' footers.
 
     Raises:
         DataError: one cannot be read.
@@ -64,7 +64,7 @@ def check_columns(files: Sequence[str], image_column: str, label_column: str | N
     """Checks names and types of the columns in every file, from the footers alone, and returns the rows of each.
 
     Raises:
-        DataError: a file is no Parquet file or lacks a column, a column has the wrong type, or there are no rows.
+        DataError: a file is not a Parquet file or lacks a column, a column has the wrong type, or there are no rows.
     """
 
     def rows_of(file: str) -> int:
@@ -112,10 +112,10 @@ def _holds_images(kind: Any) -> bool:
 def read_labels(
     files: Sequence[str], column: str, classes: Sequence[str] | None
 ) -> tuple[np.ndarray, list[str] | None]:
-    """The targets of all rows, shape (rows,), int64, and the classes in target order where they have names.
+    """Returns the targets of all rows, shape (rows,), int64, and the names of the classes in target order, if any.
 
     Raises:
-        DataError: a label is missing, of the wrong type, or no class; the message names file and row.
+        DataError: a label is missing, of the wrong type, or not one of the classes; the message names file and row.
     """
     labels = each(lambda file: read_parquet(file, [column]).column(column), files, any(map(is_url, files)))
     return class_targets(labels, [shown(file) for file in files], column, classes)

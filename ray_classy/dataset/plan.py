@@ -1,4 +1,4 @@
-"""Which rows a rank reads in a phase, in which batches: a pure function, the same on every rank."""
+"""Assigns the rows of a phase to ranks and batches: a pure function, which every rank evaluates for itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Share:
-    """What one step means to one rank.
+    """The rows of one step that belong to one rank, and to all.
 
     Attributes:
-        rows: rows of this rank in the step; 0 if it only holds a borrowed one, of weight zero.
+        rows: rows of this rank in the step; 0 if its batch holds only padding rows, of weight zero.
         global_rows: rows of all ranks together.
     """
 
@@ -24,12 +24,12 @@ class Share:
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """The rows of one phase, cut into steps and spread over the ranks.
+    """The rows of one phase, divided into steps and sharded over the ranks.
 
     In a train phase every rank makes the same number of steps, and step k covers the next global batch of the epoch's
-    order; the rows of the last, short one are spread over the ranks (if it is very short, over the first of them). In a
-    test phase the order is cut into one contiguous piece per rank, and ranks may differ in steps. Either way each row
-    belongs to exactly one rank and step.
+    order. The rows of a last, short batch are spread over the ranks (if it is very short, over the first of them). In a
+    test phase each rank reads one contiguous piece of the order, and ranks may differ in their number of steps. Either
+    way each row belongs to exactly one rank and step.
 
     Attributes:
         num_rows: rows in the dataset.
@@ -38,10 +38,10 @@ class PhasePlan:
         rank: the rank whose batches `batches` yields.
         train: whether this is a train phase.
         shuffle: whether the order is a permutation drawn from (seed, epoch).
-        drop_last: leave out the last global batch of a train phase if it is short.
+        drop_last: whether the last global batch of a train phase is dropped if it is short.
         seed: the run's seed.
-        epoch: pass over the dataset; another order each.
-        part: (p, n): the p-th of n equal parts of the epoch.
+        epoch: the pass over the dataset, from 0; each has another order.
+        part: (p, n) for the p-th of n equal parts of the epoch, p from 0.
         start: rows of this phase that are consumed already (train phases).
     """
 
@@ -59,7 +59,7 @@ class PhasePlan:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """Row numbers of this phase in the order of consumption, shape (phase rows,), int64."""
+        """Row numbers of this phase in the order in which they are read, shape (rows,), int64."""
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
         else:
@@ -70,19 +70,19 @@ class PhasePlan:
 
     @property
     def global_batch_size(self) -> int:
-        """Rows of all ranks in a full step."""
+        """Rows of all ranks together in a full step."""
         return self.batch_size * self.world_size
 
     @cached_property
     def rows_left(self) -> int:
-        """Rows still to be consumed in this phase."""
+        """Rows of this phase that are not consumed yet."""
         index, parts = self.part
         size = self.num_rows * (index + 1) // parts - self.num_rows * index // parts
         return max(0, size - self.start)
 
     @property
     def num_steps(self) -> int:
-        """Steps that this rank makes."""
+        """Number of steps of this rank."""
         if not self.train:
             begin, end = self._piece()
             return -(-(end - begin) // self.batch_size)
@@ -91,7 +91,7 @@ class PhasePlan:
         return -(-self.rows_left // self.global_batch_size)
 
     def _piece(self) -> tuple[int, int]:
-        """Where this rank's piece of a test phase lies in the order."""
+        """Returns where this rank's piece of a test phase begins and ends in the order."""
         return (
             -(-self.rows_left * self.rank // self.world_size),
             -(-self.rows_left * (self.rank + 1) // self.world_size),
@@ -100,18 +100,18 @@ class PhasePlan:
     def _bounds(self, step: int, rank: int) -> tuple[int, int]:
         begin = step * self.global_batch_size
         rows = min(self.global_batch_size, self.rows_left - begin)
-        # Two rows at least per rank that has any, since batch norm cannot train on one; the first ranks have them.
+        # Batch norm cannot train on one row: a rank has two or none, and the first ranks have them.
         ranks = self.world_size if self.batch_size < 3 else min(self.world_size, max(1, rows // 2))
         if rank >= ranks:
             return begin + rows, begin + rows
         return begin + -(-rows * rank // ranks), begin + -(-rows * (rank + 1) // ranks)
 
     def consumed(self, steps: int) -> int:
-        """Rows of a train phase that all ranks together have consumed after `steps` steps of this plan."""
+        """Returns the rows of a train phase that all ranks together have consumed after `steps` steps of this plan."""
         return self.start + min(steps * self.global_batch_size, self.rows_left)
 
     def share(self, step: int) -> Share:
-        """What step `step` (from 0) means to this rank."""
+        """Returns the number of rows in step `step`, from 0, of this rank and of all."""
         if not self.train:
             begin, end = self._piece()
             rows = min(self.batch_size, end - begin - step * self.batch_size)
@@ -120,7 +120,7 @@ class PhasePlan:
         return Share(end - begin, min(self.global_batch_size, self.rows_left - step * self.global_batch_size))
 
     def batches(self) -> Iterator[np.ndarray]:
-        """This rank's row numbers, step by step; a rank without a row in a step borrows the step's first ones."""
+        """Yields this rank's row numbers, step by step; in a step without any, the step's first rows are padding."""
         if not self.train:
             begin, end = self._piece()
             for at in range(begin, end, self.batch_size):

@@ -1,4 +1,4 @@
-"""Tar files by name, and the bytes in them by offset."""
+"""Finds tar files by name, and reads bytes in them by offset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
 def find_shards(shards: str | Sequence[str]) -> list[str]:
-    """The tar files that a path, a glob, a folder, a path with braces or a list of those stands for; each may be a URL.
+    """Finds the tar files of a path, a glob, a folder, a path with braces or a list of those; each may be a URL.
 
     Raises:
         ComponentError: one is a pipe.
@@ -34,7 +34,7 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The names that a pattern such as `train-{000..012}.tar` or `{a,b}.tar` stands for, in its order."""
+    """Expands a pattern such as `train-{000..012}.tar` or `{a,b}.tar` to names, in its order."""
     braces = _BRACES.search(pattern)
     if braces is None:
         return [pattern]
@@ -50,12 +50,12 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 class ShardFiles:
-    """Reads pieces of files, of which it holds the last ones open; a pickled copy opens its own.
+    """Reads ranges of bytes from files, and keeps the most recently used files open.
 
-    Threads may share it: each read names its offset.
+    Threads may share it, since each read names its offset. A pickled copy opens its own files.
 
     Args:
-        sources: the files as they were indexed; one that has changed since is an error.
+        sources: the files with their size and time of change when they were indexed; a change is an error.
     """
 
     def __init__(self, sources: SourceFiles | None = None) -> None:
@@ -71,7 +71,7 @@ class ShardFiles:
         return file
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`.
+        """Reads `size` bytes from `offset`.
 
         Raises:
             DataError: there is no such file, it has changed, it is shorter than that, or it cannot be read.
@@ -99,7 +99,7 @@ class ShardFiles:
 
 
 class _LocalFile:
-    """A file descriptor that is closed when the last thread that reads from it lets go."""
+    """A local file, closed when no thread reads from it any more."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = -1
@@ -124,7 +124,7 @@ class _LocalFile:
 
 
 class _UrlFile:
-    """A file of a store, from which pieces are read by range."""
+    """A file of a store, which is read by range."""
 
     def __init__(self, path: str) -> None:
         filesystem, inside = located(path)

@@ -1,4 +1,4 @@
-"""What lies where in a tar file in WebDataset layout: scanned once, and remembered."""
+"""Indexes tar files in WebDataset layout: each is scanned once, and its index is cached."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x
 
 @dataclass(frozen=True)
 class Layout:
-    """Which members of a shard are the image and the label of a sample.
+    """Tells the image and the label of a sample from the other members of a shard.
 
     Attributes:
-        image_extensions: in lower case, without the dot; of several images in a sample, the first in this order.
-        label_extension: likewise; None if there are no labels.
-        label_field: field of the label in a JSON object; None if the member holds the label alone.
+        image_extensions: extensions of images, in lower case, without the dot; the first that a sample has is used.
+        label_extension: extension of labels, likewise; None if there are no labels.
+        label_field: field of the label in a JSON object; None if the member holds nothing but the label.
     """
 
     image_extensions: tuple[str, ...]
@@ -40,18 +40,18 @@ class Layout:
 
 
 def shard_index(shard: str, layout: Layout, stamp: Stamp | None = None) -> Any:
-    """An Arrow table with a row per sample, in the order of the shard: member, offset, size and, if any, label.
+    """Returns an Arrow table with a row per sample, in the order of the shard: member, offset, size and label, if any.
 
-    It is kept in this process, and between processes in `$XDG_CACHE_HOME/ray_classy` (by default in `~/.cache`), until
-    the shard's size or time of change differs.
+    It is cached in this process, and between processes in `$XDG_CACHE_HOME/ray_classy` (by default in `~/.cache`), for
+    as long as the shard has the same size and time of change.
 
     Args:
         shard: a path or URL.
-        layout: which members are what.
-        stamp: the shard's, if it is known.
+        layout: which members are images and labels.
+        stamp: the shard's size and time of change; None reads them.
 
     Raises:
-        DataError: the shard cannot be read, is compressed, damaged or no tar file; or a sample lacks image or label.
+        DataError: the shard cannot be read, is compressed, damaged or not a tar file; or a sample lacks image or label.
     """
     if stamp is None:
         stamp = SourceFiles([shard]).stamps[shard]
@@ -63,26 +63,26 @@ def _remembered(shard: str, stamp: Stamp, layout: Layout) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # The name is that of the shard, so that the index of a shard that has changed takes the place of the former one.
+    # Named after the shard, so that the index of a changed shard replaces the former one.
     described = {"version": _VERSION, "shard": shown(shard), "layout": asdict(layout)}
     name = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32] + ".parquet"
     key = json.dumps({**described, "size": stamp.size, "mtime_ns": stamp.changed_ns}).encode()
     folder = cache_folder()
     try:
         table = pq.read_table(os.path.join(folder, name), page_checksum_verification=True)
-        known = stamp.changed_ns is not None  # else another content might have the same stamp
+        known = stamp.changed_ns is not None  # else other content might have the same stamp
         if known and (table.schema.metadata or {}).get(b"shard") == key and table.column_names == _columns(layout):
             return table
     except (OSError, pa.ArrowException, ValueError):
         pass  # there is none, or it is damaged
     table = _scan(shard, layout).replace_schema_metadata({b"shard": key})
-    with contextlib.suppress(OSError, RunFolderError):  # not writable: the next process scans anew
+    with contextlib.suppress(OSError, RunFolderError):  # not writable: the next process scans again
         Storage(folder).write(name, lambda file: pq.write_table(table, file, write_page_checksum=True))
     return table
 
 
 def cache_folder() -> str:
-    """Where indexes are kept between processes."""
+    """Returns the folder in which indexes are cached between processes."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(home, "ray_classy", "shards")
 
@@ -128,20 +128,20 @@ def _opened(shard: str) -> BinaryIO:
 def _samples(
     shard: str, file: BinaryIO, layout: Layout
 ) -> tuple[dict[str, dict[str, tuple[str, int, int]]], dict[str, str | int]]:
-    """Per key and extension: name, offset and size of a member; and per key the label."""
+    """Returns name, offset and size of each member, by key and extension; and the labels, by key."""
     samples: dict[str, dict[str, tuple[str, int, int]]] = {}
     labels: dict[str, str | int] = {}
     for name, offset, size in _members(shard, file):
         folder, _, base = name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
-        if not stem or (stem.startswith("__") and stem.endswith("__")):  # hidden files, and what describes the shard
+        if not stem or (stem.startswith("__") and stem.endswith("__")):  # hidden files, and metadata of the shard
             continue
         key = f"{folder}/{stem}" if folder else stem
         members = samples.setdefault(key, {})
         if extension.lower() in members:
             raise DataError(f"{shard} has {name!r} twice: write each sample once, with all its members, under one key")
         members[extension.lower()] = (name, offset, size)
-        if extension.lower() == layout.label_extension:  # now, as a second pass over a store would read it all again
+        if extension.lower() == layout.label_extension:  # now: a second pass would read the whole shard again
             file.seek(offset)
             labels[key] = _label(f"{shard}, sample {key!r}", name, file.read(size), layout)
     return samples, labels
@@ -151,11 +151,11 @@ def _members(shard: str, file: BinaryIO) -> Iterator[tuple[str, int, int]]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
                 if member.isdir():
                     continue
                 if not member.isfile() or member.issparse():
-                    raise DataError(f"{shard}: {member.name!r} is a link or no plain file; write it with its content")
+                    raise DataError(f"{shard}: {member.name!r} is not a plain file; write it with its content")
                 yield member.name, member.offset_data, member.size
             end = tar.offset
     except tarfile.TarError as error:
@@ -167,10 +167,10 @@ def _members(shard: str, file: BinaryIO) -> Iterator[tuple[str, int, int]]:
                     f"{shard} is compressed ({kind}), and nothing can be read from the middle of it: unpack it into a "
                     f"plain .tar (images are compressed already)"
                 ) from None
-        raise DataError(f"{shard} cannot be read as a tar file: {error}; write or copy it anew") from error
+        raise DataError(f"{shard} cannot be read as a tar file: {error}; write or copy it again") from error
     file.seek(end)
-    if file.read(512).strip(b"\0"):  # tarfile takes a damaged header for the end
-        raise DataError(f"{shard} is damaged at byte {end}: write or copy it anew")
+    if file.read(512).strip(b"\0"):  # tarfile treats a damaged header as the end
+        raise DataError(f"{shard} is damaged at byte {end}: write or copy it again")
 
 
 def _image(shard: str, key: str, members: dict[str, tuple[str, int, int]], layout: Layout) -> tuple[str, int, int]:

@@ -1,4 +1,4 @@
-"""Made-up images of two classes, for trying things out."""
+"""Synthetic images of two classes, for tests and benchmarks of a setup."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SyntheticImageDataset(ClassyDataset):
         num_samples: number of images.
         crop_size: side of the images in pixels.
         class_ratio: share of class 1, in [0, 1].
-        seed: at least 0; other images for another seed.
+        seed: at least 0; each seed gives other images.
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -52,7 +52,7 @@ class SyntheticImageDataset(ClassyDataset):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """As the base's, but how many images there are must be said."""
+        """Returns the common keys, of which `num_samples` is required."""
         return {**super().config_keys(), "num_samples": Key(int)}
 
     @classmethod

@@ -27,10 +27,10 @@ VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".m
 class VideoPathDataset(ImageDataset):
     """Clips of video files: samples `{"input": clip, "target": class}`, a clip being uint8 (T, 3, H, W).
 
-    Every video has `clips_per_video` rows, one after the other. In train phases a row's clip lies at a random place of
-    its video, drawn from (seed, epoch, row). In test phases, and when the dataset is indexed, the clips are spread
-    evenly from the beginning to the end of the video, and a single one is in its middle. A clip that is longer than
-    its video repeats the last frame. Videos are decoded by torchcodec, which needs FFmpeg
+    Every video has `clips_per_video` rows, one after the other. In train phases a row's clip begins at a random place
+    of its video, drawn from (seed, epoch, row). In test phases, and when the dataset is indexed, the clips are spread
+    evenly from the beginning to the end of the video, and a single one is in the middle. A clip that is longer than its
+    video repeats the last frame. Videos are decoded by torchcodec, which needs FFmpeg
     (`pip install 'ray_classy[video]'`). Built from a config without `transforms`, the dataset applies `clip_to_tensor`.
 
     Args (after the common ones, see `ImageDataset`):
@@ -42,10 +42,10 @@ class VideoPathDataset(ImageDataset):
         label_column: see `ManifestDataset`.
         root: see `ManifestDataset`.
         classes: names and order of the classes where they are not those of the folder or the manifest.
-        clips_per_video: clips taken of each video.
-        step_between_clips: frames from a place where a clip may begin to the next.
-        frame_rate: frames per second to which videos are brought before they are cut into clips, by leaving out or
-            repeating frames; None leaves their own frames.
+        clips_per_video: clips taken from each video.
+        step_between_clips: distance in frames of the places where a clip may begin.
+        frame_rate: frames per second that videos are resampled to before clips are taken, by dropping or repeating
+            frames; None keeps their own frames.
         max_bad_rows: clips per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
@@ -94,7 +94,7 @@ class VideoPathDataset(ImageDataset):
     def plan(
         self, phase_type: str = "test", phase_id: int = 0, seed: int = 0, start: int = 0, shuffle_seed: int = 0
     ) -> PhasePlan:
-        """Which rows this rank reads in a phase, and from here on where their clips lie; see `ClassyDataset.plan`."""
+        """Plans the rows of a phase (see `ClassyDataset.plan`), and sets where their clips begin from now on."""
         plan = super().plan(phase_type, phase_id, seed, start, shuffle_seed)
         base: Any = self.dataset
         base.drop_fetched()
@@ -105,7 +105,7 @@ class VideoPathDataset(ImageDataset):
 def _listed(
     manifest: str | list[str], path_column: str, label_column: str | None, root: str | None, classes: list[str] | None
 ) -> tuple[Any, np.ndarray | None, list[str] | None]:
-    """The paths (an Arrow array), labels and classes of a manifest."""
+    """Returns the paths (an Arrow array), labels and classes of a manifest."""
     listed = ManifestDataset(
         1,
         False,
@@ -120,7 +120,7 @@ def _listed(
 
 
 def _repeated(paths: Any, times: int) -> Any:
-    """An Arrow array with each path so many times in a row."""
+    """Returns an Arrow array in which each path is repeated."""
     import pyarrow as pa
 
     values = pa.array(paths, pa.large_string()) if isinstance(paths, list) else paths

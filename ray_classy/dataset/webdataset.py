@@ -96,20 +96,20 @@ def _targets(
     def place(number: int, row: int) -> str:
         return f"{shown(files[number])}, {tables[number].column('member')[row].as_py()}"
 
-    kept = [number for number, table in enumerate(tables) if len(table)]
-    labels = [tables[number].column("label") for number in kept]
+    filled = [number for number, table in enumerate(tables) if len(table)]
+    labels = [tables[number].column("label") for number in filled]
     if layout.label_field is None:
         labels = [
             typed_labels(part, classes, lambda row, number=number: place(number, row))  # type: ignore[misc]
-            for number, part in zip(kept, labels, strict=True)
+            for number, part in zip(filled, labels, strict=True)
         ]
-    names = [shown(files[number]) for number in kept]
+    names = [shown(files[number]) for number in filled]
     column = layout.label_field or layout.label_extension or ""
-    return class_targets(labels, names, column, classes, lambda part, row: place(kept[part], row))
+    return class_targets(labels, names, column, classes, lambda part, row: place(filled[part], row))
 
 
 class _Decode:
-    """Reads the image of a row from its shard, and decodes it."""
+    """Reads the image of a row from its shard and decodes it."""
 
     def __init__(self, mode: str, sources: SourceFiles) -> None:
         self.mode = mode

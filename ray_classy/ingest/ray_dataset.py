@@ -119,11 +119,11 @@ class RayDataset(ImageDataset):
 @contextmanager
 def _preserved_order(dataset: Any) -> Iterator[None]:
     options = dataset.context.execution_options  # the dataset's own: it ignores the current context
-    kept, options.preserve_order = options.preserve_order, True
+    before, options.preserve_order = options.preserve_order, True
     try:
         yield
     finally:
-        options.preserve_order = kept
+        options.preserve_order = before
 
 
 def _with_columns(dataset: Any, columns: list[str]) -> Any:

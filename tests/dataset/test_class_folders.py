@@ -52,7 +52,7 @@ def test_mistakes_in_the_folder(tmp_path, files, classes, told):
 
 def test_no_folder(tmp_path):
     tree(tmp_path, "a.mp4")
-    with pytest.raises(DataError, match=r"video_folder '.*a\.mp4' is no folder"):
+    with pytest.raises(DataError, match=r"video_folder '.*a\.mp4' is not a folder"):
         read(tmp_path / "a.mp4")
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "b")

@@ -127,7 +127,7 @@ def test_a_changed_file_gets_a_new_copy(files):
     assert ParquetRows(files, COLUMNS).take([0]) == [{"image": b"new", "label": 7}]
 
 
-def test_what_a_killed_process_left_is_made_anew(files, cache):
+def test_what_a_killed_process_left_is_made_again(files, cache):
     rows = ParquetRows(files, COLUMNS)
     folder = cache / LocalCopy(files, COLUMNS, rows.sources)._key()
     folder.mkdir(parents=True)

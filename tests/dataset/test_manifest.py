@@ -262,7 +262,7 @@ def test_no_rows(folder):
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet", "m.jsonl"])
 def test_damaged_file(tmp_path, name):
     (tmp_path / name).write_bytes(b"" if name == "m.csv" else b"{\n")
-    with pytest.raises(DataError, match=rf"{name}(, line 1: no JSON| cannot be read)"):
+    with pytest.raises(DataError, match=rf"{name}(, line 1: not (a )?JSON| cannot be read)"):
         dataset(str(tmp_path / name))
 
 

@@ -1,4 +1,4 @@
-"""Plain map-style datasets that the registered ones are made of."""
+"""Plain map-style datasets that registered datasets are built on."""
 
 from typing import TYPE_CHECKING
 

@@ -17,10 +17,10 @@ class ListDataset(torch.utils.data.Dataset):
     Args:
         files: paths or URLs.
         metadata: one dict per file, whose entries are added to its sample.
-        loader: makes the input of a path; by default an RGB image.
+        loader: makes the input from a path; by default it decodes an RGB image.
 
     Raises:
-        ComponentError: `metadata` has another length than `files`, or an entry `input`.
+        ComponentError: `metadata` and `files` differ in length, or `metadata` has an entry `input`.
     """
 
     def __init__(

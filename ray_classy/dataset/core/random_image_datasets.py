@@ -1,4 +1,4 @@
-"""Images made of noise, the same at every reading."""
+"""Images of random noise that are the same in every epoch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _check(crop_size: int, num_samples: int, seed: int) -> None:
 class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
     """PIL images of two classes that a model can tell apart fully: noise in the red or in the green channel.
 
-    The blue channel is noise in both. Each image is a function of (seed, index) alone, so a part of a larger dataset
-    of the same seed is equal to a smaller one.
+    The blue channel is noise in both. Each image is a function of (seed, index) alone, so a smaller dataset of the same
+    seed equals a part of a larger one.
 
     Args:
         crop_size: side of the images in pixels.
@@ -48,7 +48,7 @@ class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
         sample_type: the form of a sample.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
 
 
 class RandomImageDataset(torch.utils.data.Dataset):
-    """Float tensors of noise (num_channels, crop_size, crop_size) from N(0, 1), with targets that mean nothing.
+    """Float tensors of noise (num_channels, crop_size, crop_size) from N(0, 1), with random targets.
 
     Args:
         crop_size: side of the images in pixels.
@@ -94,7 +94,7 @@ class RandomImageDataset(torch.utils.data.Dataset):
         sample_type: the form of a sample.
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Transforms: what happens to a sample between the dataset and the batch."""
+"""Transforms of samples between the dataset and the batch."""
 
 from typing import TYPE_CHECKING
 

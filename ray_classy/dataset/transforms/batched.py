@@ -134,7 +134,7 @@ class Normalize(BatchedTransform):
         if not images.is_floating_point() or not sizes <= channels or not all(self.transform.std):
             return torch.stack([self.transform(image) for image in images])  # or torchvision says what is wrong
         key = images.device, images.dtype
-        if key not in self._statistics:  # kept, since copying them to the device would wait for it at each step
+        if key not in self._statistics:  # copying them to the device would wait for it at each step
             numbers = (self.transform.mean, self.transform.std)
             mean, std = (torch.tensor(n, dtype=images.dtype, device=images.device).view(-1, 1, 1) for n in numbers)
             self._statistics[key] = mean, std

@@ -1,4 +1,4 @@
-"""The last step of a clip on its way to a model: frames become a dimension of its own."""
+"""Converts clips to the layout of 3D convolutions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ray_classy.errors import DataError
 
 @register_transform("clip_to_tensor")
 class ClipToTensor(ClassyTransform):
-    """A clip (T, C, H, W) as the float tensor (C, T, H, W) that 3D convolutions take.
+    """Converts a clip (T, C, H, W) to the float tensor (C, T, H, W) that 3D convolutions take.
 
     Integers become floats in [0, 1]; floats (after `ToDtype` and `Normalize`, say) keep their values.
 
     Raises:
-        DataError: (when called) it is no tensor of four dimensions, or of integers other than uint8.
+        DataError: (when called) the clip is not a tensor of four dimensions, or has integers other than uint8.
     """
 
     deterministic = True

@@ -9,7 +9,7 @@ from ray_classy.dataset.transforms.classy_transform import ClassyTransform, regi
 
 
 class ImagenetConstants:
-    """Channel statistics of ImageNet (RGB in [0, 1]) and the usual sizes in pixels."""
+    """Channel means and standard deviations of ImageNet (RGB in [0, 1]) and the usual sizes in pixels."""
 
     MEAN = [0.485, 0.456, 0.406]
     STD = [0.229, 0.224, 0.225]
@@ -19,10 +19,10 @@ class ImagenetConstants:
 
 @register_transform("imagenet_augment")
 class ImagenetAugmentTransform(ClassyTransform):
-    """Random resized crop, horizontal flip, float tensor, normalisation: a PIL image becomes (3, crop_size, crop_size).
+    """Crops, resizes and flips a PIL image at random and normalises it to a float tensor (3, crop_size, crop_size).
 
     Args:
-        crop_size: side of the result in pixels.
+        crop_size: side of the crop in pixels.
         mean: subtracted from each channel in [0, 1].
         std: divides each channel afterwards.
     """
@@ -53,11 +53,11 @@ class ImagenetAugmentTransform(ClassyTransform):
 
 @register_transform("imagenet_no_augment")
 class ImagenetNoAugmentTransform(ClassyTransform):
-    """Resize, centre crop, float tensor, normalisation: a PIL image becomes (3, crop_size, crop_size).
+    """Resizes a PIL image, crops its centre and normalises it to a float tensor (3, crop_size, crop_size).
 
     Args:
         resize: the shorter side in pixels before the crop.
-        crop_size: side of the result in pixels.
+        crop_size: side of the crop in pixels.
         mean: subtracted from each channel in [0, 1].
         std: divides each channel afterwards.
     """

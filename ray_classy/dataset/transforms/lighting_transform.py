@@ -1,4 +1,4 @@
-"""Colour noise along the principal components of natural pictures."""
+"""Random colour noise along the principal components of natural images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EIGVEC = [
 
 @register_transform("lighting")
 class LightingTransform(ClassyTransform):
-    """Adds one random multiple of each principal component of colour to all pixels of an image.
+    """Adds a random multiple of each principal component of colour to all pixels of an image.
 
     With a_i drawn from N(0, alphastd^2) for each image, every pixel gains sum_i a_i eigval_i eigvec_i / 255
     (section 4.1 of Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks,
-    2012). The image is a float tensor (3, H, W) in [0, 1]; the result may leave that range a little.
+    2012). The image is a float tensor (3, H, W) in [0, 1]; the result may lie slightly outside that range.
 
     Args:
         alphastd: standard deviation of the coefficients, at least 0; 0 changes nothing.
@@ -30,8 +30,8 @@ class LightingTransform(ClassyTransform):
         eigvec: the eigenvectors as columns of a 3 x 3 matrix, for channels in [0, 255].
 
     Raises:
-        ComponentError: an argument is impossible.
-        DataError: (when called) the image is no such tensor.
+        ComponentError: an argument has an invalid value.
+        DataError: (when called) the image is not such a tensor.
     """
 
     draws = "torch"

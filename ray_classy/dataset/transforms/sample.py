@@ -1,4 +1,4 @@
-"""Transforms of whole samples: shape a row into a map, or change one entry of it."""
+"""Transforms of whole samples: name their items, or transform one of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ApplyTransformToKey(ClassyTransform):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """A list of transforms stands in for the one of the constructor."""
+        """Returns the keys, with a list of transforms in place of the constructor's argument."""
         return {"transforms": Key(list[ClassyTransform]), "key": Key(str | int, "input")}
 
     @classmethod
@@ -70,13 +70,13 @@ class ApplyTransformToKey(ClassyTransform):
 
 @register_transform("tuple_to_map")
 class TupleToMapTransform(ClassyTransform):
-    """Names the items of a tuple: `(image, 3)` becomes `{"input": image, "target": 3}`; such a map stays as it is.
+    """Names the items of a tuple: `(image, 3)` becomes `{"input": image, "target": 3}`; such maps are left unchanged.
 
     Args:
-        list_of_map_keys: one name per item; a name that stands there twice collects its items in a list.
+        list_of_map_keys: one name per item; items of the same name are collected in a list.
 
     Raises:
-        DataError: (when called) the sample has another number of items, or is a map without those keys.
+        DataError: (when called) the sample has a different number of items, or is a map without those keys.
     """
 
     deterministic = True
@@ -101,17 +101,17 @@ class TupleToMapTransform(ClassyTransform):
 
 @register_transform("generic_image_transform")
 class GenericImageTransform(ClassyTransform):
-    """Transforms the image of a sample and returns a map with `input` and `target`.
+    """Transforms the image of a sample and returns a dict with `input` and `target`.
 
     A tuple `(image, target, ...)` becomes `{"input", "target", "2", ...}`; of a map, `input` is transformed. In a
     config, `transforms` is a list of transform configs.
 
     Args:
-        transform: applied to the image; none leaves it as it is.
-        split: "train" for `imagenet_augment`, "test" for `imagenet_no_augment` in place of `transform`.
+        transform: applied to the image; None leaves it unchanged.
+        split: "train" for `imagenet_augment` or "test" for `imagenet_no_augment`, in place of `transform`.
 
     Raises:
-        ComponentError: both are given, or `split` is neither of the two.
+        ComponentError: both are given, or `split` is neither "train" nor "test".
     """
 
     deterministic = True
@@ -130,7 +130,7 @@ class GenericImageTransform(ClassyTransform):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """A list of transforms stands in for the one of the constructor."""
+        """Returns the keys, with a list of transforms in place of the constructor's argument."""
         return {
             "transforms": Key(list[ClassyTransform] | None, None),
             "split": Key(Literal["train", "test"] | None, None),

@@ -21,7 +21,7 @@ class TorchvisionTransform:
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The constructor's keys, with types that a config can hold."""
+        """Returns the constructor's keys, with types that a config can hold."""
         return cls.keys
 
     @classmethod
@@ -37,7 +37,7 @@ class TorchvisionTransform:
 
 
 def find(name: str) -> type | None:
-    """The transform of that name, as in torchvision or in snake case; None if torchvision has none."""
+    """Finds a transform by its name in torchvision, or that in snake case; None if torchvision has none."""
     if name != name.lower():
         return _classes().get(name)
     by_snake_case = {known.lower(): cls for known, cls in _classes().items()}
@@ -45,7 +45,7 @@ def find(name: str) -> type | None:
 
 
 def names() -> list[str]:
-    """The exact names that `find` knows."""
+    """Returns the names of all transforms, as in torchvision."""
     return sorted(_classes())
 
 

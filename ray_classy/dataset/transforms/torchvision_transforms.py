@@ -27,7 +27,7 @@ _WIDER: dict[tuple[str, str], Any] = {("RandomErasing", "value"): float | Litera
 
 
 class ToTensor(v2.Transform):
-    """A PIL image or array (H, W, C) of uint8 as a float tensor (C, H, W) in [0, 1], as by torchvision's v1."""
+    """Converts a PIL image or uint8 array (H, W, C) to a float tensor (C, H, W) in [0, 1], like torchvision's v1."""
 
     deterministic = True
     batchable = batched.ToTensor
@@ -40,7 +40,7 @@ class ToTensor(v2.Transform):
 
 @functools.cache
 def classes() -> dict[str, type]:
-    """The transforms by their names in torchvision."""
+    """Returns the transforms by their names in torchvision."""
     found = {
         name: cls
         for name, cls in vars(v2).items()
@@ -52,7 +52,7 @@ def classes() -> dict[str, type]:
 
 
 def keys_of(cls: type) -> Keys:
-    """The keys of the constructor, with types that a config can hold."""
+    """Returns the keys of the constructor, with types that a config can hold."""
     return {
         name: Key(_WIDER.get((cls.__name__, name), _writable(key.annotation)), key.default)
         for name, key in signature_keys(cls).items()
@@ -80,7 +80,7 @@ def build(name: str, config: Mapping[str, Any]) -> Any:
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; the annotation alone if it is none."""
+    """Returns the members of a union; of any other annotation, itself."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
@@ -100,7 +100,7 @@ def _is_transform_list(annotation: Any) -> bool:
 
 
 def _writable(annotation: Any) -> Any:
-    """The same type in terms of what a config can hold: no tensors, dtypes, enums, functions or modules."""
+    """Converts a type to one that a config can hold: without tensors, dtypes, enums, functions or modules."""
     parts = _parts(annotation)
     enums = [part for part in parts if _is_enum(part)]
     members: list[Any] = []
@@ -123,7 +123,7 @@ def _writable(annotation: Any) -> Any:
 
 
 def _converted(annotation: Any, value: Any) -> Any:
-    """The value as torchvision wants it."""
+    """Converts a value of a config to the type that torchvision expects."""
     for part in _parts(annotation):
         if part is torch.dtype and isinstance(value, str):
             return _dtype(value)
@@ -139,7 +139,7 @@ def _converted(annotation: Any, value: Any) -> Any:
 def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
-        raise ComponentError(f"{name!r} is no dtype of torch: write for example 'float32' or 'uint8'")
+        raise ComponentError(f"{name!r} is not a dtype of torch: write for example 'float32' or 'uint8'")
     return found
 
 
@@ -147,4 +147,4 @@ def _member(kind: type[enum.Enum], name: str) -> enum.Enum:
     for member in kind:
         if name.lower() in (str(member.value).lower(), member.name.lower()):
             return member
-    raise ComponentError(f"{name!r} is no {kind.__name__}: it is one of {[member.value for member in kind]}")
+    raise ComponentError(f"{name!r} is not a {kind.__name__}: expected one of {[member.value for member in kind]}")

@@ -1,4 +1,4 @@
-"""Helpers around the ImageNet transforms, under the names that Classy Vision gave them."""
+"""Helpers for the ImageNet transforms, under their Classy Vision names."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def build_field_transform_default_imagenet(
     key: str | int = "input",
     key_map_transform: Callable[[Any], Any] | None = _INPUT_AND_TARGET,
 ) -> Callable[[Any], Any]:
-    """A transform of samples that names their items and transforms one of them.
+    """Builds a transform of samples that names their items and transforms one of them.
 
     Args:
-        config: transform configs for the entry `key`; None for a default.
-        default_transform: the default.
-        split: in its place, "train" for `imagenet_augment` or "test" for `imagenet_no_augment`.
+        config: transform configs for the entry `key`; None uses a default.
+        default_transform: the transform to use without a config.
+        split: in place of `default_transform`, "train" for `imagenet_augment` or "test" for `imagenet_no_augment`.
         key: the entry to transform.
-        key_map_transform: applied to the whole sample first; None if samples are maps already.
+        key_map_transform: applied to the whole sample first; None if samples are dicts already.
 
     Raises:
         ComponentError: both defaults are given, or no config and no default.
@@ -65,7 +65,7 @@ def build_field_transform_default_imagenet(
 
 
 def default_unnormalize(img: torch.Tensor) -> torch.Tensor:
-    """Undoes the ImageNet normalisation: a new tensor of shape (..., 3, H, W), channels in [0, 1]."""
+    """Undoes the ImageNet normalisation, and returns a new tensor (..., 3, H, W) with channels in [0, 1]."""
     mean = torch.tensor(ImagenetConstants.MEAN, dtype=img.dtype, device=img.device).view(3, 1, 1)
     std = torch.tensor(ImagenetConstants.STD, dtype=img.dtype, device=img.device).view(3, 1, 1)
     return img * std + mean
