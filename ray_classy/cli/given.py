@@ -1,6 +1,6 @@
-"""The config that the command line gives: read from its file or run, with overrides and flags laid over it.
+"""The config that the command line gives: read from its file or run, with overrides and flags applied.
 
-Nothing heavy is imported here, so that a file that is missing is told at once.
+Nothing heavy is imported here, so that a missing file is reported at once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     if earlier is None:
         raise UsageError(
             f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...]"
-            + (", or --resume RUN to go on with a run" if resumes else "")
+            + (", or --resume RUN to resume a run" if resumes else "")
         )
     from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
 

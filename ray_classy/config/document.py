@@ -31,7 +31,6 @@ class Config(dict[str, Any]):
     Attributes:
         file: the file it was read from, or None.
         marks: the origin of each value by its path; `()` stands for the whole document.
-        given: the config as a command gave it, before anything was filled in; None if no command did.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class Config(dict[str, Any]):
         super().__init__(values)
         self.file = file
         self.marks: dict[Path, Mark] = {} if marks is None else marks
-        self.given: dict[str, Any] | None = None
 
 
 def search_node(value: Any, path: Path = ()) -> Path | None:

@@ -21,12 +21,12 @@ def train_phase_of(line: Mapping[str, Any]) -> int:
 
 
 def default_metric(names: list[str]) -> str | None:
-    """What tells how good a model is, where nobody says: the first meter of the test phases, else a loss."""
+    """The metric that ranks models unless another is given: the first meter of the test phases, else a loss."""
     last = [name for name in names if name.startswith("test.")] or names
     better = [name for name in last if not name.endswith(".loss")] or last
     return better[0] if better else None
 
 
 def default_mode(metric: str) -> str:
-    """Whether a metric is better when it is smaller ("min") or larger ("max"), where nobody says."""
+    """Whether a smaller ("min") or a larger ("max") value of a metric is better, unless it is given."""
     return "min" if metric.endswith("loss") else "max"

@@ -4,10 +4,10 @@ config.yaml            the resolved config, if the task was built from one
 run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
 log.txt                what rank 0 logged
-lease.json             who holds the folder
+lease.json             the lock: the process that trains in the folder
 stop, save             there once the run is asked to stop, or to write a checkpoint
 epoch_0003-step_000690/checkpoint.torch, manifest.json
-last, best             stand for the newest checkpoint, and for the best one of those at the end of a round
+last, best             links to the newest checkpoint, and to the best one of those at the end of a round
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> Self:
-        """Makes the folder of a new run and holds it.
+        """Makes the folder of a new run and locks it.
 
         Args:
             storage_path: the folder of runs; None is `runs` in the working directory.
@@ -137,10 +137,10 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: str, filesystem: Any = None) -> Self:
-        """The folder of an earlier run, to look into; it is not held.
+        """The folder of an earlier run, to look into; it is not locked.
 
         Raises:
-            RunFolderError: it is no run folder.
+            RunFolderError: it is not a run folder.
         """
         run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
         if not run.storage.exists(RUN_FILE):
@@ -153,10 +153,10 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: str, filesystem: Any = None) -> Self:
-        """Opens the folder of an earlier run and holds it.
+        """Opens the folder of an earlier run and locks it.
 
         Raises:
-            RunFolderError: it is no run folder, or another process holds it.
+            RunFolderError: it is not a run folder, or another process trains in it.
         """
         run = cls.existing(path, filesystem)
         run._hold()
@@ -269,7 +269,7 @@ class RunFolder:
             self._made = False
 
     def _used(self) -> bool:
-        """Whether the folder holds anything that is worth keeping."""
+        """Whether the folder has anything that is worth keeping."""
         return any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or bool(self.checkpoints())
 
     def _write_facts(self, run: dict[str, Any]) -> None:
@@ -356,7 +356,7 @@ class RunFolder:
         return self._manifests[name]
 
     def best_checkpoint(self) -> str | None:
-        """The path of the checkpoint that `best` stands for."""
+        """The path of the checkpoint that `best` links to."""
         name = self.storage.pointed(BEST)
         return self.storage.join(name) if name is not None else None
 
@@ -412,7 +412,7 @@ def new_name() -> str:
 
 def _taken(run: RunFolder) -> RunFolderError:
     return RunFolderError(
-        f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To go on with it: --resume {run.path}; "
+        f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To resume it: --resume {run.path}; "
         f"to start a new one, give another name"
     )
 

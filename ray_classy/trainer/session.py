@@ -6,7 +6,6 @@ The loop is the same in one process, under torchrun, on Ray workers and in a tri
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,21 +13,16 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import torch
-
-from ray_classy import __version__
 from ray_classy.checkpoint import save_checkpoint
-from ray_classy.checkpoint.files import FORMAT
-from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.storage import tried_twice
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import COUNTERS
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
+from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.retention import Retention
@@ -184,7 +178,7 @@ class FolderSession(Session):
         self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
         if not (self._due or self._stopping) or not task.can_pause:
             return
-        name = f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
+        name = name_inside(task)
         self._write(name, task, task.get_phase_state())
         self._stop_if_asked(name)
 
@@ -282,7 +276,7 @@ class FolderSession(Session):
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):
             if self._due or self._stopping:  # the test phase may be long
-                name = _name_at_end(task)
+                name = name_at_end(task)
                 self._write(name, task, None)
                 self._stop_if_asked(name)
             return None
@@ -325,78 +319,14 @@ class FolderSession(Session):
         due = due or any(hook.due for hook in hooks) or self._due or self._stopping
         if task.test_only or not (last or due):
             return None
-        name = _name_at_end(task)
+        name = name_at_end(task)
         self._write(name, task, None, [hook for hook in hooks if hook.due or last])
         for hook in hooks:
             hook.due = False
         return name
 
 
-def _name_at_end(task: ClassyTask) -> str:
-    """The name of a checkpoint of a train phase that is over."""
-    return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
-
-
-def checkpoint_facts(task: ClassyTask, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the manifest of a checkpoint tells.
-
-    Args:
-        task: as it is now.
-        in_phase: the state of the phase, if it is not over.
-        lines: of the phases of the round that has ended.
-    """
-    rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
-    return {
-        "format": FORMAT,
-        "epoch": task.epochs_of(task.train_phase_idx + (in_phase is None)),
-        "train_phase": task.train_phase_idx + (in_phase is None),
-        "step": task.num_train_steps,
-        "samples": task.num_updates,
-        "where": task.where,
-        "in_phase": rows,
-        "metrics": latest_by_phase_type(lines),
-        "seed": task.seed,
-        "world_size": get_world_size(),
-        "classes": next(filter(None, map(class_names, task.datasets.values())), None),
-        "versions": {"ray_classy": __version__, "torch": torch.__version__},
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
-    """What is in a checkpoint of the task as it is now.
-
-    Args:
-        task: told of.
-        generators: the random states of all ranks.
-        state: what the task gathered.
-    """
-    classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
-    return {
-        "input_args": None,
-        "classy_state_dict": state,
-        "ray_classy": {
-            "format": FORMAT,
-            "rng": generators,
-            "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
-            "seed": task.seed,
-            "world_size": get_world_size(),
-            "train_phases": sum(phase["train"] for phase in task.phases),
-            "config": _plain_config(task),
-            "counters": {name: getattr(task, name) for name in COUNTERS},
-        },
-    }
-
-
 def _position(task: Any) -> dict[str, Any]:
     """Returns how many epochs and train phases are over when the current phase ends."""
     train_phases = task.train_phase_idx + 1
     return {"phase_idx": task.phase_idx, "epoch": task.epochs_of(train_phases), "train_phase": train_phases}
-
-
-def _plain_config(task: Any) -> dict[str, Any] | None:
-    """Returns the task's config; None if it has none, or holds objects that a checkpoint cannot."""
-    try:
-        return json.loads(json.dumps(task.config))
-    except (TypeError, ValueError):
-        return None

@@ -2,7 +2,7 @@
 
 config.yaml            the config with its search nodes
 run.json               command, seed, versions, metric, and how the sweep ended
-lease.json             who holds the folder
+lease.json             the lock: the process that runs the sweep
 t0000/                 a trial: an ordinary run folder, and
 t0000/trial.json       its parameters, how far it is, and how it ended
 t0000/reports.jsonl    what it reported, one line per round
@@ -31,7 +31,7 @@ RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 
 @dataclasses.dataclass
 class TrialRecord:
-    """What is known of a trial, as it is written down.
+    """What is recorded of a trial.
 
     Attributes:
         name: `t0007`, the name of its folder.
@@ -45,7 +45,7 @@ class TrialRecord:
         checkpoint: the name of the checkpoint of that report.
         seconds: training time.
         num_epochs: to which `--extend` has it trained, in place of what its config says; None if it is not extended.
-        clones: what it took up from other trials: `{"of", "checkpoint", "epoch", "params", "done"}` each; done once it
+        clones: states adopted from other trials: `{"of", "checkpoint", "epoch", "params", "done"}` each; done once it
             has reported since.
     """
 
@@ -63,7 +63,7 @@ class TrialRecord:
 
     @property
     def pending_clone(self) -> dict[str, Any] | None:
-        """What it is to take up, and may not have taken up yet."""
+        """The state of another trial that this one must adopt, unless it has reported since."""
         return self.clones[-1] if self.clones and not self.clones[-1]["done"] else None
 
     @property
@@ -78,12 +78,12 @@ class SweepFolder(RunFolder):
     KIND = "sweep"
 
     def write_trial(self, record: TrialRecord) -> None:
-        """Writes down a trial, so that it is known after a crash at any moment."""
+        """Records a trial, so that it survives a crash at any moment."""
         content = json.dumps(dataclasses.asdict(record), default=str) + "\n"
         self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
 
     def trials(self) -> list[TrialRecord]:
-        """All trials that were begun, in the order of their numbers."""
+        """All trials that were started, in the order of their numbers."""
         names = [name for name in self.storage.names() if _TRIAL_NAME.fullmatch(name)]
         found = [name for name in names if self.storage.exists(f"{name}/{TRIAL_FILE}")]
         records = [TrialRecord(**json.loads(self.storage.read(f"{name}/{TRIAL_FILE}"))) for name in found]
@@ -106,7 +106,7 @@ def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
     """
     folder = SweepFolder.existing(path, filesystem)
     if folder.facts().get("kind") != SweepFolder.KIND:
-        raise RunFolderError(f"{path!r} is a run and no sweep: go on with it by ray-classy train --resume")
+        raise RunFolderError(f"{path!r} is a run, not a sweep: resume it with ray-classy train --resume")
     return folder
 
 
@@ -134,7 +134,7 @@ class Reports:
         self._storage.append(REPORTS_FILE, json.dumps(report) + "\n")
 
     def begin(self, lines: list[dict[str, Any]], epoch: int, checkpoint: str | None) -> list[dict[str, Any]]:
-        """Makes the reports those of the state that a trial goes on from, and returns them.
+        """Cuts the reports back to the state that a trial resumes from, and returns them.
 
         Args:
             lines: the metrics of the phases up to that state.

@@ -42,7 +42,7 @@ class Plan:
 
     Raises:
         ConfigError: there are mistakes; the message lists them.
-        RunFolderError: there is no sweep to go on with.
+        RunFolderError: there is no sweep to resume or extend.
 
     Attributes:
         space: what is searched.
@@ -84,7 +84,7 @@ class Plan:
         path = tuner.resume or tuner.extend
         self.earlier = existing_sweep(path, self.filesystem) if path else None
         before = len(self.earlier.trials()) if self.earlier is not None else 0
-        # A search algorithm that is told of earlier trials must not draw again what it drew for them.
+        # A search algorithm that knows earlier trials must not draw the same values again.
         seed = derive_seed(self.seed, before) & 0x7FFFFFFF if before else self.seed
         sweep = Sweep(self.space, examined.epochs, seed, examined.mutable)
         self.tune_config = with_parts(chosen, section, config, sweep)

@@ -25,7 +25,7 @@ class SweepSearch(SearchAlgorithm):
     Args:
         space: what is searched.
         seed: of the sweep.
-        records: the trials that were begun earlier.
+        records: the trials that were started earlier.
         total: how many trials there will be altogether; infinity for no end.
         most_live: how many may be under way at once.
         searcher: chooses parameters; None draws them at random, grids in full.
@@ -73,7 +73,7 @@ class SweepSearch(SearchAlgorithm):
         return 2**31 if math.isinf(self._total) else int(self._total)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Nothing to be told: the parameters are known from the start."""
+        """Does nothing: metric, mode and parameters are known from the start."""
         return True
 
     def add_configurations(self, experiments: Any) -> None:
@@ -139,7 +139,7 @@ class SweepSearch(SearchAlgorithm):
         return make_trial(self._experiment, record.name, config, dict(record.params))
 
     def _source(self, record: TrialRecord) -> dict[str, Any]:
-        """Where a trial goes on from that was to take up another's state when the sweep was cut off."""
+        """The source of a trial that had to adopt another's state when the sweep was interrupted."""
         clone = record.pending_clone
         if clone is None or clone["checkpoint"] is None:
             return {}

@@ -56,7 +56,7 @@ _POINTER = "pointer.json"
 NUM_EPOCHS = "__num_epochs__"
 """In a trial's parameters: to how many epochs `--extend` has it trained."""
 SOURCE = "__source__"
-"""In a trial's parameters: the checkpoint that it goes on from, as in the pointers that Ray Tune keeps."""
+"""In a trial's parameters: the checkpoint that it resumes from, as in the pointers that Ray Tune keeps."""
 _ABORT_SECONDS = 15.0
 _WAIT_SECONDS = 3600.0  # for room that was there when the sweep began, and that others have taken
 
@@ -69,7 +69,7 @@ class Job:
         space: gives a trial's config from its parameters.
         folder: the sweep's.
         filesystem: in which it lies; None finds it from the path.
-        metric: what the sweep goes by: a round without it is no result for Ray Tune.
+        metric: the one that the sweep optimizes; a round without it is not a result for Ray Tune.
         settings: how a trial uses the cluster.
         workers: of a trial.
         command: what began the sweep.
@@ -161,18 +161,18 @@ class TaskTrial(tune.Trainable):
         return {**self._last, "done": True}  # it was at its end already
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Leaves word of the checkpoint of the last report."""
+        """Writes a pointer to the checkpoint of the last report."""
         pointer = {"run": self._folder().path, "checkpoint": self._last.get("checkpoint")}
         with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
             json.dump(pointer, file)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Reads where to go on from; it is taken up when the trial begins."""
+        """Reads which checkpoint to resume from; it is adopted when the trial starts."""
         with open(os.path.join(checkpoint, _POINTER)) as file:
             self._source = json.load(file)
 
     def cleanup(self) -> None:
-        """Ends what the trial has going on."""
+        """Ends the trial that is running."""
         if self._rounds is not None:
             self._rounds.close()  # type: ignore[attr-defined]
             self._rounds = None
@@ -216,7 +216,7 @@ class TaskTrial(tune.Trainable):
 
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
         task.use_gpu_if_unset(bool(ray.get_gpu_ids()))  # what Ray gave this trial, whatever else the node has
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if nobody has
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if it is not set
         read_with_own_cpus(task, cpus_of_worker())
         reported = False
         with logged_to(run):
@@ -339,7 +339,7 @@ class _Fitting:
 @contextlib.contextmanager
 def _fitting(settings: RaySettings, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
     """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
-    release(run)  # what a process of this trial that was killed held
+    release(run)  # the resources of a process of this trial that was killed
     name, filesystem = f"train-{os.urandom(3).hex()}", run.storage.filesystem
     keep = RunConfig(name=name, storage_path=run.path, storage_filesystem=filesystem)
 

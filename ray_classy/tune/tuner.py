@@ -44,7 +44,7 @@ _FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "t
 
 
 class TaskTuner:
-    """Searches over a task config in which search nodes stand for some values; follows `ray.tune.Tuner`.
+    """Searches over a task config in which search nodes replace some values; follows `ray.tune.Tuner`.
 
     Args:
         config: a task's config with search nodes.
@@ -54,7 +54,7 @@ class TaskTuner:
         run_config: Ray's `tune.RunConfig`, of which name, storage path, callbacks, stop, max_failures and num_to_keep
             count.
         trainer: gives each trial its workers, and says where the cluster is; None takes the config's `ray` section.
-        resume: the folder of an earlier sweep, whose unfinished trials go on and whose missing ones are run.
+        resume: the folder of an earlier sweep, whose unfinished trials are resumed and whose missing ones are run.
         extend: the folder of a sweep to which more is added.
         num_samples: with `extend`, how many samples are added.
         num_epochs: with `extend`, to how many epochs its best trials are trained.
@@ -175,7 +175,7 @@ class _Sweep:
         return max(before if math.isfinite(before) else 0, len(self.records)) + self.tuner.num_samples * grid
 
     def _describe(self) -> None:
-        """Writes down what is searched, or compares it with what was."""
+        """Records what is searched, or compares it with the record of an earlier start."""
         described = self.plan.space.described()
         if self.plan.earlier is not None:
             facts = self.plan.earlier.facts()
@@ -186,10 +186,10 @@ class _Sweep:
                 raise RunFolderError(
                     "\n".join(
                         [
-                            f"the sweep {self.folder.path!r} is of another config; what changed:",
+                            f"the sweep {self.folder.path!r} has another config; what changed:",
                             *changed,
-                            "Leave the config out to go on with the sweep's own (--resume RUN), add samples or epochs "
-                            "with --extend RUN, or give the new sweep another name",
+                            "Leave the config out to resume the sweep with its own (--resume RUN), add samples or "
+                            "epochs with --extend RUN, or give the new sweep another name",
                         ]
                     )
                 )
@@ -207,7 +207,7 @@ class _Sweep:
         )
 
     def _extend_best(self, num_epochs: int | float) -> None:
-        """Takes the best trials up again, to be trained to that many epochs."""
+        """Marks the best trials as unfinished, to be trained to that many epochs."""
         able = [r for r in self.records.values() if r.state in (FINISHED, STOPPED) and self.metric in r.metrics]
         chosen = [record for record in self.table.best(able)[: self.tuner.best] if record.epoch < num_epochs]
         if not chosen:
@@ -290,7 +290,7 @@ class _Sweep:
                     warnings.filterwarnings("ignore", "Consider boosting PBT performance")
                     tuner.fit()
             except tune.TuneError as error:
-                raise RunError(f"Ray Tune failed: {error}. Go on with --resume {folder.path}") from error
+                raise RunError(f"Ray Tune failed: {error}. Resume with --resume {folder.path}") from error
 
         left = [record for name, record in self.records.items() if name not in others and not record.ended]
         missing = not search.exhausted and len(self.records) < total
@@ -342,7 +342,7 @@ class _Sweep:
     # -- after --------------------------------------------------------------------------------------------------------
 
     def _look_at_the_end(self) -> None:
-        """Trials that are not over were stopped by the sweep's own limits, or by the user."""
+        """Records why trials that have not ended were stopped: by the limits of the sweep, or by the user."""
         if self.interrupted:
             raise KeyboardInterrupt(self.folder.path)
         for record in [record for record in self.records.values() if not record.ended]:

@@ -1,5 +1,5 @@
-"""What the driver does while a sweep runs: it writes down each trial's parameters and end, removes checkpoints that are
-not needed any more, frees what dead trials hold, and keeps the table."""
+"""What the driver does while a sweep runs: it records each trial's parameters and its end, applies the retention of
+checkpoints, frees the resources of dead trials, and updates the table."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Watch(tune.Callback):
 
     Args:
         folder: the sweep's.
-        records: the trials that were begun earlier, by name; new ones are added.
+        records: the trials that were started earlier, by name; new ones are added.
         table: shows them.
         retention: which checkpoints of a trial are kept.
-        interval: where trials take up checkpoints of others, after how many epochs these are named anew; else None.
+        interval: epochs between two checkpoints that other trials may adopt; None if trials adopt none.
         nested: whether trials have workers of their own.
         filesystem: in which the folder lies; None finds it from the path.
-        why_stopped: what to write down for a trial that the scheduler stops.
+        why_stopped: the reason to record for a trial that the scheduler stops.
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class Watch(tune.Callback):
         self._runs: dict[str, RunFolder] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray Tune writes down what it is given, and of that nothing is ever read."""
+        """Nothing: Ray Tune saves its callbacks, and what it saves is never read."""
         return {}
 
     def begin(self, record: TrialRecord) -> None:
-        """Writes down a new trial before it runs."""
+        """Records a new trial before it runs."""
         self._records[record.name] = record
         self._folder.write_trial(record)
 
     # -- what Ray Tune calls ------------------------------------------------------------------------------------------
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial begins, or goes on with other parameters."""
+        """Called when a trial starts, or resumes with other parameters."""
         record = self._records[trial.trial_id]
         params = {name: value for name, value in trial.config.items() if name in record.params}
         if params != record.params:
-            told = restored_report(trial)
-            of = told.get("trial")
-            clone = {"of": of, "checkpoint": told.get("checkpoint"), "epoch": told.get("epoch")}
+            source = restored_report(trial)
+            of = source.get("trial")
+            clone = {"of": of, "checkpoint": source.get("checkpoint"), "epoch": source.get("epoch")}
             record.clones.append({**clone, "params": params, "done": False})
             record.params = params
             self._runs.pop(record.name, None)  # its checkpoints are another trial's now
             self._folder.write_trial(record)
-            self._table.told(f"{record.name} goes on from {of} with {self._table.params(params)}")
+            self._table.told(f"{record.name} resumes from {of} with {self._table.params(params)}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -150,14 +150,14 @@ def _one_line(text: str) -> str:
 
 
 class Guarded(tune.Callback):
-    """A user's callback; when it raises, this is told once, and the sweep goes on without it."""
+    """A user's callback; when it raises, one warning is logged, and the sweep continues without it."""
 
     def __init__(self, callback: tune.Callback) -> None:
         self._callback = callback
         self.failed: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as above; a user's callback need not pickle."""
+        """Nothing; a user's callback need not pickle."""
         return {}
 
 
@@ -170,7 +170,7 @@ def _guard(name: str) -> Callable[..., None]:
         except Exception as error:
             kind = type(self._callback).__name__
             self.failed = f"the callback {kind} raised {type(error).__name__} in {name}: {error}"
-            _log.warning("%s; the sweep goes on without it", self.failed)
+            _log.warning("%s; the sweep continues without it", self.failed)
 
     return call
 

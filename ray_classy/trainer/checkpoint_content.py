@@ -1,0 +1,86 @@
+"""What a run writes into a checkpoint and its manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import torch
+
+from ray_classy import __version__
+from ray_classy.checkpoint.files import FORMAT
+from ray_classy.dataset.classy_dataset import class_names
+from ray_classy.distributed import get_world_size
+from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import COUNTERS
+from ray_classy.trainer.metrics import latest_by_phase_type
+
+
+def name_inside(task: ClassyTask) -> str:
+    """The name of a checkpoint inside the current train phase."""
+    return f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
+
+
+def name_at_end(task: ClassyTask) -> str:
+    """The name of a checkpoint after the current train phase."""
+    return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
+
+
+def checkpoint_facts(task: ClassyTask, in_phase: dict[str, Any] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of the manifest of a checkpoint.
+
+    Args:
+        task: in its current state.
+        in_phase: the state of the phase, if it is not over.
+        lines: of the phases of the round that has ended.
+    """
+    rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
+    return {
+        "format": FORMAT,
+        "epoch": task.epochs_of(task.train_phase_idx + (in_phase is None)),
+        "train_phase": task.train_phase_idx + (in_phase is None),
+        "step": task.num_train_steps,
+        "samples": task.num_updates,
+        "where": task.where,
+        "in_phase": rows,
+        "metrics": latest_by_phase_type(lines),
+        "seed": task.seed,
+        "world_size": get_world_size(),
+        "classes": next(filter(None, map(class_names, task.datasets.values())), None),
+        "versions": {"ray_classy": __version__, "torch": torch.__version__},
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint of the task in its current state.
+
+    Args:
+        task: gave `state`.
+        generators: the random states of all ranks.
+        state: of the task, gathered from all ranks.
+    """
+    classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
+    return {
+        "input_args": None,
+        "classy_state_dict": state,
+        "ray_classy": {
+            "format": FORMAT,
+            "rng": generators,
+            "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
+            "seed": task.seed,
+            "world_size": get_world_size(),
+            "train_phases": sum(phase["train"] for phase in task.phases),
+            "config": _plain_config(task),
+            "counters": {name: getattr(task, name) for name in COUNTERS},
+        },
+    }
+
+
+def _plain_config(task: Any) -> dict[str, Any] | None:
+    """Returns the task's config; None if it has none, or holds objects that a checkpoint cannot."""
+    try:
+        return json.loads(json.dumps(task.config))
+    except (TypeError, ValueError):
+        return None
