@@ -313,7 +313,6 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
-@pytest.mark.full
 def test_a_run_is_resumed_whatever_ray_has_left_in_its_folder(ray_cluster, tmp_path):
     def trained(epochs, **place):
         task = digits_task(num_epochs=epochs, ray={"num_to_keep": 1})
@@ -358,6 +357,7 @@ def test_a_run_is_resumed_with_each_key_of_the_ray_section(ray_cluster, tmp_path
     assert [line["epoch"] for line in again.metrics_history] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+@pytest.mark.full
 def test_a_run_folder_in_a_store_is_resumed(ray_cluster, tmp_path, s3):
     storage = s3.url("runs")
     first = RayTrainer(scaling(1), storage_path=storage, name="r").train(digits_task(num_epochs=1))
