@@ -108,8 +108,8 @@ def test_many_processes_get_the_same_rows(files, cache):
         "import sys; from ray_classy.dataset import parquet_rows; parquet_rows.IN_MEMORY_BYTES = 0\n"
         "print([row['label'] for row in parquet_rows.ParquetRows(sys.argv[1:], ['image', 'label']).take(range(150))])"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code, *files], stdout=subprocess.PIPE) for _ in range(3)]
-    assert [process.communicate(timeout=120)[0].decode().strip() for process in running] == [str(list(range(150)))] * 3
+    running = [subprocess.Popen([sys.executable, "-c", code, *files], stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0].decode().strip() for process in running] == [str(list(range(150)))] * 2
     assert copies(cache) == ["000000.arrow", "000001.arrow", "000002.arrow"]
 
 

@@ -4,11 +4,11 @@ import pickle
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from ray_classy.distributed import is_primary
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.meters import AccuracyMeter
+from tests.helpers import run_ranks
 
 SCORES = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 3.0]])
 INDEX = torch.tensor([0, 2, 1, 2])  # right, second, third, right
@@ -165,21 +165,19 @@ def test_pickling_and_copying_keep_the_counts():
     assert pickle.loads(pickle.dumps(updated())).value == copy.deepcopy(updated()).value == updated().value
 
 
-def _rank(rank, store, values):
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def synced():
+    """Values and rows after two updates by the first rank alone."""
     meter = AccuracyMeter([1, 2])
-    for _ in range(2):  # the second rank has no rows
-        if rank == 0:
+    for _ in range(2):
+        if is_primary():
             meter.update(SCORES, INDEX)
         meter.sync_state()
-    values[rank] = (meter.value, meter.get_classy_state()["total_sample_count"].item())
-    dist.destroy_process_group()
+    return meter.value, meter.get_classy_state()["total_sample_count"].item()
 
 
-def test_two_processes_agree_also_if_one_has_no_rows(tmp_path):
-    values = mp.get_context("spawn").Manager().dict()
-    mp.spawn(_rank, (str(tmp_path / "store"), values), nprocs=2)
-    assert values[0] == values[1] == ({"top_1": 0.5, "top_2": 0.75}, 8)
+def test_two_processes_agree_also_if_one_has_no_rows():
+    first, second = run_ranks(2, synced)
+    assert first == second == ({"top_1": 0.5, "top_2": 0.75}, 8)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
