@@ -13,20 +13,23 @@ STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Tests without Ray run two at a time, those of one file in one process; a Ray cluster has both cores to itself.
+UNIT := $(PYTEST) -n 2 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo install test test-full test-oldest lint types bench clean
+.PHONY: help demo install test-unit test test-full test-oldest lint types bench clean
 
 help:
-	@echo "make demo       train a small CNN on handwritten digits, on two Ray workers (about a minute)"
-	@echo "make test       the tests (less than 20 minutes on 2 cores)"
-	@echo "make test-full  all tests, also the wide and violent ones (about 40 minutes on 2 cores)"
+	@echo "make demo         train a small CNN on handwritten digits, on two Ray workers (about a minute)"
+	@echo "make test-unit    the tests that start no Ray cluster (less than 4 minutes on 2 cores)"
+	@echo "make test         the tests that must pass before a change is merged (less than 12 minutes on 2 cores)"
+	@echo "make test-full    all tests, also the long ones and those that kill processes (less than 60 minutes on 2 cores)"
 	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
-	@echo "make lint       ruff: check and format --check"
-	@echo "make types      mypy"
-	@echo "make bench      the benchmarks"
-	@echo "make clean      remove $(VENV) and $(OLDEST), build folders and caches; runs/ stays"
+	@echo "make lint         ruff: check and format --check"
+	@echo "make types        mypy"
+	@echo "make bench        the benchmarks"
+	@echo "make clean        remove $(VENV) and $(OLDEST), build folders and caches; runs/ stays"
 
 install: $(STAMP)
 
@@ -41,11 +44,15 @@ demo: $(STAMP)
 	@$(BIN)/ray-classy train configs/digits.yaml
 	@echo "" && echo "before these commands: . $(BIN)/activate"
 
-test: $(STAMP)
-	$(PYTEST)
+test-unit: $(STAMP)
+	$(UNIT) -m "not ray and not full"
+
+test: test-unit
+	$(PYTEST) -m "ray and not full"
 
 test-full: $(STAMP)
-	$(PYTEST) -m "full or not full"
+	$(UNIT) -m "not ray"
+	$(PYTEST) -m ray
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest

@@ -113,11 +113,11 @@ def run_script(folder, resume=(), kill=None):
 
 
 def test_killed_run_ends_as_one_that_was_not(tmp_path):
-    """Killed in three phases: in the first, in a later train phase, and amid a test phase."""
+    """Killed twice: inside the first train phase, and inside a test phase."""
     straight = resume_script.build(str(tmp_path), RecordingHook())
     LocalTrainer(str(tmp_path), "straight").train(straight)
     run = str(tmp_path / "run")
-    for kill, resume in (("0,2", ()), ("2,1", (run,)), ("5,3", (run,))):
+    for kill, resume in (("0,2", ()), ("5,3", (run,))):
         assert run_script(tmp_path, resume, kill).returncode == -signal.SIGKILL
         with open(os.path.join(run, "metrics.jsonl"), "a") as file:
             file.write('{"phase_idx": ')  # what a kill amid a write leaves
@@ -126,7 +126,7 @@ def test_killed_run_ends_as_one_that_was_not(tmp_path):
     theirs = load_checkpoint(newest(run))["classy_state_dict"]["base_model"]["model"]["trunk"]
     assert all(torch.equal(theirs[name], value) for name, value in straight.base_model.state_dict().items())
     assert history(run) == history(tmp_path / "straight")
-    assert len(facts(run)["starts"]) == 4
+    assert len(facts(run)["starts"]) == 3
 
 
 def facts(run):
