@@ -103,7 +103,7 @@ def equal_weights(one, other):
 
 
 class RecordingHook(ClassyHook):
-    """Notes each call: (point, whatever `look` sees in the task)."""
+    """Records each call as (point, look(task))."""
 
     def __init__(self, look=lambda task: None):
         super().__init__()
@@ -146,7 +146,7 @@ class Bucket:
         self.filesystem.create_dir(self.name)
 
     def url(self, path):
-        """Of an object or folder."""
+        """The URL of an object or folder."""
         return f"s3://key:secret@{self.name}/{path}{self.query}"
 
     def put(self, path, content):
@@ -173,7 +173,7 @@ def free_port():
 
 
 def _serve(tasks, answers):
-    """A process that does what it is sent, as a rank of a group that lasts for one function."""
+    """Runs the functions that it is sent, each as a rank of a process group of its own."""
     torch.set_num_threads(1)
     while True:
         rank, world_size, port, function, arguments = tasks.get()
@@ -190,7 +190,7 @@ def _serve(tasks, answers):
 
 
 class _Ranks:
-    """Processes that are kept for the next test: starting one takes seconds."""
+    """Processes that serve one test after another: starting one takes seconds."""
 
     def __init__(self):
         self.processes = []
@@ -216,9 +216,9 @@ _ranks = _Ranks()
 
 
 def run_ranks(world_size, function, *arguments, seconds=120):
-    """What `function(*arguments)`, a module-level function, returned on each rank of a gloo group, by rank.
+    """Runs `function(*arguments)` on each rank of a gloo group, and returns the answers by rank.
 
-    What it returns must be plain values. If it fails on one rank, the others are ended.
+    The function is one of a module and returns plain values. If it fails on one rank, the others are killed.
     """
     _ranks.start(world_size)
     port = free_port()

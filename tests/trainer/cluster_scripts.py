@@ -24,7 +24,7 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
-from ray_classy.trainer import RayTrainer
+from ray_classy.trainer import LocalTrainer, RayTrainer
 from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
 
 
@@ -213,12 +213,11 @@ def stopped(tmp_path):
 
 
 def world_sizes(tmp_path):
-    """Every row once, and the same counts, at each world size."""
-
-    evaluations = []
+    """Each row is trained and evaluated once, and the metrics are those of one process, at larger world sizes."""
+    alone = LocalTrainer(str(tmp_path / "local")).train(digits_task(test_only=True, num_epochs=1)).metrics["test"]
     ray.init("local", num_cpus=8, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
-        for workers in (1, 2, 3, 8):
+        for workers in (3, 8):
             folder = tmp_path / str(workers)
             folder.mkdir()
             task = id_task(folder, train_rows=101, test_rows=37, epochs=1)
@@ -226,12 +225,10 @@ def world_sizes(tmp_path):
             assert recorded(folder) == {0: list(range(101)), 1: list(range(37))}
             task = digits_task(test_only=True, num_epochs=1)
             run = RayTrainer(ScalingConfig(num_workers=workers), storage_path=str(tmp_path / "runs")).train(task)
-            evaluations.append(run.metrics["test"])
+            assert run.metrics["test"]["accuracy"] == alone["accuracy"]
+            assert run.metrics["test"]["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     finally:
         ray.shutdown()
-    counts = [round(each["accuracy"]["top_1"] * 359, 6) for each in evaluations]
-    assert len(set(counts)) == 1 and counts[0] == round(counts[0])
-    assert [each["loss"] for each in evaluations] == pytest.approx([evaluations[0]["loss"]] * 4, rel=1e-6)
 
 
 def sweep_on_killed_node(tmp_path):
