@@ -14,9 +14,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def ray_cluster():
-    """A local Ray with four logical CPUs, to which this process is connected."""
+    """A local Ray with four logical CPUs, to which this process is connected; with the settings of a local run."""
     import ray
 
+    from ray_classy.ray_compat.settings import LOCAL
+
+    os.environ.update(LOCAL)
     ray.init("local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield ray
     ray.shutdown()
