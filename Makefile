@@ -51,8 +51,7 @@ test: test-unit
 	$(PYTEST) -m "ray and not full"
 
 test-full: $(STAMP)
-	$(UNIT) -m "not ray"
-	$(PYTEST) -m ray
+	@status=0; $(UNIT) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
 
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
