@@ -294,6 +294,10 @@ class ClassyTask(ABC):
             self.set_classy_state(content["classy_state_dict"])
             self.loaded_checkpoint = True
 
+    def counters(self) -> dict[str, Any]:
+        """Returns the attributes that count the progress, by name; `prepare_from` restores them."""
+        return {name: getattr(self, name) for name in COUNTERS}
+
     def gather_state(self) -> dict[str, Any] | None:
         """Returns `get_classy_state()` on the primary rank, None on the others; every rank calls it.
 

@@ -13,7 +13,6 @@ from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import get_world_size
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import COUNTERS
 from ray_classy.trainer.metrics import latest_by_phase_type
 
 
@@ -73,7 +72,7 @@ def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),
             "config": _plain_config(task),
-            "counters": {name: getattr(task, name) for name in COUNTERS},
+            "counters": task.counters(),
         },
     }
 

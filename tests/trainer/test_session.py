@@ -1,5 +1,6 @@
 import json
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession, Listener
-from tests.helpers import make_task
+from tests.helpers import RecordingHook, make_task
 
 
 class Reporting(FolderSession, Listener):
@@ -122,6 +123,22 @@ def test_by_the_clock_no_checkpoint_is_due_where_the_bits_matter(run, determinis
     session = FolderSession(run)
     session.start(task)
     assert bool(session._asked()) is not deterministic
+
+
+def test_a_resumed_run_releases_what_it_read(tmp_path, monkeypatch):
+    path = LocalTrainer(str(tmp_path), "r").train(make_task()).path
+    read, alive = [], []
+    load = RunFolder.load_latest_checkpoint
+
+    def noted(folder):
+        latest = load(folder)
+        read.extend(map(weakref.ref, latest[1]["classy_state_dict"]["base_model"]["model"]["trunk"].values()))
+        return latest
+
+    monkeypatch.setattr(RunFolder, "load_latest_checkpoint", noted)
+    hook = RecordingHook(lambda task: alive.append(sum(one() is not None for one in read)))
+    LocalTrainer(resume=path).train(make_task(epochs=2, hooks=[hook]))
+    assert read and set(alive) == {0}
 
 
 def parts_of_an_epoch(epochs=1.5):
