@@ -73,7 +73,6 @@ def test_columns_are_aligned(table, records):
 
 def use_terminal(monkeypatch, columns):
     """Makes standard error a terminal."""
-    pytest.importorskip("rich")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(columns))
