@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.urls import is_url, joined, located, reason, shown
 
-__all__ = ["Storage", "is_url", "tried_twice"]
+__all__ = ["Storage", "is_url", "retry_once"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -362,7 +362,7 @@ def _size(number: float) -> str:
     return f"{number / 1024:.1f} GiB"
 
 
-def tried_twice(action: Callable[[], _Answer]) -> _Answer:
+def retry_once(action: Callable[[], _Answer]) -> _Answer:
     """Runs something that uses a store, and runs it again after two seconds if the store fails.
 
     Args:

@@ -30,7 +30,7 @@ from ray_classy.errors import (
     ResourceError,
     StorageError,
 )
-from ray_classy.storage import Storage, tried_twice
+from ray_classy.storage import Storage, retry_once
 from ray_classy.urls import is_url, parent, reason, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
@@ -214,10 +214,10 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
         name = path
     where = storage.join(name)
     folder, file = _folder_and_file(name)
-    if not tried_twice(lambda: storage.exists(name)):
+    if not retry_once(lambda: storage.exists(name)):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
     try:
-        data, manifest = tried_twice(lambda: (storage.read(name), read_manifest(storage, folder)))
+        data, manifest = retry_once(lambda: (storage.read(name), read_manifest(storage, folder)))
     except FileNotFoundError:  # removed a moment ago
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
     except OSError as error:

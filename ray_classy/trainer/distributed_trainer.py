@@ -15,7 +15,7 @@ from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.local_trainer import LocalTrainer
-from ray_classy.trainer.logs import logged_to, shown
+from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run, result_of
 from ray_classy.trainer.run_folder import RunFolder
@@ -44,8 +44,8 @@ class DistributedTrainer(LocalTrainer):
                 session = FolderSession(folder, spec.retention)
                 with contextlib.ExitStack() as stack:
                     if is_primary():
-                        stack.enter_context(shown())
-                        stack.enter_context(logged_to(folder))
+                        stack.enter_context(log_to_stderr())
+                        stack.enter_context(log_to_folder(folder))
                     run_loop(task, session)
                 barrier()  # the primary rank may still be writing
                 return result_of(folder)

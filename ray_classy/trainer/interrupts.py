@@ -14,7 +14,7 @@ _STDERR = 2
 _STOPPING = "stopping after a checkpoint at the current step; press Ctrl-C again to end the run at once"
 
 
-def first_stops(request: Callable[[], Any]) -> None:
+def install_stop_handlers(request: Callable[[], Any]) -> None:
     """Installs handlers with which the first SIGINT or SIGTERM calls `request`; the next one has the former handlers.
 
     A signal that is ignored, as Ctrl-C is in the background of a shell script, stays ignored.
@@ -43,7 +43,7 @@ def _print(text: str) -> None:
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
+def restore_handlers() -> Iterator[None]:
     """Restores the handlers of SIGINT and SIGTERM after the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -57,13 +57,13 @@ def handlers_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopping_gently(request: Callable[[], Any] | None) -> Iterator[None]:
+def stop_on_signal(request: Callable[[], Any] | None) -> Iterator[None]:
     """Lets the first interrupt within the block call `request`.
 
     Args:
         request: asks the run to stop; None, as in another thread than the main one, leaves the handlers as they are.
     """
-    with handlers_kept():
+    with restore_handlers():
         if request is not None and threading.current_thread() is threading.main_thread():
-            first_stops(request)
+            install_stop_handlers(request)
         yield

@@ -7,8 +7,8 @@ from typing import Any
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
-from ray_classy.trainer.interrupts import stopping_gently
-from ray_classy.trainer.logs import logged_to, shown
+from ray_classy.trainer.interrupts import stop_on_signal
+from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_spec import RunSpec
@@ -40,10 +40,10 @@ class LocalTrainer(ClassyTrainer):
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
         latest = check_start(task, spec)
-        with Run.of_task(task, spec) as run, shown(), logged_to(run.folder):
+        with Run.of_task(task, spec) as run, log_to_stderr(), log_to_folder(run.folder):
             session = FolderSession(run.folder, spec.retention, latest=latest)
             del latest  # the session releases it
-            with stopping_gently(None if task.test_only else run.folder.request_stop):
+            with stop_on_signal(None if task.test_only else run.folder.request_stop):
                 run_loop(task, session)
             return run.result()
 

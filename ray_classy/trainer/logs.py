@@ -63,7 +63,7 @@ def _handler(handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def logged_to(run: RunFolder) -> Iterator[None]:
+def log_to_folder(run: RunFolder) -> Iterator[None]:
     """Appends what the block logs to the run's log file; it is complete when the block ends."""
     try:
         with _handler(_FolderHandler(run)):
@@ -73,7 +73,7 @@ def logged_to(run: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def shown() -> Iterator[None]:
+def log_to_stderr() -> Iterator[None]:
     """Prints what the block logs on standard error, unless the program has configured logging itself."""
     if _logger.handlers or logging.getLogger().handlers:
         yield
@@ -85,7 +85,7 @@ def shown() -> Iterator[None]:
 
 
 @contextmanager
-def followed(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
+def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
     """Prints on standard error the lines that other processes append to the run's log file during the block.
 
     Args:

@@ -18,7 +18,7 @@ from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
 from ray_classy.ray_compat.train import SNAPSHOT_FILE, failure_policy, scaling_policy, trainer_class
 from ray_classy.storage import Storage
 from ray_classy.tasks import ClassyTask
-from ray_classy.trainer.interrupts import first_stops
+from ray_classy.trainer.interrupts import install_stop_handlers
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_failures import Retries, cause
 from ray_classy.trainer.ray_scaling import FreeRoom
@@ -60,7 +60,7 @@ def fit_run(
         "scaling_policy": scaling_policy(settings.scaling, room),
         "failure_policy": failure_policy(failures, retries.decide),
     }
-    stops = None if task.test_only else functools.partial(first_stops, folder.request_stop)
+    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.request_stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
     return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
 

@@ -19,9 +19,9 @@ from ray_classy.ingest.store_memory import warn_if_too_large
 from ray_classy.ray_compat.train import given_name
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
-from ray_classy.trainer.interrupts import handlers_kept
+from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.local_trainer import check_start
-from ray_classy.trainer.logs import followed, shown
+from ray_classy.trainer.logs import log_to_stderr, tail_log
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_fit import fit_run
@@ -132,12 +132,12 @@ class RayTrainer(ClassyTrainer):
         settings = spec.ray
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
         check_start(task, spec)
-        with shown(), connected(settings.address, settings.verbose):
+        with log_to_stderr(), connected(settings.address, settings.verbose):
             check_resources(settings.scaling, settings.wait_for_resources_s)
             warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with Run.of_task(task, spec) as run:
                 check_visible(run.folder.path, data_files(task.datasets.values()))
-                with followed(run.folder), handlers_kept():
+                with tail_log(run.folder), restore_handlers():
                     answer = fit_run(
                         task,
                         run.folder,

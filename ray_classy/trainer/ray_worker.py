@@ -25,7 +25,7 @@ from ray_classy.ingest.ray_ingest import attach
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.logs import logged_to
+from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_failures import mark
 from ray_classy.trainer.retention import Retention
@@ -111,7 +111,7 @@ def train_on_worker(loop_config: dict[str, WorkerJob]) -> dict[str, Any]:
     run = RunFolder(*job.run)
     with contextlib.ExitStack() as stack:
         if is_primary():
-            stack.enter_context(logged_to(run))
+            stack.enter_context(log_to_folder(run))
         try:
             run_loop(task, FolderSession(run, job.retention, job.ranks, job.waits, listeners=job.listeners))
         except RunStopped as stopped:

@@ -18,7 +18,7 @@ from ray_classy.distributed import barrier, broadcast_object, gather_objects, ge
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
-from ray_classy.storage import tried_twice
+from ray_classy.storage import retry_once
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
@@ -27,7 +27,7 @@ from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.metrics import latest_by_phase_type
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.storage_failures import told_how_to_go_on
+from ray_classy.trainer.storage_failures import explain_storage_errors
 from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
@@ -240,12 +240,12 @@ class FolderSession(Session):
         hooks: Sequence[CheckpointHook],
         old: str | None,
     ) -> None:
-        with told_how_to_go_on(self.run):
-            tried_twice(lambda: self.run.write_checkpoint(name, content, facts))
+        with explain_storage_errors(self.run):
+            retry_once(lambda: self.run.write_checkpoint(name, content, facts))
             self.run.forget_checkpoint_request()
             for hook in hooks:
                 published = {**content, "input_args": hook.input_args}
-                tried_twice(partial(save_checkpoint, hook.checkpoint_folder, published))
+                retry_once(partial(save_checkpoint, hook.checkpoint_folder, published))
             if self.retention is not None:
                 self.run.keep_checkpoints(self.retention)
             if old is not None:
@@ -270,8 +270,8 @@ class FolderSession(Session):
         line = self._line(task)
         self._round.append(line)
         if is_primary():
-            with told_how_to_go_on(self.run):
-                tried_twice(lambda: self.run.add_metrics(line))
+            with explain_storage_errors(self.run):
+                retry_once(lambda: self.run.add_metrics(line))
         if not task.test_only and not task.done_training():
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):

@@ -11,7 +11,7 @@ from ray_classy.urls import reason, shown
 
 
 @contextlib.contextmanager
-def told_how_to_go_on(run: RunFolder) -> Iterator[None]:
+def explain_storage_errors(run: RunFolder) -> Iterator[None]:
     """Converts an `OSError` in the block to a `RunFolderError` that says what is left of the run and how to resume it.
 
     Args:

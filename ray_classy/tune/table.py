@@ -67,7 +67,7 @@ class Table:
         """
         self._where[record.name] = where or 0.0
 
-    def told(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line about the sweep, unless the table itself is shown."""
         if self._shown and self._display is None:
             print_line(text)
@@ -76,7 +76,7 @@ class Table:
         """Prints the line of a trial that has ended."""
         of = "" if math.isinf(self._total) else f"/{int(self._total)}"
         reason = f"  ({record.reason})" if record.reason else ""
-        self.told(f"{self._num_ended}{of}  {record.name}  {self._summary(record)}  {record.state}{reason}")
+        self.print_line(f"{self._num_ended}{of}  {record.name}  {self._summary(record)}  {record.state}{reason}")
 
     def draw(self, statuses: Mapping[str, str]) -> None:
         """Updates the table, or prints a line of progress, if it is time for one.
@@ -91,7 +91,7 @@ class Table:
         if self._display is not None:
             self._display.draw(lambda columns, lines: self._render(statuses, lines))
         elif not first:
-            self.told(self._progress(statuses))
+            self.print_line(self._progress(statuses))
 
     def finish(self) -> None:
         """Removes the table from the terminal."""

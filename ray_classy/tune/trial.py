@@ -39,7 +39,7 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import build_checked_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
-from ray_classy.trainer.logs import logged_to
+from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import check_resources, environment
 from ray_classy.trainer.ray_config import RaySettings
@@ -219,7 +219,7 @@ class TaskTrial(tune.Trainable):
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # Ray sets it, if it is not set
         read_with_own_cpus(task, cpus_of_worker())
         reported = False
-        with logged_to(run):
+        with log_to_folder(run):
             for report in rounds(task, FolderSession(run, listeners=[TrialReporter()])):
                 reported = True
                 yield {**report, "done": task.done_training()}

@@ -22,8 +22,8 @@ from ray_classy.ray_compat.cluster import HEAD
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.trainer.interrupts import handlers_kept
-from ray_classy.trainer.logs import shown
+from ray_classy.trainer.interrupts import restore_handlers
+from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
 from ray_classy.trainer.ray_trainer import RayTrainer
@@ -101,7 +101,7 @@ class TaskTuner:
         settings = plan.settings
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
-        with shown(), connected(settings.address, settings.verbose), environment(settings_of_ray.TUNE):
+        with log_to_stderr(), connected(settings.address, settings.verbose), environment(settings_of_ray.TUNE):
             most = concurrency(settings.scaling)
             check_resources(settings.scaling, settings.wait_for_resources_s)
             with Run(plan.open_folder) as run:
@@ -221,9 +221,11 @@ class _Sweep:
     def _tell(self, left: float) -> None:
         each = resources_per_worker(self.plan.settings.scaling)
         workers = self.plan.workers
-        trials = "trials without end" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
+        trials = "trials without limit" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
         needs = amounts(each) if workers == 1 else f"{workers} workers x {amounts(each)}"
-        self.table.told(f"sweep {self.folder.name}: {trials}, {self._at_once()} at a time, {needs} each; {self.metric}")
+        self.table.print_line(
+            f"sweep {self.folder.name}: {trials}, {self._at_once()} at a time, {needs} each; {self.metric}"
+        )
 
     def _at_once(self) -> int:
         limit = self.chosen.max_concurrent_trials or self.most
@@ -262,7 +264,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), handlers_kept(), environment(settings_of_ray.pending_trials(self.most + 1)):
+        with host_rng_kept(), restore_handlers(), environment(settings_of_ray.pending_trials(self.most + 1)):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")

@@ -76,7 +76,7 @@ class Watch(tune.Callback):
             record.params = params
             self._runs.pop(record.name, None)  # its checkpoints are another trial's now
             self._folder.write_trial(record)
-            self._table.told(f"{record.name} resumes from {of} with {self._table.params(params)}")
+            self._table.print_line(f"{record.name} resumes from {of} with {self._table.params(params)}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

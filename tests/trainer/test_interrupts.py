@@ -100,9 +100,9 @@ def wait_for(path):
 def test_an_interrupt_in_the_middle_of_a_write_to_standard_error_asks_to_stop(tmp_path):
     script = (
         "import pathlib, sys\n"
-        "from ray_classy.trainer.interrupts import stopping_gently\n"
+        "from ray_classy.trainer.interrupts import stop_on_signal\n"
         f"here = pathlib.Path({str(tmp_path)!r})\n"
-        "with stopping_gently((here / 'asked').touch):\n"
+        "with stop_on_signal((here / 'asked').touch):\n"
         "    (here / 'ready').touch()\n"
         "    sys.stderr.write('x' * 10**6)\n"
     )

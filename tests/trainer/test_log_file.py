@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from ray_classy.storage import Storage
 from ray_classy.trainer.log_file import LogFile
-from ray_classy.trainer.logs import followed, logged_to
+from ray_classy.trainer.logs import log_to_folder, tail_log
 from ray_classy.trainer.run_folder import RunFolder
 from tests.trainer.test_storage_failures import Store
 
@@ -42,7 +42,7 @@ def wait_until(condition, seconds=20.0):
 def test_many_lines_cost_a_store_few_requests(s3, requests):
     run = RunFolder(s3.url("r"))
     began = time.monotonic()
-    with logged_to(run):
+    with log_to_folder(run):
         for number in range(500):
             _log.info("line %d", number)
         assert time.monotonic() - began < 1  # not a request for each
@@ -54,7 +54,7 @@ def test_many_lines_cost_a_store_few_requests(s3, requests):
 def test_looking_at_a_log_that_does_not_grow_reads_nothing(s3, requests, capsys):
     run = RunFolder(s3.url("r"))
     run.tell("before")
-    with followed(run, seconds=0.02):
+    with tail_log(run, seconds=0.02):
         so_far = len(requests())
         wait_until(lambda: len(requests()) > so_far + 5)
         assert set(requests()[so_far:]) == {"HEAD"}
