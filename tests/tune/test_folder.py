@@ -42,7 +42,7 @@ def test_the_folder_of_a_sweep_is_told_from_that_of_a_run(folder, tmp_path):
     run = RunFolder.create(str(tmp_path), "run")
     run.describe(None)
     run.release()
-    with pytest.raises(RunFolderError, match="is a run and no sweep"):
+    with pytest.raises(RunFolderError, match="is a run, not a sweep"):
         existing_sweep(run.path)
 
 

@@ -150,7 +150,7 @@ def test_a_refused_resume_leaves_a_sweep_without_trials_as_it_is(ray_cluster, tm
 
 
 def test_the_folder_of_a_run_is_no_sweep(random_sweep):
-    with pytest.raises(RunFolderError, match="is a run and no sweep"):
+    with pytest.raises(RunFolderError, match="is a run, not a sweep"):
         run(None, sweep_config(), name=None, resume=os.path.join(random_sweep.path, "t0000"))
 
 
