@@ -120,7 +120,7 @@ def decode_clip(
         decoder = decoder_class(source, num_ffmpeg_threads=1, seek_mode="exact")
         return _frames(decoder, sampling, number, draw)
     except Exception as error:  # damaged files make decoders raise almost anything
-        raise DataError(f"{shown(path)}: damaged, or no video ({_reason(error)})") from error
+        raise DataError(f"{shown(path)}: damaged, or not a video ({_reason(error)})") from error
 
 
 def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:

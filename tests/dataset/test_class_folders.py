@@ -36,7 +36,7 @@ def test_a_flat_folder_has_no_targets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "classes", "told"),
+    ("files", "classes", "message"),
     [
         (["a.txt"], None, r"no videos in .*looked for files ending in \.mp4, \.avi"),
         (["run/a.mp4", "jump/a.txt"], None, "class folder '.*jump' has no videos"),
@@ -44,9 +44,9 @@ def test_a_flat_folder_has_no_targets(tmp_path):
         (["runs/a.mp4"], ["run", "walk"], "does not list: runs .did you mean 'run'"),
     ],
 )
-def test_mistakes_in_the_folder(tmp_path, files, classes, told):
+def test_mistakes_in_the_folder(tmp_path, files, classes, message):
     tree(tmp_path, *files)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read(tmp_path, classes)
 
 

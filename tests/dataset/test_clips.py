@@ -39,7 +39,7 @@ def test_random_clips_reach_every_place_and_no_other():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"frames_per_clip": 0}, "frames_per_clip must be an integer of at least 1, not 0"),
         ({"frames_per_clip": True}, "frames_per_clip must be an integer of at least 1, not True"),
@@ -49,8 +49,8 @@ def test_random_clips_reach_every_place_and_no_other():
         ({"frames_per_clip": 4, "frame_rate": float("nan")}, "frame_rate"),
     ],
 )
-def test_impossible_arguments(arguments, told):
-    with pytest.raises(ComponentError, match=told):
+def test_impossible_arguments(arguments, message):
+    with pytest.raises(ComponentError, match=message):
         ClipSampling(**arguments)
 
 
@@ -147,19 +147,19 @@ def sound(path):
 
 @needs_video
 @pytest.mark.parametrize(
-    ("write", "told"),
+    ("write", "message"),
     [
         (lambda path: None, "there is no file '.*a.mp4'"),
         (lambda path: path.write_bytes(b""), r"a\.mp4: empty \(0 bytes\)"),
-        (lambda path: path.write_text("no video\n" * 99), r"a\.mp4: damaged, or no video \(Could not open"),
+        (lambda path: path.write_text("no video\n" * 99), r"a\.mp4: damaged, or not a video \(Could not open"),
         (lambda path: path.mkdir(), r"a\.mp4"),
-        (sound, r"a\.mp4: damaged, or no video"),
+        (sound, r"a\.mp4: damaged, or not a video"),
     ],
     ids=["missing", "empty", "text", "folder", "sound"],
 )
-def test_what_is_no_video_is_named(tmp_path, write, told):
+def test_files_that_are_not_videos_are_named(tmp_path, write, message):
     write(tmp_path / "a.mp4")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         decode_clip(str(tmp_path / "a.mp4"), ClipSampling(2))
 
 

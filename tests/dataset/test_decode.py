@@ -235,7 +235,7 @@ def test_overwritten_in_the_middle(kind):
 @pytest.mark.parametrize(
     "content", [b"<html>404 Not Found</html>", b"version https://git-lfs...", b"\0" * 999, b"x" * 9]
 )
-def test_what_is_no_image_shows_how_it_begins(tmp_path, content):
+def test_bytes_that_are_not_an_image_are_shown(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.jpg: not an image in a known format \(\d+ bytes that begin with b'"):
         decode_image(tmp_path / "a.jpg")
@@ -351,7 +351,7 @@ def test_a_grey_tensor():
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.3])
-def test_a_truncated_jpeg_is_no_tensor(kept):
+def test_a_truncated_jpeg_is_not_decoded(kept):
     data = encoded(LARGER, "JPEG")
     with pytest.raises(DataError, match=r"a.jpg: damaged or truncated image"):
         decode_image(data[: int(kept * len(data))], source="a.jpg", as_tensor=True)

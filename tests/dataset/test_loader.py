@@ -97,7 +97,7 @@ def read(made, phase_type="train"):
 
 @pytest.mark.parametrize("phase_type", ["train", "test"])
 @pytest.mark.parametrize("threads", [0, 2])
-def test_bad_row_is_left_out_and_counted(phase_type, threads):
+def test_bad_row_is_skipped_and_counted(phase_type, threads):
     assert read(damaged({5}, 1, threads=threads), phase_type) == (
         [([0, 1, 2, 3], 4), ([4, 6, 7], 3), ([8, 9, 10, 11], 4)],
         1,
@@ -114,7 +114,7 @@ def test_too_many_bad_rows_stop_the_run():
         read(damaged({5, 9}, 1))
 
 
-def test_batch_of_bad_rows_trains_on_a_borrowed_one_without_weight():
+def test_batch_of_bad_rows_trains_on_a_padding_row_without_weight():
     seen, bad = read(damaged({4, 5, 6, 7}, 4))
     assert [rows for _, rows in seen] == [4, 0, 4] and bad == 4 and seen[1][0] == [8]
 

@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_is_said(tmp_path, cache):
     assert copies(cache) == [] and not list(cache.rglob("*.part"))
 
 
-def test_a_cache_that_is_no_folder_is_said(files, tmp_path, monkeypatch):
+def test_a_cache_that_is_not_a_folder_is_an_error(files, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("RAY_CLASSY_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match=r"file takes no copy of .*0.parquet: .*set RAY_CLASSY_CACHE"):

@@ -237,7 +237,7 @@ def test_floating_point_labels(folder, name):
         dataset(write(folder / name, [("a.png", 1), ("c.webp", 0.5)]))
 
 
-def test_label_that_is_no_class(folder):
+def test_label_that_is_not_a_class(folder):
     with pytest.raises(DataError, match=r"m\.csv, row 1: label 'cat' is not among the classes: did you mean 'cats'"):
         dataset(csv(folder / "m.csv"), classes=["dog", "cats"])
 
@@ -284,7 +284,7 @@ def test_damaged_image_is_named_with_its_row(folder):
         dataset(csv(folder / "m.csv"))[0]
 
 
-def test_bad_rows_are_left_out_if_the_config_says_so(folder):
+def test_bad_rows_are_skipped_if_the_config_says_so(folder):
     manifest = csv(folder / "m.csv", [*ROWS, ("no.png", "dog")])
     data = build_dataset({**COMMON, "manifest": manifest, "max_bad_rows": 1})
     assert torch.cat([batch["target"] for batch in data.iterator()]).tolist() == [1, 0, 1]

@@ -43,7 +43,7 @@ def test_each_step_of_a_folder_of_images_is_timed(folder):
     assert all(speed > 0 for speed in (*speeds.steps.values(), speeds.feed, speeds.dataloader, speeds.first_batch))
 
 
-def test_steps_that_do_not_exist_are_left_out(folder):
+def test_steps_that_do_not_exist_are_omitted(folder):
     data = image_folder(folder, [{"name": "ToTensor"}])
     assert list(measure(data, "test", 100, CPU).steps) == ["source", "decode", "batches"]
 

@@ -81,6 +81,13 @@ def test_rows_with_random_transforms_are_decoded_once_but_drawn_again():
     )
 
 
+def test_rows_that_differ_between_epochs_are_not_cached():
+    made = ClassyDataset(RowDataset(ItemRows(value=list(range(20))), Decode(), cacheable=False), 6, True)
+    for phase in range(2):
+        batches(made, phase)
+    assert made.dataset.decode.count == 40 and pickle.loads(pickle.dumps(made)).dataset._decoded is None
+
+
 def test_a_transform_that_changes_its_input_in_place_does_not_add_up():
     def transform(sample):
         sample["input"] += 1

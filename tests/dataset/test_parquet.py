@@ -175,7 +175,7 @@ def test_no_rows(file):
         ([0, 1, None, 1], None, "row 2: no label"),
     ],
 )
-def test_label_that_is_no_class(file, label, classes, message):
+def test_label_that_is_not_a_class(file, label, classes, message):
     with pytest.raises(DataError, match=message):
         dataset(file, label=label, classes=classes)
 
@@ -264,7 +264,7 @@ def test_a_phase_whose_files_changed_under_it_does_not_end(folder):
         next(batches)
 
 
-def test_a_file_with_other_rows_is_told_by_their_number(folder, s3):
+def test_a_file_with_other_rows_is_recognised_by_their_number(folder, s3):
     """Where a store tells no time of change, and for a file of the same size."""
     data = ParquetDataset(2, False, files=s3.copy(folder, "data"))
     rows = data.dataset.rows

@@ -11,7 +11,7 @@ def plans(rows, batch, world_size, **options):
 
 
 def rows_of(plan):
-    """The rows that count: a borrowed one does not."""
+    """The weighted rows, without padding."""
     batches = zip(plan.batches(), (plan.share(step) for step in range(plan.num_steps)), strict=True)
     return [row for batch, share in batches for row in batch[: share.rows].tolist()]
 
@@ -57,7 +57,7 @@ def test_step_is_the_same_global_batch_at_any_world_size():
     assert global_batches(1) == global_batches(2) == global_batches(3) == global_batches(6)
 
 
-def test_rank_without_a_row_borrows_one():
+def test_rank_without_a_row_gets_a_padding_row():
     ranks = plans(2, 1, 4, train=True)
     assert [plan.share(0).rows for plan in ranks].count(0) == 2
     assert all(set(batch) <= {0, 1} and len(batch) for plan in ranks for batch in plan.batches())
@@ -95,7 +95,7 @@ def test_parts_of_an_epoch_share_its_order():
     assert [part.rows_left for part in parts] == [3, 4, 4]
 
 
-def test_start_goes_on_from_the_rows_consumed():
+def test_start_continues_after_the_rows_consumed():
     whole = PhasePlan(20, 3, train=True, shuffle=True).order.tolist()
     for world_size in (1, 2, 4):
         ranks = plans(20, 3, world_size, train=True, shuffle=True, start=7)

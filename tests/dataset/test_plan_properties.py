@@ -20,7 +20,7 @@ def plans(world_size, **options):
 
 
 def consumed(plan):
-    """The rows of a rank, without the borrowed ones."""
+    """The rows of a rank, without padding."""
     batches = [batch[: plan.share(step).rows] for step, batch in enumerate(plan.batches())]
     return np.concatenate(batches) if batches else np.empty(0, dtype=np.int64)
 

@@ -76,11 +76,11 @@ def test_threads_change_nothing(chain, mine):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_decoder_is_told_where_no_pil_image_is_needed(threads):
-    told = []
+def test_a_decoder_knows_where_no_pil_image_is_needed(threads):
+    seen = []
 
     def decode_and_tell(row):
-        told.append(row.get("as_tensor", False))
+        seen.append(row.get("as_tensor", False))
         return decode(row)
 
     made = dataset(CHAINS["tensors"], threads=threads)
@@ -91,7 +91,7 @@ def test_a_decoder_is_told_where_no_pil_image_is_needed(threads):
     rows_of(made)
     made.transform = tensors
     rows_of(made)
-    assert told == [True] * 30 + [False] * 30 + [True] * 30
+    assert seen == [True] * 30 + [False] * 30 + [True] * 30
 
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
@@ -138,10 +138,10 @@ def test_images_travel_as_bytes():
 
 @pytest.mark.parametrize("mode", ["RGBA", "CMYK", "I;16", "F"])
 def test_images_that_do_not_travel_as_bytes_are_finished_beside_those_that_do(mode):
-    strange = Image.new("I;16", (16, 16), 300) if mode == "I;16" else Image.new("RGB", (16, 16), 40).convert(mode[:4])
+    other = Image.new("I;16", (16, 16), 300) if mode == "I;16" else Image.new("RGB", (16, 16), 40).convert(mode[:4])
 
     def decode_one(row):
-        image = strange if row["row"] % 2 else Image.new("RGB", (16, 16), row["row"])
+        image = other if row["row"] % 2 else Image.new("RGB", (16, 16), row["row"])
         return {"input": image, "target": 0, "row": row["row"]}
 
     tail = [v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
@@ -149,7 +149,7 @@ def test_images_that_do_not_travel_as_bytes_are_finished_beside_those_that_do(mo
     base = RowDataset(ItemRows(value=list(range(8))), decode_one)
     made = ClassyDataset(base, 1, False, ApplyTransformToKey(v2.Compose(to_three)))
     for row, sample in rows_of(made).items():
-        image = strange if row % 2 else Image.new("RGB", (16, 16), row)
+        image = other if row % 2 else Image.new("RGB", (16, 16), row)
         assert torch.equal(sample["input"], v2.Compose(tail[1:])(image))
 
 

@@ -18,7 +18,7 @@ def test_braces_are_expanded(pattern, names):
     assert expand_braces(pattern) == names
 
 
-def test_more_files_than_are_held_open(tmp_path):
+def test_more_files_than_are_kept_open(tmp_path):
     files = ShardFiles()
     paths = [tmp_path / str(number) for number in range(100)]
     for number, path in enumerate(paths):

@@ -44,7 +44,7 @@ def test_no_file(tmp_path, s3):
 
 @pytest.fixture(params=["path", "url"])
 def file(request, tmp_path, s3):
-    """A function that writes a file anew and returns its path, and one that removes it."""
+    """A function that writes a file and returns its path, and one that removes it."""
 
     def write(content):
         (tmp_path / "a").write_bytes(content)

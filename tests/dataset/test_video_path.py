@@ -101,7 +101,7 @@ def test_a_phase_that_is_left_early_leaves_nothing_to_the_next(folder):
 
 
 @needs_video
-def test_a_phase_that_goes_on_inside_an_epoch_draws_the_same_clips(folder):
+def test_a_phase_resumed_inside_an_epoch_draws_the_same_clips(folder):
     data = dataset(folder, clips_per_video=3, shuffle=True)
     assert seen(data, "train", 1, start=6) == seen(data, "train", 1)[6:]
 
@@ -214,7 +214,7 @@ def test_a_video_that_cannot_be_decoded_stops_the_phase_with_its_path(folder, tm
 
 @needs_video
 @pytest.mark.parametrize("phase_type", ["train", "test"])
-def test_bad_videos_are_left_out_and_counted(tmp_path, phase_type):
+def test_bad_videos_are_skipped_and_counted(tmp_path, phase_type):
     save_video(tmp_path / "run" / "a.mp4", frames=8)
     (tmp_path / "run" / "b.mp4").write_text("no video")
     save_video(tmp_path / "run" / "c.mp4", frames=8)
@@ -234,7 +234,7 @@ def test_pickles_and_rows_that_ray_data_can_hold(folder):
 
 @needs_video
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"video_folder": None}, "either video_folder or manifest; neither is given"),
         ({"manifest": "m.csv"}, "both are given"),
@@ -242,8 +242,8 @@ def test_pickles_and_rows_that_ray_data_can_hold(folder):
         ({"root": "x"}, "root with manifest only"),
     ],
 )
-def test_impossible_arguments(folder, arguments, told):
-    with pytest.raises(ComponentError, match=told):
+def test_impossible_arguments(folder, arguments, message):
+    with pytest.raises(ComponentError, match=message):
         dataset(folder, **arguments)
 
 

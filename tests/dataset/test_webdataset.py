@@ -243,7 +243,7 @@ def test_labels_of_mixed_types(tmp_path):
         dataset(shard(tmp_path / "a.tar", samples(1, "cat")))
 
 
-def test_label_that_is_no_class(tmp_path):
+def test_label_that_is_not_a_class(tmp_path):
     with pytest.raises(DataError, match=r"a\.tar, 0001\.png: label 'cta' is not among the classes: did you mean 'cat'"):
         dataset(shard(tmp_path / "a.tar", samples("cat", "cta")), classes=["cat", "dog"])
 
@@ -253,7 +253,7 @@ def test_damaged_image_is_named(tmp_path):
         dataset(shard(tmp_path / "a.tar", [("0.png", b"oops"), ("0.cls", b"0")]))[0]
 
 
-def test_shard_that_went_away(tmp_path):
+def test_shard_that_was_removed(tmp_path):
     data = dataset(shard(tmp_path / "a.tar", samples(0)))
     os.remove(tmp_path / "a.tar")
     with pytest.raises(DataError, match=r"a\.tar' was removed since"):

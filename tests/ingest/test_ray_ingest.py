@@ -140,14 +140,14 @@ def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_c
     assert result.metrics["test"]["loss"] == pytest.approx(want.metrics["test"]["loss"], rel=1e-6)
 
 
-def test_a_file_that_is_no_image_stops_the_run_with_its_path(ray_cluster, tmp_path):
+def test_a_file_that_is_not_an_image_stops_the_run_with_its_path(ray_cluster, tmp_path):
     train = image_folder(tmp_path / "train")
     (tmp_path / "train" / "dog" / "9.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"dog/9\.jpg"):
         RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(folder_config(train, train)))
 
 
-def test_files_that_are_no_images_are_left_out_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
+def test_files_that_are_not_images_are_skipped_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
     train = image_folder(tmp_path / "train")
     for name in ("7.jpg", "8.jpg", "9.jpg"):
         (tmp_path / "train" / "dog" / name).write_bytes(b"no image")

@@ -45,7 +45,7 @@ def config(folder, **dataset):
     }
 
 
-def told(result):
+def logged(result):
     return [(line["metrics"]["loss"], line["metrics"]["accuracy"]["top_1"]) for line in result.metrics_history]
 
 
@@ -54,7 +54,7 @@ def test_a_worker_trains_on_the_clips_that_this_process_does(ray_cluster, tmp_pa
     local = LocalTrainer(str(tmp_path / "local")).train(build_task(settings))
     settings["dataset"]["train"]["num_workers"] = 2  # threads on a shard
     result = RayTrainer(scaling(1), storage_path=str(tmp_path / "runs")).train(build_task(settings))
-    assert told(result) == told(local)
+    assert logged(result) == logged(local)
 
 
 def test_two_workers_evaluate_every_clip_once(ray_cluster, tmp_path):
@@ -71,7 +71,7 @@ def test_a_broken_video_stops_the_run_with_its_path(ray_cluster, tmp_path):
         RayTrainer(scaling(2), storage_path=str(tmp_path / "runs")).train(build_task(settings))
 
 
-def test_broken_videos_are_left_out_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
+def test_broken_videos_are_skipped_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
     settings = config(tmp_path / "videos", max_bad_rows=3, num_workers=1)
     (tmp_path / "videos" / "late" / "9.mp4").write_bytes(b"")
     result = RayTrainer(scaling(2), storage_path=str(tmp_path / "runs")).train(build_task(settings))

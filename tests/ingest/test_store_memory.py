@@ -31,7 +31,7 @@ def test_other_datasets_do_not_go_there():
     assert shared_bytes(vectors(10)) == shared_bytes(object()) == 0
 
 
-def test_too_large_a_dataset_is_told(caplog):
+def test_a_dataset_that_is_too_large_is_logged(caplog):
     large = dataset(ItemRows(label=np.zeros(1 << 20, dtype=np.int64)))
     with caplog.at_level(logging.WARNING):
         warn_if_too_large({"train": large}, 100 << 20)

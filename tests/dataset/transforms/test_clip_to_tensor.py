@@ -28,13 +28,13 @@ def test_the_clip_is_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (torch.zeros(3, 4, 6), r"not of shape \(3, 4, 6\)"),
         ([1], "not list"),
         (torch.zeros(2, 3, 4, 6, dtype=torch.int64), "not torch.int64"),
     ],
 )
-def test_what_is_no_clip_is_refused(value, told):
-    with pytest.raises(DataError, match=told):
+def test_values_that_are_not_clips_are_refused(value, message):
+    with pytest.raises(DataError, match=message):
         build_transform({"name": "clip_to_tensor"})(value)

@@ -18,7 +18,7 @@ def test_memory_is_taken_again_when_nobody_holds_it():
 
 
 @pytest.mark.parametrize("hold", [lambda t: t, lambda t: t[3:5], lambda t: t.numpy(), lambda t: t.detach()])
-def test_memory_that_is_held_is_not(hold):
+def test_memory_in_use_is_not(hold):
     first = empty(SHAPE, torch.float32)
     place, held = first.data_ptr(), hold(first)
     del first
