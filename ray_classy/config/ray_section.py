@@ -22,6 +22,9 @@ class RaySection:
 
     Attributes:
         address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
+        autoscaling: whether nodes are added to the cluster on demand: the run waits for resources that the cluster does
+            not have yet.
+        wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds.
         num_workers, use_gpu, resources_per_worker, placement_strategy, accelerator_type, label_selector, use_tpu,
             topology, elastic_resize_monitor_interval_s: of Ray's `ScalingConfig`; `num_workers` is a number, or the
             least and the most of an elastic run.
@@ -35,6 +38,8 @@ class RaySection:
     """
 
     address: str | None = None
+    autoscaling: bool = False
+    wait_for_resources_s: float = 60.0
     num_workers: int | tuple[int, int] = 1
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None

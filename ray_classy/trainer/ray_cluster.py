@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 60.0
+_SECONDS_BETWEEN_MESSAGES = 10.0
 
 
 @contextlib.contextmanager
@@ -119,12 +120,13 @@ def _no_cluster(address: str, error: OSError) -> ResourceError:
     )
 
 
-def check_resources(scaling_config: Any, wait_seconds: float) -> None:
-    """Waits until the cluster has room for the workers, and says what it waits for.
+def check_resources(scaling_config: Any, wait_seconds: float, autoscaling: bool = False) -> None:
+    """Waits until the cluster has room for the workers, and logs what it waits for.
 
     Args:
         scaling_config: Ray's `ScalingConfig`; of an elastic one, the least number of workers counts.
-        wait_seconds: how long resources that others hold are waited for.
+        wait_seconds: how long to wait for resources that others hold, or that are to be added.
+        autoscaling: whether nodes are added to the cluster on demand, so that its present size is no limit.
 
     Raises:
         ResourceError: the cluster is too small, or was not free in time; the message shows the arithmetic.
@@ -133,30 +135,42 @@ def check_resources(scaling_config: Any, wait_seconds: float) -> None:
     workers = workers[0] if isinstance(workers, tuple) else workers
     each = resources_per_worker(scaling_config)
     needed = f"{workers} workers x {amounts(each)} = {amounts({name: workers * n for name, n in each.items()})}"
-    possible, text = room_for(each)
-    if possible < workers:
-        less = f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
-        if each.get("GPU") and not possible:
-            less = "leave out use_gpu to train on CPUs, or give each worker less "
-        raise ResourceError(f"the run needs {needed}, but {text}: {less}(ray.resources_per_worker, fractions work)")
-    # Totals do not tell whether each worker fits on a node: reserving the room for a moment does.
+    if not autoscaling:
+        _check_size(workers, each, needed)
+    # Totals do not show whether each worker fits on a node: reserving the room for a moment does. An autoscaler sees
+    # the reservation, and adds nodes for it.
     strategy = scaling_config.placement_strategy
     group = placement_group([each] * workers, strategy=strategy if isinstance(strategy, str) else "PACK")
     try:
-        began, told = time.monotonic(), -5.0
+        began, logged = time.monotonic(), -_SECONDS_BETWEEN_MESSAGES / 2
         while not group.wait(0.2):
             waited = time.monotonic() - began
             free = amounts({name: ray.available_resources().get(name, 0.0) for name in each})
             if waited > wait_seconds:
+                why = "no nodes were added for the rest" if autoscaling else "others hold the rest"
                 raise ResourceError(
                     f"the run needs {needed}, but there was no room within {wait_seconds:.0f} s: only {free} is free, "
-                    f"others hold the rest. Try again later, lower num_workers, or wait longer"
+                    f"{why}. Try again later, lower num_workers, or wait longer (ray.wait_for_resources_s)"
                 )
-            if waited - told >= 10:
-                told = waited
-                _log.info("waiting for %s; free: %s", needed, free)
+            if waited - logged >= _SECONDS_BETWEEN_MESSAGES:
+                logged = waited
+                _log.info("waiting for %s%s; free: %s", needed, " from the autoscaler" if autoscaling else "", free)
     finally:
         remove_placement_group(group)
+
+
+def _check_size(workers: int, each: dict[str, float], needed: str) -> None:
+    """Refuses more workers than fit into the cluster as it is now."""
+    possible, text = room_for(each)
+    if possible >= workers:
+        return
+    less = f"{f'lower num_workers to {possible}, or ' if possible else ''}give each worker less "
+    if each.get("GPU") and not possible:
+        less = "leave out use_gpu to train on CPUs, or give each worker less "
+    raise ResourceError(
+        f"the run needs {needed}, but {text}: {less}(ray.resources_per_worker, fractions work). Where an autoscaler "
+        f"adds nodes, set ray.autoscaling to wait for them"
+    )
 
 
 def room_for(each: dict[str, float]) -> tuple[int, str]:

@@ -25,7 +25,8 @@ class RaySettings:
         torch_config: Ray's settings of the process group.
         address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
         upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each.
-        wait_for_resources_s: how long to wait for resources that others hold, in seconds.
+        autoscaling: whether nodes are added to the cluster on demand.
+        wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds.
         verbose: let Ray and the workers print.
     """
 
@@ -34,6 +35,7 @@ class RaySettings:
     torch_config: TorchConfig
     address: str | None = None
     upload_mode: Literal["ASYNC", "SYNC"] = "ASYNC"
+    autoscaling: bool = False
     wait_for_resources_s: float = 60.0
     verbose: bool = False
 
@@ -56,13 +58,19 @@ class RaySettings:
         Raises:
             ComponentError: Ray refuses an option, or the options do not go together.
         """
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {
+            "address": section.address,
+            "autoscaling": section.autoscaling,
+            "upload_mode": section.checkpoint_upload_mode or "ASYNC",
+            "wait_for_resources_s": section.wait_for_resources_s,
+            **{name: value for name, value in options.items() if value is not None},
+        }
         _check_known(section)
         settings = cls(
             scaling_config or _built(ScalingConfig, section),
             run_config or _run_config(section),
             torch_config or _built(TorchConfig, section),
-            **{"address": section.address, "upload_mode": section.checkpoint_upload_mode or "ASYNC", **given},
+            **given,
         )
         if settings.most_workers == 0:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
@@ -106,7 +114,7 @@ OBJECTS = {
     "worker_runtime_env",
 }
 """Options that are objects, which a config file cannot give; `RayTrainer` takes them in Ray's own config objects."""
-OUR_OWN = {"address", "checkpoint_upload_mode"}
+OUR_OWN = {"address", "autoscaling", "checkpoint_upload_mode", "wait_for_resources_s"}
 """Options of the `ray` section that are not of these classes."""
 
 

@@ -49,7 +49,10 @@ class RayTrainer(ClassyTrainer):
         address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray. A Ray that this process is
             connected to is used as it is.
         verbose: let Ray and the workers print.
-        wait_for_resources_s: how long to wait for resources that others hold, in seconds.
+        autoscaling: whether nodes are added to the cluster on demand: the run waits for resources that the cluster does
+            not have yet.
+        wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds; at
+            last 60.
         checkpoint_upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each (or Ray's
             `CheckpointUploadMode` of that name); None is "ASYNC".
 
@@ -68,7 +71,8 @@ class RayTrainer(ClassyTrainer):
         resume: str | None = None,
         address: str | None = None,
         verbose: bool = False,
-        wait_for_resources_s: float = 60.0,
+        autoscaling: bool | None = None,
+        wait_for_resources_s: float | None = None,
         checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | CheckpointUploadMode | None = None,
     ) -> None:
         self.scaling_config = scaling_config
@@ -79,6 +83,7 @@ class RayTrainer(ClassyTrainer):
         self.resume = resume
         self.address = address
         self.verbose = verbose
+        self.autoscaling = autoscaling
         self.wait_for_resources_s = wait_for_resources_s
         self.checkpoint_upload_mode = getattr(checkpoint_upload_mode, "value", checkpoint_upload_mode)
         if self.checkpoint_upload_mode not in ("ASYNC", "SYNC", None):
@@ -113,6 +118,7 @@ class RayTrainer(ClassyTrainer):
             self.torch_config,
             address=self.address,
             upload_mode=self.checkpoint_upload_mode,
+            autoscaling=self.autoscaling,
             wait_for_resources_s=self.wait_for_resources_s,
             verbose=self.verbose,
         )
@@ -133,7 +139,7 @@ class RayTrainer(ClassyTrainer):
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
         check_start(task, spec)
         with log_to_stderr(), connected(settings.address, settings.verbose):
-            check_resources(settings.scaling, settings.wait_for_resources_s)
+            check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
             warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with Run.of_task(task, spec) as run:
                 check_visible(run.folder.path, data_files(task.datasets.values()))

@@ -345,7 +345,7 @@ def _fitting(settings: RaySettings, task: ClassyTask, run: RunFolder) -> Iterato
 
     def fit() -> None:
         with environment(settings_of_ray.TRAIN):
-            check_resources(settings.scaling, _WAIT_SECONDS)
+            check_resources(settings.scaling, _WAIT_SECONDS, settings.autoscaling)
             fit_trial(task, run, settings, keep, [TrialReporter(), TrialWorker()])
 
     fitting = _Fitting(fit)

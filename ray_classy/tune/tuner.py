@@ -102,6 +102,8 @@ class TaskTuner:
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
         with log_to_stderr(), connected(settings.address, settings.verbose), environment(settings_of_ray.TUNE):
+            if settings.autoscaling:  # until there is room for a trial
+                check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
             most = concurrency(settings.scaling)
             check_resources(settings.scaling, settings.wait_for_resources_s)
             with Run(plan.open_folder) as run:

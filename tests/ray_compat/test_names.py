@@ -13,9 +13,9 @@ from ray_classy.ray_compat import find, log_missing, settings
 PACKAGE = pathlib.Path(__file__).parents[2] / "ray_classy"
 RAY = pathlib.Path(ray.__file__).parent
 PRIVATE = re.compile(
-    r"ray\._|ray\.[\w.]+\._\w|_internal\b|gcs_pb2|autoscaler_pb2|_per_worker_not_none|get_dashboard_url|_sigint_handler"
-    r"|_create_default_callbacks|_perturbation_interval|available_resources_per_node|iter_internal|BlockAccessor"
-    r"|ray_train_run-|\"DEPRECATED\"|checkpoint_manager_snapshot|\bRAY_(?!CLASSY_|ADDRESS\b)[A-Z]|\bTUNE_[A-Z]{3}"
+    r"\bray\._(?!_)|\bray\.[\w.]+\._\w|_internal\b|gcs_pb2|autoscaler_pb2|_per_worker_not_none|get_dashboard_url"
+    r"|_sigint_handler|_create_default_callbacks|_perturbation_interval|available_resources_per_node|iter_internal"
+    r"|BlockAccessor|ray_train_run-|\"DEPRECATED\"|checkpoint_manager_snapshot|\bRAY_(?!CLASSY_|ADDRESS\b|KEYS\b)[A-Z]|\bTUNE_[A-Z]{3}"
 )
 ENTRIES = "".join(file.read_text() for file in (PACKAGE / "ray_compat").glob("*.py"))
 PATHS = sorted(set(re.findall(r'"(ray\.[\w.]+:[\w.]+)"', ENTRIES)))

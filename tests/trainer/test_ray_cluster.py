@@ -180,10 +180,11 @@ def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.full
-def test_a_run_under_which_all_of_ray_is_stopped_is_ended_by_the_same_command(tmp_path):
+@pytest.mark.parametrize("script", ["autoscaled", "stopped"])
+def test_on_a_cluster_in_a_namespace_of_its_own(script, tmp_path):
     apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*apart, "true"]).returncode:
         pytest.skip("this machine lets nobody make a namespace of processes")
-    command = [*apart, sys.executable, "-m", "tests.trainer.cluster_scripts", "stopped", str(tmp_path)]
+    command = [*apart, sys.executable, "-m", "tests.trainer.cluster_scripts", script, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -41,6 +41,15 @@ def test_the_trainers_arguments_come_before_the_section():
     assert RayTrainer(ScalingConfig(num_workers=1)).settings(SHARED).most_workers == 1
 
 
+def test_waiting_for_resources_is_an_option_of_the_section_and_of_the_trainer():
+    section = {"autoscaling": True, "wait_for_resources_s": 600.0}
+    found = [
+        trainer.settings(section) for trainer in (RayTrainer(), RayTrainer(autoscaling=False, wait_for_resources_s=5))
+    ]
+    assert [(one.autoscaling, one.wait_for_resources_s) for one in found] == [(True, 600.0), (False, 5)]
+    assert (RayTrainer().settings({}).autoscaling, RayTrainer().settings({}).wait_for_resources_s) == (False, 60.0)
+
+
 @pytest.mark.parametrize("mode", [None, "SYNC", "ASYNC", CheckpointUploadMode.SYNC])
 def test_the_upload_mode_may_be_rays_own(mode):
     assert RayTrainer(checkpoint_upload_mode=mode).checkpoint_upload_mode == getattr(mode, "value", mode)
