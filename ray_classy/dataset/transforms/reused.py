@@ -1,8 +1,8 @@
 """A pool of memory for batches on the CPU.
 
 The system hands out and takes back large pieces of memory page by page. For a batch of 64 float images (3, 224, 224)
-that takes twice as long as the arithmetic on them (benchmarks/ingest.py on a CPU: 29 % less CPU time per JPEG with the
-pool), so memory is used again once no tensor refers to it.
+that takes about twice as much CPU time as converting and normalising them, so memory is used again once no tensor
+refers to it. Batches on a GPU do not use the pool.
 """
 
 from __future__ import annotations
