@@ -93,8 +93,9 @@ def controller_arguments(monkeypatch, **options):
     return seen
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize("keeps", [True, False])
-def test_a_controller_gets_the_policies_and_the_callbacks(monkeypatch, keeps):
+def test_a_controller_gets_the_policies_and_the_callbacks(ray_cluster, monkeypatch, keeps):
     policies = {"scaling_policy": "ours", "failure_policy": None}
     seen = controller_arguments(monkeypatch, policies=policies, keeps_cleaner=keeps)
     assert seen["scaling_policy"] == "ours" and type(seen["failure_policy"]).__name__ == "DefaultFailurePolicy"
@@ -122,7 +123,8 @@ def test_a_trainer_without_the_methods_is_rays_own(hidden, name, says):
     assert issubclass(trainer, TorchTrainer) and says in hidden.lines()[0]
 
 
-def test_a_ray_with_another_cleaner_keeps_it(hidden, monkeypatch):
+@pytest.mark.ray
+def test_a_ray_with_another_cleaner_keeps_it(ray_cluster, hidden, monkeypatch):
     from ray.train.v2._internal.callbacks import placement_group_callback
 
     hidden(placement_group_callback, "PlacementGroupCleanerCallback")
