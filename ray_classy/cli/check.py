@@ -21,7 +21,7 @@ from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
-from ray_classy.tasks.draft import draft_task
+from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec

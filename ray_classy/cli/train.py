@@ -11,7 +11,7 @@ from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import spec_of
 from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import build_checked_task
+from ray_classy.tasks.build import build_checked_task
 from ray_classy.trainer.local_trainer import LocalTrainer, check_start
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.result import Result

@@ -60,9 +60,7 @@ class ClassificationTask(PlannedTask):
         self.update_step = UpdateStep()
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
         self._in_phase: dict[str, Any] | None = None  # state of the unfinished phase in a checkpoint
-        self._consumed = self._begun = 0  # rows and steps of the current phase before this process resumed it
-
-    # -- what it is ---------------------------------------------------------------------------------------------------
+        self._consumed = self._steps_before = 0  # rows and steps of the current phase before it was resumed
 
     @property
     def model(self) -> Any:
@@ -77,7 +75,7 @@ class ClassificationTask(PlannedTask):
     @property
     def num_batches_per_phase(self) -> int:
         """Number of steps of this rank in the current phase."""
-        return self._begun + len(self.data_iterator)
+        return self._steps_before + len(self.data_iterator)
 
     @property
     def where(self) -> float:
@@ -101,7 +99,7 @@ class ClassificationTask(PlannedTask):
     @property
     def steps_in_phase(self) -> int:
         """Steps made in the current phase, including those before an interruption."""
-        return self._begun + self._steps_made
+        return self._steps_before + self._steps_made
 
     @property
     def _steps_made(self) -> int:
@@ -109,8 +107,6 @@ class ClassificationTask(PlannedTask):
         if not self.train:
             return self._eval_steps
         return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
-
-    # -- making ready -------------------------------------------------------------------------------------------------
 
     def preflight(
         self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
@@ -193,15 +189,15 @@ class ClassificationTask(PlannedTask):
         self.train = self.phases[self.phase_idx]["train"]
         self.train_phase_idx += self.train
         self._updates_before_phase, self._eval_steps = self.num_updates, 0
-        begun, self._in_phase = self._in_phase, None
-        self._consumed = begun["rows"] if begun is not None else 0
+        unfinished, self._in_phase = self._in_phase, None
+        self._consumed = unfinished["rows"] if unfinished is not None else 0
         self.build_dataloaders_for_current_phase()
         self.create_data_iterators()
         group = self.get_global_batchsize() * self.optimizer_period
-        self._begun = 0 if begun is None else round(begun["rows"] / group) * self.optimizer_period
-        if begun is not None:
-            phase_state.restore(self, begun)
-            task_state.set_meter_states(self, begun["meters"])
+        self._steps_before = 0 if unfinished is None else round(unfinished["rows"] / group) * self.optimizer_period
+        if unfinished is not None:
+            phase_state.restore(self, unfinished)
+            task_state.set_meter_states(self, unfinished["meters"])
         strategies.unshard(self)
         self._set_model_train_mode()
         if not self.train:

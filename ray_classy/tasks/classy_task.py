@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +16,6 @@ from ray_classy.registry import Registry
 from ray_classy.tasks.metrics import phase_metrics
 
 if TYPE_CHECKING:
-    from ray_classy.tasks.draft import Draft
     from ray_classy.tasks.dry_run import DryRun
 
 COUNTERS = ("train", "phase_idx", "train_phase_idx", "num_updates", "num_train_steps")
@@ -379,40 +376,6 @@ class ClassyTask(ABC):
 
 
 TASK_REGISTRY.base = ClassyTask
-
-
-def build_task(config: Mapping[str, Any]) -> ClassyTask:
-    """Builds a task from its config; `name` chooses the class that `register_task` knows under it.
-
-    The config is checked first, as a whole; it is never written to. Modules named under `imports` are imported.
-
-    Raises:
-        ConfigError: the config has mistakes, an unknown name among them; the message lists them all.
-    """
-    from ray_classy.tasks.task_config import checked
-
-    return build_checked_task(checked(config))
-
-
-def build_checked_task(config: Mapping[str, Any], draft: Draft | None = None) -> ClassyTask:
-    """Builds a task from a config that `checked` has accepted already.
-
-    Args:
-        config: a task's config.
-        draft: how parts are built for a task that is not trained; a task whose `from_config` does not take it is built
-            as for training.
-    """
-    build = TASK_REGISTRY.named_class(config).from_config
-    takes_draft = draft is not None and "draft" in inspect.signature(build).parameters
-    task = build(_copied(config), **({"draft": draft} if takes_draft else {}))
-    if task.built_from is None:
-        task.config = _copied(config)
-    return task
-
-
-def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy, which of a `Config` keeps files and lines."""
-    return copy.deepcopy(config if isinstance(config, dict) else dict(config))
 
 
 def check_task(task: Any) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray_classy.dataset import ClassyDataset, build_dataset
-from ray_classy.tasks.classy_task import ClassyTask, build_checked_task
-
-if TYPE_CHECKING:
-    from ray_classy.tasks.dry_run import DryRun
 
 
 @dataclass
@@ -32,29 +28,3 @@ class Draft:
         if key not in self.datasets:
             self.datasets[key] = build_dataset(config)
         return self.datasets[key]
-
-
-def draft_task(
-    config: Mapping[str, Any], world_size: int, on_gpu: bool | None, datasets: dict[str, ClassyDataset] | None = None
-) -> tuple[ClassyTask, dict[str, DryRun]]:
-    """Builds a task from a checked config and tries its parts, without memory for its weights where that is possible.
-
-    Args:
-        config: a task's config.
-        world_size, on_gpu: as for `ClassyTask.preflight`.
-        datasets: of earlier drafts.
-
-    Returns:
-        The task, and what `preflight` returned.
-
-    Raises:
-        RayClassyError: a part cannot be built, or the parts do not fit together.
-    """
-    datasets = {} if datasets is None else datasets
-    try:
-        task = build_checked_task(config, Draft("meta", datasets))
-        return task, task.preflight(world_size, on_gpu)
-    except Exception:
-        # Some models exist with real weights only. If the mistake is the user's, this raises it again.
-        task = build_checked_task(config, Draft(None, datasets))
-        return task, task.preflight(world_size, on_gpu)

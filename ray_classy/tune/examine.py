@@ -9,7 +9,7 @@ from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.draft import draft_task
+from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.tune.space import Node, Space
 

@@ -36,7 +36,7 @@ from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import is_url
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import build_checked_task
+from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.logs import log_to_folder
