@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import queue
 import sys
@@ -61,6 +62,7 @@ class LogFile:
             self._start_empty()
         self._lines.put(line)
         if self._thread is None:
+            _flush_at_exit()
             _with_thread.add(self)
             self._thread = threading.Thread(target=self._write_all, name="log file", daemon=True)
             self._thread.start()
@@ -105,7 +107,13 @@ class LogFile:
         sys.stderr.flush()
 
 
-@atexit.register
+@functools.cache
+def _flush_at_exit() -> None:
+    import pyarrow.fs  # noqa: F401 - its exit handler closes S3: registered first, it runs last
+
+    atexit.register(_flush_all)
+
+
 def _flush_all() -> None:
     for file in list(_with_thread):
         file.flush()

@@ -108,12 +108,15 @@ def test_lines_of_other_processes_stay(tmp_path):
     assert storage.read("log.txt") == b"0\n1\n2\n"
 
 
-def test_lines_are_written_when_the_interpreter_ends(tmp_path):
+def test_lines_are_written_when_the_interpreter_ends(s3):
     script = (
         "from ray_classy.storage import Storage\n"
         "from ray_classy.trainer.log_file import LogFile\n"
-        f"log = LogFile(Storage('file://{tmp_path}'), 'log.txt', 60)\n"
-        "for number in range(3): log.add(str(number))\n"
+        f"storage = Storage({s3.url('r')!r})\n"
+        "log = LogFile(storage, 'log.txt', 60)\n"
+        "log.add('0')\n"
+        "while not storage.exists('log.txt'): pass\n"
+        "log.add('1')\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    assert (tmp_path / "log.txt").read_text() == "0\n1\n2\n"
+    assert Storage(s3.url("r")).read("log.txt") == b"0\n1\n"
