@@ -122,15 +122,15 @@ def reads_signature(method: T) -> T:
 class Registry(Mapping[str, type[T]], Generic[T]):
     """The components of one kind by name; a read-only mapping from name to class.
 
-    A component of this package is declared by the place of its class, and its module is imported when the component is
-    first looked up. Listing the names and asking for one (`in`) import nothing. Users' classes are added by `register`.
+    The components of this package are declared as "module:Class", and a module is imported when its component is first
+    looked up. Listing the names and testing for one (`in`) import nothing. `register` adds users' classes.
 
     Args:
         kind: what is registered here, as users call it ("loss", "model", ...).
-        components: the place of each of this package's classes, "module:Class", by name.
-        fallback: called with a name that is not registered, returns a class (of torch or torchvision) or None; the
-            function, or its place, "module:function".
-        fallback_names: returns the names that `fallback` answers to, for listings and near misses.
+        components: maps names to this package's classes, as "module:Class".
+        fallback: finds classes of torch or torchvision: a function, or "module:function", that takes a name that is not
+            registered and returns a class or None.
+        fallback_names: returns the names that `fallback` knows, for listings and suggestions.
         unique_class_names: refuse two classes with the same `__name__`.
 
     `base` is the class that registered ones must derive from; it is set by the module that defines it.

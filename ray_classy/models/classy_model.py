@@ -229,17 +229,17 @@ class ClassyModel(nn.Module):
         return copy.deepcopy(state) if deep_copy else state
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
-        """Loads a state that `get_classy_state` gave.
+        """Loads a state that `get_classy_state` returned.
 
         Args:
             state: the state.
-            strict: insist that trunk and heads fit; otherwise what fits is loaded and the rest is logged.
+            strict: refuse a state whose names or shapes differ; otherwise load what fits and log the rest.
 
         Returns:
-            What did not fit (false if everything did).
+            The differences; falsy if there are none.
 
         Raises:
-            CheckpointError: it is no model state, or `strict` and not everything fits; nothing is loaded then.
+            CheckpointError: `state` is not a model's, or `strict` is set and it differs; nothing is loaded then.
         """
         model = state.get("model") if isinstance(state, Mapping) else None
         if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
@@ -256,7 +256,7 @@ class ClassyModel(nn.Module):
             strict: as in `set_classy_state`.
 
         Raises:
-            CheckpointError: `strict` and not everything fits; nothing is loaded then.
+            CheckpointError: `strict` is set and the state differs; nothing is loaded then.
         """
         return self._load(None, state, strict)
 

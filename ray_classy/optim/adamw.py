@@ -48,7 +48,7 @@ class AdamW(ClassyOptimizer):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The keys of every optimizer; `lr` has another default than in the constructor."""
+        """Returns the constructor's keys, with 0.01 instead of 0.001 as the default of `lr`, as in Classy Vision."""
         keys = super().config_keys()
         return {**keys, "lr": keys["lr"]._replace(default=CONFIG_LR)}
 

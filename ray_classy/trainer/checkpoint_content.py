@@ -17,12 +17,12 @@ from ray_classy.trainer.metrics import latest_by_phase_type
 
 
 def name_inside(task: ClassyTask) -> str:
-    """The name of a checkpoint inside the current train phase."""
+    """Names a checkpoint that is written now, inside a train phase: by the finished epochs and the step."""
     return f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
 
 
 def name_at_end(task: ClassyTask) -> str:
-    """The name of a checkpoint after the current train phase."""
+    """Names a checkpoint that is written at the end of the current train phase."""
     return f"epoch_{task.train_phase_idx + 1:04d}-step_{task.num_train_steps:06d}"
 
 

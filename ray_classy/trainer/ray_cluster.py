@@ -194,7 +194,7 @@ def _total(nodes: list[dict[str, float]], each: dict[str, float]) -> dict[str, f
 
 
 def amounts(resources: Mapping[str, float]) -> str:
-    """Resources in words."""
+    """Describes resources, such as `2 CPU + 1 GPU`."""
     return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 

@@ -49,7 +49,7 @@ class FreeRoom:
         self._requested: tuple[float, list[str]] | None = None  # time of a checkpoint's request; checkpoints before it
 
     def without_workers(self) -> int | None:
-        """The number of workers to start now; None to wait.
+        """Returns the number of workers to start now; None to wait for room.
 
         Raises:
             ResourceError: there was no room for the least number of workers in time.
@@ -102,7 +102,7 @@ class FreeRoom:
         return sum(node in nodes for node in nodes_of_group(self._group)) if self._group is not None else 0
 
     def with_workers(self, workers: int, group: str) -> int | None:
-        """The number of workers to run from now on, when there is room for more and a checkpoint is written."""
+        """Returns a larger number of workers to resume with, once there is room and a checkpoint was written; else None."""
         self._group, self._starting = group, False
         now = time.monotonic()
         if workers >= self.most or now - self._looked < self._interval:

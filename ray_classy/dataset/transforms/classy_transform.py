@@ -36,11 +36,12 @@ class ClassyTransform(ABC):
 
     Attributes:
         deterministic: whether the result depends on the argument alone, so that it may be cached in memory.
-        draws: "torch" if it may run in several threads at once and takes all random numbers from torch's global CPU
-            generator, by the functions that `ThreadGenerator` names; None if it draws otherwise, or nothing.
-        batchable: whether it also takes a batch, a tensor (N, ..., H, W) on any device, and gives each row to the last
-            bit what it gives the row alone, so that it may run on the training device; it must be deterministic. (Or
-            the `BatchedTransform` that does so in its place.)
+        draws: "torch" if it may run in several threads at once and draws only from torch's global CPU generator, with
+            `torch.rand`, `randint`, `randn` and the other functions that `ThreadGenerator` lists; None if it draws
+            otherwise, or nothing.
+        batchable: whether it also accepts a batch, a tensor (N, ..., H, W) on any device, and gives each row the same
+            bits as alone, so that it may run on the training device; it must be deterministic. A `BatchedTransform`
+            class in place of True replaces the transform for batches.
     """
 
     deterministic: ClassVar[bool] = False

@@ -53,10 +53,10 @@ class Placement(NamedTuple):
 
 
 def place(transform: Any) -> Placement:
-    """Divides a transform of samples at the longest end that can be batched.
+    """Splits a transform of samples into a part that runs row by row and the longest possible part that runs in batches.
 
-    Only transforms of one named entry (`apply_transform_to_key`, `generic_image_transform`) at the end of the chain are
-    batched, as far as each of them is batchable.
+    The batched part is at the end of the chain. It consists of batchable transforms of one entry of the sample
+    (`apply_transform_to_key`, `generic_image_transform`).
     """
     parts = _chain(transform)
     last = parts[-1] if parts else None

@@ -24,7 +24,7 @@ _DRAWING = {
 
 
 class ThreadGenerator(TorchFunctionMode):
-    """Lets this thread draw from a generator of its own within the block.
+    """Makes this thread draw from a separate generator within the block.
 
     It serves transforms that declare `draws = "torch"`: `torch.rand`, `randint`, `randn`, `randperm`, `multinomial` and
     a tensor's `uniform_` and `normal_` are redirected.
