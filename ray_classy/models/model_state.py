@@ -13,14 +13,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class StateMismatch:
-    """The entries of a state that do not fit; true if there are any.
+    """The entries of a state that do not fit a model; truthy if there are any.
 
     Entries of heads are named by `head_entry`.
 
     Attributes:
-        missing: names that the model has and the state has not.
-        unexpected: names that the state has and the model has not.
-        reshaped: names that both have, with what differs ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model").
+        missing: names that only the model has.
+        unexpected: names that only the state has.
+        reshaped: names that both have with other shapes, and the shapes ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model").
     """
 
     missing: list[str]
@@ -58,7 +58,7 @@ def flatten(trunk: Mapping[str, Any], heads: Mapping[str, Mapping[str, Mapping[s
 
 
 def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> StateMismatch:
-    """What of the flat state `given` does not fit the model whose flat state is `own`."""
+    """Compares the flat state `given` with the flat state `own` of a model."""
     reshaped = {}
     for name in own:
         if name not in given:

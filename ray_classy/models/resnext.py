@@ -127,7 +127,7 @@ class ResNeXt(ClassyModel):
         if version != _STATE_VERSION:
             raise CheckpointError(
                 f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
-                "loaded; write the checkpoint anew with the release that made it, or take one of this release"
+                "loaded; write it again with the release that made it, or use a checkpoint of this release"
             )
         model = state.get("model")
         if isinstance(model, Mapping) and isinstance(model.get("trunk"), Mapping):

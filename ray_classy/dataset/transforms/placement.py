@@ -53,7 +53,7 @@ class Placement(NamedTuple):
 
 
 def place(transform: Any) -> Placement:
-    """Splits a transform of samples into a part that runs row by row and the longest possible part that runs in batches.
+    """Splits a transform of samples into a part that runs row by row and the longest part that can run in batches.
 
     The batched part is at the end of the chain. It consists of batchable transforms of one entry of the sample
     (`apply_transform_to_key`, `generic_image_transform`).
