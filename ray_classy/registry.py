@@ -34,7 +34,7 @@ class Key(NamedTuple):
     """One key of a component's config.
 
     Attributes:
-        annotation: the type a value must have. A component base class (`ClassyLoss`, say) stands for the *config* of
+        annotation: the type a value must have. A component base class (`ClassyLoss`, say) means the *config* of
             such a component; it may appear inside `list[...]`, `dict[str, ...]` and `... | None`.
         default: the value when the key is absent, or `REQUIRED`.
     """
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
 
 Keys = dict[str, Key]
-"""The keys of a config section by name. As an annotation it stands for a mapping with exactly these keys."""
+"""The keys of a config section by name. As an annotation it means a mapping with exactly these keys."""
 
 
 class ByName(NamedTuple):

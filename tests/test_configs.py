@@ -33,7 +33,7 @@ def command(path):
 
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
-    """What the capital letters in a command stand for: three classes, images of mixed sizes and modes."""
+    """The data behind the capital letters in a command: three classes, images of mixed sizes and modes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for folder in ("DIR", "DIR2"):

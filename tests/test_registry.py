@@ -122,7 +122,7 @@ def test_keys_of_a_component():
     assert config_keys(Car) == {"wheels": Key(int, REQUIRED)}
 
 
-def test_keys_that_nobody_can_know():
+def test_keys_that_are_unknown():
     class Car(Base):
         @classmethod
         def from_config(cls, config):

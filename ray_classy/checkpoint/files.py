@@ -35,7 +35,7 @@ from ray_classy.urls import is_url, parent, reason, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
-"""Beside a run's checkpoints: names that stand for one of them."""
+"""Links to two of a run's checkpoints."""
 _CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 FORMAT = 1
@@ -55,7 +55,7 @@ def save_checkpoint(
         content: tensors and plain values.
         file: the file's name.
         storage: the `Storage` to write to; None writes to `folder` itself.
-        facts: what is told in a manifest beside the file; None writes none.
+        facts: content of the manifest; None writes no manifest.
 
     Raises:
         CheckpointError: the content is not of tensors and plain values, so that it could not be loaded safely.

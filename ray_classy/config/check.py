@@ -43,7 +43,7 @@ def check_config(config: Mapping[str, Any], schema: Keys | Registry, *, sections
     """Raises one error that lists every problem of the config; returns if there is none.
 
     Args:
-        config: a `Config` from `load_config` (its lines are told), or any mapping.
+        config: a `Config` from `load_config`, whose lines the errors name, or any mapping.
         schema: the keys of the config; or a registry, when the config is that of one of its components.
         sections: further keys that may stand at the top beside those of the schema.
 
@@ -82,7 +82,7 @@ def raise_problems(problems: list[Problem], config: Any) -> None:
 
 
 def component_keys(cls: type) -> Keys | None:
-    """The keys that a config of the class may have besides `name`; None if nobody can know."""
+    """Returns the keys that a config of the class may have besides `name`; None if they are unknown."""
     try:
         keys = config_keys(cls)
     except (TypeError, ValueError):  # a constructor written in C, without a signature

@@ -30,7 +30,7 @@ class Config(dict[str, Any]):
 
     Attributes:
         file: the file it was read from, or None.
-        marks: the origin of each value by its path; `()` stands for the whole document.
+        marks: the origin of each value by its path; `()` is the whole document.
     """
 
     def __init__(

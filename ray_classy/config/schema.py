@@ -1,4 +1,4 @@
-"""What an annotation stands for in a config."""
+"""What an annotation means in a config."""
 
 from __future__ import annotations
 

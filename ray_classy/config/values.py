@@ -75,7 +75,7 @@ def _adapter(annotation: Any) -> Any:
 
 
 def _json_type(annotation: Any) -> Any:
-    """The annotation with everything that JSON cannot carry replaced by what stands for it there."""
+    """Returns the annotation with types that JSON lacks replaced by those that represent them there."""
     if annotation is None or annotation in _AS_THEY_ARE:
         return annotation
     members = union_members(annotation)

@@ -79,7 +79,7 @@ class LocalCopy:
             ) from error
 
     def _opened(self, above: str) -> str:
-        """Opens the folder of the copies, which nobody removes while this process lives."""
+        """Opens the folder of the copies, which is not removed while this process lives."""
         folder = os.path.join(above, self._key())
         os.makedirs(above, mode=0o700, exist_ok=True)
         weakref.finalize(self, os.close, _held(folder))

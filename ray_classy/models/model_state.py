@@ -20,7 +20,7 @@ class StateMismatch:
     Attributes:
         missing: names that only the model has.
         unexpected: names that only the state has.
-        reshaped: names that both have with other shapes, and the shapes ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model").
+        reshaped: names that both have, with their shapes ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model").
     """
 
     missing: list[str]

@@ -22,7 +22,7 @@ TRAIN = {
 """For the driver of a run, whose workers inherit them."""
 
 LOCAL = {
-    # Serves start-up time: nobody preempts the nodes of a cluster that lives in this process. Default: an actor polls.
+    # Serves start-up time: the nodes of a cluster in this process are not preempted. Default: an actor polls.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Default: usage statistics are sent.
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -75,7 +75,7 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_loggers() -> Iterator[None]:
-    """Lets Ray's libraries log errors only; Tune not even these: trials that fail are told by the sweep."""
+    """Lets Ray's libraries log errors only, and Tune nothing: the sweep reports failed trials itself."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.train", "ray.tune")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -102,7 +102,7 @@ class FreeRoom:
         return sum(node in nodes for node in nodes_of_group(self._group)) if self._group is not None else 0
 
     def with_workers(self, workers: int, group: str) -> int | None:
-        """Returns a larger number of workers to resume with, when there is room and a checkpoint is written; else None."""
+        """Returns a larger number of workers to resume with, if there is room and a checkpoint exists; else None."""
         self._group, self._starting = group, False
         now = time.monotonic()
         if workers >= self.most or now - self._looked < self._interval:

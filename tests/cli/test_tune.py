@@ -76,7 +76,7 @@ def test_what_only_building_shows_is_told_with_its_values(sweep, refused):
     assert "the model cannot take rows of the train dataset" in err and "with model" in err
 
 
-def test_a_metric_that_nobody_reports(sweep, refused):
+def test_a_metric_that_is_not_reported(sweep, refused):
     err = refused(sweep(tune={"metric": "test.acuracy.top_1"}))
     line = line_of("  metric: test.acuracy.top_1")
     assert f"sweep.yaml:{line}: tune.metric: no metric named 'test.acuracy.top_1' is reported: did you mean" in err

@@ -66,7 +66,7 @@ def test_a_default_section_is_filled_in_too():
     assert resolve({"name": "declared", "volume": 1}, ENGINES)["options"] == {"depth": 3}
 
 
-def test_what_nobody_knows_is_copied():
+def test_unknown_keys_are_copied():
     assert resolve({"name": "secret", "x": [1]}, ENGINES, sections={"imports": Key(list[str], [])}) == {
         "name": "secret",
         "x": [1],

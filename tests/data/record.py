@@ -4,7 +4,7 @@ A recording is made once and kept, for it shows that a newer version still reads
 to look at what the present version would record; without one, tests/data/recorded is replaced.
 
 finished, interrupted    the same config, in one process; the second was interrupted by Ctrl-C inside its second epoch
-sweep                    a sweep whose driver was killed; sweep.json has what the same sweep gives if nobody kills it
+sweep                    a sweep whose driver was killed; sweep.json has the result of the same sweep without a kill
 ddp, zero, fsdp          one epoch on two processes with this strategy
 """
 

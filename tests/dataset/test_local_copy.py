@@ -190,7 +190,7 @@ def test_a_cache_that_is_not_a_folder_is_an_error(files, tmp_path, monkeypatch):
         ParquetRows(files, COLUMNS).take([0])
 
 
-def test_copies_that_nobody_has_used_for_a_day_are_removed(files, cache):
+def test_copies_that_were_not_used_for_a_day_are_removed(files, cache):
     old, used = ParquetRows(files[:1], COLUMNS), ParquetRows(files[1:2], COLUMNS)
     old.take([0])
     used.take([0])

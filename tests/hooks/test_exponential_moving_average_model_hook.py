@@ -116,7 +116,7 @@ def test_every_rank_is_tested_with_the_same_averages(strategy):
     assert one == other
 
 
-def test_a_dealt_model_is_refused():
+def test_a_sharded_model_is_refused():
     task = make_task(hooks=[ema()]).set_distributed_options(strategy="fsdp")
     with pytest.raises(ComponentError, match=r"ExponentialMovingAverageModelHook.*fsdp.*zero"):
         task.preflight(2, False)

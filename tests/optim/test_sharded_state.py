@@ -16,7 +16,7 @@ def optimizer_of(*sizes):
     return optimizer
 
 
-def test_the_largest_are_dealt_first():
+def test_the_largest_are_sharded_first():
     optimizer = optimizer_of(2, 9, 3, 4)
     sharded = ShardedOptimizerState(optimizer.optimizer)
     sharded._loads = [0, 0]
@@ -67,7 +67,7 @@ def test_what_is_no_torch_optimizer_is_refused():
         ShardedOptimizerState(build_optimizer({"name": "sgd"}))
 
 
-def test_what_is_not_dealt_stays_as_it_is():
+def test_what_is_not_sharded_stays_as_it_is():
     tensor = torch.ones(2)
     value = {"a": [tensor, 1, None], "b": (tensor, "x")}
     assert full(value) == value and full(value)["a"][0] is tensor

@@ -14,13 +14,13 @@ from tests.helpers import make_task
 
 DOUBLE = torch.float64
 STRATEGIES = ("ddp", "zero", "fsdp")
-DEALT = STRATEGIES[1:]
+SHARDED = STRATEGIES[1:]
 ADAMW = {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}
 
 
 def wide_model(dtype=DOUBLE, batch_norm=True, depth=1):
-    """With one layer that is dealt by itself, and some that are not."""
+    """A model with one layer that is sharded by itself, and some that are not."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3 + get_rank())  # ranks begin with the first one's weights, whatever theirs are
         layers = [nn.Linear(6, 257), nn.BatchNorm1d(257) if batch_norm else nn.Identity(), nn.ReLU()]

@@ -35,7 +35,7 @@ def test_the_dry_run_of_a_direct_subclass_tries_nothing():
 @pytest.mark.parametrize("pattern", [
     r"\btask\._[a-z]", r"isinstance\(task, (ClassificationTask|FineTuningTask)", r"getattr\((self\.)?task, ",
 ])  # fmt: skip
-def test_nobody_outside_tasks_looks_behind_the_interface(pattern):
+def test_only_tasks_look_behind_the_interface(pattern):
     paths = ["ray_classy", ":!ray_classy/tasks", ":!ray_classy/hooks"]
     found = subprocess.run(["git", "grep", "-nE", pattern, "--", *paths], capture_output=True, text=True)
     assert found.stdout == ""

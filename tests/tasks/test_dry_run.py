@@ -191,7 +191,7 @@ def test_task_of_a_subclass_is_tried_through_its_methods():
 
 
 class Stream:
-    """A dataset that is no ClassyDataset: without rows, only with batches."""
+    """A dataset that is not a ClassyDataset: it has batches, but no rows."""
 
     def get_batchsize_per_replica(self):
         return 4

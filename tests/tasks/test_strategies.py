@@ -12,9 +12,9 @@ from ray_classy.tasks import BroadcastBuffersMode, ClassificationTask, FineTunin
 from tests.helpers import RecordingHook, run_ranks, train
 from tests.tasks.strategy_parts import (
     ADAMW,
-    DEALT,
     DOUBLE,
     SGD,
+    SHARDED,
     STRATEGIES,
     assert_same,
     local_numbers,
@@ -173,7 +173,7 @@ def ranks():
     return answers
 
 
-@pytest.mark.parametrize("strategy", DEALT)
+@pytest.mark.parametrize("strategy", SHARDED)
 @pytest.mark.parametrize("what", [
     "sgd", "schedule", "accumulated, clipped, adamw", "one test row", "no test", "frozen trunk"
 ])  # fmt: skip
@@ -189,27 +189,27 @@ def test_zero_updates_to_the_same_bits(ranks):
         assert all(answer["zero"][what] == answer["ddp"][what] for what in answer["ddp"])
 
 
-@pytest.mark.parametrize("strategy", DEALT)
+@pytest.mark.parametrize("strategy", SHARDED)
 def test_mixed_precision(ranks, strategy):
     for answer in ranks:
         ours, theirs = answer[strategy]["bfloat16"], answer["ddp"]["bfloat16"]
         assert ours["weights"] == pytest.approx(theirs["weights"], rel=0, abs=1e-3)
 
 
-@pytest.mark.parametrize("strategy", DEALT)
+@pytest.mark.parametrize("strategy", SHARDED)
 def test_loss_scaling_passes_over_the_same_steps(ranks, strategy):
     for answer in ranks:
         assert answer[strategy]["scales"] == answer["ddp"]["scales"] == [1024.0, 512.0, 512.0, 512.0]
         assert_same(answer[strategy]["scaled"], answer["ddp"]["scaled"])
 
 
-@pytest.mark.parametrize(("strategy", "dealt"), [
+@pytest.mark.parametrize(("strategy", "sharded"), [
     ("zero", {"optimizer"}), ("fsdp", {"parameters", "gradients", "optimizer"})
 ])  # fmt: skip
-def test_each_of_two_ranks_has_half(ranks, strategy, dealt):
+def test_each_of_two_ranks_has_half(ranks, strategy, sharded):
     for kind, everything in ranks[0]["memory"]["ddp"].items():
         parts = [answer["memory"][strategy][kind] for answer in ranks]
-        if kind in dealt:
+        if kind in sharded:
             assert all(part == pytest.approx(everything / 2, rel=0.05) for part in parts)
         else:
             assert parts == [everything, everything]
@@ -232,8 +232,8 @@ def test_fsdp_refuses_a_loss_with_parameters(ranks):
 def test_base_model_is_whole_but_in_steps_that_train(ranks):
     for answer in ranks:
         assert answer["hooks"]["same model"]
-        dealt = {(point, train) for point, train, whole in answer["hooks"]["whole"] if not whole}
-        assert dealt == {("on_phase_start", True), ("on_step", True)}
+        sharded = {(point, train) for point, train, whole in answer["hooks"]["whole"] if not whole}
+        assert sharded == {("on_phase_start", True), ("on_step", True)}
 
 
 @pytest.mark.parametrize(("mode", "same"), [("DISABLED", False), ("BEFORE_EVAL", True)])

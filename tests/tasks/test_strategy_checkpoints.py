@@ -9,7 +9,7 @@ import torch
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.trainer import DistributedTrainer, LocalTrainer
 from tests.helpers import RecordingHook, run_ranks, train
-from tests.tasks.strategy_parts import ADAMW, DEALT, STRATEGIES, assert_same, local_numbers, outcome, wide_task
+from tests.tasks.strategy_parts import ADAMW, SHARDED, STRATEGIES, assert_same, local_numbers, outcome, wide_task
 
 
 def at(folder, *parts):
@@ -22,7 +22,7 @@ def resumable(strategy, checkpoint=None, **options):
 
 
 def resumed_from(folder):
-    """Whole runs, those that went on from the checkpoints of others, and those that were stopped inside an epoch."""
+    """Whole runs, runs that start from checkpoints of others, and runs that were interrupted inside an epoch."""
     done = {}
     for strategy in STRATEGIES:
         result = DistributedTrainer(folder, f"first-{strategy}").train(resumable(strategy, epochs=1))
@@ -37,7 +37,7 @@ def resumed_from(folder):
             done[f"{before} to {after}"] = outcome(train(again))
             inside = resumable(after, newest(at(folder, f"inside-{before}")))
             done[f"inside {before} to {after}"] = outcome(train(inside))
-    for after in DEALT:
+    for after in SHARDED:
         done[f"one rank to {after}"] = outcome(train(resumable(after, at(folder, "alone-checkpoint"))))
     done["whole"] = outcome(train(resumable("ddp")))
     return done
@@ -48,14 +48,14 @@ def newest(run):
 
 
 def loaded(strategy, checkpoint):
-    """Numbers of the optimizer's state that this rank has when a checkpoint is read."""
+    """Numbers of the optimizer's state on this rank after loading a checkpoint."""
     task = resumable(strategy, checkpoint)
     task.prepare()
     return local_numbers([v for e in task.optimizer.optimizer.state.values() for v in e.values()])
 
 
-def taken_up_again(strategy):
-    """The state after the first epoch, and what a task tells that has trained on and taken it up."""
+def restored(strategy):
+    """The state after the first epoch, and that of a task which trained on and then restored it."""
     kept = []
     hook = RecordingHook()
     hook.on_phase_end = lambda task: kept.extend([outcome(task), task.get_classy_state(deep_copy=True)])
@@ -67,7 +67,7 @@ def taken_up_again(strategy):
 def on_each(folder):
     done = resumed_from(folder)
     done["loaded"] = {strategy: loaded(strategy, done["first-ddp"]) for strategy in STRATEGIES}
-    done["taken up again"] = {strategy: taken_up_again(strategy) for strategy in DEALT}
+    done["restored"] = {strategy: restored(strategy) for strategy in SHARDED}
     return done
 
 
@@ -91,7 +91,7 @@ def test_goes_on_from_the_checkpoint_of_another_strategy(ranks, before, after):
         assert_same(answer[f"{before} to {after}"], answer["whole"])
 
 
-@pytest.mark.parametrize("after", DEALT)
+@pytest.mark.parametrize("after", SHARDED)
 def test_goes_on_from_the_checkpoint_of_one_process(ranks, after):
     for answer in ranks:
         assert_same(answer[f"one rank to {after}"], answer["whole"])
@@ -104,7 +104,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(ranks, before, after):
     assert_same(resumed, ranks[0]["whole"])
 
 
-@pytest.mark.parametrize("strategy", DEALT)
+@pytest.mark.parametrize("strategy", SHARDED)
 def test_checkpoint_has_what_that_of_ddp_has(ranks, strategy):
     theirs, ours = (_flat(ranks[0][f"first-{name}"]) for name in ("ddp", strategy))
     assert list(ours) == list(theirs)
@@ -129,13 +129,13 @@ def _flat(checkpoint):
 
 def test_a_checkpoint_is_read_into_the_part_of_each_rank(ranks):
     everything = ranks[0]["loaded"]["ddp"]
-    for strategy in DEALT:
+    for strategy in SHARDED:
         parts = [answer["loaded"][strategy] for answer in ranks]
         assert sum(parts) == pytest.approx(everything, rel=0.001) and max(parts) < everything
 
 
-@pytest.mark.parametrize("strategy", DEALT)
+@pytest.mark.parametrize("strategy", SHARDED)
 def test_a_task_that_has_trained_takes_up_a_state(ranks, strategy):
     for answer in ranks:
-        before, after = answer["taken up again"][strategy]
+        before, after = answer["restored"][strategy]
         assert before == after

@@ -60,7 +60,7 @@ def test_what_does_not_divide_is_told_and_remembered(ranks, caplog):
     assert kept["update"] == 3 * row and f"not {3 * row}, which does not divide" in caplog.text
 
 
-def test_another_batch_size_begins_anew(ranks):
+def test_another_batch_size_changes_the_update(ranks):
     ranks(1)
     task = make_task()
     row = rows_per_step(task)

@@ -34,7 +34,7 @@ for setting in LOCAL:  # the tests' shared cluster has them; a node of these clu
 
 
 def killed_node(tmp_path):
-    """A node is killed under a run; the run goes on without it, to the same weights."""
+    """A node is killed during a run; the run continues without it, to the same weights."""
 
     def trained(name, hooks):
         config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=2))
@@ -107,7 +107,7 @@ def elastic(tmp_path):
 
 
 def out_of_memory(tmp_path):
-    """A worker that takes too much memory is killed by Ray, and the run goes on from the last checkpoint."""
+    """A worker that takes too much memory is killed by Ray, and the run resumes from the last checkpoint."""
     lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
     memory = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
     total, available = memory["MemTotal"], memory["MemAvailable"]
@@ -312,7 +312,7 @@ def sweep_on_killed_node(tmp_path):
 
 
 def small_store(tmp_path):
-    """Datasets larger than Ray's shared memory: Parquet files do without it, and of others it is told."""
+    """Datasets larger than Ray's shared memory: Parquet files do not need it; for others the run says so."""
     os.environ["RAY_CLASSY_CACHE"] = str(tmp_path / "cache")
     ids, blobs = list(range(120)), [os.urandom(1 << 20) for _ in range(120)]
     labels = [number % 2 for number in ids]

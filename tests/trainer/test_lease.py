@@ -62,7 +62,7 @@ def test_one_process_holds_it_once(storage):
     lease.release()
 
 
-def test_process_number_used_anew_is_another_owner(storage):
+def test_a_process_with_a_reused_number_is_another_owner(storage):
     Lease(storage).release()
     storage.write("lease.json", json.dumps({**read(storage), "pid": os.getpid(), "started": 1.0}).encode())
     Lease(storage).release()

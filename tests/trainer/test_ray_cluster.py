@@ -118,7 +118,7 @@ def test_package_and_config_folder_are_shipped_to_nodes_that_lack_them(two_nodes
 @pytest.mark.full
 def test_storage_that_another_node_does_not_see_is_refused(tmp_path):
     if subprocess.run(["unshare", "-m", "true"]).returncode:
-        pytest.skip("this machine lets nobody make a mount namespace")
+        pytest.skip("this machine does not allow a mount namespace")
     storage, address = tmp_path / "storage", "127.0.0.1:6391"
     storage.mkdir()
     program = os.path.join(os.path.dirname(sys.executable), "ray")
@@ -184,7 +184,7 @@ def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
 def test_on_a_cluster_in_a_namespace_of_its_own(script, tmp_path):
     apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*apart, "true"]).returncode:
-        pytest.skip("this machine lets nobody make a namespace of processes")
+        pytest.skip("this machine does not allow a namespace of processes")
     command = [*apart, sys.executable, "-m", "tests.trainer.cluster_scripts", script, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
