@@ -218,7 +218,7 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path, workers)
     for record in result.trials:
         log = log_of(result, record.name)
         for clone in record.clones:
-            match = re.search(rf"took up (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
+            match = re.search(rf"resumed from (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
             log, epoch = log[match.end() :], int(match[2])
             # the weights are the other trial's at that epoch
             source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone["of"]))
