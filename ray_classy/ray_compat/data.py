@@ -20,9 +20,13 @@ def blocks_of(dataset: Any) -> tuple[list[Any], list[int]]:
         references = [reference for bundle in bundles for reference in bundle.block_refs]
         return references, [metadata.num_rows for bundle in bundles for metadata in bundle.metadata]
     log_missing("Dataset.iter_internal_ref_bundles", "the rows of each block are counted by a task")
-    count = ray.remote(num_cpus=0)(len)
+    count = ray.remote(num_cpus=0)(_num_rows)
     references = dataset.to_arrow_refs()
     return references, ray.get([count.remote(reference) for reference in references])
+
+
+def _num_rows(table: Any) -> int:
+    return table.num_rows
 
 
 def arrow_table(block: Any) -> Any:

@@ -19,7 +19,7 @@ def test_free_resources_are_known_by_node(ray_cluster, hidden, monkeypatch):
     assert cluster.free_by_node()[node]["CPU"] == ray_cluster.available_resources()["CPU"]
     assert not hidden.lines()
     hidden(state, "available_resources_per_node")
-    assert cluster.free_by_node()[node] == ray_cluster.available_resources()
+    assert cluster.free_by_node()[node]["CPU"] == ray_cluster.available_resources()["CPU"]
     assert "not known by node" in hidden.lines()[0]
 
 

@@ -24,7 +24,6 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
-from ray_classy.errors import ResourceError
 from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
@@ -174,53 +173,6 @@ def preempted(tmp_path):
     assert [line["epoch"] for line in result.metrics_history] == [1, 1, 2, 2]
 
 
-AUTOSCALER = """
-cluster_name: fake
-provider: {type: fake_multinode, use_node_id_as_ip: true, disable_node_updaters: true}
-max_workers: 2
-head_node_type: ray.head.default
-available_node_types:
-  ray.head.default: {resources: {CPU: 0}, node_config: {}, max_workers: 0}
-  worker: {resources: {CPU: 1}, node_config: {}, max_workers: 2}
-upscaling_speed: 1
-idle_timeout_minutes: 5
-auth: {}
-docker: {}
-file_mounts: {}
-file_mounts_sync_continuously: false
-cluster_synced_files: []
-initialization_commands: []
-setup_commands: []
-head_setup_commands: []
-worker_setup_commands: []
-head_start_ray_commands: []
-worker_start_ray_commands: []
-rsync_exclude: []
-rsync_filter: []
-"""
-
-
-def autoscaled(tmp_path):
-    """A cluster that is scaled to zero gets nodes for a run that says that it may, and is too small for another.
-
-    The nodes that Ray's test provider starts outlive it: this is for a process in a namespace of its own.
-    """
-    (tmp_path / "cluster.yaml").write_text(AUTOSCALER)
-    address, program = "127.0.0.1:6398", str(pathlib.Path(sys.executable).with_name("ray"))
-    start = [program, "start", "--head", "--port=6398", "--num-cpus=0", "--include-dashboard=false"]
-    variables = {**os.environ, "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
-    subprocess.run([*start, f"--autoscaling-config={tmp_path / 'cluster.yaml'}"], check=True, env=variables)
-    scaling = ScalingConfig(num_workers=2)
-    place = {"storage_path": str(tmp_path / "runs"), "address": address}
-    with pytest.raises(ResourceError, match=r"the cluster has 0 CPU on 1 node.*set ray.autoscaling"):
-        RayTrainer(scaling, **place).train(digits_task(num_epochs=1))
-    with pytest.raises(ResourceError, match=r"no room within 4 s: only 0 CPU is free, no nodes were added"):
-        RayTrainer(ScalingConfig(num_workers=3), **place, autoscaling=True, wait_for_resources_s=4).train(digits_task())
-    section = {"autoscaling": True, "wait_for_resources_s": 120}
-    result = RayTrainer(scaling, **place).train(digits_task(num_epochs=1, ray=section))
-    assert [line["phase_type"] for line in result.metrics_history] == ["train", "test"]
-
-
 def stopped(tmp_path):
     """Everything of Ray is stopped under a run, and the same command ends it as if nothing had been.
 
@@ -351,7 +303,6 @@ def small_store(tmp_path):
 
 if __name__ == "__main__":
     {
-        "autoscaled": autoscaled,
         "elastic": elastic,
         "killed_node": killed_node,
         "out_of_memory": out_of_memory,

@@ -180,7 +180,7 @@ def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.full
-@pytest.mark.parametrize("script", ["autoscaled", "stopped"])
+@pytest.mark.parametrize("script", ["stopped"])
 def test_on_a_cluster_in_a_namespace_of_its_own(script, tmp_path):
     apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*apart, "true"]).returncode:
