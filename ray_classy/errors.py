@@ -65,7 +65,7 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """The content of a checkpoint's file is not what was written, or is no checkpoint; an earlier one may be intact."""
+    """A checkpoint's file has other content than was written, or is not a checkpoint; an earlier one may be intact."""
 
 
 class RunFolderError(RayClassyError, RuntimeError):

@@ -78,11 +78,11 @@ def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) ->
 
 
 def config_keys(cls: type) -> Keys | None:
-    """The keys that `cls.from_config` reads (besides `name`), or None if the class does not tell.
+    """Returns the keys that `cls.from_config` reads (besides `name`); None if they are unknown.
 
-    A class whose config differs from its constructor defines a classmethod `config_keys()`. A class that writes a
-    `from_config` of its own without one reads keys that nobody can know: for it the answer is None, and its config is
-    not checked by name.
+    A class whose config differs from its constructor defines a classmethod `config_keys()`. A class that
+    overrides `from_config` without defining it may read any keys: for it the answer is None, and its config is not
+    checked by name.
     """
     for base in cls.__mro__:
         if "config_keys" in vars(base):
@@ -96,7 +96,7 @@ def config_keys(cls: type) -> Keys | None:
 
 
 def former_keys(cls: type) -> frozenset[str]:
-    """Keys that configs written for the predecessor carry though nothing reads them; accepted, without effect."""
+    """Returns the keys of Classy Vision's configs that are accepted without effect."""
     names = frozenset(getattr(cls, "FORMER_KEYS", ()))
     if not names:
         return names
@@ -203,7 +203,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             raise RegistrationError(f"cannot register {cls.__qualname__} as {self.kind} {name!r}: {problem}")
 
     def _conflict(self, name: str, cls: type) -> str | None:
-        """Why the class cannot have the name; None if it can."""
+        """Returns why the class cannot have the name; None if it can."""
         places = {**self._places, **{known: _place(other) for known, other in self._classes.items()}}
         if name in places:
             module, _, class_name = places[name].partition(":")
@@ -220,7 +220,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return None
 
     def names(self) -> list[str]:
-        """All names that `find` answers to: the registered ones, then those of the fallback."""
+        """Returns all names that `find` knows: the registered ones, then those of the fallback."""
         return sorted(self) + (sorted(_import(self._fallback_names)()) if self._fallback_names else [])
 
     def find(self, name: str) -> type[T]:
@@ -237,7 +237,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return found
 
     def unknown(self, name: Any) -> str:
-        """What to tell someone who asked for `name`, which is not there."""
+        """Returns the message for a name that is not registered."""
         near = nearest(str(name), self.names())
         known = f"did you mean {near}?" if near else f"known: {', '.join(sorted(self))}"
         return (
@@ -249,7 +249,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         """The class that `config["name"]` chooses.
 
         Raises:
-            ConfigError: the config is no mapping or has no name.
+            ConfigError: the config is not a mapping, or has no name.
             UnknownComponentError: no class has that name.
         """
         if not isinstance(config, Mapping):

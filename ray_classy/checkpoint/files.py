@@ -113,7 +113,7 @@ def checkpoints_in(run: Storage) -> list[str]:
 
 
 def position_of(name: str) -> tuple[int, ...]:
-    """Epochs and steps that a checkpoint's name tells, for sorting."""
+    """Returns the epochs and steps in a checkpoint's name, for sorting."""
     return tuple(int(number) for number in re.findall(r"\d+", name))
 
 

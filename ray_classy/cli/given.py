@@ -46,7 +46,7 @@ def read_given(arguments: argparse.Namespace) -> Given:
     if "test_only" in on_command_line and config.get("test_only") is True:
         if getattr(arguments, "resume", None):
             raise UsageError(
-                f"--resume goes on training; to evaluate, give test_only=true --checkpoint {arguments.resume}"
+                f"--resume continues training; to evaluate, give test_only=true --checkpoint {arguments.resume}"
             )
         if "num_epochs" not in on_command_line:  # the file's is that of training
             config = apply_overrides(config, ["num_epochs=1"])

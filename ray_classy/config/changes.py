@@ -11,11 +11,11 @@ _MOST_SHOWN = 20
 
 
 def changed_lines(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
-    """A line for each value that is another now, indented; after twenty of them "...".
+    """Returns an indented line for each value that differs; after twenty of them "...".
 
     Args:
         before, now: plain configs, or mappings of dotted names.
-        free: dotted names of what may be another, with all below it.
+        free: dotted names of values and sections that may differ.
     """
     old, new = _flat(before), _flat(now)
     lines = [

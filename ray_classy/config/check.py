@@ -1,4 +1,4 @@
-"""Checks a whole config against its schema and tells every problem at once."""
+"""Checks a whole config against its schema and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_LISTED = 16  # names in one message
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a config.
+    """One mistake in a config.
 
     Attributes:
         path: where, from the top of the config.
@@ -40,15 +40,15 @@ class Problem:
 
 
 def check_config(config: Mapping[str, Any], schema: Keys | Registry, *, sections: Keys | None = None) -> None:
-    """Raises one error that lists every problem of the config; returns if there is none.
+    """Raises one error that lists all problems of the config; returns if there are none.
 
     Args:
         config: a `Config` from `load_config`, whose lines the errors name, or any mapping.
         schema: the keys of the config; or a registry, when the config is that of one of its components.
-        sections: further keys that may stand at the top beside those of the schema.
+        sections: keys that the top level may have in addition to those of the schema.
 
     Raises:
-        ConfigError: one line for each problem: file and line, dotted path, what is wrong and how to mend it.
+        ConfigError: one line for each problem: file and line, dotted path, what is wrong and how to correct it.
     """
     raise_problems(problems_in(config, schema, sections=sections), config)
 
@@ -66,7 +66,7 @@ def check_component(registry: Registry, config: Any, path: Path = ()) -> list[Pr
 
 
 def former_keys_used(config: Any, schema: Keys | Registry, *, sections: Keys | None = None) -> list[tuple[Path, str]]:
-    """Path of each key that has no effect any more, and the name of the class that accepts it."""
+    """Returns the path of each key without effect, and the name of the class that accepts it."""
     return _walked(config, schema, (), sections).former
 
 
@@ -105,7 +105,7 @@ def _takes_any_key(cls: type) -> bool:
 
 @dataclass(frozen=True)
 class _UnknownKey:
-    """A key to be reported once all sections, among which it may belong, are known."""
+    """An unknown key, reported when all sections are known, because it may belong in one of them."""
 
     path: Path
     known: list[str]
@@ -122,7 +122,7 @@ def _walked(config: Any, schema: Keys | Registry, path: Path, sections: Keys | N
 
 
 class _Walk:
-    """One pass over a config beside its schema."""
+    """Compares a config with its schema, in one pass."""
 
     def __init__(self) -> None:
         self.found: list[Problem | _UnknownKey] = []
@@ -136,7 +136,7 @@ class _Walk:
         self.found.append(Problem(path, message))
 
     def value(self, value: Any, annotation: Any, path: Path) -> None:
-        """Any value against any annotation."""
+        """Checks any value against any annotation."""
         registry = registry_of(annotation)
         if not is_structured(annotation):
             wrong = mismatch(value, annotation)
@@ -248,7 +248,7 @@ class _Walk:
 
 
 def _has_shape(value: Any, annotation: Any) -> bool:
-    """Whether the value is a mapping where one is due, or a list where one is due."""
+    """Whether the value is a mapping or a list where the annotation requires one."""
     if isinstance(annotation, dict | ByName) or registry_of(annotation) is not None or is_mapping(annotation):
         return isinstance(value, Mapping)
     return isinstance(value, list | tuple)

@@ -10,11 +10,11 @@ Path = tuple[str | int, ...]
 
 
 class Mark(NamedTuple):
-    """Where a value was written; prints as `file:line`.
+    """The place where a value was written; prints as `file:line`.
 
     Attributes:
-        file: path of the file, or what else gave the value (an override); None if unknown.
-        line: counted from 1; None where lines mean nothing.
+        file: path of the file, or another source of the value (an override); None if unknown.
+        line: counted from 1; None if the source has no lines.
     """
 
     file: str | None
@@ -45,7 +45,7 @@ class Config(dict[str, Any]):
 
 
 def search_node(value: Any, path: Path = ()) -> Path | None:
-    """Where in a config the first search node stands, a mapping with the key `search`; None if there is none."""
+    """Returns the path of the first search node, a mapping with the key `search`; None if there is none."""
     if isinstance(value, Mapping) and "search" in value:
         return path
     items: Any = ()
@@ -58,7 +58,7 @@ def search_node(value: Any, path: Path = ()) -> Path | None:
 
 
 def mark_of(config: Any, path: Path) -> Mark:
-    """The origin of the value at `path`, or of the nearest section around it that has one."""
+    """Returns the origin of the value at `path`, or of the nearest section around it that has one."""
     marks = getattr(config, "marks", {})
     for length in range(len(path), -1, -1):
         if path[:length] in marks:
@@ -67,5 +67,5 @@ def mark_of(config: Any, path: Path) -> Mark:
 
 
 def dotted(path: Path) -> str:
-    """The path as users write it: `dataset.train.transforms.0.name`."""
+    """Writes a path as users do: `dataset.train.transforms.0.name`."""
     return ".".join(str(part) for part in path)

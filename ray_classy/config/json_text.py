@@ -14,10 +14,10 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def parse_json(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
-    """The value of `text`, exactly as `json.loads` gives it, and the line of everything in it.
+    """Returns the value of `text`, as `json.loads` does, and the line of each value in it.
 
     Raises:
-        ConfigError: the text is no JSON, or a key stands twice in one object.
+        ConfigError: the text is not JSON, or an object has a key twice.
     """
     try:
         json.loads(text)

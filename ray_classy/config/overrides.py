@@ -1,4 +1,4 @@
-"""Values from the command line laid over a config."""
+"""Applies values from the command line to a config."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ray_classy.errors import ConfigError
 
 
 def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Config:
-    """A new config with `key.path=value` overrides applied in order; `config` stays as it is.
+    """Returns a new config with `key.path=value` overrides applied in order.
 
     Args:
-        config: the config to begin with.
+        config: the config to start from; it is not changed.
         overrides: each a path of keys and list positions joined by dots, `=`, and a value in YAML
             (`optimizer.lr=1e-3`, `dataset.train.transforms.0.size=[32, 32]`). Missing sections on the way are created.
 
     Raises:
-        ConfigError: an override has no `=`, its value is no YAML, or its path leads through something that is no
+        ConfigError: an override has no `=`, its value is not YAML, or its path leads through a value that is not a
             section.
     """
     values = copy.deepcopy(dict(config))

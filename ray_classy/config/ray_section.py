@@ -66,7 +66,7 @@ class RaySection:
 
     @classmethod
     def of(cls, section: Mapping[str, Any] | None) -> RaySection:
-        """The options that a checked section gives; of the others, the defaults."""
+        """Reads a checked section; options that it lacks get their defaults."""
         given = {name: value for name, value in (section or {}).items() if value is not None}
         if isinstance(given.get("num_workers"), list):
             given["num_workers"] = tuple(given["num_workers"])
@@ -74,12 +74,12 @@ class RaySection:
 
     @classmethod
     def keys(cls) -> Keys:
-        """The keys of the section with their types and defaults; each may also be null."""
+        """Returns the keys of the section with types and defaults; each may also be null."""
         hints = typing.get_type_hints(cls)
         return {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
 
     def given(self) -> dict[str, Any]:
-        """The options that differ from their defaults."""
+        """Returns the options that differ from their defaults."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -1,4 +1,4 @@
-"""The config with every default written out."""
+"""Writes out every default of a config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, registry_
 
 
 def resolve(config: Mapping[str, Any], schema: Keys | Registry, *, sections: Keys | None = None) -> dict[str, Any]:
-    """A plain copy of a config that passed the check, with defaults filled in down to the components.
+    """Copies a checked config and fills in all defaults, also those of its components.
 
     Args:
         config, schema, sections: as for `check_config`.

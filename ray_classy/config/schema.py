@@ -15,7 +15,7 @@ _MAPPINGS = {dict, OrderedDict, defaultdict, abc.Mapping, abc.MutableMapping}
 
 
 def union_members(annotation: Any) -> list[Any]:
-    """The alternatives of a union; the annotation itself if it is none."""
+    """Returns the alternatives of a union; other annotations are their only alternative."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [member for argument in typing.get_args(annotation) for member in union_members(argument)]
     return [annotation]
@@ -32,7 +32,7 @@ def is_mapping(annotation: Any) -> bool:
 
 
 def element_of(annotation: Any) -> Any:
-    """The annotation of every element of a list, or every value of a mapping; Any if not told or not one."""
+    """Returns the annotation of the elements of a list or the values of a mapping; Any if there is none."""
     arguments = typing.get_args(annotation)
     if is_mapping(annotation):
         return arguments[1] if len(arguments) == 2 else Any

@@ -1,4 +1,4 @@
-"""Annotations and values in the words of a message."""
+"""Describes annotations and values in messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ANY_NUMBER = (float, complex, numbers.Number, numbers.Real)
 
 
 def expectation(annotation: Any, many: bool = False) -> str:
-    """What values of that type are called: "an integer", "a list of numbers", "one of 'a', 'b'" ...
+    """Describes the values of a type: "an integer", "a list of numbers", "one of 'a', 'b'" ...
 
     Args:
         annotation: the type.
@@ -112,7 +112,7 @@ def allowed_values(annotation: Any) -> list[Any] | None:
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """The value as a config file would have it, cut to a readable length."""
+    """Writes a value as in a config file, cut to a readable length."""
     if isinstance(value, str):
         text = repr(value)
     else:
@@ -124,5 +124,5 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 def article(word: str) -> str:
-    """The word with "a" or "an"."""
+    """Puts "a" or "an" before a word."""
     return f"{'an' if word[:1].lower() in 'aeiou' else 'a'} {word}"

@@ -36,11 +36,11 @@ class _ConfigLoader(_Loader):
 
 
 def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
-    """The value of `text` (one document) and the line of everything in it.
+    """Returns the value of `text` (one document) and the line of each value in it.
 
     Raises:
-        ConfigError: the text is no YAML, or says something that this dialect does not have: a key twice, a key that is
-            no string, a tag, a second document, an alias to something around itself.
+        ConfigError: the text is not YAML, or uses what this dialect lacks: a key twice, a key that is not a string, a
+            tag, a second document, an alias to a section around itself.
     """
     try:
         loader = _ConfigLoader(text)
@@ -90,7 +90,7 @@ def _remedy(message: str, line: str) -> str:
 
 
 class _Construct:
-    """Values from YAML nodes; every alias gives a copy of its own."""
+    """Builds values from YAML nodes; each alias gives a separate copy."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -218,10 +218,10 @@ _Dumper.add_implicit_resolver(_CORE + "float", _FLOAT, list("-0123456789"))
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """YAML text that `load_config` reads back as exactly these values (tuples as lists).
+    """Writes YAML text that `load_config` reads back as exactly these values (tuples as lists).
 
     Raises:
-        ConfigError: one of them is no plain value.
+        ConfigError: a value is not plain.
     """
     try:
         return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
