@@ -17,7 +17,7 @@ METHODS = {
     "create_data_iterators": [],
     "done_training": [],
     "eval_step": [],
-    "from_config": ["config"],
+    "from_config": ["config", "draft"],
     "get_batchsize_per_replica": [],
     "get_classy_state": ["deep_copy"],
     "get_global_batchsize": [],
