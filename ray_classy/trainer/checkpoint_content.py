@@ -17,7 +17,7 @@ from ray_classy.trainer.metrics import latest_by_phase_type
 
 
 def name_inside(task: ClassyTask) -> str:
-    """Names a checkpoint that is written now, inside a train phase: by the finished epochs and the step."""
+    """Names a checkpoint that is written now, inside a train phase: by the finished train phases and the step."""
     return f"epoch_{task.train_phase_idx:04d}-step_{task.num_train_steps:06d}"
 
 
