@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import functools
 import json
+import math
 import numbers
 import os
 import pathlib
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray_classy.config.schema import element_of, is_list, is_mapping, union_members
@@ -31,7 +32,11 @@ def mismatch(value: Any, annotation: Any) -> str | None:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    from pydantic import ValidationError  # here, so that importing the package does not wait for it
+    if _fits_plainly(value, annotation):
+        return True
+    if annotation is type(None):
+        return False
+    from pydantic import ValidationError
 
     try:
         adapter = _adapter(annotation)
@@ -48,6 +53,21 @@ def _fits(value: Any, annotation: Any) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _fits_plainly(value: Any, annotation: Any) -> bool:
+    """Whether a plain value or a list certainly fits: most values do, and a check of them need not import pydantic."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return any(type(value) is type(one) and value == one for one in typing.get_args(annotation))
+    members = union_members(annotation)
+    if len(members) > 1:
+        return any(_fits_plainly(value, member) for member in members)
+    if type(value) is list and typing.get_origin(annotation) in (list, Sequence):
+        return all(_fits_plainly(item, element_of(annotation)) for item in value)
+    if type(value) is float and not math.isfinite(value):
+        return False
+    kinds = (int, float) if annotation is float else (type(None),) if annotation is None else (annotation,)
+    return type(value) in _AS_THEY_ARE and type(value) in kinds
 
 
 def _fits_as_object(value: Any, annotation: Any) -> bool:

@@ -1,0 +1,50 @@
+"""Short commands import what they need, and nothing that takes seconds."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import make_task
+
+HEAVY = "ray torchvision pandas pyarrow pydantic torch._dynamo torch.distributed.fsdp torch.distributed.tensor"
+CODE = f"""
+import sys
+from ray_classy.cli.main import main
+code = main(sys.argv[1:])
+print(code, *[name for name in {HEAVY.split()} if name in sys.modules], file=sys.stderr)
+"""
+
+
+def imported_by(*words):
+    """The exit code of a command, and the heavy modules that it imported."""
+    done = subprocess.run([sys.executable, "-c", CODE, *map(str, words)], capture_output=True, text=True)
+    code, *modules = done.stderr.splitlines()[-1].split()
+    return int(code), modules
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from ray_classy.trainer import LocalTrainer
+
+    return LocalTrainer(str(tmp_path_factory.mktemp("runs")), "r").train(make_task(epochs=1)).path
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "model"], ["list", "task"]])
+def test_list_imports_nothing_heavy(words):
+    assert imported_by(*words) == (0, [])
+
+
+@pytest.mark.parametrize("command", ["ls", "show"])
+def test_looking_at_a_run_imports_nothing_heavy(command, run):
+    assert imported_by(command, run) == (0, [])
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(command):
+    assert imported_by(command, "configs/digits.yaml", "optimizer.momentun=0.5") == (2, [])
+
+
+def test_a_command_that_does_not_exist_imports_no_torch():
+    code = "import sys; from ray_classy.cli.main import main; main(['trian']); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
