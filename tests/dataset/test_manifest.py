@@ -201,7 +201,7 @@ def test_no_file_is_given(manifest):
 
 
 def test_url_of_an_unknown_scheme():
-    with pytest.raises(DataError, match=r"nope://a/m\.csv.*give a local path"):
+    with pytest.raises(DataError, match=r"nope://a/m\.csv.*use a local path"):
         dataset("nope://a/m.csv")
 
 
