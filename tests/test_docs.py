@@ -12,7 +12,7 @@ import yaml
 
 from ray_classy.cli.arguments import parsed
 from ray_classy.config import Config, apply_overrides, load_config
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.tasks.task_config import checked
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +90,7 @@ def test_overrides_name_keys_that_exist():
 def test_every_key_of_the_ray_section_is_listed():
     page = ROOT.joinpath("docs", "config.md").read_text()
     listed = page[page.index("## Keys of the ray section") : page.index("## Leave out")]
-    keys = [field.name for field in dataclasses.fields(RaySection)]
+    keys = [field.name for field in dataclasses.fields(RayOptions)]
     assert [key for key in keys if f"`{key}`" not in listed] == []
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.plan import PhasePlan
@@ -101,7 +101,7 @@ def _batches_ahead(task: ClassyTask, dry_runs: dict[str, DryRun]) -> dict[str, i
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config with the defaults of all keys; of the ray section, with those that are not null."""
-    keys = {name: key for name, key in RaySection.keys().items() if key.default is not None}
+    keys = {name: key for name, key in RayOptions.keys().items() if key.default is not None}
     ray = {**RESERVED, "ray": RESERVED["ray"]._replace(annotation=keys)}
     return resolve(config, TASK_REGISTRY, sections=ray)
 

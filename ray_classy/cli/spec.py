@@ -12,7 +12,7 @@ from ray_classy.config import Config, dotted, mark_of
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
 from ray_classy.config.document import search_node
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
 from ray_classy.storage import Storage
@@ -45,7 +45,7 @@ def spec_of(given: Given) -> RunSpec:
             f"ray-classy tune {given.file}"
         )
     checked(config)
-    section = RaySection.of(config.get("ray"))
+    section = RayOptions.of(config.get("ray"))
     if section.num_workers == 0:
         raise ConfigError(
             f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: must be at least 1, not 0; "
@@ -76,7 +76,7 @@ def spec_of(given: Given) -> RunSpec:
     )
 
 
-def _ray_settings(config: Config, section: RaySection, verbose: bool) -> RaySettings:
+def _ray_settings(config: Config, section: RayOptions, verbose: bool) -> RaySettings:
     from ray_classy.trainer.ray_config import RaySettings
 
     with located(config, "ray"):
@@ -89,7 +89,7 @@ def _given(config: Config) -> dict[str, Any] | None:
     return {key: value for key, value in given.items() if key != "ray"} or None
 
 
-def _same_command(config: Config, given: Mapping[str, Any] | None, section: RaySection) -> RunFolder | None:
+def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayOptions) -> RunFolder | None:
     """The run of that name, if the same command started it: the command then resumes it.
 
     Raises:

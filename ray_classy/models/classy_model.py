@@ -22,7 +22,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.heads import ClassyHead, build_head
-from ray_classy.models.blocks import find_block, in_trunk, unambiguous_names
+from ray_classy.models.head_points import find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import StateMismatch, compare, flatten, head_entry
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
     from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, check_task, register_task
     from ray_classy.tasks.fine_tuning_task import FineTuningTask
-    from ray_classy.tasks.progress import LastBatchInfo
+    from ray_classy.tasks.loss_log import LastBatchInfo
     from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
 
 __all__ = [

@@ -17,10 +17,10 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import dry_run, phase_state, strategies, task_state
 from ray_classy.tasks.classy_task import Checkpoint, register_task
+from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast
-from ray_classy.tasks.progress import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
 from ray_classy.tasks.samples import call, detached, next_sample, rows_consumed, rows_of
 from ray_classy.tasks.update_step import UpdateStep

@@ -10,7 +10,7 @@ from ray_classy.errors import TaskError
 from ray_classy.tasks import dry_run, freezing, resume, task_state
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import Checkpoint, register_task
-from ray_classy.tasks.options import option
+from ray_classy.tasks.option import option
 
 
 @register_task("fine_tuning")

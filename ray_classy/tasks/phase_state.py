@@ -12,7 +12,7 @@ from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.distributed import gather_objects, is_primary
 from ray_classy.errors import CheckpointError
-from ray_classy.tasks.progress import LossLog
+from ray_classy.tasks.loss_log import LossLog
 
 if TYPE_CHECKING:
     from ray_classy.dataset.plan import PhasePlan

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
-from ray_classy.config.ray_section import RAY_KEYS
+from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.transforms.mixup import MixupTransform
@@ -27,7 +27,7 @@ from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.draft import Draft
-from ray_classy.tasks.options import option_keys, option_problems, options_of, section_keys
+from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ RESERVED: Keys = {
     "ray": Key(dict[str, Any], {}),
     "tune": Key(dict[str, Any], {}),
 }
-"""Keys that every task's config may have; `ray` is checked by `RaySection`, `tune` by the sweep."""
+"""Keys that every task's config may have; `ray` is checked by `RayOptions`, `tune` by the sweep."""
 
 
 def classification_keys(cls: type) -> Keys:

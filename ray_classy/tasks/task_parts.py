@@ -17,7 +17,7 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
 from ray_classy.tasks.classy_task import ClassyTask
-from ray_classy.tasks.options import option, section_setter
+from ray_classy.tasks.option import option, section_setter
 from ray_classy.tasks.precision import Precision
 from ray_classy.tasks.replicas import DistributedOptions
 

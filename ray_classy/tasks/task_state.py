@@ -17,8 +17,8 @@ from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
+from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.phases import build_phases, position
-from ray_classy.tasks.progress import LossLog
 from ray_classy.tasks.strategies import strategy_of, unshard
 
 if TYPE_CHECKING:

@@ -1,13 +1,44 @@
-"""The metrics of a run: which of a round's metrics says how good a checkpoint is."""
+"""The lines of `metrics.jsonl`: what a run records of each phase."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from ray_classy.distributed import gather_objects
+from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.metrics import dotted, plain
 
-__all__ = ["default_metric", "default_mode", "dotted", "latest_by_phase_type", "plain", "train_phase_of"]
+__all__ = ["dotted", "latest_by_phase_type", "phase_line", "plain", "position", "train_phase_of"]
+
+
+def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
+    """The line of the phase that has just ended; every rank calls it.
+
+    Args:
+        task: at the end of the phase.
+        began: when the phase began, in seconds since the epoch of `time.time`.
+    """
+    speed = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == f"{task.phase_type}_total"]
+    line = {
+        **position(task),
+        "phase_type": task.phase_type,
+        "where": task.where,
+        "num_updates": task.num_updates,
+        "metrics": task.phase_metrics(),
+        "seconds": round(time.time() - began, 3),
+        "samples_per_second": round(speed[-1], 1) if speed else None,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    bad_rows = sum(gather_objects(getattr(task.data_iterator, "bad_rows", 0)))
+    return {**line, "bad_rows": bad_rows} if bad_rows else line
+
+
+def position(task: ClassyTask) -> dict[str, Any]:
+    """How many epochs and train phases are over when the current phase ends, and the phase's number from 0."""
+    train_phases = task.train_phase_idx + 1
+    return {"phase_idx": task.phase_idx, "epoch": task.epochs_of(train_phases), "train_phase": train_phases}
 
 
 def latest_by_phase_type(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -18,15 +49,3 @@ def latest_by_phase_type(lines: list[dict[str, Any]]) -> dict[str, Any]:
 def train_phase_of(line: Mapping[str, Any]) -> int:
     """Returns the number of train phases at the end of a line of metrics; older lines call it `epoch`."""
     return line.get("train_phase", line["epoch"])
-
-
-def default_metric(names: list[str]) -> str | None:
-    """The metric that ranks models unless another is given: the first meter of the test phases, else a loss."""
-    last = [name for name in names if name.startswith("test.")] or names
-    better = [name for name in last if not name.endswith(".loss")] or last
-    return better[0] if better else None
-
-
-def default_mode(metric: str) -> str:
-    """Whether a smaller ("min") or a larger ("max") value of a metric is better, unless it is given."""
-    return "min" if metric.endswith("loss") else "max"

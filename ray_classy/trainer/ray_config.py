@@ -9,7 +9,7 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
@@ -42,7 +42,7 @@ class RaySettings:
     @classmethod
     def of(
         cls,
-        section: RaySection,
+        section: RayOptions,
         scaling_config: ScalingConfig | None = None,
         run_config: RunConfig | None = None,
         torch_config: TorchConfig | None = None,
@@ -94,7 +94,7 @@ class RaySettings:
         return self.run_config.failure_config.max_failures if self.run_config.failure_config else 0
 
 
-def _run_config(section: RaySection) -> RunConfig:
+def _run_config(section: RayOptions) -> RunConfig:
     return _built(
         RunConfig,
         section,
@@ -118,7 +118,7 @@ OUR_OWN = {"address", "autoscaling", "checkpoint_upload_mode", "wait_for_resourc
 """Options of the `ray` section that are not of these classes."""
 
 
-def _check_known(section: RaySection) -> None:
+def _check_known(section: RayOptions) -> None:
     """Refuses an option that the installed Ray does not have."""
     known = OUR_OWN.union(*map(config_fields, CLASSES))
     unknown = sorted(section.given().keys() - known)
@@ -128,7 +128,7 @@ def _check_known(section: RaySection) -> None:
         )
 
 
-def _built(cls: type, section: RaySection, **more: Any) -> Any:
+def _built(cls: type, section: RayOptions, **more: Any) -> Any:
     """One of Ray's config objects, from the options of the section that are its fields."""
     options = {name: value for name, value in section.given().items() if name in config_fields(cls)}
     try:

@@ -21,7 +21,7 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.interrupts import install_stop_handlers
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_failures import Retries, cause
-from ray_classy.trainer.ray_scaling import FreeRoom
+from ray_classy.trainer.ray_start import FreeRoom
 from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder

@@ -12,7 +12,7 @@ import torch
 from ray.train import CheckpointConfig, CheckpointUploadMode, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset.row_dataset import data_files
 from ray_classy.errors import ComponentError, RunStopped
 from ray_classy.ingest.store_memory import warn_if_too_large
@@ -112,7 +112,7 @@ class RayTrainer(ClassyTrainer):
             ComponentError: Ray refuses an option, or the options do not go together.
         """
         return RaySettings.of(
-            RaySection.of(section),
+            RayOptions.of(section),
             self.scaling_config,
             self.run_config,
             self.torch_config,

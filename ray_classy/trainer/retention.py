@@ -10,7 +10,7 @@ from typing import Any
 from ray_classy.config import mark_of
 from ray_classy.errors import ConfigError
 from ray_classy.registry import nearest
-from ray_classy.trainer.metrics import default_metric, default_mode
+from ray_classy.trainer.ranking import default_metric, default_mode
 
 _SCORE = ("ray", "checkpoint_score_attribute")
 
@@ -22,7 +22,7 @@ class Retention:
     Attributes:
         num_to_keep: that many of the best, or without a metric of the newest, and always the newest; None keeps all.
         metric: a dotted name (`test.accuracy.top_1`). None: the newest are kept, and the best one is chosen by the
-            first meter of the test phases, else by the loss.
+            first meter of the test phases (of the train phases, where there are no others), else by the loss.
         order: "max" or "min".
     """
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ray_classy.config import dump_yaml, resolve
-from ray_classy.errors import RunStopped
+from ray_classy.errors import RunFolderError, RunStopped
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.metrics import latest_by_phase_type
@@ -76,7 +76,8 @@ class Run(Generic[Folder]):
             if error is None:
                 folder.finish(FINISHED)
                 return
-            with contextlib.suppress(OSError):  # a folder that cannot be written must not hide what happened
+            # A folder that cannot be written, or is another process's by now, must not hide what happened.
+            with contextlib.suppress(OSError, RunFolderError):
                 if folder.described:  # what is refused leaves an earlier run as it is
                     folder.finish(*_ending(error))
             folder.remove_if_unused()

@@ -35,7 +35,7 @@ from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.metrics import dotted, train_phase_of
 from ray_classy.trainer.retention import Retention
-from ray_classy.urls import split_query
+from ray_classy.urls import reason, split_query
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class RunFolder:
         self._log_file = LogFile(self.storage, LOG_FILE)
         self._lease: Lease | None = None
         self._made = False
+        self._unwritable: set[str] = set()  # pointers that cannot be written
         self.described = False
         self._manifests: dict[str, dict[str, Any]] = {}
 
@@ -229,8 +230,13 @@ class RunFolder:
         return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
 
     def finish(self, status: str, error: str | None = None) -> None:
-        """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped"."""
+        """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped".
+
+        Raises:
+            RunFolderError: another process has taken the run over; its record stays.
+        """
         self.flush_log()
+        check_token(self.storage, self.token)
         failure = {"error": error} if error is not None else {}
         self._write_facts({**self.facts(), **failure, "status": status, "ended": _now()})
         self._forget_requests()
@@ -340,10 +346,20 @@ class RunFolder:
         away = [name for name in retention.superfluous(metrics) if name not in pinned]
         best = retention.best({name: values for name, values in metrics.items() if name not in away})
         for pointer, name in ((LAST, names[-1] if names else None), (BEST, best)):
-            if name is not None and self.storage.pointed(pointer) != name:
-                self.storage.point(pointer, name)
+            if name is not None:
+                self._point(pointer, name)
         for name in away:
             self.remove_checkpoint(name)
+
+    def _point(self, pointer: str, name: str) -> None:
+        """Points `last` or `best` to a checkpoint; one that cannot be written is warned of once, and ends no run."""
+        try:
+            if self.storage.pointed(pointer) != name:
+                self.storage.point(pointer, name)
+        except OSError as error:
+            if pointer not in self._unwritable:
+                _log.warning("%s cannot be pointed to %s: %s", self.storage.join(pointer), name, reason(error))
+            self._unwritable.add(pointer)
 
     def _metrics_of(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """The metrics of the checkpoints at the end of a round, by name."""

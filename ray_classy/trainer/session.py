@@ -24,7 +24,7 @@ from ray_classy.tasks.phases import ends_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
-from ray_classy.trainer.metrics import latest_by_phase_type
+from ray_classy.trainer.metrics import latest_by_phase_type, phase_line, position
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.storage_failures import explain_storage_errors
@@ -267,7 +267,8 @@ class FolderSession(Session):
         Raises:
             RunStopped: the run is asked to stop, and its checkpoint is written.
         """
-        line = self._line(task)
+        line = phase_line(task, self._phase_began)
+        self._phase_began = time.time()
         self._round.append(line)
         if is_primary():
             with explain_storage_errors(self.run):
@@ -283,7 +284,7 @@ class FolderSession(Session):
         checkpoint = self._checkpoint(task)
         if task.done_training():
             self._writer.wait()
-        progress = {**_position(task), "where": task.where}
+        progress = {**position(task), "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress}
         self._round = []
         for listener in self._listeners:
@@ -291,25 +292,6 @@ class FolderSession(Session):
         if checkpoint is not None and not task.done_training():
             self._stop_if_asked(checkpoint)
         return {**report, "checkpoint": checkpoint}
-
-    def _line(self, task: ClassyTask) -> dict[str, Any]:
-        now = time.time()
-        speed = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == f"{task.phase_type}_total"]
-        line = {
-            **_position(task),
-            "phase_type": task.phase_type,
-            "where": task.where,
-            "num_updates": task.num_updates,
-            "metrics": task.phase_metrics(),
-            "seconds": round(now - self._phase_began, 3),
-            "samples_per_second": round(speed[-1], 1) if speed else None,
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        bad_rows = sum(gather_objects(getattr(task.data_iterator, "bad_rows", 0)))
-        if bad_rows:
-            line["bad_rows"] = bad_rows
-        self._phase_began = now
-        return line
 
     def _checkpoint(self, task: ClassyTask) -> str | None:
         """Writes the checkpoint of the round that ends, if one is due, and returns its name."""
@@ -324,9 +306,3 @@ class FolderSession(Session):
         for hook in hooks:
             hook.due = False
         return name
-
-
-def _position(task: Any) -> dict[str, Any]:
-    """Returns how many epochs and train phases are over when the current phase ends."""
-    train_phases = task.train_phase_idx + 1
-    return {"phase_idx": task.phase_idx, "epoch": task.epochs_of(train_phases), "train_phase": train_phases}

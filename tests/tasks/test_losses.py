@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.hooks import LossLrMeterLoggingHook
 from ray_classy.tasks import ClassificationTask
-from ray_classy.tasks.progress import LossLog
+from ray_classy.tasks.loss_log import LossLog
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import RecordingHook, make_task, train
 

@@ -6,7 +6,7 @@ import pytest
 from ray.train import CheckpointUploadMode, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat.train import config_fields
 from ray_classy.trainer import RayTrainer, ray_config
@@ -64,14 +64,14 @@ def test_other_upload_modes_are_refused(mode):
 def test_every_option_of_rays_classes_is_a_key_with_its_default():
     """The section is a list of our own, so that it costs no import of Ray: a Ray with other options fails here."""
     fields = {name: field for cls in CLASSES for name, field in config_fields(cls).items() if name not in OBJECTS}
-    keys = RaySection.keys()
+    keys = RayOptions.keys()
     assert fields.keys() | OUR_OWN | NOT_IN_EVERY_RAY == keys.keys()
     assert {name: field.default for name, field in fields.items()} == {name: keys[name].default for name in fields}
     assert all(field.default is not inspect.Parameter.empty for field in fields.values())
 
 
 def test_options_reach_rays_objects():
-    section = RaySection.of({"num_workers": [1, 2], "max_failures": 3, "num_to_keep": 2, "timeout_s": 60, "name": "r"})
+    section = RayOptions.of({"num_workers": [1, 2], "max_failures": 3, "num_to_keep": 2, "timeout_s": 60, "name": "r"})
     settings = RaySettings.of(section)
     assert settings.scaling.num_workers == (1, 2) and settings.elastic and settings.max_failures == 3
     assert settings.run_config.checkpoint_config.num_to_keep == 2 and settings.torch_config.timeout_s == 60
@@ -80,11 +80,11 @@ def test_options_reach_rays_objects():
 
 def test_an_option_that_ray_refuses_is_one_error():
     with pytest.raises(ComponentError, match="Ray refuses the CheckpointConfig"):
-        RaySettings.of(RaySection.of({"num_to_keep": -1}))
+        RaySettings.of(RayOptions.of({"num_to_keep": -1}))
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_EVERY_RAY))
 def test_an_option_that_this_ray_does_not_have_is_refused_by_its_name(monkeypatch, name):
     monkeypatch.setattr(ray_config, "config_fields", lambda cls: {})
     with pytest.raises(ComponentError, match=rf"Ray [\d.]+ has no option '{name}': .* install a newer Ray"):
-        RaySettings.of(RaySection.of({name: 1}))
+        RaySettings.of(RayOptions.of({name: 1}))

@@ -15,7 +15,7 @@ from ray_classy.registry import Key, Keys
 
 
 @dataclass(frozen=True)
-class RaySection:
+class RayOptions:
     """Options of a run on a Ray cluster, named and defaulted as in Ray's own classes.
 
     An option that is None takes its default.
@@ -65,7 +65,7 @@ class RaySection:
     checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | None = None
 
     @classmethod
-    def of(cls, section: Mapping[str, Any] | None) -> RaySection:
+    def of(cls, section: Mapping[str, Any] | None) -> RayOptions:
         """Reads a checked section; options that it lacks get their defaults."""
         given = {name: value for name, value in (section or {}).items() if value is not None}
         if isinstance(given.get("num_workers"), list):
@@ -92,5 +92,5 @@ class RaySection:
         return self.num_workers[-1] if isinstance(self.num_workers, tuple) else self.num_workers
 
 
-RAY_KEYS: Keys = {"ray": Key(RaySection.keys(), {})}
+RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}
 """The reserved key `ray` of a task's config, for the check of the whole config."""

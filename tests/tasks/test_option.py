@@ -9,7 +9,7 @@ from ray_classy.config import load_config
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.tasks import ClassificationTask, FineTuningTask, build_task, register_task
 from ray_classy.tasks.classy_task import TASK_REGISTRY
-from ray_classy.tasks.options import from_section, option, options_of, section_keys, to_section
+from ray_classy.tasks.option import from_section, option, options_of, section_keys, to_section
 from ray_classy.tasks.precision import Precision
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, DistributedOptions
 from tests.tasks.test_from_config import CONFIG

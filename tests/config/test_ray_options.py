@@ -3,24 +3,24 @@
 import pytest
 
 from ray_classy.config import problems_in
-from ray_classy.config.ray_section import RaySection
+from ray_classy.config.ray_options import RayOptions
 
 
 def wrong(section):
-    return [problem.message for problem in problems_in(section, RaySection.keys(), ("ray",))]
+    return [problem.message for problem in problems_in(section, RayOptions.keys(), ("ray",))]
 
 
 def test_null_takes_the_default():
-    assert RaySection.of({"num_workers": None, "backend": None}) == RaySection()
+    assert RayOptions.of({"num_workers": None, "backend": None}) == RayOptions()
 
 
 def test_an_elastic_number_of_workers_is_a_pair():
-    section = RaySection.of({"num_workers": [1, 4]})
+    section = RayOptions.of({"num_workers": [1, 4]})
     assert section.num_workers == (1, 4) and section.most_workers == 4
 
 
 def test_what_is_given_differs_from_the_defaults():
-    assert RaySection.of({"num_workers": 1, "max_failures": 3}).given() == {"max_failures": 3}
+    assert RayOptions.of({"num_workers": 1, "max_failures": 3}).given() == {"max_failures": 3}
 
 
 @pytest.mark.parametrize("mode, problems", [("ASYNC", 0), ("SYNC", 0), ("NO_UPLOAD", 1)])
