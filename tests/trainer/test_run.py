@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -86,3 +87,13 @@ def test_the_resolved_config_is_recorded(tmp_path):
     with Run.of_task(task, RunSpec.of_task(task, storage_path=str(tmp_path))) as run:
         recorded = run.folder.config_facts()["config"]
     assert recorded["optimizer"]["lr"] == 0.1 and recorded["test_phase_period"] == 1
+
+
+def test_who_lost_the_run_leaves_the_record_of_its_new_owner_alone(tmp_path):
+    with pytest.raises(ValueError), opened(tmp_path, name="r") as run:
+        run.folder.log("a line")
+        holder = json.loads(run.folder.storage.read("lease.json"))
+        run.folder.storage.write("lease.json", json.dumps({**holder, "token": "another"}).encode())
+        run.folder.request_stop()
+        raise ValueError
+    assert run.folder.facts()["status"] == "running" and run.folder.stop_requested()
