@@ -20,7 +20,7 @@ from ray_classy.dataset.row_dataset import row_dataset_of, with_remedy
 from ray_classy.dataset.transforms.placement import Placement, place, with_packed
 from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
 from ray_classy.dataset.transforms.traits import is_thread_safe
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, TaskError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
 BATCHES_AHEAD = 2
@@ -111,6 +111,11 @@ class SeededRows(torch.utils.data.Dataset):
             if self.max_bad_rows:
                 return error
             raise with_remedy(error) from error
+        except StopIteration as error:  # to whoever reads, it would mean that the phase has no more rows
+            raise TaskError(
+                f"a transform or the dataset raised StopIteration for row {index}, which means that the data of the "
+                f"phase has ended: catch it there, or use next(iterator, default)"
+            ) from error
 
     def made_ready(self, index: int, sample: Any) -> Row:
         """Prepares a sample for the batched transforms, or applies them now if it cannot be put into a batch.
@@ -185,11 +190,17 @@ class SeededRows(torch.utils.data.Dataset):
         weighted = len(good) - sum(row.is_padding for row in good)
         if not good:
             return Batch(None, 0, bad)
-        if all(row.needs_batched for row in good):
+        if all(row.needs_batched for row in good) and self._of_one_shape(good):
             return Batch(
                 default_collate([row.sample for row in good]), weighted, bad, np.array([r.number for r in good])
             )
         return Batch(default_collate([self._with_batched(row) for row in good]), weighted, bad)
+
+    def _of_one_shape(self, rows: list[Row]) -> bool:
+        """Whether the inputs of these rows can be stacked before their batched transforms, which may crop them."""
+        assert self.placement is not None
+        key = self.placement.key
+        return len({getattr(row.sample[key], "shape", None) for row in rows}) == 1
 
     def _with_batched(self, row: Row) -> Any:
         """Returns a row's sample with the batched transforms applied, as others of its batch have them already."""

@@ -12,9 +12,9 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.seeded_rows import SeededRows
-from ray_classy.dataset.transforms import ApplyTransformToKey, build_transforms
+from ray_classy.dataset.transforms import ApplyTransformToKey, ClassyTransform, build_transforms
 from ray_classy.dataset.transforms.placement import place
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, TaskError
 from ray_classy.seeding import derive_seed, seed_host
 
 RRC, FLIP = {"name": "RandomResizedCrop", "size": 16}, {"name": "RandomHorizontalFlip"}
@@ -205,3 +205,31 @@ def test_a_phase_that_is_left_early_leaves_nothing_behind():
     next(batches)
     del batches
     assert made.dataset._fetched == {} and len(rows_of(made)) == 30
+
+
+class CenterCrop(ClassyTransform):
+    """A user's transform that runs in batches, and changes the size."""
+
+    batchable = deterministic = True
+
+    def __call__(self, image):
+        return image[..., :16, :16]
+
+
+def test_a_batched_transform_may_crop_images_of_different_sizes():
+    made = dataset([{"name": "ToTensor"}])
+    made.transform = ApplyTransformToKey(v2.Compose([build_transforms([{"name": "ToTensor"}]), CenterCrop()]))
+    assert place(made.transform).names()[1] == ["ToTensor", "CenterCrop"]
+    assert {tuple(row["input"].shape) for row in rows_of(made).values()} == {(3, 16, 16)}
+
+
+def raise_stop_iteration(sample):
+    raise StopIteration
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1}])
+def test_stop_iteration_in_a_transform_is_an_error(options):
+    made = dataset(CHAINS["crop"])
+    made.transform = raise_stop_iteration
+    with pytest.raises(TaskError, match="raised StopIteration for row"):
+        rows_of(made, **options)
