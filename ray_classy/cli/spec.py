@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked, located
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder
-from ray_classy.trainer.run_spec import RunSpec
+from ray_classy.trainer.run_spec import RunSpec, config_file_fact
 
 if TYPE_CHECKING:
     from ray_classy.trainer.ray_config import RaySettings
@@ -53,7 +52,7 @@ def spec_of(given: Given) -> RunSpec:
         )
     ray = None if flags.local else _ray_settings(config, section, flags.verbose)
     (config.get("ray") or {}).pop("name", None)  # the name is that of one run, the config may serve several
-    facts: dict[str, Any] = {"config_file": os.path.abspath(config.file)} if config.file else {}
+    facts: dict[str, Any] = config_file_fact(config.file)
     earlier = RunFolder.existing(flags.resume) if flags.resume else None
     if earlier is None:
         facts["given"] = _given(config)

@@ -11,6 +11,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import add_logging
+from ray_classy.urls import joined
 
 if TYPE_CHECKING:
     from ray_classy.tune import SweepResult, TaskTuner
@@ -100,10 +101,10 @@ def _summary(result: SweepResult) -> str:
         lines.append(f"{record.name} failed: {record.reason}")
     best, config = result.best, result.best_config
     assert best is not None and config is not None, "a sweep without a best trial is an error"
-    folder = os.path.join(result.path, best.name)
+    folder = joined(result.path, best.name)
     places = {
         "best": f"{best.name}  {result.metric} {best.metrics[result.metric]:.4f}",
-        "config": short(os.path.join(result.path, "best.yaml")),
+        "config": short(joined(result.path, "best.yaml")),
         "checkpoint": short(result.best_checkpoint or "none"),
         "sweep": short(result.path),
     }
@@ -111,7 +112,7 @@ def _summary(result: SweepResult) -> str:
     epochs = math.ceil(2 * config.get("num_epochs", 1)) or 1
     commands = {
         "train it longer": command_line("train", "--resume", short(folder), f"num_epochs={epochs}"),
-        "train it from scratch": command_line("train", short(os.path.join(result.path, "best.yaml"))),
+        "train it from scratch": command_line("train", short(joined(result.path, "best.yaml"))),
         "add trials to the sweep": command_line("tune", "--extend", short(result.path), "--num-samples", "8"),
     }
     for what, command in commands.items():
@@ -132,9 +133,9 @@ def _data(result: SweepResult) -> dict[str, Any]:
             "params": best.params,
             "metrics": best.metrics,
             "epoch": best.epoch,
-            "run_dir": os.path.join(result.path, best.name),
+            "run_dir": joined(result.path, best.name),
             "checkpoint": result.best_checkpoint,
-            "config": os.path.join(result.path, "best.yaml"),
+            "config": joined(result.path, "best.yaml"),
         },
         "trials": [
             {

@@ -86,11 +86,6 @@ class RayOptions:
             if getattr(self, field.name) != field.default
         }
 
-    @property
-    def most_workers(self) -> int:
-        """The number of workers; of an elastic run, the largest."""
-        return self.num_workers[-1] if isinstance(self.num_workers, tuple) else self.num_workers
-
 
 RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}
 """The reserved key `ray` of a task's config, for the check of the whole config."""

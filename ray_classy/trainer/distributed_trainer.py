@@ -14,7 +14,7 @@ from ray_classy.distributed import barrier, broadcast_object, get_world_size, is
 from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.local_trainer import LocalTrainer
+from ray_classy.trainer.local_trainer import LocalTrainer, check_parts
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run, result_of
@@ -38,10 +38,10 @@ class DistributedTrainer(LocalTrainer):
             FloatingPointError: the loss became infinite or not a number.
         """
         with _process_group(task.use_gpu is not False):
-            spec.retention.check(task.reported_metrics(), spec.config)
-            task.preflight(get_world_size())
+            latest = check_parts(task, spec, get_world_size())
             with _opened(task, spec) as folder:
-                session = FolderSession(folder, spec.retention)
+                session = FolderSession(folder, spec.retention, latest=latest)
+                del latest  # the session releases it
                 with contextlib.ExitStack() as stack:
                     if is_primary():
                         stack.enter_context(log_to_stderr())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
@@ -25,7 +23,9 @@ class LocalTrainer(ClassyTrainer):
     """
 
     def __init__(self, storage_path: str | None = None, name: str | None = None, resume: str | None = None) -> None:
-        self._place: dict[str, Any] = {"storage_path": storage_path, "name": name, "resume": resume}
+        self.storage_path = storage_path
+        self.name = name
+        self.resume = resume
 
     def train(self, task: ClassyTask) -> Result:
         """Trains the task to its end; it holds the final state afterwards.
@@ -35,7 +35,8 @@ class LocalTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
         """
-        return self.run(task, RunSpec.of_task(task, **self._place))
+        place = {"storage_path": self.storage_path, "name": self.name, "resume": self.resume}
+        return self.run(task, RunSpec.of_task(task, **place))
 
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
@@ -61,9 +62,17 @@ def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:
     Raises:
         RayClassyError: the message says what cannot be used.
     """
+    spec.check_place()
+    return check_parts(task, spec, spec.world_size)
+
+
+def check_parts(task: ClassyTask, spec: RunSpec, world_size: int) -> Latest | None:
+    """The same for a run whose place is checked by another rank."""
     spec.retention.check(task.reported_metrics(), spec.config)
-    folder = spec.check_place()
-    latest = folder.load_latest_checkpoint() if spec.resume is not None and not task.test_only else None
+    latest = None
+    if spec.resume is not None and not task.test_only:
+        folder = spec.check_place()
+        latest = folder.load_latest_checkpoint()
     resume = Checkpoint(folder.storage.join(latest[0]), latest[1]) if latest is not None else None
-    task.preflight(spec.world_size, spec.on_gpu, resume)
+    task.preflight(world_size, spec.on_gpu, resume)
     return latest

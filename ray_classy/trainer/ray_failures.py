@@ -81,7 +81,8 @@ class Retries:
             retries: whether Ray would try again.
         """
         if getattr(failure, "worker_failures", None):
-            self._failures += 1
+            # Ray has a limit of its own for preemptions, and does not count them here either.
+            self._failures += not any(getattr(error, "preempted", False) for error in failure.worker_failures.values())
             self._in_wake = 0
         elif not retries:
             retries = self._helper_died(failure)

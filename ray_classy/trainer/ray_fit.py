@@ -27,6 +27,7 @@ from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import Listener
 from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.urls import is_url, located
 
 _log = logging.getLogger(__name__)
 
@@ -143,3 +144,16 @@ def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
     """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
     with detached_shards(task.datasets) as shards:
         return shards, pickled(task)
+
+
+def ray_storage(path: str, filesystem: Any) -> tuple[str, Any]:
+    """A folder as Ray's config objects take it: Ray drops the query of a URL, which may name an endpoint.
+
+    Args:
+        path: local or a URL.
+        filesystem: in which it lies; None finds it from the path.
+    """
+    if filesystem is not None or not is_url(path):
+        return path, filesystem
+    filesystem, inner = located(path)
+    return inner, filesystem

@@ -24,14 +24,14 @@ from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.logs import log_to_stderr, tail_log
 from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
 from ray_classy.trainer.ray_config import RaySettings
-from ray_classy.trainer.ray_fit import fit_run
+from ray_classy.trainer.ray_fit import fit_run, ray_storage
 from ray_classy.trainer.ray_worker import RayReporter
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_spec import RunSpec
-from ray_classy.urls import is_url, located, parent
+from ray_classy.urls import parent
 
 
 class RayTrainer(ClassyTrainer):
@@ -161,10 +161,7 @@ class RayTrainer(ClassyTrainer):
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
     """Ray's settings with the run's folder as Ray's own; the session removes checkpoints, Ray none."""
     config = dataclasses.replace(config, checkpoint_config=CheckpointConfig())
-    above = parent(run.path.rstrip("/"))
-    if run.storage.filesystem is not None or not is_url(above):
-        return dataclasses.replace(config, name=run.name, storage_path=above)
-    filesystem, path = located(above)  # Ray would drop the query of a URL
+    path, filesystem = ray_storage(parent(run.path.rstrip("/")), run.storage.filesystem)
     return dataclasses.replace(config, name=run.name, storage_path=path, storage_filesystem=filesystem)
 
 

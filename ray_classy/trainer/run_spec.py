@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.urls import is_url
 
 if TYPE_CHECKING:
     from ray_classy.trainer.ray_config import RaySettings
@@ -55,7 +56,7 @@ class RunSpec:
         check_task(task)
         config = task.built_from
         file = getattr(config, "file", None)
-        facts = {"config_file": os.path.abspath(file)} if file else {}
+        facts = config_file_fact(file)
         options.setdefault("retention", Retention.of((config or {}).get("ray")))
         return cls(config=config, facts=facts, **options)
 
@@ -88,3 +89,10 @@ class RunSpec:
         if self.resume is not None:
             return RunFolder.resume(self.resume, self.filesystem)
         return RunFolder.create(self.storage_path, self.name, self.filesystem)
+
+
+def config_file_fact(file: str | None) -> dict[str, Any]:
+    """The entry of `run.json` for the file that a config was read from, if it was read from one."""
+    if not file:
+        return {}
+    return {"config_file": file if is_url(file) else os.path.abspath(file)}

@@ -61,6 +61,9 @@ class Session:
 class Listener:
     """Follows a session on every rank. The base does nothing."""
 
+    def starting(self, session: FolderSession) -> None:
+        """Called before the session reads a checkpoint."""
+
     def started(self, session: FolderSession) -> None:
         """Called when the session has found the state to resume from."""
 
@@ -120,6 +123,8 @@ class FolderSession(Session):
     def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Reads the newest checkpoint of the folder, and drops the metrics of the phases after it."""
         super().start(task)
+        for listener in self._listeners:
+            listener.starting(self)
         name, content = self._latest()
         epoch, tested = 0, False
         if name is not None and content is not None:
@@ -157,6 +162,8 @@ class FolderSession(Session):
         content: dict[str, Any] | None = None
         if is_primary():
             try:
+                if read is not None and self.run.checkpoints()[-1:] != [read[0]]:
+                    read = None  # the folder was not locked when it was read, and its former owner wrote another one
                 answer, content = read or self.run.load_latest_checkpoint() or (None, None)
             except (RayClassyError, OSError) as error:  # every rank raises it: no rank waits for an answer
                 answer = error

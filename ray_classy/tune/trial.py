@@ -34,7 +34,7 @@ from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.registry import registrations_restored
-from ray_classy.storage import is_url
+from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.task_config import import_modules
@@ -43,8 +43,9 @@ from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import check_resources, environment
 from ray_classy.trainer.ray_config import RaySettings
-from ray_classy.trainer.ray_fit import fit_trial
+from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.ray_worker import PreemptionListener
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
 from ray_classy.trainer.session import FolderSession, Listener
@@ -105,7 +106,7 @@ class TrialReporter(Listener):
 class TrialWorker(PreemptionListener):
     """Keeps Ray Train informed of a trial on several workers, and records which placement group holds them."""
 
-    def started(self, session: FolderSession) -> None:
+    def starting(self, session: FolderSession) -> None:
         if is_primary():
             note(session.run)
 
@@ -180,7 +181,7 @@ class TaskTrial(tune.Trainable):
     # -----------------------------------------------------------------------------------------------------------------
 
     def _folder(self) -> RunFolder:
-        return RunFolder(f"{self._job.folder.rstrip('/')}/{self.trial_id}", self._job.filesystem)
+        return RunFolder(Storage(self._job.folder, self._job.filesystem).join(self.trial_id), self._job.filesystem)
 
     def _result(self, report: dict[str, Any]) -> dict[str, Any]:
         done = report.pop("done", False)
@@ -201,7 +202,8 @@ class TaskTrial(tune.Trainable):
                 try:
                     yield from self._in_process(task, folder) if job.workers == 1 else self._on_workers(task, folder)
                 except Exception:
-                    folder.log(traceback.format_exc().rstrip())
+                    with contextlib.suppress(OSError):  # a log that cannot be written must not hide what happened
+                        folder.log(traceback.format_exc().rstrip())
                     raise
 
     def _adopt(self, folder: RunFolder, source: dict[str, str] | None, config: Config) -> dict[str, Any]:
@@ -312,6 +314,7 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     names = run.checkpoints()
     for name in names[names.index(checkpoint) + 1 :]:
         run.remove_checkpoint(name)
+    run.keep_checkpoints(Retention())  # which removes none: for `last` and `best`
     for file in (METRICS_FILE, REPORTS_FILE):
         if source.storage.exists(file):
             run.storage.write(file, source.storage.read(file))
@@ -340,8 +343,9 @@ class _Fitting:
 def _fitting(settings: RaySettings, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
     """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
     release(run)  # the resources of a process of this trial that was killed
-    name, filesystem = f"train-{os.urandom(3).hex()}", run.storage.filesystem
-    keep = RunConfig(name=name, storage_path=run.path, storage_filesystem=filesystem)
+    name = f"train-{os.urandom(3).hex()}"
+    path, filesystem = ray_storage(run.path, run.storage.filesystem)
+    keep = RunConfig(name=name, storage_path=path, storage_filesystem=filesystem)
 
     def fit() -> None:
         with environment(settings_of_ray.TRAIN):

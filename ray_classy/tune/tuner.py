@@ -26,6 +26,7 @@ from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
+from ray_classy.trainer.ray_fit import ray_storage
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.shipping import own_folders, pickled
@@ -138,9 +139,13 @@ class _Sweep:
         return self._result()
 
     def _run_trials(self) -> None:
+        num_epochs = self.tuner.num_epochs if self.tuner.extend is not None else None
+        chosen = [] if num_epochs is None else self._best_to_extend(num_epochs)
         self._describe()
-        if self.tuner.extend is not None and self.tuner.num_epochs is not None:
-            self._extend_best(self.tuner.num_epochs)
+        for record in chosen:
+            record.num_epochs = num_epochs
+            record.state, record.reason = RUNNING, None
+            self.folder.write_trial(record)
         left = self.total - len(self.records) + sum(not record.ended for record in self.records.values())
         if left > 0:
             self._tell(left)
@@ -208,17 +213,18 @@ class _Sweep:
             config_file=os.path.abspath(file) if file else earlier.get("config_file"),
         )
 
-    def _extend_best(self, num_epochs: int | float) -> None:
-        """Marks the best trials as unfinished, to be trained to that many epochs."""
+    def _best_to_extend(self, num_epochs: int | float) -> list[TrialRecord]:
+        """The best trials, which are to be trained to that many epochs.
+
+        Raises:
+            ConfigError: they have that many already; the sweep stays as it is.
+        """
         able = [r for r in self.records.values() if r.state in (FINISHED, STOPPED) and self.metric in r.metrics]
         chosen = [record for record in self.table.best(able)[: self.tuner.best] if record.epoch < num_epochs]
         if not chosen:
             best = f"the best {self.tuner.best} trials"
             raise ConfigError(f"none of {best} has fewer than {num_epochs} epochs: give a larger num_epochs")
-        for record in chosen:
-            record.num_epochs = num_epochs
-            record.state, record.reason = RUNNING, None
-            self.folder.write_trial(record)
+        return chosen
 
     def _tell(self, left: float) -> None:
         each = resources_per_worker(self.plan.settings.scaling)
@@ -270,6 +276,7 @@ class _Sweep:
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")
+            path, filesystem = ray_storage(folder.path, plan.filesystem)
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TaskTrial, job=self._job()), self._resources()),
                 tune_config=tune.TuneConfig(
@@ -280,8 +287,8 @@ class _Sweep:
                 ),
                 run_config=tune.RunConfig(
                     name="ray",
-                    storage_path=folder.path,
-                    storage_filesystem=plan.filesystem,
+                    storage_path=path,
+                    storage_filesystem=filesystem,
                     stop=plan.stop,
                     callbacks=[watch, *plan.callbacks],
                     failure_config=tune.FailureConfig(max_failures=plan.max_failures),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
+from ray_classy.storage import retry_once
 from ray_classy.trainer.retention import Retention
-from ray_classy.trainer.run_folder import RunFolder, epoch_of
+from ray_classy.trainer.run_folder import epoch_of
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
@@ -51,7 +52,6 @@ class Watch(tune.Callback):
         self._folder, self._records, self._table = folder, records, table
         self._retention, self._interval, self._nested, self._filesystem = retention, interval, nested, filesystem
         self._why_stopped = why_stopped
-        self._runs: dict[str, RunFolder] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune saves its callbacks, and what it saves is never read."""
@@ -74,7 +74,6 @@ class Watch(tune.Callback):
             clone = {"of": of, "checkpoint": source.get("checkpoint"), "epoch": source.get("epoch")}
             record.clones.append({**clone, "params": params, "done": False})
             record.params = params
-            self._runs.pop(record.name, None)  # its checkpoints are another trial's now
             self._folder.write_trial(record)
             self._table.print_line(f"{record.name} resumes from {of} with {self._table.params(params)}")
 
@@ -94,7 +93,10 @@ class Watch(tune.Callback):
             self._folder.write_trial(record)
         self._table.reported(record, result.get("where"))
         if result.get("checkpoint"):
-            self._keep_checkpoints(trials, trial, result)
+            try:
+                retry_once(lambda: self._keep_checkpoints(trials, trial, result))
+            except OSError as error:  # the next report tries again
+                _log.warning("the checkpoints of %s cannot be cleaned up: %s", record.name, error)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial is over: it came to its end, or was stopped."""
@@ -126,15 +128,18 @@ class Watch(tune.Callback):
 
     def _keep_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
         """Applies the retention to a trial; checkpoints from which other trials may resume are kept besides."""
-        name = trial.trial_id
-        run = self._runs.setdefault(name, self._folder.trial_run(name, self._filesystem))
-        pinned = {result["checkpoint"]}
+        name, reported = trial.trial_id, result["checkpoint"]
+        run = self._folder.trial_run(name, self._filesystem)
+        there = run.checkpoints()
+        pinned = {reported, *(there[there.index(reported) :] if reported in there else [])}  # the rest is being written
         for other in self._records.values():
             if other.pending_clone is not None and other.pending_clone["of"] == name:
                 pinned.add(other.pending_clone["checkpoint"])
         if self._interval is not None:
-            since = result["epoch"] - self._interval  # a checkpoint reported within an interval may be chosen
-            pinned |= {old for old in run.checkpoints() if epoch_of(old) >= since}
+            # A checkpoint reported within an interval may be chosen. Names count train phases, the interval epochs.
+            phases_per_epoch = result["train_phase"] / result["epoch"] if result["epoch"] else 1
+            since = result["train_phase"] - self._interval * phases_per_epoch
+            pinned |= {old for old in there if epoch_of(old) >= since}
             for other in trials:
                 source = restored_report(other)
                 if source.get("trial") == name:
