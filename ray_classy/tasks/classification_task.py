@@ -18,6 +18,7 @@ from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import dry_run, phase_state, strategies, task_state
 from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
+from ray_classy.tasks.option import assume
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast
@@ -123,13 +124,6 @@ class ClassificationTask(PlannedTask):
             self.check_checkpoint(resume.content, resume.path)
         return seen
 
-    def prepare_from(self, content: dict[str, Any] | None) -> None:
-        """Prepares the task, starting from the content of a checkpoint, if there is one."""
-        if content is not None:
-            self._set_checkpoint_dict(content)
-            del content  # `prepare` releases the last reference
-        self.prepare()
-
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
         """Builds what derives from the parts, loads the checkpoint, and wraps the model for distributed training.
 
@@ -137,13 +131,14 @@ class ClassificationTask(PlannedTask):
             TaskError: a part is missing, or the options do not go together.
             CheckpointError: the checkpoint is missing, damaged or does not fit.
         """
+        self._before_prepare()
         task_state.check_parts(self)
         if self.deterministic:
             use_deterministic_algorithms()
         self.phases = self.planned_phases()
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)
-        type(self).use_gpu.assume(self, self.device.type == "cuda")  # type: ignore[union-attr]
+        assume(self, "use_gpu", self.device.type == "cuda")
         self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
@@ -160,8 +155,8 @@ class ClassificationTask(PlannedTask):
         task_state.set_param_groups(optimizer, model, loss, self.optimizer_schedulers, self.bn_weight_decay)
 
     def _load_weights(self) -> None:
-        """Loads the checkpoint, if one is set, and releases its content."""
-        content, self.checkpoint_dict = task_state.read_checkpoint(self.checkpoint_dict, self.checkpoint_path), None
+        """Loads the checkpoint, if one is set, and releases its content unless the user set it."""
+        content = task_state.take_checkpoint(self)
         self.loaded_checkpoint = content is not None
         if content is not None:
             self.set_classy_state(content["classy_state_dict"])

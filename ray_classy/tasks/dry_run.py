@@ -123,7 +123,7 @@ def _check_dataset(
     with host_rng_kept(), torch.no_grad():
         seed_host(derive_seed(task.seed))
         if phase_type == "train" and task.mixup_transform is not None:
-            sample = task.mixup_transform(sample)
+            sample = _try_mixup(task, sample)
         outputs = _try_model(task, phase_type, sample)
     _check_labels(task, phase_type, dataset, outputs)
     inputs = sample["input"]
@@ -146,7 +146,14 @@ def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str
         rows = _two_rows(phase_type, dataset)
     try:
         return default_collate([row for _, row in rows])
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, StopIteration, KeyError) as error:
+        keys = [sorted(map(str, row)) for _, row in rows]
+        if isinstance(error, KeyError) and keys[0] != keys[-1]:
+            raise TaskError(
+                f"samples of the {phase_type} dataset cannot be put together into a batch: row {rows[0][0]} has the "
+                f"keys {keys[0]}, and row {rows[-1][0]} has {keys[-1]}. The transforms must give all samples the same "
+                f"keys"
+            ) from None
         sizes = [tuple(row["input"].shape) for _, row in rows if isinstance(row["input"], torch.Tensor)]
         if len(set(sizes)) > 1:
             raise TaskError(
@@ -155,7 +162,7 @@ def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str
                 f"(add Resize and CenterCrop, say), or set batchsize_per_replica to 1"
             ) from None
         raise TaskError(
-            f"samples of the {phase_type} dataset cannot be put together into a batch: {str(error).splitlines()[0]}. "
+            f"samples of the {phase_type} dataset cannot be put together into a batch: {_first_line(error)}. "
             f"The transforms must end in a tensor (add ToTensor, or ToImage and ToDtype)"
         ) from None
 
@@ -163,15 +170,23 @@ def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str
 def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[str, Any]]]:
     """Returns the number and the sample of the first row, and of the first of another size or else the second."""
     bad, most_bad = 0, getattr(dataset.dataset, "max_bad_rows", 0)
+    last: DataError | None = None
     rows: list[tuple[int, dict[str, Any]]] = []
     for index in range(len(dataset)):
         try:
             sample: Any = dataset[index]
-        except DataError:
-            bad += 1
+        except DataError as error:
+            bad, last = bad + 1, error
             if bad > most_bad:
                 raise
             continue
+        except RayClassyError:
+            raise
+        except (StopIteration, KeyError) as error:
+            raise TaskError(
+                f"row {index} of the {phase_type} dataset cannot be read: {_first_line(error)}. Correct the dataset or "
+                f"its transforms"
+            ) from error
         if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
             raise TaskError(
                 f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "
@@ -183,7 +198,28 @@ def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[s
             break
         if getattr(sample["input"], "shape", None) != getattr(rows[0][1]["input"], "shape", None):
             return [rows[0], rows[-1]]
+    if not rows:
+        raise DataError(f"none of the {bad} rows of the {phase_type} dataset can be decoded: {last}") from last
     return rows[:2]
+
+
+def _first_line(error: Exception) -> str:
+    """Returns the type of an error, and the first line of its message if it has one."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _try_mixup(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
+    """Returns a train batch as the task's mixup transform mixes it."""
+    assert task.mixup_transform is not None
+    try:
+        return task.mixup_transform(sample)
+    except RayClassyError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"{locate(task, 'mixup')}the mixup cannot take rows of the train dataset: {_first_line(error)}"
+        ) from error
 
 
 def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]) -> Any:

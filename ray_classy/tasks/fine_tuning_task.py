@@ -86,15 +86,9 @@ class FineTuningTask(ClassificationTask):
         self._thaw()
         freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
 
-    def prepare(self) -> None:  # type: ignore[override]
-        """Builds what derives from the parts, loads the weights and freezes parameters.
-
-        Raises:
-            TaskError: a part is missing, the options do not go together, or a pattern of `freeze` matches nothing.
-            CheckpointError: the checkpoint is missing, damaged or does not fit.
-        """
+    def _before_prepare(self) -> None:
+        super()._before_prepare()
         self._thaw()  # the optimizer's groups are the same each time, and other options may be set by now
-        super().prepare()
 
     def preflight(
         self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None

@@ -4,8 +4,9 @@
         ema_decay: float = option(0.99, share, key="ema")
 
 makes `task.ema_decay`, checked whenever it is set, and the config key `ema`, which `from_config` passes to `set_ema`
-and which `task.config` follows. A group of options is a frozen dataclass: `option(Group(), key="group")` makes a
-section of the config whose keys, types and defaults are the fields of the dataclass.
+(or, if there is no such method, assigns) and which `task.config` follows. A group of options is a frozen dataclass:
+`group: Group = option(Group())` makes a section of the config whose keys, types and defaults are the fields of the
+dataclass; `from_config` passes the fields that the section has to `set_group`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import copy
 import dataclasses
 import enum
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -42,11 +44,11 @@ class Option:
         if task is None:
             return self
         if isinstance(self.default, list | dict):  # a default that can be changed in place
-            return vars(task).setdefault(self.name, copy.copy(self.default))
+            return vars(task).setdefault(self.name, copy.deepcopy(self.default))
         return vars(task).get(self.name, self.default)
 
     def __set__(self, task: Any, value: Any) -> None:
-        self.assume(task, self.check(value))
+        assume(task, self.name, self.check(value))
         self._note(task)
 
     def check(self, value: Any) -> Any:
@@ -57,16 +59,23 @@ class Option:
         """
         return value if self._check is None else self._check(self.key, value)
 
-    def assume(self, task: Any, value: Any) -> None:
-        """Sets the option without changing `task.config`: something a process found out, not a user's choice."""
-        vars(task)[self.name] = value
-
     def schema(self) -> Key:
         """Returns the type and the default of the option's key in a config."""
         if self.is_section:
             return Key(section_keys(type(self.default)), {})
-        annotation = typing.get_type_hints(self.owner)[self.name]
-        return Key(annotation, REQUIRED if self.required else self.default)
+        return Key(self._annotation(), REQUIRED if self.required else self.default)
+
+    def _annotation(self) -> Any:
+        """Returns the type that the option is annotated with; `Any` if it has none, or one that cannot be resolved."""
+
+        def annotated() -> None: ...
+
+        try:
+            annotated.__annotations__ = {self.name: inspect.get_annotations(self.owner)[self.name]}
+            module = vars(sys.modules[self.owner.__module__])
+            return typing.get_type_hints(annotated, dict(vars(self.owner)), module)[self.name]
+        except Exception:  # a name that is imported for type checkers only, say
+            return Any
 
     @property
     def is_section(self) -> bool:
@@ -74,11 +83,28 @@ class Option:
         return dataclasses.is_dataclass(self.default)
 
     def set_from(self, task: Any, config: Mapping[str, Any]) -> None:
-        """Calls the option's setter on `task` with the value in a config, or with the default."""
+        """Calls the option's setter on `task` with the value in a config, or with the default.
+
+        The setter of a section is called with the fields that the config has. That of an option whose default is None
+        is called only if the config has a value. An option without a setter is assigned.
+        """
+        value = config.get(self.key)
         if self.is_section:
-            setattr(task, self.name, from_section(type(self.default), config.get(self.key) or {}))
+            group = type(self.default)
+            setter = getattr(task, f"set_{self.name}", None)
+            if setter is not None:
+                setter(**_arguments(group, value))
+            else:
+                setattr(task, self.name, from_section(group, value))
+            return
+        if value is None and self.default is None:
+            return
+        value = value if self.key in config else copy.deepcopy(self.default)
+        setter = getattr(task, f"set_{self.key}", None)
+        if setter is not None:
+            setter(value)
         else:
-            getattr(task, f"set_{self.key}")(config.get(self.key, self.default))
+            setattr(task, self.name, value)
 
     def _note(self, task: Any) -> None:
         """Keeps `task.config` in step."""
@@ -107,6 +133,17 @@ def option(default: Any, check: Check | None = None, *, key: str | None = None, 
     return Option(default, check, key, required)
 
 
+def assume(task: Any, name: str, value: Any) -> None:
+    """Sets an option without changing `task.config`: something a process found out, not a user's choice.
+
+    Args:
+        task: has the option, or an attribute of the name.
+        name: of the attribute.
+        value: to be set.
+    """
+    vars(task)[name] = value
+
+
 def options_of(cls: type) -> dict[str, Option]:
     """Returns the options of a task class by key, those of its bases first."""
     declared = (value for base in reversed(cls.__mro__) for value in vars(base).values())
@@ -125,7 +162,7 @@ def option_problems(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
             continue
         try:
             if one.is_section:
-                from_section(type(one.default), config[key] or {})
+                from_section(type(one.default), config[key])
             else:
                 one.check(config[key])
         except (RayClassyError, TypeError, ValueError, KeyError) as error:
@@ -170,21 +207,35 @@ def section_keys(group: type) -> Keys:
     return keys
 
 
-def from_section(group: type, section: Mapping[str, Any]) -> Any:
-    """Builds a dataclass from a section of a config.
+def from_section(group: type, section: Mapping[str, Any] | None) -> Any:
+    """Builds a dataclass from a section of a config; None is an empty section.
 
     Raises:
-        ComponentError: the section has another key, or an impossible value.
+        ComponentError: the section is not a mapping, or has another key, or an impossible value.
     """
+    return group(**_arguments(group, section))
+
+
+def _arguments(group: type, section: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the fields that a section of a config has, as arguments of the dataclass."""
     hints, fields = typing.get_type_hints(group), {_key(field): field for field in dataclasses.fields(group)}
-    unknown = sorted(section.keys() - fields.keys())
+    section = {} if section is None else section
+    if not isinstance(section, Mapping):
+        raise ComponentError(f"must be a mapping with keys among {', '.join(fields)}, not {section!r}")
+    unknown = sorted(map(str, section.keys() - fields.keys()))
     if unknown:
         raise ComponentError(f"no key {unknown[0]!r}: the keys are {', '.join(fields)}")
-    arguments = {}
-    for key, value in section.items():
-        annotation = hints[fields[key].name]
-        arguments[fields[key].name] = annotation[value.upper()] if _is_enum(annotation) else value
-    return group(**arguments)
+    return {fields[key].name: _member(key, hints[fields[key].name], value) for key, value in section.items()}
+
+
+def _member(key: str, annotation: Any, value: Any) -> Any:
+    """Returns the member that a config names, if the annotation is an enum; else the value as it is."""
+    if not _is_enum(annotation) or isinstance(value, annotation):
+        return value
+    members = {name.lower(): member for name, member in annotation.__members__.items()}
+    if not isinstance(value, str) or value.lower() not in members:
+        raise ComponentError(f"{key} must be one of {', '.join(members)}, not {value!r}")
+    return members[value.lower()]
 
 
 def to_section(value: Any) -> dict[str, Any]:

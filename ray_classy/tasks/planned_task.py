@@ -12,6 +12,7 @@ from ray_classy.registry import Keys
 from ray_classy.tasks import dry_run, resume, task_config, task_state, update_rows
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
+from ray_classy.tasks.option import assume
 from ray_classy.tasks.task_parts import TaskParts
 
 
@@ -71,6 +72,16 @@ class PlannedTask(TaskParts):
         kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}
         return metric_names(sorted(kinds), self.meters)
 
+    def prepare_from(self, content: dict[str, Any] | None) -> None:
+        """Prepares the task, starting from the content of a checkpoint, if there is one."""
+        if content is not None:
+            self.checkpoint_dict = content
+            del content  # `prepare` releases the last reference
+        self.prepare()
+
+    def _before_prepare(self) -> None:
+        """Called first by `prepare`, for a subclass whose `prepare` does more; the dry run still tries its rows."""
+
     def _check_weights(self) -> None:
         """Tries the checkpoint to start from, if one is set."""
         if self.checkpoint_dict is None and self.checkpoint_path is not None:
@@ -101,7 +112,7 @@ class PlannedTask(TaskParts):
     def use_gpu_if_unset(self, on_gpu: bool) -> None:
         """Sets `use_gpu` if it is None."""
         if self.use_gpu is None:
-            type(self).use_gpu.assume(self, on_gpu)  # type: ignore[union-attr]
+            assume(self, "use_gpu", on_gpu)
 
     def evaluation_state(self) -> dict[str, Any]:
         """Returns what an evaluation changes: phase, losses and meters."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.task_parts import TaskParts
 
 SMALLEST_BLOCK = 2**16
 """Least number of parameters of a block that is gathered by itself; smaller ones are gathered with their parent."""
@@ -98,6 +99,12 @@ def unshard(task: ClassificationTask) -> None:
     """Undoes `shard`, so that every rank has the whole base model; every rank must call it."""
     if task._sharded is not None and task.base_model is task._sharded.sharded:
         task.base_model, task.distributed_model = task._sharded.gather(), None
+
+
+def whole_model(task: TaskParts) -> Any:
+    """Returns the base model, also while a sharded copy is in its place; then its parameters have no memory."""
+    sharded: ShardedModel | None = getattr(task, "_sharded", None)
+    return sharded.whole if sharded is not None and task.base_model is sharded.sharded else task.base_model
 
 
 class ShardedModel:

@@ -20,6 +20,7 @@ from ray_classy.tasks.classy_task import ClassyTask
 from ray_classy.tasks.option import option, section_setter
 from ray_classy.tasks.precision import Precision
 from ray_classy.tasks.replicas import DistributedOptions
+from ray_classy.tasks.strategies import whole_model
 
 
 def _start_method(name: str, value: Any) -> Any:
@@ -40,7 +41,8 @@ class TaskParts(ClassyTask):
         optimizer: applied in train steps.
         optimizer_schedulers: schedule by option of the optimizer ("lr", ...).
         checkpoint_path: checkpoint to start from: a file or folder; None to start without one.
-        checkpoint_dict: its content, if that was set or read already; None once it is loaded.
+        checkpoint_dict: its content, if that was set or read already; once it is loaded, None unless it was set by
+            `_set_checkpoint_dict`, without a path.
         clip_grad_norm: largest L2 norm of all gradients together, above 0; None for no limit.
         simulated_global_batchsize: rows per optimizer update, reached by accumulating gradients; None for one step.
         mixup_transform: mixes the rows of each training batch; None for no mixing.
@@ -73,6 +75,7 @@ class TaskParts(ClassyTask):
         self.optimizer: Any = None
         self.optimizer_schedulers: dict[str, ParamScheduler] = {}
         self.checkpoint_dict: dict[str, Any] | None = None
+        self._kept_checkpoint_dict: dict[str, Any] | None = None  # the one to start from each time
         self.mixup_transform: MixupTransform | None = None
 
     @property
@@ -82,7 +85,7 @@ class TaskParts(ClassyTask):
 
     def _parts(self) -> list[Any]:
         """The objects that a config builds."""
-        singles = [self.base_model, self.base_loss, self.optimizer, self.mixup_transform]
+        singles = [whole_model(self), self.base_loss, self.optimizer, self.mixup_transform]
         schedules = [self.optimizer_schedulers[name] for name in sorted(self.optimizer_schedulers)]
         datasets = [self.datasets[name] for name in sorted(self.datasets)]
         return [*singles, *schedules, *datasets, *self.meters, *self.hooks]
@@ -180,12 +183,17 @@ class TaskParts(ClassyTask):
 
     def set_checkpoint(self, checkpoint_path: str) -> Self:
         """Sets the checkpoint to start from: a file, or a folder with `checkpoint.torch`; read in `prepare`."""
-        self.checkpoint_path, self.checkpoint_dict = checkpoint_path, None
+        self.checkpoint_path = checkpoint_path
+        self.checkpoint_dict = self._kept_checkpoint_dict = None
         return self
 
     def _set_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> Self:
-        """Sets the content of a checkpoint to start from."""
+        """Sets the content of a checkpoint to start from, each time the task is prepared.
+
+        If a path is set as well, the next `prepare` releases the content, and a later one reads it at the path.
+        """
         self.checkpoint_dict = checkpoint_dict
+        self._kept_checkpoint_dict = checkpoint_dict if self.checkpoint_path is None else None
         return self
 
     def set_checkpoint_load_strict(self, checkpoint_load_strict: bool) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,22 @@ def set_param_groups(
         exempt = {} if bn_weight_decay else {"weight_decay": 0.0}
         groups.append({"params": batch_norm, **schedulers, **exempt})
     optimizer.set_param_groups([group for group in groups if group["params"]])
+
+
+def take_checkpoint(task: PlannedTask) -> dict[str, Any] | None:
+    """Returns the content of the checkpoint to start from, on every rank; the task keeps only what a user set.
+
+    Raises:
+        CheckpointError: it cannot be read; every rank raises it.
+    """
+    kept = None if task.checkpoint_dict is None else task._kept_checkpoint_dict
+    content, task.checkpoint_dict = read_checkpoint(task.checkpoint_dict, task.checkpoint_path), kept
+    if content is None or content is not kept:
+        return content
+    state = content["classy_state_dict"]
+    # The optimizer and the hooks change in place what they load; a model copies it.
+    copied = {name: value if name == "base_model" else copy.deepcopy(value) for name, value in state.items()}
+    return {**content, "classy_state_dict": copied}
 
 
 def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:

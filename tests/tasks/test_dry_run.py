@@ -153,6 +153,39 @@ def test_first_row_that_is_bad():
     refused(make_task(transform=bad), DataError, r"cat\.png")
 
 
+def test_no_row_that_can_be_decoded():
+    def bad(sample):
+        raise DataError(f"row {int(sample['row'])} is damaged")
+
+    task = make_task(train=5, transform=bad)
+    task.datasets["train"].dataset.max_bad_rows = 5
+    refused(task, DataError, "none of the 5 rows of the train dataset can be decoded: row 4 is damaged")
+
+
+@pytest.mark.parametrize("error", [StopIteration(), KeyError("label")])
+def test_row_that_raises_what_would_end_or_hide_an_error(error):
+    def bad(sample):
+        raise error
+
+    refused(make_task(transform=bad), TaskError, f"row 0 of the train dataset cannot be read: {type(error).__name__}")
+
+
+def test_rows_with_different_keys():
+    def sometimes(sample):
+        return {**sample, "mask": 1} if sample["row"] == 0 else sample
+
+    refused(make_task(transform=sometimes), TaskError, "row 0 has the keys .*'mask'.* row 1 has .*the same keys")
+
+
+@pytest.mark.parametrize("error", [StopIteration(), KeyError("label")])
+def test_mixup_that_fails(error):
+    def mixup(sample):
+        raise error
+
+    match = f"the mixup cannot take rows of the train dataset: {type(error).__name__}"
+    refused(make_task().set_mixup_transform(mixup), TaskError, match)
+
+
 def test_gpu_that_is_not_there():
     refused(make_task().set_use_gpu(True), TaskError, "use_gpu", on_gpu=False)
 

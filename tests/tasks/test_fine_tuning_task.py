@@ -55,6 +55,11 @@ def test_pretrained_weights_are_taken_from_a_path(pretrained, tmp_path):
     assert (task.phase_idx, task.num_updates) == (-1, 0)
 
 
+def test_a_dry_run_tries_rows_on_the_model(pretrained):
+    seen = fine_tuning()._set_pretrained_checkpoint_dict(pretrained).preflight()
+    assert (seen["train"].input_shape, seen["train"].outputs) == ((6,), 4)
+
+
 def test_heads_can_keep_their_fresh_weights(pretrained):
     task = fine_tuning()._set_pretrained_checkpoint_dict(pretrained).set_reset_heads(True)
     fresh = task.base_model.get_classy_state(deep_copy=True)

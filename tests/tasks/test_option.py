@@ -37,6 +37,75 @@ def test_an_option_of_a_subclass_is_a_key_of_its_config(own_task):
     assert build_task(config).set_breadth(4).config["breadth"] == 4
 
 
+@pytest.fixture
+def own_config():
+    """Registers a task class, and returns a config for it."""
+
+    def register(cls):
+        register_task("of_this_test")(cls)
+        return {**CONFIG, "name": "of_this_test"}
+
+    yield register
+    TASK_REGISTRY._classes.pop("of_this_test", None)
+
+
+def test_sections_are_passed_to_their_setters(own_config):
+    class Own(ClassificationTask):
+        def set_distributed_options(self, **options):
+            return super().set_distributed_options(**{**options, "strategy": "zero"})
+
+        def set_checkpoint_every(self, steps=None, **options):
+            return super().set_checkpoint_every(steps=2 * (steps or 1), **options)
+
+    task = build_task({**own_config(Own), "distributed": {"bucket_cap_mb": 5}, "checkpoint_every": {"steps": 3}})
+    assert task.distributed_options == DistributedOptions(bucket_cap_mb=5, strategy="zero")
+    assert task.checkpoint_every.steps == 6
+    assert build_task({**CONFIG, "name": "of_this_test"}).distributed_options.strategy == "zero"
+
+
+def test_an_option_without_a_value_is_not_passed_to_its_setter(own_config):
+    class Own(ClassificationTask):
+        def set_checkpoint(self, path):
+            self.checkpoint_path = path.strip()
+            return self
+
+    config = own_config(Own)
+    assert build_task(config).checkpoint_path is build_task({**config, "checkpoint": None}).checkpoint_path is None
+    assert build_task({**config, "checkpoint": " a"}).checkpoint_path == "a"
+
+
+def test_options_without_a_setter_are_assigned(own_config):
+    class Own(ClassificationTask):
+        width: int = option(3)
+        precise: Precision = option(Precision("pytorch"))
+
+    task = build_task({**own_config(Own), "width": 5, "precise": {"amp_type": "pytorch", "dtype": "bfloat16"}})
+    assert task.width == 5 and task.precise.dtype == "bfloat16"
+
+
+def test_a_type_that_cannot_be_resolved_allows_any_value(own_config):
+    class Own(ClassificationTask):
+        width = option(3)
+        depth: "Unknown" = option(3)  # noqa: F821
+        height: int = option(3)
+
+    config = own_config(Own)
+    task = build_task({**config, "width": "a", "depth": "b"})
+    assert (task.width, task.depth) == ("a", "b")
+    with pytest.raises(ConfigError, match="height: expected an integer"):
+        build_task({**config, "height": "c"})
+
+
+def test_a_plain_class_attribute_may_stand_for_an_option(own_config):
+    class Own(ClassificationTask):
+        use_gpu = None
+
+    task = build_task({key: value for key, value in own_config(Own).items() if key != "use_gpu"})
+    task.use_gpu_if_unset(False)
+    task.prepare()
+    assert task.use_gpu is False
+
+
 @pytest.mark.parametrize("cls", [ClassificationTask, FineTuningTask])
 def test_every_option_has_a_key_and_a_setter(cls):
     for key, one in options_of(cls).items():
@@ -84,6 +153,11 @@ def test_what_a_process_finds_out_is_not_in_the_config():
 def test_defaults_are_not_shared():
     FineTuningTask().freeze.append("a")
     assert FineTuningTask().freeze == []
+    first, second = FineTuningTask(), FineTuningTask()
+    for task in (first, second):
+        options_of(FineTuningTask)["freeze"].set_from(task, {})
+    first.freeze.append("a")
+    assert second.freeze == FineTuningTask().freeze == []
 
 
 def test_keys_of_a_section_are_those_of_its_dataclass():
@@ -99,3 +173,12 @@ def test_a_section_is_read_and_written():
     assert options.batch_norm_sync_mode is BatchNormSyncMode.PYTORCH and to_section(options) == section
     with pytest.raises(ComponentError, match="no key 'bucket'"):
         from_section(DistributedOptions, {"bucket": 1})
+
+
+@pytest.mark.parametrize(("section", "match"), [
+    ([5], "must be a mapping"), ({"batch_norm_sync_mode": None}, "batch_norm_sync_mode must be one of disabled"),
+    ({"broadcast_buffers": "never"}, "must be one of disabled, forward_pass, before_eval, not 'never'"),
+])  # fmt: skip
+def test_a_section_that_cannot_be_read(section, match):
+    with pytest.raises(ComponentError, match=match):
+        from_section(DistributedOptions, section)

@@ -169,6 +169,19 @@ def test_a_checkpoint_by_path_is_read_again_when_the_task_is_prepared_again(trai
     assert equal_weights(weights(task), weights(trained)) and task.checkpoint is None
 
 
+def test_content_that_was_set_is_loaded_each_time_the_task_is_prepared(trained):
+    content = copy.deepcopy(checkpoint(trained))
+    task = train(make_task(momentum=0.9, epochs=2)._set_checkpoint_dict(content))
+    task.prepare()
+    assert equal_weights(weights(task), weights(trained)) and task.checkpoint is content
+    buffers, theirs = (
+        [entry["momentum_buffer"] for entry in one.optimizer.optimizer.state.values()] for one in (task, trained)
+    )
+    assert buffers and all(map(torch.equal, buffers, theirs))
+    task.prepare_from(copy.deepcopy(checkpoint(trained)))
+    assert task.checkpoint is content
+
+
 def test_the_state_of_an_evaluation_is_taken_without_the_model(trained):
     def refuse():
         raise AssertionError

@@ -133,18 +133,21 @@ def buffers(mode):
 
 
 def seen_by_hooks():
-    kinds = []
+    kinds, configs = [], []
     hook = RecordingHook()
     for point in ("on_start", "on_phase_start", "on_step", "on_phase_end", "on_end"):
 
         def look(task, point=point):
             whole = not any(isinstance(parameter, DTensor) for parameter in task.base_model.parameters())
             kinds.append((point, task.train, whole))
+            configs.append(task.config is not None)
 
         setattr(hook, point, look)
     model = wide_model()
-    task = train(wide_task("fsdp", hooks=[hook], model=model, epochs=1))
-    return {"whole": sorted(set(kinds)), "same model": task.base_model is model}
+    task = wide_task("fsdp", hooks=[hook], model=model, epochs=1)
+    task.config = {"name": "classification_task"}
+    train(task)
+    return {"whole": sorted(set(kinds)), "same model": task.base_model is model, "config": all(configs)}
 
 
 def all_trained():
@@ -234,6 +237,10 @@ def test_base_model_is_whole_but_in_steps_that_train(ranks):
         assert answer["hooks"]["same model"]
         sharded = {(point, train) for point, train, whole in answer["hooks"]["whole"] if not whole}
         assert sharded == {("on_phase_start", True), ("on_step", True)}
+
+
+def test_config_is_known_while_the_model_is_sharded(ranks):
+    assert all(answer["hooks"]["config"] for answer in ranks)
 
 
 @pytest.mark.parametrize(("mode", "same"), [("DISABLED", False), ("BEFORE_EVAL", True)])
