@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,14 +14,15 @@ import torch.distributed as dist
 from ray_classy.distributed import barrier, broadcast_object, get_world_size, is_initialized, is_primary, local_rank
 from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.local_trainer import LocalTrainer, check_parts
+from ray_classy.trainer.local_trainer import LocalTrainer
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run, result_of
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_spec import RunSpec
-from ray_classy.trainer.session import FolderSession
+from ray_classy.trainer.session import FolderSession, Latest
 
 
 class DistributedTrainer(LocalTrainer):
@@ -38,7 +40,9 @@ class DistributedTrainer(LocalTrainer):
             FloatingPointError: the loss became infinite or not a number.
         """
         with _process_group(task.use_gpu is not False):
-            latest = check_parts(task, spec, get_world_size())
+            spec.retention.check(task.reported_metrics(), spec.config)
+            latest = _latest(task, spec)
+            task.preflight(get_world_size(), resume=Checkpoint(*latest) if latest is not None else None)
             with _opened(task, spec) as folder:
                 session = FolderSession(folder, spec.retention, latest=latest)
                 del latest  # the session releases it
@@ -49,6 +53,29 @@ class DistributedTrainer(LocalTrainer):
                     run_loop(task, session)
                 barrier()  # the primary rank may still be writing
                 return result_of(folder)
+
+
+def _latest(task: ClassyTask, spec: RunSpec) -> Latest | None:
+    """The newest checkpoint of the run that the primary rank resumes; each rank reads it once.
+
+    The primary rank alone looks for the run: to a slower rank, one that is just being started may look like an old one.
+    """
+    answer: Any = None
+    latest: Latest | None = None
+    if is_primary() and spec.resume is not None and not task.test_only:
+        try:
+            folder = spec.check_place()
+            latest = folder.load_latest_checkpoint()
+            answer = (folder.path, latest[0]) if latest is not None else None
+        except (RayClassyError, OSError) as error:  # every rank raises it
+            answer = error
+    answer = broadcast_object(answer)
+    if isinstance(answer, Exception):
+        raise answer
+    if answer is None or latest is not None:
+        return latest
+    path, name = answer
+    return name, RunFolder(path).load_checkpoint(name)
 
 
 @contextlib.contextmanager

@@ -62,17 +62,9 @@ def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:
     Raises:
         RayClassyError: the message says what cannot be used.
     """
-    spec.check_place()
-    return check_parts(task, spec, spec.world_size)
-
-
-def check_parts(task: ClassyTask, spec: RunSpec, world_size: int) -> Latest | None:
-    """The same for a run whose place is checked by another rank."""
     spec.retention.check(task.reported_metrics(), spec.config)
-    latest = None
-    if spec.resume is not None and not task.test_only:
-        folder = spec.check_place()
-        latest = folder.load_latest_checkpoint()
+    folder = spec.check_place()
+    latest = folder.load_latest_checkpoint() if spec.resume is not None and not task.test_only else None
     resume = Checkpoint(folder.storage.join(latest[0]), latest[1]) if latest is not None else None
-    task.preflight(world_size, spec.on_gpu, resume)
+    task.preflight(spec.world_size, spec.on_gpu, resume)
     return latest
