@@ -55,7 +55,9 @@ def test_own_model_trains_in_one_process(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", [SCRIPTS[0], *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:])]
+)
 def test_script_trains_on_two_workers(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script))) > 0.85
 
@@ -65,6 +67,7 @@ def test_custom_task_trains_on_two_workers(tmp_path):
     assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"))
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_sweep_script(tmp_path):
     out = run(tmp_path, str(ROOT / "examples" / "sweep.py"), "--num-samples", "2", "--num-epochs", "2")
@@ -73,6 +76,7 @@ def test_sweep_script(tmp_path):
     assert os.path.isfile(os.path.join(checkpoint, "checkpoint.torch"))
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_own_model_trains_on_two_workers(tmp_path):
     assert train_own_model(tmp_path)["metrics"]["test"]["accuracy"]["top_1"] > 0.85

@@ -90,6 +90,7 @@ def resumed_like_the_calm(folder, seeds):
         assert all(state == "finished" for state in states(sweep).values())
 
 
+@pytest.mark.full
 def test_a_sweep_whose_driver_was_killed_ends_like_one_that_was_not(tmp_path):
     resumed_like_the_calm(tmp_path, [0])
 

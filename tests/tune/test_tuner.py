@@ -154,6 +154,7 @@ def test_the_folder_of_a_run_is_no_sweep(random_sweep):
         run(None, sweep_config(), name=None, resume=os.path.join(random_sweep.path, "t0000"))
 
 
+@pytest.mark.full
 def test_extending_adds_the_trials_that_come_next_and_trains_the_best_longer(random_sweep, tmp_path):
     config = sweep_config(tune={"num_samples": 2})
     part = run(tmp_path, config)
@@ -352,6 +353,7 @@ def held(cluster, groups):
     return [group for identity, group in table if identity not in groups and group["state"] != "REMOVED"]
 
 
+@pytest.mark.full
 def test_stopped_trials_of_several_workers_free_them_at_once(ray_cluster, tmp_path):
     scheduler = {"name": "asha", "grace_period": 1, "reduction_factor": 2}
     config = sweep_config({"search": "grid_search", "values": [0.1, 1e-6]}, {"num_samples": 1, "scheduler": scheduler})
