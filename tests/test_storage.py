@@ -161,3 +161,12 @@ def test_reader_never_sees_a_part(storage, request):
 
 def test_urls():
     assert is_url("s3://bucket/x") and not is_url("/a/b") and not is_url("C:/x")
+
+
+BY_FSSPEC = fs.PyFileSystem(fs.FSSpecHandler(LocalFileSystem()))
+
+
+@pytest.mark.parametrize("filesystem", [None, fs.LocalFileSystem(), BY_FSSPEC])
+def test_a_folder_is_not_an_alias(tmp_path, filesystem):
+    (tmp_path / "last").mkdir()
+    assert Storage(str(tmp_path), filesystem).pointed("last") is None
