@@ -79,7 +79,7 @@ def test_a_controller_that_is_killed_too_often_ends_the_run_and_frees_what_it_he
     marker = tmp_path / "marker"
     when(marker, kill_controller)
     task = digits_task().set_hooks([At(2, 3, "wait", str(marker))])
-    with pytest.raises(RunError, match=r"controller died.*Go on with --resume .*killed, or let runs go on by them"):
+    with pytest.raises(RunError, match=r"controller died.*Resume with --resume .*killed, or let runs recover by them"):
         on_ray(tmp_path, "killed").train(task)
     for _ in range(100):
         if free_cpus(ray_cluster) == before:
