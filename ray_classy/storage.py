@@ -167,14 +167,9 @@ class Storage:
         path = os.path.join(self.path, name)
         if self.local and os.path.islink(path):
             return os.readlink(path)
-        if os.path.isfile(path) if self.local else self._is_file(name):
+        if os.path.isfile(path) if self.local else _is_file(*self._remote(name)):
             return self.read(name).decode()
         return None
-
-    def _is_file(self, name: str) -> bool:
-        """Whether a store has a file of that name, not a folder."""
-        filesystem, path = self._remote(name)
-        return filesystem.get_file_info(path).is_file
 
     def json_lines(self, name: str) -> list[dict[str, Any]]:
         """Reads a file with one JSON object per line; an empty list if there is no file.

@@ -56,7 +56,7 @@ class ImageDataset(ClassyDataset):
 
     def open_rows(self, *arguments: Any, **named: Any) -> RowDataset:
         """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define open_rows, which returns a RowDataset")
 
     @classmethod
     def config_keys(cls) -> Keys:

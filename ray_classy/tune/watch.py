@@ -11,6 +11,7 @@ from ray import tune
 
 from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
 from ray_classy.storage import retry_once
+from ray_classy.trainer.metrics import train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import epoch_of
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
@@ -137,8 +138,9 @@ class Watch(tune.Callback):
                 pinned.add(other.pending_clone["checkpoint"])
         if self._interval is not None:
             # A checkpoint reported within an interval may be chosen. Names count train phases, the interval epochs.
-            phases_per_epoch = result["train_phase"] / result["epoch"] if result["epoch"] else 1
-            since = result["train_phase"] - self._interval * phases_per_epoch
+            train_phase = train_phase_of(result)
+            phases_per_epoch = train_phase / result["epoch"] if result["epoch"] else 1
+            since = train_phase - self._interval * phases_per_epoch
             pinned |= {old for old in there if epoch_of(old) >= since}
             for other in trials:
                 source = restored_report(other)
