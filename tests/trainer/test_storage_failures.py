@@ -154,7 +154,7 @@ def test_the_program_tells_of_a_file_that_does_not_fit_in_one_message(tmp_path):
     run = tmp_path / "runs" / "r"
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("ray-classy: error: ")]
-    for part in ("epoch_0002-step_000004/checkpoint.torch", "File too large (the limit", "are free there"):
+    for part in ("epoch_0002-step_000004/checkpoint.torch", "too large (it exceeds the", "are free there"):
         assert part in error
     assert f"The last good checkpoint is {run}/epoch_0001-step_000002" in error and f"--resume {run}" in error
     assert [name for name in os.listdir(run) if name.startswith("epoch")] == ["epoch_0001-step_000002"]
