@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ray_classy.dataset.image_formats import SIGNATURE_BYTES, formats_read, image_format, image_reader
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import read_bytes, shown
 
@@ -65,17 +66,6 @@ def decode_image(
     return to_image(image)
 
 
-@functools.cache
-def _formats() -> list[tuple[str, Any, Any]]:
-    """Returns name, reader and test of the formats that PIL reads by itself and recognises by their first bytes.
-
-    EPS is excluded because PIL runs Ghostscript on its content, formats without a signature because any damaged file
-    might be one.
-    """
-    Image.init()
-    return [(name, *both) for name, both in Image.OPEN.items() if both[1] is not None and name != "EPS"]
-
-
 def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
     if not data:
         raise DataError(f"{source}: empty (0 bytes)")
@@ -118,17 +108,16 @@ def _jpeg_decoder() -> Any:
 
 
 def _opened(data: bytes) -> Any:
-    """Opens an image and reads its header, like `Image.open`, but without its warning of large images."""
-    reasons = []
-    for name, read, accepts in _formats():
-        accepted = accepts(data[:16])
-        if accepted and not isinstance(accepted, str):  # a string says why PIL cannot read it here
-            try:
-                return read(io.BytesIO(data), "")
-            except (SyntaxError, IndexError, TypeError, struct.error) as error:  # it is in another format
-                reasons.append(f"; as {name}: {error}")
+    """Opens an image and reads its header with the one decoder that its first bytes ask for."""
+    name = image_format(data[:SIGNATURE_BYTES])
     begin = f"{len(data)} bytes that begin with {data[:12]!r}"
-    raise DataError(f"not an image in a known format ({begin}{''.join(reasons)})")
+    if name is None:
+        raise DataError(f"not an image in a known format ({begin}); the formats are {formats_read()}")
+    reader = image_reader(name)
+    try:
+        return reader(io.BytesIO(data), "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        raise DataError(f"not an image in a known format ({begin}; as {name}: {error})") from error
 
 
 def _check_size(width: int, height: int) -> None:

@@ -11,12 +11,11 @@ from ray_classy.dataset.class_folders import read_class_folders
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import shown
-
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
 
 
 @register_dataset("image_path")

@@ -9,6 +9,7 @@ import numpy as np
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
 from ray_classy.dataset.labels import class_targets, typed_labels
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
@@ -31,7 +32,8 @@ class WebDatasetDataset(ImageDataset):
     Args (after the common ones, see `ImageDataset`):
         shards: a path, a glob, a folder, a path with braces (`train-{000..012}.tar`), or a list of those;
             each may be a URL.
-        image_extensions: of the images; of several in a sample, the first in this order is taken.
+        image_extensions: of the images; of several in a sample, the first in this order is taken. None are those of
+            all formats that are decoded.
         label_extension: of the labels: text, an integer or a name; or "json", with label_field. None for samples
             without a target.
         label_field: the label's field in the JSON object.
@@ -50,7 +52,7 @@ class WebDatasetDataset(ImageDataset):
         self,
         *,
         shards: str | list[str],
-        image_extensions: list[str] | tuple[str, ...] = ("jpg", "jpeg", "png", "webp"),
+        image_extensions: list[str] | None = None,
         label_extension: str | None = "cls",
         label_field: str | None = None,
         classes: list[str] | None = None,
@@ -81,7 +83,9 @@ class WebDatasetDataset(ImageDataset):
 
 
 def _layout(image_extensions: Any, label_extension: str | None, label_field: str | None) -> Layout:
-    if isinstance(image_extensions, str) or not image_extensions:
+    if image_extensions is None:
+        image_extensions = IMAGE_EXTENSIONS
+    elif isinstance(image_extensions, str) or not image_extensions:
         raise ComponentError(f"image_extensions must be a list of at least one, not {image_extensions!r}")
     if (label_extension == "json") != (label_field is not None):
         what = "needs the name of the label's field" if label_field is None else "goes with label_extension 'json' only"
