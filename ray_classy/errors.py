@@ -11,6 +11,7 @@
     │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
     │   └── DamagedCheckpointError   its content is not what was written
     ├── RunFolderError           (RuntimeError)      a run folder exists, is in use or cannot be written
+    │   ├── RecordError          (ValueError)        a file in it is damaged
     │   └── StorageError         (OSError)           a file cannot be read or written: a full disk, a store ...
     ├── ResourceError            (RuntimeError)      the cluster lacks resources of the run
     ├── ShippingError            (TypeError)         a part of a task cannot be sent to the workers
@@ -70,6 +71,10 @@ class DamagedCheckpointError(CheckpointError):
 
 class RunFolderError(RayClassyError, RuntimeError):
     """A run folder exists already, is in use by another process, or cannot be written."""
+
+
+class RecordError(RunFolderError, ValueError):
+    """A file that is read back, such as `run.json`, is damaged; the message names it and says what is wrong."""
 
 
 class StorageError(RunFolderError, OSError):

@@ -1,4 +1,8 @@
-"""Atomic reads and writes of small files in a folder on a local disk or in a remote store."""
+"""Atomic reads and writes of small files in a folder on a local disk or in a remote store.
+
+A name may come from a file that somebody else wrote. So every method refuses one that leads out of the folder; what is
+written or removed is in the folder itself, not behind a link in it; and only regular files are read.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 from ray_classy.errors import RunFolderError, StorageError
+from ray_classy.printable import printable
+from ray_classy.records import MOST_BYTES
 from ray_classy.urls import is_url, joined, located, reason, shown
 
 __all__ = ["Storage", "is_url", "retry_once"]
@@ -24,6 +32,8 @@ _Answer = TypeVar("_Answer")
 
 _SECONDS_TO_NEXT_TRY = 2.0
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_MOST_POINTER_BYTES = 4096
+_FOLDER_NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff\ufffd]+")
 _OBJECT_STORES = ("s3", "gcs", "abfs")
 _HINTS = {
     errno.ENOTDIR: "a file has the name of a folder in this path",
@@ -31,6 +41,9 @@ _HINTS = {
     errno.EISDIR: "a folder has this name",
     errno.EFBIG: "it exceeds the file size limit of this process (ulimit -f) or of the file system",
     errno.EDQUOT: "the disk quota is exceeded",
+    errno.ELOOP: "it is a link, or in a folder that is one, and links in a run's folder are not written through: "
+    "replace the link by what it leads to, or remove it",
+    errno.ENXIO: "it is not a regular file: remove it",
 }
 
 
@@ -47,8 +60,46 @@ class Storage:
         self.local = filesystem is None and not is_url(path)
         self.filesystem = filesystem
 
+    def _local(self, name: str) -> str:
+        """Returns the path of a file or folder on the local disk."""
+        return os.path.join(self.path, self._checked(name)) if name else self.path
+
+    def _checked(self, name: str) -> str:
+        """Returns a name that is inside the folder.
+
+        Raises:
+            RunFolderError: it leads out of the folder, or no file can have it.
+        """
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            usable = False
+        else:
+            usable = "\0" not in name and not {"", ".", ".."} & set(name.split("/"))
+        if not usable:
+            raise RunFolderError(
+                f"{printable(name)!r} is not the name of a file in {shown(self.path)!r}: names are relative, and have "
+                f"no '..'; the file that it was read from is damaged"
+            )
+        return name
+
+    def _own(self, name: str) -> str:
+        """Returns the local path of a file or folder that is to be changed.
+
+        Raises:
+            OSError: a folder on the way to it, below the storage's own, is a link.
+        """
+        path = self._local(name)
+        for depth in range(1, name.count("/") + 1):
+            folder = os.path.join(self.path, *name.split("/")[:depth])
+            if os.path.islink(folder):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
+        return path
+
     def _remote(self, name: str) -> tuple[Any, str]:
         """Returns the file system and the path of a file in it."""
+        if name:
+            self._checked(name)
         if self.filesystem is not None:
             return self.filesystem, f"{self.path}/{name}" if name else self.path
         filesystem, root = located(self.path)
@@ -56,7 +107,7 @@ class Storage:
 
     def join(self, name: str) -> str:
         """Returns the path or URL of a file in the folder, in the form in which a user may pass it."""
-        return os.path.join(self.path, name) if self.local else joined(self.path, name)
+        return self._local(name) if self.local else joined(self.path, self._checked(name))
 
     def make(self) -> None:
         """Creates the folder and its parents, if they are missing.
@@ -78,7 +129,7 @@ class Storage:
     def exists(self, name: str = "") -> bool:
         """Returns whether a file or folder of that name exists."""
         if self.local:
-            return os.path.exists(os.path.join(self.path, name) if name else self.path)
+            return os.path.exists(self._local(name))
         from pyarrow import fs
 
         filesystem, path = self._remote(name)
@@ -94,27 +145,52 @@ class Storage:
         entries = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
         return sorted(entry.base_name for entry in entries)
 
-    def read(self, name: str, start: int = 0) -> bytes:
-        """Reads a file.
+    def read(self, name: str, start: int = 0, most_bytes: int | None = MOST_BYTES) -> bytes:
+        """Reads a regular file.
 
         Args:
             name: the file.
             start: how many bytes to skip at the beginning.
+            most_bytes: the largest size of what is left that is read; None for any.
 
         Raises:
             FileNotFoundError: there is no such file.
+            StorageError: it is larger, or a pipe or a device.
             OSError: the file cannot be read.
         """
         if self.local:
-            with open(os.path.join(self.path, name), "rb") as file:
+            with open(self._local(name), "rb", opener=_open_at_once) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise StorageError(f"cannot read {self.join(name)}: it is not a regular file")
+                self._check_size(name, status.st_size - start, most_bytes)
                 file.seek(start)
                 return file.read()
         filesystem, path = self._remote(name)
         if start == 0:
             with filesystem.open_input_stream(path) as stream:
-                return stream.read()
+                content = stream.read(None if most_bytes is None else most_bytes + 1)
+                self._check_size(name, len(content), most_bytes)
+                return content
         with filesystem.open_input_file(path) as file:
-            return file.read_at(file.size() - start, start) if file.size() > start else b""
+            size = max(file.size() - start, 0)
+            self._check_size(name, size, most_bytes)
+            return file.read_at(size, start) if size else b""
+
+    def _check_size(self, name: str, size: int, most_bytes: int | None) -> None:
+        if most_bytes is not None and size > most_bytes:
+            raise StorageError(f"cannot read {shown(self.join(name))}: it is larger than {_size(most_bytes)}")
+
+    def size(self, name: str) -> int:
+        """Returns the bytes of a file; 0 if there is none.
+
+        Raises:
+            OSError: the store fails.
+        """
+        if self.local:
+            return os.path.getsize(self._local(name)) if self.exists(name) else 0
+        filesystem, path = self._remote(name)
+        return filesystem.get_file_info(path).size or 0
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
         """Creates or replaces a file atomically: readers see the old content or the new, never a part of it.
@@ -135,7 +211,7 @@ class Storage:
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
             _write_remote(filesystem, path, content)
             return
-        path = os.path.join(self.path, name)
+        path = self._own(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         half = f"{path}.{uuid.uuid4().hex[:8]}.half"
         try:
@@ -152,24 +228,34 @@ class Storage:
         """Makes a name an alias of a folder beside it: a symbolic link or, where links are not supported, a file that
         contains the folder's name.
         """
+        self._checked(target)
         if self.local:
-            link = os.path.join(self.path, f"{name}.{uuid.uuid4().hex[:8]}.half")
+            path = self._own(name)
+            link = f"{path}.{uuid.uuid4().hex[:8]}.half"
             try:
                 os.symlink(target, link)
-                os.replace(link, os.path.join(self.path, name))
+                os.replace(link, path)
                 return
             except OSError:
                 pathlib.Path(link).unlink(missing_ok=True)
         self.write(name, target.encode())
 
     def pointed(self, name: str) -> str | None:
-        """Returns the folder of which `point` made a name the alias; None if it is not an alias."""
-        path = os.path.join(self.path, name)
+        """Returns the folder of which `point` made a name the alias; None if it is not an alias of a folder beside it.
+
+        Raises:
+            OSError: the store fails.
+        """
+        path = self._local(name) if self.local else ""
         if self.local and os.path.islink(path):
-            return os.readlink(path)
-        if os.path.isfile(path) if self.local else _is_file(*self._remote(name)):
-            return self.read(name).decode()
-        return None
+            target = os.readlink(path)
+        elif os.path.isfile(path) if self.local else _is_file(*self._remote(name)):
+            if self.size(name) > _MOST_POINTER_BYTES:
+                return None
+            target = self.read(name).decode(errors="replace")
+        else:
+            return None
+        return target if _FOLDER_NAME.fullmatch(target) and target not in (".", "..") else None
 
     def json_lines(self, name: str) -> list[dict[str, Any]]:
         """Reads a file with one JSON object per line; an empty list if there is no file.
@@ -184,11 +270,27 @@ class Storage:
                 break
         return lines
 
-    def remove(self, name: str = "") -> None:
-        """Removes a subfolder with its content, or the folder itself; a missing one is not an error."""
-        if self.local:
-            shutil.rmtree(os.path.join(self.path, name) if name else self.path, ignore_errors=True)
+    def remove(self, name: str) -> None:
+        """Removes a subfolder with its content, or the link that has its name; a missing one is not an error."""
+        self._checked(name)
+        if not self.local:
+            self._remove_remote(name)
             return
+        with contextlib.suppress(OSError):
+            path = self._own(name)
+            if os.path.islink(path):
+                os.unlink(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove_all(self) -> None:
+        """Removes the folder itself with its content; a missing one is not an error."""
+        if self.local:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            self._remove_remote("")
+
+    def _remove_remote(self, name: str) -> None:
         from pyarrow import fs
 
         filesystem, path = self._remote(name)
@@ -203,16 +305,16 @@ class Storage:
         """
         with self._storage_errors(name):
             if self.local:
-                pathlib.Path(self.path, name).unlink(missing_ok=True)
+                pathlib.Path(self._own(name)).unlink(missing_ok=True)
             elif self.exists(name):
                 filesystem, path = self._remote(name)
                 filesystem.delete_file(path)
 
     def remove_if_empty(self, name: str) -> None:
-        """Removes a subfolder if it is empty and can be removed."""
+        """Removes a subfolder, or the folder itself for an empty name, if it is empty and can be removed."""
         with contextlib.suppress(OSError):
             if self.local:
-                os.rmdir(os.path.join(self.path, name))
+                os.rmdir(self._own(name))
                 return
             from pyarrow import fs
 
@@ -228,10 +330,10 @@ class Storage:
         """
         with self._storage_errors(name, len(text)):
             if self.local:
-                _append(os.path.join(self.path, name), text)
+                _append(self._own(name), text)
                 return
-            before = self.read(name) if self.exists(name) else b""
-            self._write(name, before + text.encode())
+            before = self.read(name, most_bytes=None) if self.exists(name) else b""
+            self._write(name, before + text.encode(errors="backslashreplace"))
 
     @contextlib.contextmanager
     def _storage_errors(self, name: str, size: int | None = None) -> Iterator[None]:
@@ -344,14 +446,23 @@ def _is_file(filesystem: Any, path: str) -> bool:
 
 
 def _append(path: str, text: str) -> None:
-    before = os.path.getsize(path) if os.path.exists(path) else 0
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        with contextlib.suppress(OSError):  # an incomplete line would corrupt the next one
-            os.truncate(path, before)
-        raise
+    with open(path, "ab", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ENXIO, "it is not a regular file", path)
+        before = os.fstat(file.fileno()).st_size
+        try:
+            file.write(text.encode(errors="backslashreplace"))
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # an incomplete line would corrupt the next one
+                os.truncate(file.fileno(), before)
+            raise
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file without waiting for the other end of a pipe; one that is to be written, not through a link."""
+    through = 0 if flags & os.O_ACCMODE == os.O_RDONLY else os.O_NOFOLLOW
+    return os.open(path, flags | os.O_NONBLOCK | through, 0o666)
 
 
 def _size(number: float) -> str:

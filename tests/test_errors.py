@@ -15,6 +15,7 @@ BUILTINS = {
     "DamagedCheckpointError": [errors.CheckpointError],
     "CheckpointNotFoundError": [errors.CheckpointError, FileNotFoundError],
     "RunFolderError": [RuntimeError],
+    "RecordError": [errors.RunFolderError, ValueError],
     "StorageError": [errors.RunFolderError, OSError],
     "ResourceError": [RuntimeError],
     "ShippingError": [TypeError],

@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs
 
-from ray_classy.errors import RunFolderError
+from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.storage import Storage, is_url
 
 
@@ -134,7 +134,7 @@ def test_an_object_store_of_fsspec_is_written_without_a_copy(monkeypatch):
     storage = fsspec_storage(MemoryFileSystem(), "/objects")
     storage.write("x", b"one")
     assert storage.names() == ["x"]
-    storage.remove()
+    storage.remove_all()
 
 
 def test_reader_never_sees_a_part(storage, request):
@@ -170,3 +170,109 @@ BY_FSSPEC = fs.PyFileSystem(fs.FSSpecHandler(LocalFileSystem()))
 def test_a_folder_is_not_an_alias(tmp_path, filesystem):
     (tmp_path / "last").mkdir()
     assert Storage(str(tmp_path), filesystem).pointed("last") is None
+
+
+OUTSIDE = ["/etc/passwd", "..", "../x", "a/../../x", "a//b", "./a", "a/", "a\0b", "\ud800"]
+USES = {
+    "join": lambda storage, name: storage.join(name),
+    "exists": lambda storage, name: storage.exists(name),
+    "read": lambda storage, name: storage.read(name),
+    "size": lambda storage, name: storage.size(name),
+    "write": lambda storage, name: storage.write(name, b""),
+    "append": lambda storage, name: storage.append(name, ""),
+    "point": lambda storage, name: storage.point(name, "x"),
+    "point to": lambda storage, name: storage.point("x", name),
+    "pointed": lambda storage, name: storage.pointed(name),
+    "remove": lambda storage, name: storage.remove(name),
+    "remove_file": lambda storage, name: storage.remove_file(name),
+    "remove_if_empty": lambda storage, name: storage.remove_if_empty(name),
+}
+
+
+@pytest.mark.parametrize("filesystem", [None, fs.LocalFileSystem()])
+@pytest.mark.parametrize("use", USES)
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, filesystem, use):
+    for name in OUTSIDE:
+        with pytest.raises(RunFolderError, match="is not the name of a file in"):
+            USES[use](Storage(str(tmp_path / "s"), filesystem), name)
+
+
+def test_the_folder_itself_is_not_removed_by_an_empty_name(storage):
+    with pytest.raises(RunFolderError):
+        storage.remove("")
+    assert storage.exists()
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder in which everything is a link to a file or folder outside."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_bytes(b"precious")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "folder").symlink_to(tmp_path / "outside")
+    (tmp_path / "s" / "file").symlink_to(tmp_path / "outside" / "file")
+    yield Storage(str(tmp_path / "s"))
+    assert (tmp_path / "outside" / "file").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda storage: storage.append("file", "x"),
+        lambda storage: storage.append("folder/file", "x"),
+        lambda storage: storage.write("folder/file", b"x"),
+        lambda storage: storage.write("folder/new", b"x"),
+        lambda storage: storage.remove_file("folder/file"),
+    ],
+)
+def test_nothing_is_changed_behind_a_link(linked, use):
+    with pytest.raises(StorageError, match="it is a link, or in a folder that is one"):
+        use(linked)
+
+
+def test_a_link_is_replaced_by_what_is_written(linked):
+    linked.write("file", b"new")
+    assert linked.read("file") == b"new"
+
+
+def test_a_link_is_removed_without_what_it_leads_to(linked):
+    linked.remove("folder")
+    linked.remove_file("file")
+    assert linked.names() == []
+
+
+@pytest.fixture(params=["pipe", "device", "endless"])
+def strange(request, tmp_path):
+    if request.param == "pipe":
+        os.mkfifo(tmp_path / "x")
+    elif request.param == "device":
+        (tmp_path / "x").symlink_to("/dev/zero")
+    else:
+        with open(tmp_path / "x", "wb") as file:
+            file.truncate(2**40)
+    return Storage(str(tmp_path))
+
+
+def test_only_a_regular_file_of_some_size_is_read(strange):
+    with pytest.raises(StorageError, match=r"not a regular file|larger than 64"):
+        strange.read("x")
+    assert strange.pointed("x") is None
+
+
+def test_a_pipe_is_not_written(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(StorageError, match="it is not a regular file"):
+        Storage(str(tmp_path)).append("x", "text")
+
+
+@pytest.mark.parametrize("target", [b"../../etc", b"/etc", b"..", b"", b"a\nb", b"\xff", b"x" * 5000])
+def test_an_alias_of_what_is_not_beside_it_is_none(tmp_path, target):
+    (tmp_path / "last").write_bytes(target)
+    assert Storage(str(tmp_path)).pointed("last") is None
+    (tmp_path / "best").symlink_to(target[:4000] or b"..")
+    assert Storage(str(tmp_path)).pointed("best") == (None if len(target) < 5000 else "x" * 4000)
+
+
+def test_text_that_cannot_be_encoded_is_appended_escaped(storage):
+    storage.append("log", "\udce9\n")
+    assert storage.read("log") == b"\\udce9\n"

@@ -217,7 +217,7 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
     if not retry_once(lambda: storage.exists(name)):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
     try:
-        data, manifest = retry_once(lambda: (storage.read(name), read_manifest(storage, folder)))
+        data, manifest = retry_once(lambda: (storage.read(name, most_bytes=None), read_manifest(storage, folder)))
     except FileNotFoundError:  # removed a moment ago
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
     except OSError as error:

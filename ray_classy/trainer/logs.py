@@ -93,7 +93,7 @@ def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
         seconds: the time between two reads of the file; None is 0.3 s on a local disk and 5 s in a store.
     """
     interval = seconds or (_SECONDS_BETWEEN_READS if run.storage.local else _SECONDS_BETWEEN_REMOTE_READS)
-    seen = len(_read_log(run, 0))
+    seen = _log_size(run)
     over = threading.Event()
 
     def follow() -> None:
@@ -118,9 +118,16 @@ def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
         thread.join()
 
 
+def _log_size(run: RunFolder) -> int:
+    try:
+        return run.storage.size(LOG_FILE)
+    except OSError:
+        return 0
+
+
 def _read_log(run: RunFolder, start: int) -> bytes:
     """The run's log file from a byte on; nothing where it is shorter, missing or cannot be read."""
     try:
-        return run.storage.read(LOG_FILE, start)
+        return run.storage.read(LOG_FILE, start, most_bytes=None)
     except OSError:
         return b""  # the store may answer the next time

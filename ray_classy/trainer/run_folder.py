@@ -271,7 +271,7 @@ class RunFolder:
         """Removes the folder of a run in which nothing happened, if this process made it, so that its name is free."""
         if self._made and not self._used():
             self.release()
-            self.storage.remove()
+            self.storage.remove_all()
             self._made = False
 
     def _used(self) -> bool:

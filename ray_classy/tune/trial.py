@@ -310,14 +310,14 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     run.storage.remove(checkpoint)  # its own of that name, with a manifest that says so
     for file in (CHECKPOINT_FILE, MANIFEST_FILE):
         if source.storage.exists(f"{checkpoint}/{file}"):
-            run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}"))
+            run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}", most_bytes=None))
     names = run.checkpoints()
     for name in names[names.index(checkpoint) + 1 :]:
         run.remove_checkpoint(name)
     run.keep_checkpoints(Retention())  # which removes none: for `last` and `best`
     for file in (METRICS_FILE, REPORTS_FILE):
         if source.storage.exists(file):
-            run.storage.write(file, source.storage.read(file))
+            run.storage.write(file, source.storage.read(file, most_bytes=None))
     run.log(f"{time.strftime('%H:%M:%S')}  resumed from {checkpoint} of trial {source.name}")
 
 
