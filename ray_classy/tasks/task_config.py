@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,7 @@ from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
+from ray_classy.user_code import add_user_code, beside, is_installed, is_standard, place_of, reached, user_module
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -62,18 +63,22 @@ def classification_keys(cls: type) -> Keys:
 
 
 def import_modules(config: Mapping[str, Any]) -> None:
-    """Imports the modules named under `imports`; the config file's folder is searched as well.
+    """Imports the modules named under `imports`; the config file's folder is searched for them last.
 
     Raises:
-        ConfigError: a module cannot be imported; the message says why.
+        ConfigError: a module cannot be imported, or another one has its name; the message says why.
     """
-    names = config.get("imports") or []
+    imports = config.get("imports") or []
+    names = list(enumerate(imports)) if isinstance(imports, list) else []
     file = getattr(config, "file", None)
     folder = os.path.dirname(os.path.abspath(file)) if file else None
-    if folder and folder not in sys.path:
-        sys.path.append(folder)
     problems = []
-    for index, name in enumerate(names if isinstance(names, list) else []):
+    if folder:
+        taken = {index: text for index, name in names if (text := _taken(folder, str(name)))}
+        problems = [Problem(("imports", index), text) for index, text in taken.items()]
+        names = [(index, name) for index, name in names if index not in taken]
+        add_user_code(folder, reached((str(name) for _, name in names), functools.partial(user_module, folder)))
+    for index, name in names:
         try:
             importlib.import_module(name)
         except Exception as error:
@@ -82,6 +87,22 @@ def import_modules(config: Mapping[str, Any]) -> None:
                 Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
             )
     raise_problems(problems, config)
+
+
+def _taken(folder: str, name: str) -> str | None:
+    """Says why a module beside the config cannot be imported by its name, if another module has it."""
+    place = beside(folder, name)
+    if place is None or user_module(folder, name) is not None:
+        return None
+    top = name.partition(".")[0]
+    if is_standard(name):
+        other = "a module of Python's standard library"
+    else:
+        found = place_of(top)
+        if found is None or not is_installed(found):
+            return None
+        other = f"an installed package ({found})"
+    return f"{top!r} names {place}, but also {other}, which Python imports instead: rename yours"
 
 
 def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,8 +26,9 @@ from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import Listener
-from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.trainer.shipping import pickled
 from ray_classy.urls import is_url, located
+from ray_classy.user_code import own_folders
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visib
 from ray_classy.trainer.ray_fit import ray_storage
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
 from ray_classy.tune.plan import Plan, concurrency
@@ -38,6 +38,7 @@ from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
+from ray_classy.user_code import own_folders
 
 _MOST_SHARES = 20
 
