@@ -220,9 +220,9 @@ def test_files_of_a_store_are_read_as_those_of_a_disk(folder, s3, pattern):
 
 
 def test_no_parquet_file_in_a_store(s3):
-    with pytest.raises(DataError, match=r"no \.parquet file at 's3://key:\*\*\*@"):
+    with pytest.raises(DataError, match=r"no \.parquet file at 's3://"):
         ParquetDataset(2, False, files=s3.url("nowhere"))
-    with pytest.raises(DataError, match=r"s3://key:\*\*\*@.*a\.parquet.* cannot be read as a Parquet file"):
+    with pytest.raises(DataError, match=r"s3://.*a\.parquet.* cannot be read as a Parquet file"):
         ParquetDataset(2, False, files=s3.put("a.parquet", b"no parquet"))
 
 
