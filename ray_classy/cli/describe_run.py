@@ -146,9 +146,12 @@ def _plan(task: ClassyTask, phase_type: str, rows: int, world_size: int) -> str:
     each = f"{plan.batch_size}" if world_size == 1 else f"{plan.batch_size} x {world_size} workers"
     text = f"{rows} rows" + (f" in {parts} phases per epoch" if parts > 1 else "")
     text += f", {plan.num_steps} {'step' if plan.num_steps == 1 else 'steps'} of {each} per phase"
-    last = plan.rows_left % plan.global_batch_size
-    if train and last:
-        text += f" ({last} rows left out)" if plan.drop_last else f" (the last: {last} rows)"
+    left = plan.rows_left % plan.global_batch_size
+    if train and left:
+        last = plan.global_rows(plan.num_steps - 1)
+        text += (
+            f" ({left} rows left out)" if plan.drop_last else f" (the last: {last} {'row' if last == 1 else 'rows'})"
+        )
     return text
 
 
