@@ -84,7 +84,8 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
             f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...]"
             + (", or --resume RUN to resume a run" if resumes else "")
         )
-    from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
+    from ray_classy.trainer.run_folder import RunFolder
+    from ray_classy.trainer.run_record import CONFIG_FILE
 
     run = RunFolder.existing(earlier)
     file = run.storage.join(CONFIG_FILE)
@@ -106,7 +107,7 @@ def _at_home(config: Config, folder: str) -> Config:
     if os.path.exists(os.path.join(folder, "run.json")) or is_url(folder):
         from ray_classy.trainer.run_folder import RunFolder
 
-        config.file = RunFolder(folder).facts().get("config_file") or config.file
+        config.file = RunFolder(folder).record.facts().get("config_file") or config.file
     return config
 
 

@@ -18,7 +18,8 @@ from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked, located
 from ray_classy.trainer.retention import Retention
-from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
+from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.trainer.run_spec import RunSpec, config_file_fact
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
     """
     storage_path = section.storage_path or DEFAULT_STORAGE_PATH
     run = RunFolder.named(storage_path, section.name)
-    facts = run.facts() if run.storage.exists(RUN_FILE) else {}
+    facts = run.record.facts() if run.record.exists() else {}
     before, now = facts.get("given"), given or {}
     if not before:
         return None
@@ -106,7 +107,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
         raise RunFolderError(
             "\n".join([*lines, f"To resume it: --resume {run.path}; for a new run, give another name"])
         )
-    recorded = run.config_facts()["config"] or {}
+    recorded = run.record.config_facts()["config"] or {}
     config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
     return run
 
@@ -116,7 +117,7 @@ def _find_checkpoints(config: Config) -> None:
     for key in _CHECKPOINT_KEYS:
         path = config.get(key)
         if isinstance(path, str) and Storage(path).exists(RUN_FILE):
-            latest = RunFolder(path).latest_checkpoint()
+            latest = RunFolder(path).checkpoints.latest()
             if latest is None:
                 raise CheckpointNotFoundError(f"{mark_of(config, (key,))}: the run {path!r} has no checkpoint yet")
             config[key] = latest

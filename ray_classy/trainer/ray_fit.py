@@ -62,7 +62,7 @@ def fit_run(
         "scaling_policy": scaling_policy(settings.scaling, room),
         "failure_policy": failure_policy(failures, retries.decide),
     }
-    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.request_stop)
+    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.requests.stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
     return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
 

@@ -108,5 +108,7 @@ def describe(folder: RunFolder, task: ClassyTask, command: list[str] | None = No
 
 def result_of(folder: RunFolder) -> Result:
     """What a run has left in its folder."""
-    lines = folder.metrics()
-    return Result(latest_by_phase_type(lines), lines, folder.latest_checkpoint(), folder.path, folder.best_checkpoint())
+    lines = folder.metrics.lines()
+    return Result(
+        latest_by_phase_type(lines), lines, folder.checkpoints.latest(), folder.path, folder.checkpoints.best()
+    )

@@ -47,7 +47,9 @@ from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.ray_worker import PreemptionListener
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
+from ray_classy.trainer.run_checkpoints import epoch_of
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
@@ -95,7 +97,7 @@ class TrialReporter(Listener):
     def started(self, session: FolderSession) -> None:
         self._reports = Reports(session.run.storage)
         if is_primary():
-            self._reports.begin(session.run.metrics(), *session.began)
+            self._reports.begin(session.run.metrics.lines(), *session.began)
 
     def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
         written.result()  # Ray Tune may give the checkpoint to another trial at once
@@ -211,7 +213,7 @@ class TaskTrial(tune.Trainable):
         if source is None or source["run"] == folder.path or not source["checkpoint"]:
             return {}
         adopted = {**source, "config": json.loads(json.dumps(config, default=repr))}
-        if folder.storage.exists(RUN_FILE) and folder.facts().get("taken_up") == adopted:
+        if folder.record.exists() and folder.record.facts().get("taken_up") == adopted:
             return {}
         adopt(folder, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
         return {"taken_up": adopted}
@@ -229,10 +231,10 @@ class TaskTrial(tune.Trainable):
             yield from _last_report(run)
 
     def _on_workers(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
-        names = run.checkpoints()
+        names = run.checkpoints.names()
         epoch = epoch_of(names[-1]) if names else 0
         reports = Reports(run.storage)
-        before = reports.begin(run.metrics(), epoch, names[-1] if names else None)
+        before = reports.begin(run.metrics.lines(), epoch, names[-1] if names else None)
         first = last = before[-1]["phase_idx"] if before else -1
         with _fitting(self._job.settings, task, run) as fitting:
             while True:
@@ -311,10 +313,10 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     for file in (CHECKPOINT_FILE, MANIFEST_FILE):
         if source.storage.exists(f"{checkpoint}/{file}"):
             run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}", most_bytes=None))
-    names = run.checkpoints()
+    names = run.checkpoints.names()
     for name in names[names.index(checkpoint) + 1 :]:
-        run.remove_checkpoint(name)
-    run.keep_checkpoints(Retention())  # which removes none: for `last` and `best`
+        run.checkpoints.remove(name)
+    run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
     for file in (METRICS_FILE, REPORTS_FILE):
         if source.storage.exists(file):
             run.storage.write(file, source.storage.read(file, most_bytes=None))

@@ -175,7 +175,7 @@ class _Sweep:
     def _total(self) -> float:
         if self.plan.earlier is None:
             return self.plan.total
-        facts = self.plan.earlier.facts()
+        facts = self.plan.earlier.record.facts()
         before = math.inf if facts["total"] is None else facts["total"]
         if self.tuner.extend is None:
             return before
@@ -186,7 +186,7 @@ class _Sweep:
         """Records what is searched, or compares it with the record of an earlier start."""
         described = self.plan.space.described()
         if self.plan.earlier is not None:
-            facts = self.plan.earlier.facts()
+            facts = self.plan.earlier.record.facts()
             chosen = {"by": {"metric": self.metric, "mode": self.mode}}
             before = {"by": {"metric": facts["metric"], "mode": facts["mode"]}}
             changed = changed_lines({**facts["config"], **before}, {**described, **chosen}, _FREE_TO_CHANGE)
@@ -202,7 +202,7 @@ class _Sweep:
                     )
                 )
         file = getattr(self.config, "file", None)
-        earlier = self.folder.facts() if self.plan.earlier is not None else {}
+        earlier = self.folder.record.facts() if self.plan.earlier is not None else {}
         self.folder.describe(
             dump_yaml(described),
             seed=self.plan.seed,
