@@ -28,7 +28,7 @@ from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import Listener
 from ray_classy.trainer.shipping import pickled
 from ray_classy.urls import is_url, located
-from ray_classy.user_code import own_folders
+from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def _sent(
         listeners=listeners,
         shards=frozenset(shards),
         cwd=os.getcwd(),
-        path=own_folders(),
+        search=Search.here(),
     )
     return job, shards
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 import threading
 import time
 import traceback
@@ -54,6 +53,7 @@ from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
+from ray_classy.user_code import Search
 
 _POINTER = "pointer.json"
 NUM_EPOCHS = "__num_epochs__"
@@ -77,7 +77,7 @@ class Job:
         workers: of a trial.
         command: what began the sweep.
         cwd: of the driver.
-        path: the user's folders on the driver's `sys.path`.
+        search: where the driver finds the user's modules.
     """
 
     space: Space
@@ -88,7 +88,7 @@ class Job:
     workers: int
     command: list[str]
     cwd: str
-    path: list[str]
+    search: Search
 
 
 class TrialReporter(Listener):
@@ -128,7 +128,7 @@ class TaskTrial(tune.Trainable):
         self._reported = 0
         if os.path.isdir(job.cwd):
             os.chdir(job.cwd)  # so that a relative path means what it means to the driver
-        sys.path.extend(folder for folder in job.path if folder not in sys.path)
+        job.search.extend()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes the process ready for another trial."""

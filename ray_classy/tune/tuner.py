@@ -38,7 +38,7 @@ from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
-from ray_classy.user_code import own_folders
+from ray_classy.user_code import Search
 
 _MOST_SHARES = 20
 
@@ -319,7 +319,7 @@ class _Sweep:
             workers=plan.workers,
             command=sys.argv,
             cwd=os.getcwd(),
-            path=own_folders(),
+            search=Search.here(),
         )
         pickled(job)
         return job
