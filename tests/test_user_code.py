@@ -8,6 +8,7 @@ from ray_classy.config.document import Config
 from ray_classy.errors import ConfigError
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.user_code import (
+    Search,
     UserCode,
     beside,
     imported_by,
