@@ -14,6 +14,7 @@ from ray_classy.config.document import search_node
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
+from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked, located
@@ -85,7 +86,7 @@ def _ray_settings(config: Config, section: RayOptions, verbose: bool) -> RaySett
 
 def _given(config: Config) -> dict[str, Any] | None:
     """What the run keeps of the command, to recognize it: the config, but not where it runs."""
-    given: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    given: dict[str, Any] = redacted_values(json.loads(json.dumps(config, default=str)))
     return {key: value for key, value in given.items() if key != "ray"} or None
 
 
@@ -98,7 +99,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
     storage_path = section.storage_path or DEFAULT_STORAGE_PATH
     run = RunFolder.named(storage_path, section.name)
     facts = run.record.facts() if run.record.exists() else {}
-    before, now = facts.get("given"), given or {}
+    before, now = redacted_values(facts.get("given")), given or {}
     if not before:
         return None
     if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):

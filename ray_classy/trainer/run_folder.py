@@ -19,6 +19,7 @@ import time
 from typing import Any, Self
 
 from ray_classy.errors import RunFolderError
+from ray_classy.redact import redacted
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
@@ -225,7 +226,7 @@ class RunFolder:
         Raises:
             StorageError: the local disk cannot be written.
         """
-        self._log_file.add(text)
+        self._log_file.add(redacted(text))
 
     def flush_log(self) -> None:
         """Waits until the lines logged so far are in `log.txt`, or the store has refused them."""

@@ -15,6 +15,7 @@ from ray_classy import __version__
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError
 from ray_classy.records import parse_json_object, read_record
+from ray_classy.redact import redacted, redacted_values
 from ray_classy.storage import Storage
 from ray_classy.urls import shown
 
@@ -80,7 +81,7 @@ class RunRecord:
         """Records a start.
 
         Args:
-            config_text: the resolved config.
+            config_text: the resolved config, without secrets.
             command: what started the run; None for the command of this process.
             facts: recorded beside command and versions.
         """
@@ -105,11 +106,11 @@ class RunRecord:
 
     def end(self, status: str, error: str | None) -> None:
         """Records how the run ended."""
-        failure = {"error": error} if error is not None else {}
+        failure = {"error": redacted(error)} if error is not None else {}
         self._write({**self.facts(), **failure, "status": status, "ended": _now()})
 
     def _write(self, facts: dict[str, Any]) -> None:
-        self._storage.write(RUN_FILE, (json.dumps(facts, indent=2, default=str) + "\n").encode())
+        self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
 
 
 def _now() -> str:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.errors import RunFolderError
+from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
@@ -80,7 +81,7 @@ class SweepFolder(RunFolder):
 
     def write_trial(self, record: TrialRecord) -> None:
         """Records a trial, so that it survives a crash at any moment."""
-        content = json.dumps(dataclasses.asdict(record), default=str) + "\n"
+        content = json.dumps(redacted_values(dataclasses.asdict(record)), default=str) + "\n"
         self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
 
     def trials(self) -> list[TrialRecord]:

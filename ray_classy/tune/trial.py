@@ -32,6 +32,7 @@ from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.ray_compat import settings as settings_of_ray
+from ray_classy.redact import redacted, redacted_values
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
@@ -147,7 +148,7 @@ class TaskTrial(tune.Trainable):
             self._rounds = None
             if isinstance(error, ray.exceptions.RayError | WorkerDiedError | ResourceError):
                 raise  # of the cluster: worth another try
-            reason = f"{type(error).__name__}: {error}".strip()
+            reason = redacted(f"{type(error).__name__}: {error}".strip())
             nothing = {"epoch": 0, self._job.metric: math.nan}
             return {**nothing, **self._last, "trial": self.trial_id, "done": True, "failed": reason}
 
@@ -212,7 +213,7 @@ class TaskTrial(tune.Trainable):
         """Adopts another trial's state, unless that was done before this process was killed; a fact to record."""
         if source is None or source["run"] == folder.path or not source["checkpoint"]:
             return {}
-        adopted = {**source, "config": json.loads(json.dumps(config, default=repr))}
+        adopted = redacted_values({**source, "config": json.loads(json.dumps(config, default=repr))})
         if folder.record.exists() and folder.record.facts().get("taken_up") == adopted:
             return {}
         adopt(folder, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])

@@ -21,6 +21,7 @@ from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
+from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.logs import log_to_stderr
@@ -167,7 +168,7 @@ class _Sweep:
         best = result.best_config
         if best is not None:
             (best.get("ray") or {}).pop("name", None)
-            self.folder.storage.write(BEST_FILE, dump_yaml(best).encode())
+            self.folder.storage.write(BEST_FILE, dump_yaml(redacted_values(best)).encode())
         return result
 
     # -- before -------------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class _Sweep:
 
     def _describe(self) -> None:
         """Records what is searched, or compares it with the record of an earlier start."""
-        described = self.plan.space.described()
+        described = redacted_values(self.plan.space.described())
         if self.plan.earlier is not None:
             facts = self.plan.earlier.record.facts()
             chosen = {"by": {"metric": self.metric, "mode": self.mode}}
