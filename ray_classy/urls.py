@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -165,20 +166,24 @@ def _patient_for_seconds(filesystem: Any, start: str) -> Any:
     )
 
 
-def read_bytes(path: str, since: float | None = None) -> bytes:
+def read_bytes(path: str, since: float | None = None, most: int | None = None) -> bytes:
     """Reads a file.
 
     Args:
         path: a path or URL.
         since: a time in seconds since 1970; a file that was modified later is refused.
+        most: the bytes that are read at most; a larger file is refused.
 
     Raises:
-        DataError: the file is missing, cannot be read, or was modified.
+        DataError: the file is missing, cannot be read, is too large, was modified, or is a folder, pipe or device.
     """
     try:
         if not is_url(path):
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise DataError(f"{shown(path)!r} is not a file but a pipe or device; replace or remove it")
+                _check_length(path, status.st_size, most)
                 # Unpacking an archive may set the first in the future, and changing an owner sets the second.
                 check_age(path, since, min(status.st_mtime, status.st_ctime))
                 return file.read()
@@ -186,13 +191,27 @@ def read_bytes(path: str, since: float | None = None) -> bytes:
         with filesystem.open_input_stream(inside) as stream:
             if since is not None:
                 check_age(path, since, _modified(stream))
-            return stream.read()
+            content = stream.read() if most is None else stream.read(most + 1)
+            _check_length(path, len(content), most)
+            return content
     except FileNotFoundError as error:
         raise DataError(f"there is no file {shown(path)!r}") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{shown(path)!r} is a folder, not a file; rename or remove it") from error
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"cannot read {shown(path)!r}: {reason(error)}") from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file; a pipe too, without waiting for someone who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_length(path: str, length: int, most: int | None) -> None:
+    if most is not None and length > most:
+        raise DataError(f"{shown(path)!r} is too large: it has more than {most:,} bytes; scale it down or remove it")
 
 
 def _modified(stream: Any) -> float | None:

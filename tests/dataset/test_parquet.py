@@ -63,7 +63,17 @@ def test_struct_with_a_path_only(file, tmp_path):
     images = pa.array(
         [{"bytes": None, "path": str(tmp_path / "x.png")}], pa.struct({"bytes": "binary", "path": "string"})
     )
-    assert np.array_equal(np.asarray(dataset(file, images, [0])[0]["input"]), PIXELS[0])
+    assert np.array_equal(np.asarray(dataset(file, images, [0], root=str(tmp_path))[0]["input"]), PIXELS[0])
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:9/x.png", "/etc/hostname", "x.png"])
+@pytest.mark.parametrize("root", [None, "below"])
+def test_paths_in_rows_lead_nowhere_but_below_root(file, tmp_path, path, root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
+    images = pa.array([{"bytes": None, "path": path}], pa.struct({"bytes": "binary", "path": "string"}))
+    with pytest.raises(DataError, match=r"row 0 of .*: (the row has no bytes|the row's path|there is no file)"):
+        dataset(file, images, [0], root=root and str(tmp_path / root))[0]
 
 
 def test_integer_labels(file):
@@ -182,7 +192,7 @@ def test_label_that_is_not_a_class(file, label, classes, message):
 
 def test_damaged_image(file):
     data = dataset(file, pa.array([{"bytes": b"oops", "path": "a.png"}] * 4))
-    with pytest.raises(DataError, match=r"a\.png: not an image"):
+    with pytest.raises(DataError, match=r"row 0 of .*a\.parquet \(a\.png\): not an image"):
         data[0]
 
 

@@ -269,7 +269,11 @@ def test_shard_that_was_cut_afterwards(tmp_path):
 
 def test_keys_of_the_config():
     keys = config_keys(WebDatasetDataset)
-    own = {"shards", "image_extensions", "label_extension", "label_field", "classes", "image_mode", "max_bad_rows"}
+    own = {"shards", "image_extensions", "label_extension", "label_field", "classes", "image_mode", "max_bad_rows"} | {
+        "max_pixels",
+        "background",
+        "value_range",
+    }
     assert own <= set(keys)
 
 
