@@ -19,7 +19,7 @@ import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import Any
+from typing import Any, NamedTuple
 
 _MOST_SOURCES = 10_000
 _IMPORTERS = ("import_module", "__import__")
@@ -60,6 +60,29 @@ def add_user_code(folder: str, names: Iterable[str]) -> None:
 def user_code() -> list[UserCode]:
     """The folders that were added, in the order of the search."""
     return [finder for finder in sys.meta_path if isinstance(finder, UserCode)]
+
+
+class Search(NamedTuple):
+    """Where a process finds the user's modules.
+
+    Attributes:
+        path: the user's folders on `sys.path`.
+        code: folders with the names of the modules that are found in them after everything else.
+    """
+
+    path: Sequence[str]
+    code: Sequence[tuple[str, Sequence[str]]]
+
+    @classmethod
+    def here(cls) -> Search:
+        """Where this process finds them."""
+        return cls(own_folders(), [(finder.folder, sorted(finder.names)) for finder in user_code()])
+
+    def extend(self) -> None:
+        """Lets this process find them too, after everything that it finds already."""
+        sys.path.extend(folder for folder in self.path if folder not in sys.path)
+        for folder, names in self.code:
+            add_user_code(folder, names)
 
 
 def reached(names: Iterable[str], locate: Callable[[str], str | None]) -> dict[str, str]:

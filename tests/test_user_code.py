@@ -8,6 +8,7 @@ from ray_classy.config.document import Config
 from ray_classy.errors import ConfigError
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.user_code import (
+    Search,
     UserCode,
     beside,
     imported_by,
@@ -98,3 +99,12 @@ def test_folder_beside_the_installation_is_the_users(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", folders)
     assert own_folders() == [folders[2]]
     assert is_installed(os.__file__)
+
+
+def test_a_worker_finds_what_its_driver_finds(tmp_path):
+    write(tmp_path, uc_sent="x = 3")
+    load(tmp_path, "uc_sent")
+    search = Search.here()
+    del sys.modules["uc_sent"], sys.meta_path[-1]
+    search.extend()
+    assert importlib.import_module("uc_sent").x == 3

@@ -18,6 +18,7 @@ from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
+from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.dry_run import DryRun
@@ -47,7 +48,7 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     spec.retention.check(task.reported_metrics(), spec.config)
     data: dict[str, Any] = {
         "config": given.file,
-        "resolved": dump_yaml(_resolved(task.built_from or spec.config)),
+        "resolved": dump_yaml(redacted_values(_resolved(task.built_from or spec.config))),
         "former_keys": [dotted(path) for path, _ in former],
     }
     lines = [

@@ -21,7 +21,7 @@ from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import strategies
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import check_classes, locate
-from ray_classy.tasks.task_state import accumulation_period, check_parts
+from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -313,7 +313,7 @@ def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str |
         raise CheckpointError(f"the checkpoint {where!r} holds no model")
     check_classes(task, content, where)
     with trying_weights(task) as model:
-        model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
+        set_model_state(model, state["base_model"], task.checkpoint_load_strict)
 
 
 @contextlib.contextmanager
