@@ -25,14 +25,12 @@ clauses still match.
 
 from __future__ import annotations
 
-from ray_classy.redact import redacted
-
 
 class RayClassyError(Exception):
-    """Base class of all errors of this package; their messages hold no secrets."""
+    """Base class of all errors of this package."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
-        return redacted("\n".join(str(argument) for argument in self.args))
+        return "\n".join(str(argument) for argument in self.args)
 
 
 class ConfigError(RayClassyError, ValueError, KeyError, AssertionError):

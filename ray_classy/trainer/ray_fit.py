@@ -26,9 +26,8 @@ from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import Listener
-from ray_classy.trainer.shipping import pickled
+from ray_classy.trainer.shipping import own_folders, pickled
 from ray_classy.urls import is_url, located
-from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def fit_run(
         "scaling_policy": scaling_policy(settings.scaling, room),
         "failure_policy": failure_policy(failures, retries.decide),
     }
-    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.requests.stop)
+    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.request_stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
     return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
 
@@ -136,7 +135,7 @@ def _sent(
         listeners=listeners,
         shards=frozenset(shards),
         cwd=os.getcwd(),
-        search=Search.here(),
+        path=own_folders(),
     )
     return job, shards
 
