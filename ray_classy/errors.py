@@ -25,12 +25,14 @@ clauses still match.
 
 from __future__ import annotations
 
+from ray_classy.redact import redacted
+
 
 class RayClassyError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package; their messages hold no secrets."""
 
     def __str__(self) -> str:  # KeyError would print the repr of the message
-        return "\n".join(str(argument) for argument in self.args)
+        return redacted("\n".join(str(argument) for argument in self.args))
 
 
 class ConfigError(RayClassyError, ValueError, KeyError, AssertionError):

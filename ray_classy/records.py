@@ -85,7 +85,7 @@ def read_record(cls: type[_Record], value: Any, where: str, unknown: str = "igno
     """
     if not isinstance(value, Mapping):
         raise damaged(where, f"it holds {_kind(value)} in place of an object")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     strange = sorted(map(str, value.keys() - hints.keys())) if unknown == "refuse" else []
     if strange:
         raise damaged(where, f"it has an unknown key {printable(strange[0])!r}; the keys are {', '.join(hints)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import pathlib
@@ -256,19 +255,6 @@ class Storage:
         else:
             return None
         return target if _FOLDER_NAME.fullmatch(target) and target not in (".", "..") else None
-
-    def json_lines(self, name: str) -> list[dict[str, Any]]:
-        """Reads a file with one JSON object per line; an empty list if there is no file.
-
-        The last line is ignored if it is incomplete, as after a kill in the middle of a write.
-        """
-        lines: list[dict[str, Any]] = []
-        for line in self.read(name).decode().splitlines() if self.exists(name) else ():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
-        return lines
 
     def remove(self, name: str) -> None:
         """Removes a subfolder with its content, or the link that has its name; a missing one is not an error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ray_classy.errors import DataError
+from ray_classy.redact import MASK, redacted_values
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?]*)(?P<path>.*?)(?P<query>\?[a-z_]+=.*)?", re.S)
 _ARROW_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
@@ -42,8 +44,8 @@ def is_url(path: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """Returns a path or URL for printing: the password in a URL is masked."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?@:]*):[^/?@]*@", r"\1:***@", path)
+    """Returns a path or URL for printing, without the secrets in it."""
+    return str(redacted_values(path))
 
 
 def split_query(path: str) -> tuple[str, str]:
@@ -68,11 +70,12 @@ def parent(path: str) -> str:
 def located(path: str) -> tuple[Any, str]:
     """Returns the `pyarrow.fs.FileSystem` of a path or URL, and the path within it.
 
-    In URLs of object stores only the credentials before the `@` are percent-encoded, keys are not. Schemes that pyarrow
-    does not know are opened by fsspec.
+    In URLs of object stores only the credentials before the `@` are percent-encoded, keys are not. Where a record of a
+    run has a mask for credentials, a store is opened with those of the environment. Schemes that pyarrow does not know
+    are opened by fsspec.
 
     Raises:
-        DataError: no installed package opens such a URL, or its query is wrong.
+        DataError: no installed package opens such a URL, its query is wrong, or it lacks secrets that it needs.
         OSError: the store cannot be reached.
     """
     from pyarrow import fs
@@ -83,17 +86,39 @@ def located(path: str) -> tuple[Any, str]:
     scheme = found["scheme"].lower()
     if scheme == "file":
         return _opened("file", os.getpid()), unquote(found["path"])
+    _check_secrets(path, scheme)
     try:
         if scheme in _ARROW_SCHEMES:
-            filesystem, root = _opened(f"{scheme}://{found['host']}{found['query'] or ''}", os.getpid())
+            filesystem, root = _opened(f"{scheme}://{found['host']}{_unmasked(found['query'] or '')}", os.getpid())
             return filesystem, root.rstrip("/") + found["path"].rstrip("/")
         filesystem = _opened(f"{scheme}://{found['host']}", os.getpid(), threading.get_ident())
         return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), filesystem._strip_protocol(path)
     except (ValueError, ImportError) as error:  # ArrowInvalid is a ValueError
         raise DataError(
-            f"{shown(path)!r}: {str(error).replace(path, shown(path))}; use a local path, or a URL that "
+            f"{shown(path)!r}: {error}; use a local path, or a URL that "
             f"pyarrow.fs or fsspec opens, such as s3://... or gs://..."
         ) from None
+
+
+def _check_secrets(path: str, scheme: str) -> None:
+    """Refuses a URL whose credentials are not percent-encoded, or masked where the environment cannot give them."""
+    printed = shown(path)
+    if path == printed and (f"://{MASK}@" in path or (f"={MASK}" in path and scheme not in _ARROW_SCHEMES)):
+        raise DataError(
+            f"{path!r}: this URL was read from a run, which records no secrets ({MASK}): give the whole URL once more, "
+            f"on the command line or in a config"
+        )
+    if path != printed and f"://{MASK}@" in printed:
+        raise DataError(
+            f"{printed!r}: user and password before the `@` must be percent-encoded: write %2F for a slash, %40 for an "
+            f"at sign, %3F for a question mark, %23 for a number sign"
+        )
+
+
+def _unmasked(query: str) -> str:
+    """The query of a store's URL without the entries that are masked."""
+    kept = [entry for entry in query[1:].split("&") if not entry.endswith(f"={MASK}")]
+    return f"?{'&'.join(kept)}" if query and kept else ""
 
 
 @functools.lru_cache(maxsize=64)
@@ -141,20 +166,24 @@ def _patient_for_seconds(filesystem: Any, start: str) -> Any:
     )
 
 
-def read_bytes(path: str, since: float | None = None) -> bytes:
+def read_bytes(path: str, since: float | None = None, most: int | None = None) -> bytes:
     """Reads a file.
 
     Args:
         path: a path or URL.
         since: a time in seconds since 1970; a file that was modified later is refused.
+        most: the bytes that are read at most; a larger file is refused.
 
     Raises:
-        DataError: the file is missing, cannot be read, or was modified.
+        DataError: the file is missing, cannot be read, is too large, was modified, or is a folder, pipe or device.
     """
     try:
         if not is_url(path):
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
                 status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    raise DataError(f"{shown(path)!r} is not a file but a pipe or device; replace or remove it")
+                _check_length(path, status.st_size, most)
                 # Unpacking an archive may set the first in the future, and changing an owner sets the second.
                 check_age(path, since, min(status.st_mtime, status.st_ctime))
                 return file.read()
@@ -162,13 +191,27 @@ def read_bytes(path: str, since: float | None = None) -> bytes:
         with filesystem.open_input_stream(inside) as stream:
             if since is not None:
                 check_age(path, since, _modified(stream))
-            return stream.read()
+            content = stream.read() if most is None else stream.read(most + 1)
+            _check_length(path, len(content), most)
+            return content
     except FileNotFoundError as error:
         raise DataError(f"there is no file {shown(path)!r}") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{shown(path)!r} is a folder, not a file; rename or remove it") from error
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"cannot read {shown(path)!r}: {reason(error)}") from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file; a pipe too, without waiting for someone who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check_length(path: str, length: int, most: int | None) -> None:
+    if most is not None and length > most:
+        raise DataError(f"{shown(path)!r} is too large: it has more than {most:,} bytes; scale it down or remove it")
 
 
 def _modified(stream: Any) -> float | None:

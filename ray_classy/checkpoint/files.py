@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from ray_classy.checkpoint.manifest import difference, is_listed, read_manifest, remove_manifest, write_manifest
+from ray_classy.checkpoint.state_dicts import find_state_dict
 from ray_classy.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -173,8 +174,8 @@ def load_weights(path: str) -> dict[str, Any]:
     """Reads a checkpoint, or a file with nothing but a model's weights, onto the CPU.
 
     Args:
-        path: as for `load_checkpoint`; or a file that `torch.save` made of a state dict, by itself or under
-            "state_dict", "model_state_dict" or "model"; or a `.safetensors` file.
+        path: as for `load_checkpoint`; or a file that `torch.save` made of a state dict, by itself or under another
+            key (see `find_state_dict`); or a `.safetensors` file.
 
     Returns:
         A checkpoint, or `{"state_dict": {name: tensor}}`.
@@ -185,21 +186,18 @@ def load_weights(path: str) -> dict[str, Any]:
         StorageError: the file cannot be read, also not in a second try.
     """
     where, content = _read(path, None)
-    if _is_checkpoint(content):
+    if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
         return content
-    inner = content
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(inner, Mapping) and isinstance(inner.get(key), Mapping):
-            inner = inner[key]
-    if not isinstance(inner, Mapping) or not inner or not all(isinstance(v, torch.Tensor) for v in inner.values()):
+    weights = find_state_dict(content)
+    if weights is None:
         raise CheckpointError(
             f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"
         )
-    return {"state_dict": dict(inner)}
+    return {"state_dict": weights}
 
 
 def _is_checkpoint(content: Any) -> bool:
-    return isinstance(content, dict) and "classy_state_dict" in content
+    return isinstance(content, dict) and isinstance(content.get("classy_state_dict"), dict)
 
 
 def _read(path: str, storage: Any) -> tuple[str, Any]:

@@ -18,9 +18,9 @@ from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
+from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
-from ray_classy.tasks.classes import data_notes
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
@@ -48,7 +48,7 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     spec.retention.check(task.reported_metrics(), spec.config)
     data: dict[str, Any] = {
         "config": given.file,
-        "resolved": dump_yaml(_resolved(task.built_from or spec.config)),
+        "resolved": dump_yaml(redacted_values(_resolved(task.built_from or spec.config))),
         "former_keys": [dotted(path) for path, _ in former],
     }
     lines = [
@@ -59,10 +59,6 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         data["phases"], data["model"] = _phases(task), _model(task, dry_runs)
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in dry_runs}
         lines += [*_phase_lines(task, dry_runs, spec.world_size), *_model_lines(data["model"], dry_runs)]
-        data["notes"] = [
-            note for kind, one in dry_runs.items() for note in data_notes(kind, task.datasets[kind], one.outputs)
-        ]
-        lines += data["notes"]
         if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in dry_runs}
             lines.append(_shared_memory(data["shared_memory"]))
@@ -151,9 +147,12 @@ def _plan(task: ClassyTask, phase_type: str, rows: int, world_size: int) -> str:
     each = f"{plan.batch_size}" if world_size == 1 else f"{plan.batch_size} x {world_size} workers"
     text = f"{rows} rows" + (f" in {parts} phases per epoch" if parts > 1 else "")
     text += f", {plan.num_steps} {'step' if plan.num_steps == 1 else 'steps'} of {each} per phase"
-    last = plan.rows_left % plan.global_batch_size
-    if train and last:
-        text += f" ({last} rows left out)" if plan.drop_last else f" (the last: {last} rows)"
+    left = plan.rows_left % plan.global_batch_size
+    if train and left:
+        last = plan.global_rows(plan.num_steps - 1)
+        text += (
+            f" ({left} rows left out)" if plan.drop_last else f" (the last: {last} {'row' if last == 1 else 'rows'})"
+        )
     return text
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
 from ray_classy.config import Config, Mark, apply_overrides, load_config
+from ray_classy.config.secrets import restore_secrets
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import RunFolderError
 from ray_classy.storage import is_url
@@ -36,7 +37,7 @@ def read_given(arguments: argparse.Namespace) -> Given:
 
     Raises:
         UsageError: the command line says something it must not.
-        ConfigError: the config or an override cannot be read.
+        ConfigError: the config or an override cannot be read, or a secret is missing.
         RunFolderError: the run to be resumed is none, or has no config.
     """
     _check_usage(arguments)
@@ -50,7 +51,9 @@ def read_given(arguments: argparse.Namespace) -> Given:
             )
         if "num_epochs" not in on_command_line:  # the file's is that of training
             config = apply_overrides(config, ["num_epochs=1"])
-    return Given(_with_flags(config, arguments), file, arguments)
+    config = _with_flags(config, arguments)
+    restore_secrets(config)
+    return Given(config, file, arguments)
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
@@ -84,7 +87,8 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
             f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...]"
             + (", or --resume RUN to resume a run" if resumes else "")
         )
-    from ray_classy.trainer.run_folder import CONFIG_FILE, RunFolder
+    from ray_classy.trainer.run_folder import RunFolder
+    from ray_classy.trainer.run_record import CONFIG_FILE
 
     run = RunFolder.existing(earlier)
     file = run.storage.join(CONFIG_FILE)
@@ -106,7 +110,7 @@ def _at_home(config: Config, folder: str) -> Config:
     if os.path.exists(os.path.join(folder, "run.json")) or is_url(folder):
         from ray_classy.trainer.run_folder import RunFolder
 
-        config.file = RunFolder(folder).facts().get("config_file") or config.file
+        config.file = RunFolder(folder).record.facts().get("config_file") or config.file
     return config
 
 

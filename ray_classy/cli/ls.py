@@ -28,12 +28,12 @@ def ls(arguments: argparse.Namespace) -> Answer:
 
 def _describe(run: RunFolder) -> Answer:
     best = run.storage.pointed(BEST)
-    manifests = {name: read_manifest(run.storage, name) or {} for name in run.checkpoints()}
+    manifests = {name: read_manifest(run.storage, name) or {} for name in run.checkpoints.names()}
     entries = [
         {"name": name, "best": name == best, **{key: value for key, value in manifest.items() if key != "classes"}}
         for name, manifest in manifests.items()
     ]
-    status = run.facts().get("status")
+    status = run.record.facts().get("status")
     lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoints", *map(_line, entries)]
     return Answer("\n".join(lines), {"run": run.path, "status": status, "checkpoints": entries})
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray_classy.redact import redacted_values
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -27,8 +29,8 @@ class Answer:
 
 
 def json_text(data: Mapping[str, Any]) -> str:
-    """Converts data to one line of JSON; NaN and infinity, which JSON lacks, become null."""
-    return json.dumps(_finite(data), allow_nan=False, default=str)
+    """Converts data to one line of JSON without secrets; NaN and infinity, which JSON lacks, become null."""
+    return json.dumps(_finite(redacted_values(data)), allow_nan=False, default=str)
 
 
 def _finite(value: Any) -> Any:

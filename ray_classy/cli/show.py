@@ -15,7 +15,8 @@ from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.run_folder import RUN_FILE, RunFolder
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.urls import shown
 
 _MOST_NAMES = 8
@@ -33,7 +34,7 @@ def show(arguments: argparse.Namespace) -> Answer:
 
 def _describe(path: str) -> Answer:
     if Storage(path).exists(RUN_FILE):
-        path = RunFolder.existing(path).latest_checkpoint() or path
+        path = RunFolder.existing(path).checkpoints.latest() or path
     path = followed(path)
     content = load_checkpoint(path)
     folder = path.rpartition("/")[0] if path.endswith(".torch") else path

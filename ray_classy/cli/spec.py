@@ -14,11 +14,13 @@ from ray_classy.config.document import search_node
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
+from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked, located
 from ray_classy.trainer.retention import Retention
-from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RUN_FILE, RunFolder
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
+from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.trainer.run_spec import RunSpec, config_file_fact
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def _ray_settings(config: Config, section: RayOptions, verbose: bool) -> RaySett
 
 def _given(config: Config) -> dict[str, Any] | None:
     """What the run keeps of the command, to recognize it: the config, but not where it runs."""
-    given: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    given: dict[str, Any] = redacted_values(json.loads(json.dumps(config, default=str)))
     return {key: value for key, value in given.items() if key != "ray"} or None
 
 
@@ -96,8 +98,8 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
     """
     storage_path = section.storage_path or DEFAULT_STORAGE_PATH
     run = RunFolder.named(storage_path, section.name)
-    facts = run.facts() if run.storage.exists(RUN_FILE) else {}
-    before, now = facts.get("given"), given or {}
+    facts = run.record.facts() if run.record.exists() else {}
+    before, now = redacted_values(facts.get("given")), given or {}
     if not before:
         return None
     if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
@@ -106,7 +108,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
         raise RunFolderError(
             "\n".join([*lines, f"To resume it: --resume {run.path}; for a new run, give another name"])
         )
-    recorded = run.config_facts()["config"] or {}
+    recorded = run.record.config_facts()["config"] or {}
     config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
     return run
 
@@ -116,7 +118,7 @@ def _find_checkpoints(config: Config) -> None:
     for key in _CHECKPOINT_KEYS:
         path = config.get(key)
         if isinstance(path, str) and Storage(path).exists(RUN_FILE):
-            latest = RunFolder(path).latest_checkpoint()
+            latest = RunFolder(path).checkpoints.latest()
             if latest is None:
                 raise CheckpointNotFoundError(f"{mark_of(config, (key,))}: the run {path!r} has no checkpoint yet")
             config[key] = latest

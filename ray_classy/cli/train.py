@@ -16,7 +16,9 @@ from ray_classy.trainer.local_trainer import LocalTrainer, check_start
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import FINISHED, result_of
-from ray_classy.trainer.run_folder import CONFIG_FILE, METRICS_FILE, RUN_FILE, RunFolder
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_metrics import METRICS_FILE
+from ray_classy.trainer.run_record import CONFIG_FILE
 from ray_classy.trainer.run_spec import RunSpec
 
 _OWN_IMAGES = "configs/image_folder.yaml"
@@ -60,14 +62,14 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
 
         return RayTrainer().run(task, spec)
     except (KeyboardInterrupt, RunStopped):
-        started = folder.storage.exists(RUN_FILE)
+        started = folder.record.exists()
         raise KeyboardInterrupt(_resume_command(spec, folder) if started else "") from None
 
 
 def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:
     """Whether the run has ended and the config asks for no more phases than it has made."""
     phases = task.planned_phases()
-    return folder.facts().get("status") == FINISHED and 0 < len(phases) <= len(folder.metrics())
+    return folder.record.facts().get("status") == FINISHED and 0 < len(phases) <= len(folder.metrics.lines())
 
 
 def _resume_command(spec: RunSpec, folder: RunFolder, *overrides: str) -> str:

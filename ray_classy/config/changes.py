@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray_classy.config.document import dotted
+from ray_classy.redact import redacted_values
 
 _MOST_SHOWN = 20
 
@@ -13,11 +14,13 @@ _MOST_SHOWN = 20
 def changed_lines(before: Mapping[str, Any], now: Mapping[str, Any], free: Collection[str] = ()) -> list[str]:
     """Returns an indented line for each value that differs; after twenty of them "...".
 
+    Secrets are not compared, as no record has them.
+
     Args:
         before, now: plain configs, or mappings of dotted names.
         free: dotted names of values and sections that may differ.
     """
-    old, new = _flat(before), _flat(now)
+    old, new = _flat(redacted_values(before)), _flat(redacted_values(now))
     lines = [
         f"  {name}: {old.get(name, '(nothing)')} -> {new.get(name, '(nothing)')}"
         for name in [*new, *(name for name in old if name not in new)]

@@ -11,6 +11,7 @@ from ray_classy.config.schema import element_of, is_list, is_mapping, is_structu
 from ray_classy.config.values import mismatch
 from ray_classy.config.wording import article, expectation, shown
 from ray_classy.errors import ConfigError, UnknownComponentError
+from ray_classy.redact import is_secret
 from ray_classy.registry import (
     REQUIRED,
     ByName,
@@ -140,6 +141,8 @@ class _Walk:
         registry = registry_of(annotation)
         if not is_structured(annotation):
             wrong = mismatch(value, annotation)
+            if wrong and is_secret(str(path[-1] if path else "")):
+                wrong = f"expected {expectation(annotation)}"
             if wrong:
                 self.add(path, wrong)
         elif len(union_members(annotation)) > 1:

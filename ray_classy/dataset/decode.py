@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import os
 import struct
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ray_classy.dataset.byte_budget import ByteBudget
 from ray_classy.dataset.image_formats import SIGNATURE_BYTES, formats_read, image_format, image_reader
+from ray_classy.dataset.image_limits import check_codestream, check_image
+from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
+from ray_classy.dataset.image_tags import check_tags, orientation
+from ray_classy.dataset.pixels import array_image, converted
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import read_bytes, shown
 
 IMAGE_MODES = ("RGB", "L")
-_ORIENTATION = 0x0112
+MAX_FILE_BYTES = 1 << 30
+"""Size of the largest image file that is read: that of an image with `MAX_PIXELS` of 64 bits, uncompressed, and some
+more. Without a limit, one wrong path could fill the memory."""
+DECODING_BYTES = 1 << 30
+"""Memory for the images that the threads of a process decode at one time. Ordinary photos never wait for it; of the
+largest images, one is decoded after the other."""
+_SMALL_PIXELS = 1 << 20  # those that need not ask for memory
+_BYTES_PER_PIXEL = {"JPEG2000": 24, "AVIF": 16, "WEBP": 16}
+_USUAL_BYTES_PER_PIXEL = 8  # four of the image, four of the image in another mode
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_decoding = ByteBudget(DECODING_BYTES)
 
 
 def check_image_mode(mode: str) -> None:
@@ -33,12 +54,18 @@ def check_image_mode(mode: str) -> None:
 
 
 def decode_image(
-    data: Any, mode: str = "RGB", source: str | None = None, since: float | None = None, as_tensor: bool = False
+    data: Any,
+    mode: str = "RGB",
+    source: str | None = None,
+    since: float | None = None,
+    as_tensor: bool = False,
+    options: ImageOptions = DEFAULT_OPTIONS,
 ) -> Any:
     """Decodes one image, upright, in the given mode.
 
-    The EXIF orientation is applied. Of several frames, the first is used. Transparency is dropped and the colours below
-    it show, as in Classy Vision and torchvision. CMYK and palettes become RGB; 16-bit values keep their upper 8 bits.
+    The EXIF orientation is applied. Of several frames, the first is used. CMYK and palettes become RGB. Transparency is
+    dropped and the colours below it show, as in Classy Vision and torchvision, and 16-bit values keep their upper 8
+    bits, unless the options say otherwise.
 
     Args:
         data: an encoded image as bytes, the path or URL of one, or its pixels as an array (or nested lists) of
@@ -48,17 +75,21 @@ def decode_image(
         since: a time in seconds since 1970; a file that was changed after it is an error.
         as_tensor: return the image as `ToImage` does, a uint8 tensor of shape (channels, H, W). Most JPEGs are decoded
             to it without a PIL image, with the same pixels.
+        options: the largest image, the background and the range of values.
 
     Raises:
         DataError: it is missing, changed, empty, damaged, too large or not an image; the message names it.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
-        image = _decode(bytes(data), mode, source or "the image", as_tensor)
+        image = _decode(bytes(data), mode, source or "the image", as_tensor, options)
     elif isinstance(data, (str, os.PathLike)):
         path = os.fspath(data)
-        image = _decode(read_bytes(path, since), mode, source or shown(path), as_tensor)
+        image = _decode(read_bytes(path, since, MAX_FILE_BYTES), mode, source or shown(path), as_tensor, options)
     else:
-        image = _from_array(data, mode, source or "the image")
+        try:
+            image = converted(array_image(data, options), mode, options)
+        except DataError as error:
+            raise DataError(f"{source or 'the image'}: {error}") from error
     if not as_tensor:
         return image
     from torchvision.transforms.v2.functional import to_image
@@ -66,16 +97,18 @@ def decode_image(
     return to_image(image)
 
 
-def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
+def _decode(data: bytes, mode: str, source: str, as_tensor: bool, options: ImageOptions) -> Any:
     if not data:
         raise DataError(f"{source}: empty (0 bytes)")
     try:
-        with _opened(data) as image:
-            _check_size(image.width, image.height)
-            if as_tensor and mode == "RGB" and (pixels := _jpeg_tensor(image, data)) is not None:
-                return pixels
-            image.load()
-            return _converted(_upright(image), mode)
+        _let_pillow_read(options.max_pixels)
+        with _opened(data, options.max_pixels) as image:
+            check_image(image, data, options.max_pixels)
+            pixels = image.width * image.height
+            if pixels < _SMALL_PIXELS:
+                return _loaded(image, data, mode, as_tensor, options)
+            with _decoding.hold(pixels * _BYTES_PER_PIXEL.get(image.format, _USUAL_BYTES_PER_PIXEL)):
+                return _loaded(image, data, mode, as_tensor, options)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by a frame or another part
@@ -84,15 +117,26 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool) -> Any:
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
 
 
+def _let_pillow_read(max_pixels: int) -> None:
+    """Raises Pillow's own limit where the user's is higher, since some of its decoders ask for it."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _loaded(image: Any, data: bytes, mode: str, as_tensor: bool, options: ImageOptions) -> Any:
+    if as_tensor and mode == "RGB" and (pixels := _jpeg_tensor(image, data)) is not None:
+        return pixels
+    image.load()
+    # The decoder of TIFF files turns them.
+    turn = _TURNS.get(orientation(image.info)) if image.format != "TIFF" else None
+    return converted(image if turn is None else image.transpose(turn), mode, options)
+
+
 def _jpeg_tensor(image: Any, data: bytes) -> torch.Tensor | None:
     """Decodes a JPEG that torchvision decodes to the same pixels as PIL; None for other or damaged images."""
-    if image.format != "JPEG" or image.mode != "RGB":
+    if image.format != "JPEG" or image.mode != "RGB" or orientation(image.info) in _TURNS:
         return None
-    try:
-        turned = _ORIENTATION in image.getexif()
-    except Exception:  # invalid EXIF data, which `_upright` ignores
-        return None
-    decode = _jpeg_decoder() if not turned else None
+    decode = _jpeg_decoder()
     try:
         return decode(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB) if decode is not None else None
     except RuntimeError:  # PIL will say what is wrong
@@ -107,67 +151,17 @@ def _jpeg_decoder() -> Any:
     return getattr(torch.ops.image, "decode_jpeg", None)
 
 
-def _opened(data: bytes) -> Any:
+def _opened(data: bytes, max_pixels: int) -> Any:
     """Opens an image and reads its header with the one decoder that its first bytes ask for."""
     name = image_format(data[:SIGNATURE_BYTES])
     begin = f"{len(data)} bytes that begin with {data[:12]!r}"
     if name is None:
         raise DataError(f"not an image in a known format ({begin}); the formats are {formats_read()}")
+    check_tags(data, name)
+    if name == "JPEG 2000":
+        check_codestream(data, max_pixels)
     reader = image_reader(name)
     try:
         return reader(io.BytesIO(data), "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
         raise DataError(f"not an image in a known format ({begin}; as {name}: {error})") from error
-
-
-def _check_size(width: int, height: int) -> None:
-    """Checks that an image has at most twice PIL's limit of pixels, above which PIL raises an error too."""
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
-        raise DataError(
-            f"too large: {width} x {height} pixels, and at most {2 * Image.MAX_IMAGE_PIXELS:,} are decoded; scale it "
-            f"down or remove it (or raise PIL.Image.MAX_IMAGE_PIXELS in the process that decodes)"
-        )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # invalid EXIF data say nothing about the orientation
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).clip(0, 65535) >> 8
-        image = Image.fromarray(values.astype(np.uint8))
-    elif image.mode == "F":
-        raise DataError("floating-point pixels have no agreed range: store the image with 8 or 16 bits")
-    elif image.mode == "LAB":  # PIL takes it to RGB only
-        image = image.convert("RGB")
-    elif image.mode in ("P", "PA") and "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns when it goes to RGB at once
-    return image.convert(mode)
-
-
-def _from_array(data: Any, mode: str, source: str) -> Image.Image:
-    if data is None:
-        raise DataError(f"{source}: there is no image (null)")
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise DataError(f"{source}: the rows of the array differ in length") from error
-    if array.dtype == object and array.ndim == 1 and len(array):  # an array of arrays, as some readers give it
-        return _from_array([np.asarray(row).tolist() for row in array], mode, source)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or array.size == 0:
-        raise DataError(
-            f"{source}: an array of shape {array.shape} is not an image: expected (H, W), (H, W, 1), (H, W, 3) or "
-            f"(H, W, 4)"
-        )
-    if array.dtype != np.uint8:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-            raise DataError(f"{source}: expected integers in [0, 255], not {array.dtype} values outside of them")
-        array = array.astype(np.uint8)
-    return _converted(Image.fromarray(np.ascontiguousarray(array)), mode)

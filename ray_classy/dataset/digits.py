@@ -29,6 +29,8 @@ class DigitsDataset(ParquetDataset):
         ComponentError: there is no such split.
     """
 
+    decodes = False
+
     def open_rows(  # type: ignore[override]
         self, *, split: Literal["train", "test"], image_mode: Literal["RGB", "L"] = "L"
     ) -> RowDataset:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ray_classy.dataset.class_match import check_class_names, mapped
 from ray_classy.dataset.classy_dataset import ClassyDataset
-from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
+from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
+from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
 from ray_classy.registry import Keys, reads_signature, signature_keys
+
+_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
 
 
 class ImageDataset(ClassyDataset):
     """Samples `{"input": image, "target": class}` whose targets are known before an image is decoded.
 
-    A subclass implements `open_rows`. Its arguments follow the common ones in the constructor and in the config.
+    A subclass implements `open_rows`. Its arguments follow the common ones in the constructor and in the config. One
+    that sets `decodes` also has the keys of `ImageOptions`, and passes `image_options` to `decode_image`.
 
     Args:
         batchsize_per_replica: see `ClassyDataset`.
@@ -30,13 +34,14 @@ class ImageDataset(ClassyDataset):
 
     Attributes:
         image_mode: "RGB" or "L" (grey).
+        image_options: how images are decoded.
+        decodes: whether the class takes the keys of `ImageOptions`.
     """
 
+    decodes: ClassVar[bool] = False
     image_mode: str = "RGB"
+    image_options: ImageOptions = DEFAULT_OPTIONS
     _labels: np.ndarray | None = None
-    _own: tuple[list[str] | None, np.ndarray | None, list[str] | None] | None = (
-        None  # before they were mapped, and after
-    )
 
     def __init__(
         self,
@@ -47,18 +52,16 @@ class ImageDataset(ClassyDataset):
         *arguments: Any,
         **named: Any,
     ) -> None:
+        if self.decodes:
+            self.image_options = ImageOptions(**{key: named.pop(key) for key in _OPTIONS if key in named})
         rows = self.open_rows(*arguments, **named)
-        if self.classes is not None:
-            check_class_names(self.classes, "`classes`")
         super().__init__(rows, batchsize_per_replica, shuffle, transform, num_samples)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Gives the class the signature of its constructor and of `open_rows` together, for `help` and editors."""
         super().__init_subclass__(**options)
         if cls.__init__ is ImageDataset.__init__:
-            common = list(inspect.signature(ClassyDataset).parameters.values())[1:]
-            own = list(inspect.signature(cls.open_rows).parameters.values())[1:]
-            cls.__signature__ = inspect.Signature([*common, *own])  # type: ignore[attr-defined]
+            cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
     def open_rows(self, *arguments: Any, **named: Any) -> RowDataset:
         """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels."""
@@ -69,7 +72,8 @@ class ImageDataset(ClassyDataset):
         """The common keys, then those of `open_rows`, or of a constructor that a subclass writes itself."""
         if cls.__init__ is not ImageDataset.__init__:
             return super().config_keys()
-        return {**ClassyDataset.config_keys(), **signature_keys(cls.open_rows)}
+        options = signature_keys(ImageOptions) if cls.decodes else {}
+        return {**ClassyDataset.config_keys(), **signature_keys(cls.open_rows), **options}
 
     @classmethod
     @reads_signature
@@ -88,19 +92,22 @@ class ImageDataset(ClassyDataset):
     def labels(self) -> np.ndarray | None:
         return self._labels
 
-    def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
-        if self._own is not None and self.classes is self._own[2]:
-            return self._own[:2]
-        return super().own_classes()
 
-    def map_targets(self, by_target: dict[int, int], classes: list[str] | None) -> bool:
-        base = row_dataset_of(self)
-        if base is None:
-            return False
-        names, labels = self.own_classes()
-        self._own = (names, labels, classes)
-        self.classes = classes
-        self._labels = labels if labels is None else mapped(labels, by_target)
-        base.map_targets({own: target for own, target in by_target.items() if own != target})
-        self.__dict__.pop("_cache", None)
-        return True
+def _signature(cls: type[ImageDataset]) -> inspect.Signature:
+    common = list(inspect.signature(ClassyDataset).parameters.values())[1:]
+    own = list(inspect.signature(cls.open_rows).parameters.values())[1:]
+    options = list(inspect.signature(ImageOptions).parameters.values()) if cls.decodes else []
+    named = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in own + options
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
+    try:
+        others = [one for one in own if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD, one.POSITIONAL_ONLY)]
+        return inspect.Signature(sorted([*common, *named, *others], key=lambda one: one.kind))
+    except ValueError as error:
+        raise TypeError(
+            f"{cls.__name__}.open_rows takes what the constructor takes after its common arguments "
+            f"({', '.join(one.name for one in common)}), by name: {error}; rename the argument or let it be passed by "
+            f"name"
+        ) from None

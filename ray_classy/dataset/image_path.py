@@ -12,6 +12,7 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
+from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
@@ -39,6 +40,8 @@ class ImagePathDataset(ImageDataset):
         DataError: the folder does not exist, has no images, or a class that `classes` does not list.
     """
 
+    decodes = True
+
     def open_rows(
         self,
         image_folder: str | None = None,
@@ -63,19 +66,20 @@ class ImagePathDataset(ImageDataset):
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
             columns = {"path": [os.fspath(file) for file in image_files]}
             self.classes = classes
-        decode = functools.partial(_sample, since=began, listed=image_folder is not None)
+        decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)
         self._labels = columns.get("label")
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 
-def _sample(row: dict[str, Any], since: float, listed: bool) -> dict[str, Any]:
+def _sample(row: dict[str, Any], since: float, listed: bool, options: ImageOptions) -> dict[str, Any]:
     path = row["path"]
     try:
-        sample: dict[str, Any] = {"input": decode_image(path, since=since, as_tensor=row.get("as_tensor", False))}
+        image = decode_image(path, since=since, as_tensor=row.get("as_tensor", False), options=options)
     except DataError as error:
         if listed and isinstance(error.__cause__, FileNotFoundError):
             raise DataError(f"{shown(path)!r} was removed since the run began") from error
         raise
+    sample: dict[str, Any] = {"input": image}
     if "label" in row:
         sample["target"] = int(row["label"])
     return sample

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.manifest_file import read_manifest
 from ray_classy.dataset.row_dataset import RowDataset
@@ -45,6 +46,8 @@ class ManifestDataset(ImageDataset):
             mixed types, or a label that is not one of the classes.
     """
 
+    decodes = True
+
     def open_rows(
         self,
         *,
@@ -67,22 +70,27 @@ class ManifestDataset(ImageDataset):
         began = time.time()
         self.image_mode = image_mode
         self.classes = classes
-        paths, labels, named = [], [], []
+        paths, labels = [], []
         for file, start in zip(files, roots, strict=True):
-            found = read_manifest(file, path_column, label_column, classes)
-            paths.append(_located(found.paths, start))
-            labels.append(found.labels)
-            named.append(found.label_names)
+            found, label = read_manifest(file, path_column, label_column, classes)
+            paths.append(_located(found, start))
+            labels.append(label)
         ends = list(accumulate(len(part) for part in paths))
         if not ends[-1]:
             raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
         if label_column is not None:
-            self._labels, self.classes, _ = class_targets(
-                labels, [shown(file) for file in files], label_column, classes, named=named
-            )
+            self._labels, self.classes = class_targets(labels, [shown(file) for file in files], label_column, classes)
             columns["label"] = self._labels
-        decode = functools.partial(_sample, mode=image_mode, files=files, roots=roots, ends=ends, since=began)
+        decode = functools.partial(
+            _sample,
+            mode=image_mode,
+            files=files,
+            roots=roots,
+            ends=ends,
+            since=began,
+            options=self.image_options,
+        )
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 
@@ -100,17 +108,24 @@ def _located(paths: Any, root: str) -> Any:
 
 
 def _sample(
-    row: dict[str, Any], mode: str, files: list[str], roots: list[str], ends: list[int], since: float
+    row: dict[str, Any],
+    mode: str,
+    files: list[str],
+    roots: list[str],
+    ends: list[int],
+    since: float,
+    options: ImageOptions,
 ) -> dict[str, Any]:
     path = row["path"]
     try:
-        sample: dict[str, Any] = {"input": decode_image(path, mode, since=since, as_tensor=row.get("as_tensor", False))}
+        image = decode_image(path, mode, since=since, as_tensor=row.get("as_tensor", False), options=options)
     except DataError as error:
         number = bisect.bisect_right(ends, row["row"])
         place = f"{shown(files[number])}, row {row['row'] - (ends[number - 1] if number else 0)}"
         missing = not is_url(path) and not os.path.exists(path)
         hint = f"; relative paths start at {roots[number] or os.getcwd()!r}, see `root`" if missing else ""
         raise DataError(f"{error} ({place}{hint})") from error
+    sample: dict[str, Any] = {"input": image}
     if "label" in row:
         sample["target"] = int(row["label"])
     return sample

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any, Literal
 
 from ray_classy.dataset.classy_dataset import register_dataset
-from ray_classy.dataset.decode import check_image_mode, decode_image
+from ray_classy.dataset.confined import confined
+from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
+from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.parquet_columns import check_columns, read_labels
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.source_files import SourceFiles, find_files
-from ray_classy.urls import shown
+from ray_classy.errors import DataError
+from ray_classy.urls import read_bytes, shown
 
 
 @register_dataset("parquet")
@@ -20,14 +24,15 @@ class ParquetDataset(ImageDataset):
     """Rows of Parquet files with an image and a label column: samples `{"input": image, "target": class}`.
 
     Images are encoded bytes, structs `{bytes, path}` as Hugging Face writes them, or arrays of uint8 (lists of lists
-    or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings; where Hugging Face
-    wrote names for the integers (`ClassLabel`), the classes have these. Built from a config without `transforms`, the
-    dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
+    or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings. Built from a config
+    without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
 
     Args (after the common ones, see `ImageDataset`):
         files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
+        root: folder or URL below which images lie that rows only refer to (`{bytes: null, path: ...}`); None reads no
+            such images.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
@@ -39,12 +44,15 @@ class ParquetDataset(ImageDataset):
             classes.
     """
 
+    decodes = True
+
     def open_rows(
         self,
         *,
         files: str | list[str],
         image_column: str = "image",
         label_column: str | None = "label",
+        root: str | None = None,
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
@@ -55,16 +63,18 @@ class ParquetDataset(ImageDataset):
         sizes = check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
-        columns, by_label = [image_column], None
+        columns = [image_column]
         if label_column is not None:
             columns.append(label_column)
-            self._labels, self.classes, by_label = read_labels(found, label_column, classes)
+            self._labels, self.classes = read_labels(found, label_column, classes)
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,
             label_column=label_column,
-            targets=by_label,
+            targets={name: target for target, name in enumerate(self.classes or [])},
             mode=image_mode,
+            root=root if root is None else os.path.expanduser(root),
+            options=self.image_options,
             files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )
         return RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
@@ -74,9 +84,11 @@ def encoded_sample(
     row: dict[str, Any],
     image_column: str,
     label_column: str | None,
-    targets: dict[Any, int] | None,
+    targets: dict[str, int],
     mode: str,
     files: str,
+    root: str | None = None,
+    options: ImageOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """Decodes a row with an image and a label column.
 
@@ -84,19 +96,28 @@ def encoded_sample(
         row: the values, and its number under "row".
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
-        targets: class indices by label; None where labels are class indices.
+        targets: class indices by name, where labels are names.
         mode: a PIL mode, see `decode_image`.
         files: name of the files in errors.
+        root: folder below which the paths lie that a row may have instead of bytes; None follows no path.
+        options: see `decode_image`.
 
     Raises:
         DataError: the image cannot be decoded.
     """
     data, source = row[image_column], f"row {row['row']} of {files}" if "row" in row else files
     if isinstance(data, dict):  # the struct of an encoded image or of a reference to one
-        source = data.get("path") or source
-        data = data["bytes"] if data.get("bytes") is not None else data.get("path")
-    sample: dict[str, Any] = {"input": decode_image(data, mode, source, as_tensor=row.get("as_tensor", False))}
+        named = data.get("path")
+        data = data["bytes"] if data.get("bytes") is not None else named
+        source = f"{source} ({shown(named)})" if isinstance(named, str) and named else source
+    if isinstance(data, str):
+        try:
+            data = read_bytes(confined(data, root), most=MAX_FILE_BYTES)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from error
+    image = decode_image(data, mode, source, as_tensor=row.get("as_tensor", False), options=options)
+    sample: dict[str, Any] = {"input": image}
     if label_column is not None:
         label = row[label_column]
-        sample["target"] = int(label) if targets is None else targets[label]
+        sample["target"] = targets[label] if isinstance(label, str) else int(label)
     return sample

@@ -27,9 +27,18 @@ class PhasePlan:
     """The rows of one phase, divided into steps and sharded over the ranks.
 
     In a train phase every rank makes the same number of steps, and step k covers the next global batch of the epoch's
-    order. The rows of a last, short batch are spread over the ranks (if it is very short, over the first of them). In a
-    test phase each rank reads one contiguous piece of the order, and ranks may differ in their number of steps. Either
-    way each row belongs to exactly one rank and step.
+    order. In a test phase each rank reads one contiguous piece of the order, and ranks may differ in their number of
+    steps. Either way each row belongs to exactly one rank and step.
+
+    Batch norm cannot train on one row. So no train step, and no rank in one, has exactly one row where that can be
+    avoided:
+
+    - If one row would be left for the last step, that step takes another from the step before. It needs a global batch
+      of at least 3 rows, and a phase with a step before.
+    - The rows of a short step are spread over as many ranks as get two each; the others have none. With batches of two
+      rows, one rank of a step with an odd number of rows has three.
+
+    With batches of one row every rank has one.
 
     Attributes:
         num_rows: rows in the dataset.
@@ -97,18 +106,37 @@ class PhasePlan:
             -(-self.rows_left * (self.rank + 1) // self.world_size),
         )
 
-    def _bounds(self, step: int, rank: int) -> tuple[int, int]:
-        begin = step * self.global_batch_size
-        rows = min(self.global_batch_size, self.rows_left - begin)
-        # Batch norm cannot train on one row: a rank has two or none, and the first ranks have them.
-        ranks = self.world_size if self.batch_size < 3 else min(self.world_size, max(1, rows // 2))
-        if rank >= ranks:
+    def _begin(self, step: int) -> int:
+        """Returns where a train step begins in the order: the number of rows in the steps before it."""
+        size, rows = self.global_batch_size, self.rows_left
+        takes_one = rows % size == 1 and size >= 3 and step == rows // size > 0 and not self.drop_last
+        return min(step * size, rows) - takes_one
+
+    def global_rows(self, step: int) -> int:
+        """Returns the rows of all ranks together in train step `step`."""
+        return self._begin(step + 1) - self._begin(step)
+
+    def _ranks_with_rows(self, rows: int) -> int:
+        """Returns how many ranks, the first ones, share a train step of so many rows."""
+        return self.world_size if self.batch_size == 1 else min(self.world_size, max(1, rows // 2))
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        """Returns where this rank's rows of a train step begin and end in the order."""
+        begin, rows = self._begin(step), self.global_rows(step)
+        ranks = self._ranks_with_rows(rows)
+        if self.rank >= ranks:
             return begin + rows, begin + rows
-        return begin + -(-rows * rank // ranks), begin + -(-rows * (rank + 1) // ranks)
+        return begin + -(-rows * self.rank // ranks), begin + -(-rows * (self.rank + 1) // ranks)
+
+    @property
+    def fewest_rows(self) -> int:
+        """Fewest rows that a rank trains on in a step, of the ranks that have rows; 0 if there is no step."""
+        steps = (step for step in (0, self.num_steps - 2, self.num_steps - 1) if 0 <= step < self.num_steps)
+        return min((rows // self._ranks_with_rows(rows) or 1 for rows in map(self.global_rows, steps)), default=0)
 
     def consumed(self, steps: int) -> int:
         """Returns the rows of a train phase that all ranks together have consumed after `steps` steps of this plan."""
-        return self.start + min(steps * self.global_batch_size, self.rows_left)
+        return self.start + self._begin(min(steps, self.num_steps))
 
     def share(self, step: int) -> Share:
         """Returns the number of rows in step `step`, from 0, of this rank and of all."""
@@ -116,8 +144,8 @@ class PhasePlan:
             begin, end = self._piece()
             rows = min(self.batch_size, end - begin - step * self.batch_size)
             return Share(rows, rows)
-        begin, end = self._bounds(step, self.rank)
-        return Share(end - begin, min(self.global_batch_size, self.rows_left - step * self.global_batch_size))
+        begin, end = self._bounds(step)
+        return Share(end - begin, self.global_rows(step))
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yields this rank's row numbers, step by step; in a step without any, the step's first rows are padding."""
@@ -127,6 +155,6 @@ class PhasePlan:
                 yield self.order[at : min(at + self.batch_size, end)]
             return
         for step in range(self.num_steps):
-            begin, end = self._bounds(step, self.rank)
-            first = step * self.global_batch_size
+            begin, end = self._bounds(step)
+            first = self._begin(step)
             yield self.order[begin:end] if end > begin else self.order[first : first + 2]

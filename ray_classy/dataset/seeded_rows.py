@@ -35,7 +35,7 @@ class Row(NamedTuple):
         number: the row's number in the dataset.
         sample: the result of its transform, or of the transform's host part.
         needs_batched: whether the batched transforms are still to be applied.
-        is_padding: whether it only fills a batch whose rows are all bad; its weight is zero.
+        is_padding: whether it only fills a batch whose rows are all bad; its weight is 0.
     """
 
     number: int
@@ -133,15 +133,27 @@ class SeededRows(torch.utils.data.Dataset):
         return Row(index, {**sample, key: batched.row(sample[key], self.seed, self.epoch, index)}, False)
 
     def _padded(self, rows: list[Row | DataError], indices: Sequence[int]) -> list[Row | DataError]:
-        """Adds the next good row, as padding, to a train batch whose rows are all bad: each rank must make the step."""
-        if not self.train or not indices or not all(isinstance(row, DataError) for row in rows):
+        """Adds the next good rows to a train batch that bad rows leave with fewer than two rows, if it had two.
+
+        Each rank must make the step, and batch norm cannot train on one row. Rows added to a batch whose rows are all
+        bad are padding; a row added to one good row counts as if it stood in the place of a bad one.
+        """
+        bad = sum(isinstance(row, DataError) for row in rows)
+        good = len(rows) - bad
+        if not self.train or not bad or good >= 2:
             return rows
+        added: list[Row | DataError] = []
         with host_rng_kept():
             for step in range(1, len(self.dataset)):
-                row = self._seeded((indices[-1] + step) % len(self.dataset))
+                if good + len(added) >= min(2, len(rows)):
+                    break
+                number = (indices[-1] + step) % len(self.dataset)
+                row = self._seeded(number) if number not in indices else None
                 if isinstance(row, Row):
-                    return [*rows, row._replace(is_padding=True)]
-        raise DataError("none of the dataset's rows can be decoded")
+                    added.append(row._replace(is_padding=not good))
+        if not good and not added:
+            raise DataError("none of the dataset's rows can be decoded")
+        return [*rows, *added]
 
     def read(self, batches: Iterable[np.ndarray]) -> Iterator[list[Row | DataError]]:
         """Reads rows in this process, batch by batch; the base dataset's threads, if it has any, read ahead."""

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ray_classy.dataset.classy_dataset import register_dataset
-from ray_classy.dataset.decode import check_image_mode, decode_image
+from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
-from ray_classy.dataset.labels import Labels, class_targets, typed_labels
+from ray_classy.dataset.image_options import ImageOptions
+from ray_classy.dataset.labels import class_targets, typed_labels
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
@@ -48,6 +49,8 @@ class WebDatasetDataset(ImageDataset):
             mixed types, or a label that is not one of the classes.
     """
 
+    decodes = True
+
     def open_rows(
         self,
         *,
@@ -77,9 +80,9 @@ class WebDatasetDataset(ImageDataset):
             columns[name] = pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
             columns[name] = columns[name].combine_chunks()
         if label_extension is not None:
-            self._labels, self.classes, _ = _targets(tables, files, layout, classes)
+            self._labels, self.classes = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
-        return RowDataset(ItemRows(**columns), _Decode(image_mode, sources), max_bad_rows, sources)
+        return RowDataset(ItemRows(**columns), _Decode(image_mode, sources, self.image_options), max_bad_rows, sources)
 
 
 def _layout(image_extensions: Any, label_extension: str | None, label_field: str | None) -> Layout:
@@ -94,7 +97,9 @@ def _layout(image_extensions: Any, label_extension: str | None, label_field: str
     return Layout(images, label_extension and label_extension.lower().removeprefix("."), label_field)
 
 
-def _targets(tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None) -> Labels:
+def _targets(
+    tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None
+) -> tuple[np.ndarray, list[str] | None]:
     def place(number: int, row: int) -> str:
         return f"{shown(files[number])}, {tables[number].column('member')[row].as_py()}"
 
@@ -113,17 +118,17 @@ def _targets(tables: list[Any], files: list[str], layout: Layout, classes: list[
 class _Decode:
     """Reads the image of a row from its shard and decodes it."""
 
-    def __init__(self, mode: str, sources: SourceFiles) -> None:
-        self.mode = mode
+    def __init__(self, mode: str, sources: SourceFiles, options: ImageOptions) -> None:
+        self.mode, self.options = mode, options
         self.files = ShardFiles(sources)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        data = self.files.read(row["path"], int(row["offset"]), int(row["size"]))
-        sample: dict[str, Any] = {
-            "input": decode_image(
-                data, self.mode, f"{shown(row['path'])}, {row['member']}", as_tensor=row.get("as_tensor", False)
-            )
-        }
+        source, size = f"{shown(row['path'])}, {row['member']}", int(row["size"])
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{source}: {size:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
+        data = self.files.read(row["path"], int(row["offset"]), size)
+        image = decode_image(data, self.mode, source, as_tensor=row.get("as_tensor", False), options=self.options)
+        sample: dict[str, Any] = {"input": image}
         if "label" in row:
             sample["target"] = int(row["label"])
         return sample

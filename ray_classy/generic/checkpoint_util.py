@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import ComponentError, RayClassyError
+from ray_classy.models.model_state import StateMismatchError, check_model_state
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -67,12 +68,28 @@ def update_classy_model(model: Any, state: dict[str, Any], reset_heads: bool, st
     Raises:
         CheckpointError: they do not fit.
     """
-    weights = state["base_model"]
+    load_model_state(model, state["base_model"], reset_heads, strict)
+    return True
+
+
+def load_model_state(model: Any, state: Any, reset_heads: bool, strict: bool = True) -> Any:
+    """Loads a model's state; with `reset_heads` all but its heads.
+
+    Returns:
+        What differs: what `model.set_classy_state` returns.
+
+    Raises:
+        CheckpointError: the state does not fit, or nothing in it does.
+    """
     if reset_heads:
         own = model.get_classy_state()
-        weights = {**weights, "model": {"trunk": weights["model"]["trunk"], "heads": own["model"]["heads"]}}
-    model.set_classy_state(weights, strict=strict)
-    return True
+        theirs = state.get("model") if isinstance(state, Mapping) else None
+        check_model_state(theirs, state)
+        state = {**state, "model": {"trunk": theirs["trunk"], "heads": own["model"]["heads"]}}
+    differences = model.set_classy_state(state, strict=strict)
+    if reset_heads and differences and differences.fits_nothing_of(own["model"]["trunk"]):
+        raise StateMismatchError(f"nothing in the state fits the trunk of this {type(model).__name__}: {differences}")
+    return differences
 
 
 def update_classy_state(task: Any, state: dict[str, Any]) -> bool:

@@ -42,6 +42,8 @@ class RayDataset(ImageDataset):
         id_column: name of a column of values that differ from row to row, by which rows are sorted. Without one, the
             rows are in the order of the pipeline's output, which may differ in the next run: an interrupted run then
             resumes at the beginning of the epoch, not at the row.
+        root: folder or URL below which images lie that rows only refer to (`{bytes: null, path: ...}`); None reads no
+            such images.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
@@ -52,6 +54,8 @@ class RayDataset(ImageDataset):
         DataError: no such column, no rows, an id that is missing or occurs twice, or a label that is not one of
             the classes.
     """
+
+    decodes = True
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class RayDataset(ImageDataset):
         image_column: str = "image",
         label_column: str | None = "label",
         id_column: str | None = None,
+        root: str | None = None,
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
@@ -97,17 +102,18 @@ class RayDataset(ImageDataset):
         rows = ShardRows.of(made)
         if not len(rows):
             raise DataError("the Ray Data dataset has no rows")
-        by_label = None
         if label_column is not None:
             sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
-            self._labels, self.classes, by_label = class_targets(labels, sources, label_column, classes)
+            self._labels, self.classes = class_targets(labels, sources, label_column, classes)
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,
             label_column=label_column,
-            targets=by_label,
+            targets={name: target for target, name in enumerate(self.classes or [])},
             mode=image_mode,
             files="the Ray Data dataset",
+            root=root,
+            options=self.image_options,
         )
         return RowDataset(rows, decode, max_bad_rows)
 

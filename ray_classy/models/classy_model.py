@@ -24,7 +24,15 @@ from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.heads import ClassyHead, build_head
 from ray_classy.models.head_points import find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
-from ray_classy.models.model_state import StateMismatch, compare, flatten, head_entry
+from ray_classy.models.model_state import (
+    StateMismatch,
+    StateMismatchError,
+    check_model_state,
+    compare,
+    flatten,
+    head_entry,
+)
+from ray_classy.models.plain_weights import with_head_names
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 from ray_classy.storage import Storage
 
@@ -219,6 +227,16 @@ class ClassyModel(nn.Module):
 
     # State
 
+    def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a plain state dict under this model's names.
+
+        A subclass whose weights have other names elsewhere adds them; names that it does not know stay.
+
+        Args:
+            weights: name to tensor; `fc`, torchvision's last layer, is that of the model's only head.
+        """
+        return with_head_names(self, weights)
+
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """The weights: `{"model": {"trunk": {...}, "heads": {block: {unique_id: {...}}}}}`.
 
@@ -239,13 +257,11 @@ class ClassyModel(nn.Module):
             The differences; falsy if there are none.
 
         Raises:
-            CheckpointError: `state` is not a model's, or `strict` is set and it differs; nothing is loaded then.
+            CheckpointError: `state` is not a model's, nothing in it fits, or `strict` is set and it differs; nothing is
+                loaded then.
         """
         model = state.get("model") if isinstance(state, Mapping) else None
-        if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
-            raise CheckpointError(
-                f"no state of a model: expected {{'model': {{'trunk': ..., 'heads': ...}}}}, found {_outline(state)}"
-            )
+        check_model_state(model, state)
         return self._load(model["trunk"], model["heads"], strict)
 
     def load_head_states(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
@@ -269,13 +285,15 @@ class ClassyModel(nn.Module):
 
     def _load(self, trunk: Mapping[str, Any] | None, heads: Mapping[str, Any], strict: bool) -> StateMismatch:
         own = self._model_state()
-        mismatch = compare(flatten({} if trunk is None else own["trunk"], own["heads"]), flatten(trunk or {}, heads))
+        entries = flatten({} if trunk is None else own["trunk"], own["heads"])
+        mismatch = compare(entries, flatten(trunk or {}, heads))
         if mismatch:
             what = f"the state does not fit this {type(self).__name__}: {mismatch}"
+            if mismatch.fits_nothing_of(entries):
+                raise StateMismatchError(f"nothing in the state fits this {type(self).__name__}: {mismatch}")
             if strict:
-                raise CheckpointError(
-                    f"{what}. Build the model with the config it was trained with, or load what fits: "
-                    f"checkpoint_load_strict: false (strict=False)"
+                raise StateMismatchError(
+                    f"{what}. Build the model with the config it was trained with, or load what fits with strict=False"
                 )
             logger.warning("%s; the rest is loaded", what)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}
@@ -323,10 +341,6 @@ class _Adapter(ClassyModel):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return super().input_shape if self._input_shape is None else tuple(self._input_shape)
-
-
-def _outline(state: Any) -> str:
-    return f"the keys {list(state)}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
 
 
 def with_heads(keys: Keys) -> Keys:

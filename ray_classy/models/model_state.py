@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ray_classy.errors import CheckpointError
+
 _SHOWN = 5
+
+
+class StateMismatchError(CheckpointError):
+    """A state does not fit the model that it is loaded into."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class StateMismatch:
     Attributes:
         missing: names that only the model has.
         unexpected: names that only the state has.
-        reshaped: names that both have, with their shapes ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model").
+        reshaped: names that both have, with their shapes ("(64, 3, 7, 7) in the state, (64, 3, 3, 3) in the model"), or
+            their dtypes where one is of floating-point numbers and the other is not.
     """
 
     missing: list[str]
@@ -29,6 +36,11 @@ class StateMismatch:
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.reshaped)
+
+    def fits_nothing_of(self, own: Iterable[str]) -> bool:
+        """Whether none of a model's weights is in the state; the batch counters of batch norm count for nothing."""
+        wanted = {name for name in own if not name.endswith("num_batches_tracked")}
+        return bool(wanted) and wanted <= {*self.missing, *self.reshaped}
 
     def __str__(self) -> str:
         parts = (
@@ -63,7 +75,9 @@ def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> StateMismatch:
     for name in own:
         if name not in given:
             continue
-        theirs, ours = (tuple(v.shape) if isinstance(v, torch.Tensor) else None for v in (given[name], own[name]))
+        theirs, ours = _outline(given[name]), _outline(own[name])
+        if theirs == ours and _kind(given[name]) != _kind(own[name]):
+            theirs, ours = (str(value.dtype).removeprefix("torch.") for value in (given[name], own[name]))
         if theirs != ours:
             reshaped[name] = f"{theirs} in the state, {ours} in the model"
     return StateMismatch(
@@ -71,3 +85,39 @@ def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> StateMismatch:
         unexpected=[name for name in given if name not in own],
         reshaped=reshaped,
     )
+
+
+def _outline(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _kind(value: Any) -> Any:
+    """Returns the kind of numbers in a tensor; numbers of one kind may be converted."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
+
+
+def check_model_state(model: Any, state: Any) -> None:
+    """Refuses what is not the state of a trunk and heads.
+
+    Args:
+        model: the entry `model` of the state.
+        state: the state, for the message.
+
+    Raises:
+        CheckpointError: it has another form.
+    """
+    if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
+        found = f"the keys {[*state][:8]}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
+        raise CheckpointError(
+            f"no state of a model: expected {{'model': {{'trunk': ..., 'heads': ...}}}}, found {found}"
+        )
+    heads = model["heads"]
+    attached = list(heads.values()) if isinstance(heads, Mapping) else [None]
+    states = [state for entry in attached for state in (entry.values() if isinstance(entry, Mapping) else [None])]
+    for what in (model["trunk"], *states):
+        if not isinstance(what, Mapping) or not all(isinstance(name, str) for name in what):
+            raise CheckpointError(
+                "no state of a model: expected tensors by name in its trunk, and by block, head and name in its heads"
+            )

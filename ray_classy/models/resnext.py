@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model
-from ray_classy.models.former_names import renamed
+from ray_classy.models.head_points import in_trunk
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.models.residual_block import residual_block, zero_last_batch_norm
 
@@ -121,18 +122,23 @@ class ResNeXt(ClassyModel):
         """The weights as in `ClassyModel`, and under `version` the version of the trunk's layout."""
         return {**super().get_classy_state(deep_copy), "version": _STATE_VERSION}
 
+    def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns weights under this model's names; it knows those of torchvision, timm and Classy Vision."""
+        own = [name for name in self.state_dict() if in_trunk(name)]
+        return super().own_names(torchvision_names.renamed(former_names.renamed(weights, own), own))
+
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
         """Loads a state of the same version, Classy Vision's among them; see `ClassyModel`."""
         version = state.get("version") if isinstance(state, Mapping) else None
-        if version != _STATE_VERSION:
+        if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping) and version != _STATE_VERSION:
             raise CheckpointError(
                 f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
                 "loaded; write it again with the release that made it, or use a checkpoint of this release"
             )
-        model = state.get("model")
+        model = state.get("model") if isinstance(state, Mapping) else None
         if isinstance(model, Mapping) and isinstance(model.get("trunk"), Mapping):
             own = super().get_classy_state()["model"]["trunk"]
-            state = {**state, "model": {**model, "trunk": renamed(model["trunk"], own)}}
+            state = {**state, "model": {**model, "trunk": former_names.renamed(model["trunk"], own)}}
         return super().set_classy_state(state, strict)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -24,11 +25,11 @@ from ray_classy.models import ClassyModel, build_model
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks.classes import number_of_outputs
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
+from ray_classy.user_code import add_user_code, beside, is_installed, is_standard, place_of, reached, user_module
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -62,18 +63,22 @@ def classification_keys(cls: type) -> Keys:
 
 
 def import_modules(config: Mapping[str, Any]) -> None:
-    """Imports the modules named under `imports`; the config file's folder is searched as well.
+    """Imports the modules named under `imports`; the config file's folder is searched for them last.
 
     Raises:
-        ConfigError: a module cannot be imported; the message says why.
+        ConfigError: a module cannot be imported, or another one has its name; the message says why.
     """
-    names = config.get("imports") or []
+    imports = config.get("imports") or []
+    names = list(enumerate(imports)) if isinstance(imports, list) else []
     file = getattr(config, "file", None)
     folder = os.path.dirname(os.path.abspath(file)) if file else None
-    if folder and folder not in sys.path:
-        sys.path.append(folder)
     problems = []
-    for index, name in enumerate(names if isinstance(names, list) else []):
+    if folder:
+        taken = {index: text for index, name in names if (text := _taken(folder, str(name)))}
+        problems = [Problem(("imports", index), text) for index, text in taken.items()]
+        names = [(index, name) for index, name in names if index not in taken]
+        add_user_code(folder, reached((str(name) for _, name in names), functools.partial(user_module, folder)))
+    for index, name in names:
         try:
             importlib.import_module(name)
         except Exception as error:
@@ -82,6 +87,22 @@ def import_modules(config: Mapping[str, Any]) -> None:
                 Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
             )
     raise_problems(problems, config)
+
+
+def _taken(folder: str, name: str) -> str | None:
+    """Says why a module beside the config cannot be imported by its name, if another module has it."""
+    place = beside(folder, name)
+    if place is None or user_module(folder, name) is not None:
+        return None
+    top = name.partition(".")[0]
+    if is_standard(name):
+        other = "a module of Python's standard library"
+    else:
+        found = place_of(top)
+        if found is None or not is_installed(found):
+            return None
+        other = f"an installed package ({found})"
+    return f"{top!r} names {place}, but also {other}, which Python imports instead: rename yours"
 
 
 def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -191,19 +212,15 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
     """Returns the config with the dataset's number of classes, of train before test, in heads that give none."""
     heads = (config.get("model") or {}).get("heads") or []
     lacking = [index for index, head in enumerate(heads) if _lacks_num_classes(head)]
-    for source in ("train", "test"):
-        if not lacking or source not in datasets:
-            continue
-        with located(config, "dataset", source):
-            number = number_of_outputs(datasets[source])
-        if number is None:
-            continue
-        filled = copy.deepcopy(config)
-        for index in lacking:
-            filled["model"]["heads"][index]["num_classes"] = number
-            _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, number, source)
-        return filled
-    return config
+    known = {kind: count for kind, dataset in datasets.items() if (count := _num_classes(dataset))}
+    if not lacking or not known:
+        return config
+    source = "train" if "train" in known else "test"
+    filled = copy.deepcopy(config)
+    for index in lacking:
+        filled["model"]["heads"][index]["num_classes"] = known[source]
+        _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, known[source], source)
+    return filled
 
 
 def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
@@ -211,3 +228,11 @@ def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
     if head.get("num_classes") is not None or head.get("name") not in HEAD_REGISTRY:
         return False
     return "num_classes" in (config_keys(HEAD_REGISTRY[head["name"]]) or {})
+
+
+def _num_classes(dataset: ClassyDataset) -> int | None:
+    """Returns the dataset's number of classes; if classes have no names, one more than the largest label."""
+    if not isinstance(dataset, ClassyDataset) or dataset.num_classes is not None:
+        return getattr(dataset, "num_classes", None)
+    labels = class_indices(dataset)
+    return None if labels is None else int(labels.max()) + 1

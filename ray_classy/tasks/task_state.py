@@ -11,16 +11,21 @@ import torch
 from torch import nn
 
 from ray_classy.checkpoint import load_weights
+from ray_classy.checkpoint.state_dicts import find_state_dict
 from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
-from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, update_classy_model
+from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, load_model_state
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
+from ray_classy.models.head_points import in_trunk
+from ray_classy.models.model_state import StateMismatchError, check_model_state, compare
+from ray_classy.models.plain_weights import find_weights
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.strategies import strategy_of, unshard
+from ray_classy.urls import shown
 
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook
@@ -178,7 +183,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if "base_model" not in state:
         raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
     unshard(task)
-    task.base_model.set_classy_state(state["base_model"], strict=task.checkpoint_load_strict)
+    set_model_state(task.base_model, state["base_model"], task.checkpoint_load_strict)
     if task.test_only:
         _set_hook_states([hook for hook in task.hooks if hook.changes_weights], state.get("hooks") or {})
         return
@@ -255,36 +260,83 @@ def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[st
     return content if content is not None or path is None else load_and_broadcast_checkpoint(path, load_weights)
 
 
-def load_pretrained(model: Any, content: dict[str, Any], reset_heads: bool, strict: bool) -> None:
+def load_pretrained(
+    model: Any, content: dict[str, Any], reset_heads: bool, strict: bool, where: str | None = None
+) -> str:
     """Loads the weights that `read_pretrained` read into a model; with `reset_heads` all but those of its heads.
+
+    Args:
+        model: the weights are loaded into.
+        content: a checkpoint, or a plain state dict under `state_dict`.
+        reset_heads: leave the heads as they are.
+        strict: refuse weights that are not exactly the model's.
+        where: the path they are from, for messages.
+
+    Returns:
+        A sentence that says what was loaded, and what was not.
+
+    Raises:
+        CheckpointError: they do not fit, or nothing in them does.
+    """
+    state, prefix = _model_state_of(model, content, reset_heads)
+    source = f"the weights in {shown(where)}" if where else "the pretrained weights"
+    try:
+        differences = load_model_state(model, state, reset_heads, strict)
+    except StateMismatchError as error:
+        raise CheckpointError(f"{source}: {error}{_hint(model, state, error, reset_heads)}") from None
+    own = model.state_dict().keys()
+    left_out = len([name for name in own if not in_trunk(name)]) if reset_heads else 0
+    missing = len({*differences.missing, *differences.reshaped}) if differences else 0
+    wanted = len(own) - left_out
+    removed = f" under the prefix {prefix!r}" if prefix else ""
+    rest = f"; not loaded: {differences}" if differences else ""
+    return f"loaded {wanted - missing} of {wanted} entries of the model from {source}{removed}{rest}"
+
+
+def _model_state_of(model: Any, content: dict[str, Any], reset_heads: bool) -> tuple[Any, str]:
+    """Returns the state of a model in a file, and the prefix that its names had."""
+    whole = content.get("classy_state_dict")
+    if not isinstance(whole, Mapping) or "base_model" not in whole:
+        weights = find_state_dict(content)
+        if weights is None:
+            raise CheckpointError(f"the weights to start from hold no tensors, only the keys {[*content][:8]}")
+        found = find_weights(model, weights)
+        return found.state(model, reset_heads), found.prefix
+    state = whole["base_model"]
+    inner = state.get("model") if isinstance(state, Mapping) else None
+    check_model_state(inner, state)
+    if not model.own_names(inner["trunk"]).keys() & model.state_dict().keys():  # of a model with names of its own
+        found = find_weights(model, inner["trunk"])
+        if found.weights.keys() & model.state_dict().keys():
+            plain = found.state(model, reset_heads)
+            heads = plain["model"]["heads"] if reset_heads else inner["heads"]
+            return {**plain, "model": {"trunk": plain["model"]["trunk"], "heads": heads}}, found.prefix
+    return state, ""
+
+
+def _hint(model: Any, state: Any, error: Exception, reset_heads: bool) -> str:
+    """Names the key of the config that helps."""
+    own, theirs = (part["model"]["trunk"] for part in (model.get_classy_state(), state))
+    if not reset_heads and model.get_heads() and not compare(own, model.own_names(theirs)):
+        return ". Only the heads differ: reset_heads: true leaves them as they are"
+    return with_key(error, "pretrained_checkpoint_load_strict").removeprefix(str(error))
+
+
+def with_key(error: Exception, key: str) -> str:
+    """Returns the message of a model that does not accept a state, with the key of the config that is meant."""
+    return f"{error} ({key}: false)" if str(error).endswith("strict=False") else str(error)
+
+
+def set_model_state(model: Any, state: Any, strict: bool) -> None:
+    """Loads the weights in a checkpoint of a task.
 
     Raises:
         CheckpointError: they do not fit.
     """
-    state = content["classy_state_dict"] if "classy_state_dict" in content else _state_of(model, content["state_dict"])
-    update_classy_model(model, state, reset_heads, strict)
-
-
-def _state_of(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Converts a state dict to a state of this model, without the prefixes that wrappers put before names.
-
-    Entries that the model does not have stay with the trunk, where they are reported as unexpected.
-    """
-    if all(name.startswith("module.") for name in weights):  # of DistributedDataParallel
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    own = model.state_dict().keys()
-    if sum(f"model.{name}" in own for name in weights) > sum(name in own for name in weights):
-        weights = {f"model.{name}": value for name, value in weights.items()}  # of the module in `from_model`
-    heads: dict[str, dict[str, Any]] = {}
-    left = dict(weights)
-    for block, attached in model.get_heads().items():
-        for head in attached:
-            prefix = next((name for name, module in model.named_modules() if module is head), None)
-            names = [] if prefix is None else [name for name in left if name.startswith(f"{prefix}.")]
-            heads.setdefault(block, {})[head.unique_id] = {
-                name.removeprefix(f"{prefix}."): left.pop(name) for name in names
-            }
-    return {"base_model": {"model": {"trunk": left, "heads": heads}}}
+    try:
+        model.set_classy_state(state, strict=strict)
+    except StateMismatchError as error:
+        raise CheckpointError(with_key(error, "checkpoint_load_strict")) from None
 
 
 def evaluation_state(task: PlannedTask) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from ray_classy import __version__
 from ray_classy.checkpoint.files import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import get_world_size
+from ray_classy.redact import redacted_values
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classes import recorded_classes
 from ray_classy.trainer.metrics import latest_by_phase_type
 
 
@@ -61,13 +61,14 @@ def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state
         generators: the random states of all ranks.
         state: of the task, gathered from all ranks.
     """
+    classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
     return {
         "input_args": None,
         "classy_state_dict": state,
         "ray_classy": {
             "format": FORMAT,
             "rng": generators,
-            **recorded_classes(task.datasets),
+            "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
             "seed": task.seed,
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),
@@ -78,8 +79,8 @@ def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state
 
 
 def _plain_config(task: Any) -> dict[str, Any] | None:
-    """Returns the task's config; None if it has none, or holds objects that a checkpoint cannot."""
+    """Returns the task's config without secrets; None if it has none, or holds objects that a checkpoint cannot."""
     try:
-        return json.loads(json.dumps(task.config))
+        return json.loads(json.dumps(redacted_values(task.config)))
     except (TypeError, ValueError):
         return None

@@ -65,7 +65,7 @@ def _latest(task: ClassyTask, spec: RunSpec) -> Latest | None:
     if is_primary() and spec.resume is not None and not task.test_only:
         try:
             folder = spec.check_place()
-            latest = folder.load_latest_checkpoint()
+            latest = folder.checkpoints.load_latest()
             answer = (folder.path, latest[0]) if latest is not None else None
         except (RayClassyError, OSError) as error:  # every rank raises it
             answer = error
@@ -75,7 +75,7 @@ def _latest(task: ClassyTask, spec: RunSpec) -> Latest | None:
     if answer is None or latest is not None:
         return latest
     path, name = answer
-    return name, RunFolder(path).load_checkpoint(name)
+    return name, RunFolder(path).checkpoints.load(name)
 
 
 @contextlib.contextmanager

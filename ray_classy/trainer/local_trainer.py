@@ -44,7 +44,7 @@ class LocalTrainer(ClassyTrainer):
         with Run.of_task(task, spec) as run, log_to_stderr(), log_to_folder(run.folder):
             session = FolderSession(run.folder, spec.retention, latest=latest)
             del latest  # the session releases it
-            with stop_on_signal(None if task.test_only else run.folder.request_stop):
+            with stop_on_signal(None if task.test_only else run.folder.requests.stop):
                 run_loop(task, session)
             return run.result()
 
@@ -64,7 +64,7 @@ def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:
     """
     spec.retention.check(task.reported_metrics(), spec.config)
     folder = spec.check_place()
-    latest = folder.load_latest_checkpoint() if spec.resume is not None and not task.test_only else None
+    latest = folder.checkpoints.load_latest() if spec.resume is not None and not task.test_only else None
     resume = Checkpoint(folder.storage.join(latest[0]), latest[1]) if latest is not None else None
     task.preflight(spec.world_size, spec.on_gpu, resume)
     return latest

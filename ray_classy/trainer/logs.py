@@ -9,12 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ray_classy.redact import redacted
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
 _logger = logging.getLogger("ray_classy")
 _SECONDS_BETWEEN_READS = 0.3
 _SECONDS_BETWEEN_REMOTE_READS = 5.0
-_FORMAT = logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+_FORMAT = _Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
 
 
 class _FolderHandler(logging.Handler):

@@ -26,8 +26,9 @@ from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import Listener
-from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.trainer.shipping import pickled
 from ray_classy.urls import is_url, located
+from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def fit_run(
         "scaling_policy": scaling_policy(settings.scaling, room),
         "failure_policy": failure_policy(failures, retries.decide),
     }
-    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.request_stop)
+    stops = None if task.test_only else functools.partial(install_stop_handlers, folder.requests.stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
     return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
 
@@ -135,7 +136,7 @@ def _sent(
         listeners=listeners,
         shards=frozenset(shards),
         cwd=os.getcwd(),
-        path=own_folders(),
+        search=Search.here(),
     )
     return job, shards
 

@@ -112,10 +112,10 @@ class FreeRoom:
             self._looked, self._requested = now, None
             return None
         if self._requested is None:
-            self._requested = now, self._run.checkpoints()
-            self._run.request_checkpoint()
+            self._requested = now, self._run.checkpoints.names()
+            self._run.requests.checkpoint()
         requested, before = self._requested
-        if self._run.checkpoints() == before and now - requested < _CHECKPOINT_SECONDS:
+        if self._run.checkpoints.names() == before and now - requested < _CHECKPOINT_SECONDS:
             return None
         self._run.tell(f"there is room for {possible} workers instead of {workers}: resuming with them")
         return self._start(possible)

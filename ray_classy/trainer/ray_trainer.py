@@ -167,8 +167,8 @@ def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:
 
 def _set_final_state(task: ClassyTask, folder: RunFolder, answer: Mapping[str, Any]) -> None:
     """Gives the caller's task the state that the workers' tasks ended with."""
-    names = folder.checkpoints()
+    names = folder.checkpoints.names()
     if task.test_only:
         task.set_evaluation_state(torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
     elif names:
-        task.set_classy_state(folder.load_checkpoint(names[-1])["classy_state_dict"])
+        task.set_classy_state(folder.checkpoints.load(names[-1])["classy_state_dict"])

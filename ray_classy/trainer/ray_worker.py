@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import pickle
-import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -31,6 +30,7 @@ from ray_classy.trainer.ray_failures import mark
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession, Listener
+from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class WorkerJob:
         listeners: follow the session.
         shards: the phase types whose rows Ray Data has.
         cwd: the driver's working directory.
-        path: the user's folders on the driver's `sys.path`.
+        search: where the driver finds the user's modules.
     """
 
     task: ray.ObjectRef
@@ -93,7 +93,7 @@ class WorkerJob:
     listeners: Sequence[Listener]
     shards: frozenset[str]
     cwd: str
-    path: Sequence[str]
+    search: Search
 
 
 def train_on_worker(loop_config: dict[str, WorkerJob]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _received(job: WorkerJob) -> ClassyTask:
     """The task, on the device and with the rows of this worker."""
     if os.path.isdir(job.cwd):
         os.chdir(job.cwd)  # so that a relative path has the meaning that it has for the driver
-    sys.path.extend(folder for folder in job.path if folder not in sys.path)
+    job.search.extend()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)

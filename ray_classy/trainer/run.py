@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from ray_classy.config import dump_yaml, resolve
 from ray_classy.errors import RunFolderError, RunStopped
+from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.metrics import latest_by_phase_type
@@ -102,11 +103,13 @@ def describe(folder: RunFolder, task: ClassyTask, command: list[str] | None = No
     """Records in a folder the task that is trained: its resolved config, if it has one, its seed and its class."""
     text = None
     if task.config is not None:
-        text = dump_yaml(resolve(task.config, TASK_REGISTRY, sections=RESERVED))
+        text = dump_yaml(redacted_values(resolve(task.config, TASK_REGISTRY, sections=RESERVED)))
     folder.describe(text, command, seed=task.seed, task=type(task).__name__, **facts)
 
 
 def result_of(folder: RunFolder) -> Result:
     """What a run has left in its folder."""
-    lines = folder.metrics()
-    return Result(latest_by_phase_type(lines), lines, folder.latest_checkpoint(), folder.path, folder.best_checkpoint())
+    lines = folder.metrics.lines()
+    return Result(
+        latest_by_phase_type(lines), lines, folder.checkpoints.latest(), folder.path, folder.checkpoints.best()
+    )

@@ -13,35 +13,24 @@ last, best             links to the newest checkpoint, and to the best one of th
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import logging
 import os
-import platform
 import secrets
-import sys
 import time
-from collections.abc import Container, Mapping
 from typing import Any, Self
 
-from ray_classy import __version__
-from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
-from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.config.yaml_text import parse_yaml
-from ray_classy.errors import CheckpointNotFoundError, ConfigError, DamagedCheckpointError, RunFolderError
+from ray_classy.errors import RunFolderError
+from ray_classy.redact import redacted
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
-from ray_classy.trainer.metrics import dotted, train_phase_of
-from ray_classy.trainer.retention import Retention
-from ray_classy.urls import reason, split_query
-
-_log = logging.getLogger(__name__)
+from ray_classy.trainer.run_checkpoints import RunCheckpoints
+from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
+from ray_classy.trainer.run_record import RUN_FILE, RunRecord
+from ray_classy.trainer.run_requests import Requests
+from ray_classy.urls import split_query
 
 DEFAULT_STORAGE_PATH = "runs"
-METRICS_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE = "metrics.jsonl", "log.txt", "run.json", "config.yaml"
-STOP_FILE, SAVE_FILE = "stop", "save"
+LOG_FILE = "log.txt"
 _BEGINS_WITHIN_SECONDS = 10.0
 
 
@@ -54,7 +43,11 @@ class RunFolder:
         token: of the lease under which this process writes.
 
     Attributes:
-        described: whether this process has written down what it runs in the folder.
+        described: whether this process has recorded what it runs in the folder.
+        record: what is run, and how it ended.
+        requests: to stop, or to write a checkpoint.
+        metrics: of each phase.
+        checkpoints: the run's.
     """
 
     KIND: str | None = None
@@ -65,9 +58,11 @@ class RunFolder:
         self._log_file = LogFile(self.storage, LOG_FILE)
         self._lease: Lease | None = None
         self._made = False
-        self._unwritable: set[str] = set()  # pointers that cannot be written
         self.described = False
-        self._manifests: dict[str, dict[str, Any]] = {}
+        self.record = RunRecord(self.storage)
+        self.requests = Requests(self.storage)
+        self.metrics = RunMetrics(self.storage, self.check_owner)
+        self.checkpoints = RunCheckpoints(self.storage, self.check_owner)
 
     @property
     def path(self) -> str:
@@ -169,6 +164,14 @@ class RunFolder:
             return False
         return time.time() - os.stat(self.path).st_mtime > _BEGINS_WITHIN_SECONDS
 
+    def check_owner(self) -> None:
+        """Checks that no other process has taken the folder over from the one that gave this object its token.
+
+        Raises:
+            RunFolderError: one has.
+        """
+        check_token(self.storage, self.token)
+
     def _hold(self) -> None:
         self._lease = Lease(self.storage)
         self.token = self._lease.token
@@ -180,54 +183,20 @@ class RunFolder:
             self._lease.release()
             self._lease = None
 
-    # -- what the driver writes ---------------------------------------------------------------------------------------
+    # -- from the start to the end ------------------------------------------------------------------------------------
 
     def describe(self, config_text: str | None, command: list[str] | None = None, **facts: Any) -> None:
-        """Writes down what is run.
+        """Records a start, and forgets what was asked of an earlier one.
 
         Args:
             config_text: the resolved config.
-            command: what began it; None for the command of this process.
-            facts: to be kept beside command and versions.
+            command: what started the run; None for the command of this process.
+            facts: recorded beside command and versions.
         """
-        import numpy
-        import torch
-        import torchvision
-
-        if config_text is not None:
-            self.storage.write(CONFIG_FILE, config_text.encode())
-        before = self.facts() if self.storage.exists(RUN_FILE) else {}
-        before = {name: fact for name, fact in before.items() if name not in ("error", "ended")}
-        starts = [*before.get("starts", []), {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd()}]
-        versions = {
-            "ray_classy": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": numpy.__version__,
-        }
-        if self.KIND is not None:
-            facts["kind"] = self.KIND
-        run = {**before, **facts, "name": self.name, "starts": starts, "versions": versions, "status": "running"}
-        self._write_facts(run)
+        kind = {"kind": self.KIND} if self.KIND is not None else {}
+        self.record.begin(config_text, command, **{**facts, **kind, "name": self.name})
         self.described = True
-        self._forget_requests()
-
-    def facts(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        return json.loads(self.storage.read(RUN_FILE))
-
-    def config_facts(self) -> dict[str, Any]:
-        """The resolved config and the SHA-256 of its file; None if the task was not built from one."""
-        config: dict[str, Any] | None
-        if not self.storage.exists(CONFIG_FILE):
-            return {"config": None, "config_sha256": None}
-        data = self.storage.read(CONFIG_FILE)
-        try:
-            config, _ = parse_yaml(data.decode(), CONFIG_FILE)
-        except ConfigError:  # of a task built in Python, with arguments that no file can give
-            config = None
-        return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
+        self.requests.forget()
 
     def finish(self, status: str, error: str | None = None) -> None:
         """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped".
@@ -236,36 +205,9 @@ class RunFolder:
             RunFolderError: another process has taken the run over; its record stays.
         """
         self.flush_log()
-        check_token(self.storage, self.token)
-        failure = {"error": error} if error is not None else {}
-        self._write_facts({**self.facts(), **failure, "status": status, "ended": _now()})
-        self._forget_requests()
-
-    def request_stop(self) -> None:
-        """Asks whoever trains in this folder to write a checkpoint and stop."""
-        self.storage.write(STOP_FILE, b"")
-
-    def stop_requested(self) -> bool:
-        """Whether the run is asked to stop."""
-        return self.storage.exists(STOP_FILE)
-
-    def request_checkpoint(self) -> None:
-        """Asks whoever trains in this folder to write a checkpoint as soon as possible."""
-        self.storage.write(SAVE_FILE, b"")
-
-    def checkpoint_requested(self) -> bool:
-        """Whether a checkpoint is asked for."""
-        return self.storage.exists(SAVE_FILE)
-
-    def forget_checkpoint_request(self) -> None:
-        """Forgets that a checkpoint was asked for; that the run is to stop stays."""
-        if self.checkpoint_requested():
-            self.storage.remove_file(SAVE_FILE)
-
-    def _forget_requests(self) -> None:
-        self.forget_checkpoint_request()
-        if self.stop_requested():
-            self.storage.remove_file(STOP_FILE)
+        self.check_owner()
+        self.record.end(status, error)
+        self.requests.forget()
 
     def remove_if_unused(self) -> None:
         """Removes the folder of a run in which nothing happened, if this process made it, so that its name is free."""
@@ -276,34 +218,7 @@ class RunFolder:
 
     def _used(self) -> bool:
         """Whether the folder has anything that is worth keeping."""
-        return any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or bool(self.checkpoints())
-
-    def _write_facts(self, run: dict[str, Any]) -> None:
-        self.storage.write(RUN_FILE, (json.dumps(run, indent=2, default=str) + "\n").encode())
-
-    # -- what rank 0 writes -------------------------------------------------------------------------------------------
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line that was cut off by a kill is passed over."""
-        return self.storage.json_lines(METRICS_FILE)
-
-    def add_metrics(self, line: dict[str, Any]) -> None:
-        """Adds a line to `metrics.jsonl`."""
-        check_token(self.storage, self.token)
-        self.storage.append(METRICS_FILE, json.dumps(line) + "\n")
-
-    def keep_metrics_until(self, epoch: int, tested: bool) -> None:
-        """Drops the lines of phases that are about to be run again.
-
-        Args:
-            epoch: the last train phase that is over, counted from 1; 0 drops all.
-            tested: whether the test phase after it is over as well.
-        """
-        lines = self.metrics()
-        last = (epoch, tested)
-        kept = [line for line in lines if epoch and (train_phase_of(line), line["phase_type"] == "test") <= last]
-        if lines or self.storage.exists(METRICS_FILE):
-            self.storage.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return any(map(self.storage.exists, (LOG_FILE, METRICS_FILE))) or bool(self.checkpoints.names())
 
     def log(self, text: str) -> None:
         """Appends a line to `log.txt`; in a store, in the background.
@@ -311,7 +226,7 @@ class RunFolder:
         Raises:
             StorageError: the local disk cannot be written.
         """
-        self._log_file.add(text)
+        self._log_file.add(redacted(text))
 
     def flush_log(self) -> None:
         """Waits until the lines logged so far are in `log.txt`, or the store has refused them."""
@@ -322,103 +237,6 @@ class RunFolder:
         with contextlib.suppress(OSError):
             self.log(f"{time.strftime('%H:%M:%S')}  {text}")
             self.flush_log()
-
-    def write_checkpoint(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
-        """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path."""
-        check_token(self.storage, self.token)
-        self._manifests.pop(name, None)
-        save_checkpoint(name, content, storage=self.storage, facts=facts)
-        return self.storage.join(name)
-
-    def checkpoints(self) -> list[str]:
-        """The names of the run's complete checkpoints, oldest first."""
-        return checkpoints_in(self.storage)
-
-    def keep_checkpoints(self, retention: Retention, pinned: Container[str] = ()) -> None:
-        """Points `last` and `best` to their checkpoints, and removes those that the retention does not keep.
-
-        Args:
-            retention: which ones are kept.
-            pinned: names of checkpoints that are kept besides.
-        """
-        names = self.checkpoints()
-        metrics = self._metrics_of(names)
-        away = [name for name in retention.superfluous(metrics) if name not in pinned]
-        best = retention.best({name: values for name, values in metrics.items() if name not in away})
-        for pointer, name in ((LAST, names[-1] if names else None), (BEST, best)):
-            if name is not None:
-                self._point(pointer, name)
-        for name in away:
-            self.remove_checkpoint(name)
-
-    def _point(self, pointer: str, name: str) -> None:
-        """Points `last` or `best` to a checkpoint; one that cannot be written is warned of once, and ends no run."""
-        try:
-            if self.storage.pointed(pointer) != name:
-                self.storage.point(pointer, name)
-        except OSError as error:
-            if pointer not in self._unwritable:
-                _log.warning("%s cannot be pointed to %s: %s", self.storage.join(pointer), name, reason(error))
-            self._unwritable.add(pointer)
-
-    def _metrics_of(self, names: list[str]) -> dict[str, dict[str, Any]]:
-        """The metrics of the checkpoints at the end of a round, by name."""
-        manifests = {name: self._manifest(name) for name in names}
-        return {n: dotted(m.get("metrics") or {}) for n, m in manifests.items() if m.get("in_phase") is None}
-
-    def _manifest(self, name: str) -> dict[str, Any]:
-        if name not in self._manifests:
-            self._manifests[name] = read_manifest(self.storage, name) or {}
-        return self._manifests[name]
-
-    def best_checkpoint(self) -> str | None:
-        """The path of the checkpoint that `best` links to."""
-        name = self.storage.pointed(BEST)
-        return self.storage.join(name) if name is not None else None
-
-    def remove_checkpoint(self, name: str) -> None:
-        """Removes a checkpoint."""
-        self.storage.remove(name)
-
-    def latest_checkpoint(self) -> str | None:
-        """The path of the newest complete checkpoint."""
-        names = self.checkpoints()
-        return self.storage.join(names[-1]) if names else None
-
-    def load_checkpoint(self, name: str) -> dict[str, Any]:
-        """Reads one of the run's checkpoints.
-
-        Raises:
-            DamagedCheckpointError: its content is not what was written.
-            StorageError: it cannot be read.
-        """
-        return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self.storage)
-
-    def load_latest_checkpoint(self) -> tuple[str, dict[str, Any]] | None:
-        """Reads the newest intact checkpoint, and logs a warning for each damaged one that is newer.
-
-        Returns:
-            Its name and content; None if the run has no checkpoint.
-
-        Raises:
-            DamagedCheckpointError: there are checkpoints, and all are damaged.
-            CheckpointError: the newest intact one cannot be loaded in this environment.
-            StorageError: one cannot be read. A store that fails is no reason to resume from an older one.
-        """
-        damaged: list[str] = []
-        for name in reversed(self.checkpoints()):
-            try:
-                content = self.load_checkpoint(name)
-            except (DamagedCheckpointError, CheckpointNotFoundError) as error:
-                damaged.append(str(error))
-                continue
-            for text in damaged:
-                _log.warning("%s; resuming from the one before", text)
-            return name, content
-        if damaged:
-            count = "the only checkpoint" if len(damaged) == 1 else f"each of the {len(damaged)} checkpoints"
-            raise DamagedCheckpointError(f"{count} of the run is damaged; the newest: {damaged[0]}")
-        return None
 
 
 def new_name() -> str:
@@ -431,12 +249,3 @@ def _taken(run: RunFolder) -> RunFolderError:
         f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To resume it: --resume {run.path}; "
         f"to start a new one, give another name"
     )
-
-
-def epoch_of(checkpoint: str) -> int:
-    """The train phases that were over when a checkpoint of that name was written."""
-    return position_of(checkpoint)[0]
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -138,16 +138,14 @@ class FolderSession(Session):
             _log.info("resuming from %s", shown(self.run.storage.join(name)))
         self.began = (epoch, name)
         if is_primary():
-            self.run.keep_metrics_until(epoch, tested)
+            self.run.metrics.keep_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
             note = task.resume_note(content) if content is not None else None
             if note is not None:
                 _log.info("%s", note)
-            for line in task.data_notes():
-                _log.info("%s", line)
-            self._config = self.run.config_facts()
-            self.run.forget_checkpoint_request()
+            self._config = self.run.record.config_facts()
+            self.run.requests.forget_checkpoint()
         before = ((content or {}).get("ray_classy") or {}).get("update_rows")
         self._update_rows = task.keep_update_rows(before, self.ranks)
         self._phase_began = time.time()
@@ -164,16 +162,16 @@ class FolderSession(Session):
         content: dict[str, Any] | None = None
         if is_primary():
             try:
-                if read is not None and self.run.checkpoints()[-1:] != [read[0]]:
+                if read is not None and self.run.checkpoints.names()[-1:] != [read[0]]:
                     read = None  # the folder was not locked when it was read, and its former owner wrote another one
-                answer, content = read or self.run.load_latest_checkpoint() or (None, None)
+                answer, content = read or self.run.checkpoints.load_latest() or (None, None)
             except (RayClassyError, OSError) as error:  # every rank raises it: no rank waits for an answer
                 answer = error
         answer = broadcast_object(answer)
         if isinstance(answer, Exception):
             raise answer
         if answer is not None and not is_primary():
-            content = read[1] if read is not None and read[0] == answer else self.run.load_checkpoint(answer)
+            content = read[1] if read is not None and read[0] == answer else self.run.checkpoints.load(answer)
         return answer, content
 
     def step_ended(self, task: ClassyTask) -> None:
@@ -206,7 +204,8 @@ class FolderSession(Session):
             return 0
         self._looked = now
         try:
-            return STOP if self.run.stop_requested() else CHECKPOINT if self.run.checkpoint_requested() else 0
+            requests = self.run.requests
+            return STOP if requests.stop_requested() else CHECKPOINT if requests.checkpoint_requested() else 0
         except OSError as error:  # a store that fails for a moment
             _log.debug("what the run is asked to do cannot be read: %s", error)
             return 0
@@ -250,15 +249,15 @@ class FolderSession(Session):
         old: str | None,
     ) -> None:
         with explain_storage_errors(self.run):
-            retry_once(lambda: self.run.write_checkpoint(name, content, facts))
-            self.run.forget_checkpoint_request()
+            retry_once(lambda: self.run.checkpoints.write(name, content, facts))
+            self.run.requests.forget_checkpoint()
             for hook in hooks:
                 published = {**content, "input_args": hook.input_args}
                 retry_once(partial(save_checkpoint, hook.checkpoint_folder, published))
             if self.retention is not None:
-                self.run.keep_checkpoints(self.retention)
+                self.run.checkpoints.keep(self.retention)
             if old is not None:
-                self.run.remove_checkpoint(old)
+                self.run.checkpoints.remove(old)
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written."""
@@ -281,7 +280,7 @@ class FolderSession(Session):
         self._round.append(line)
         if is_primary():
             with explain_storage_errors(self.run):
-                retry_once(lambda: self.run.add_metrics(line))
+                retry_once(lambda: self.run.metrics.add(line))
         if not task.test_only and not task.done_training():
             self._hear(self._agreement.now())
         if task.phases and not ends_round(task.phases, task.phase_idx):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ import cloudpickle
 
 import ray_classy
 from ray_classy.errors import ShippingError
+from ray_classy.user_code import own_folders
 
 _MOST_CODE_BYTES = 20 << 20
 _SKIPPED = {"__pycache__", "node_modules", "runs", "build", "dist"}
@@ -84,13 +84,6 @@ def staged_code() -> Iterator[str]:
                     os.makedirs(os.path.dirname(target), exist_ok=True)
                     shutil.copyfile(file, target)
         yield folder
-
-
-def own_folders() -> list[str]:
-    """The folders of `sys.path` that hold the user's modules, not Python's or installed ones."""
-    installed = tuple(os.path.join(prefix, "") for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix))
-    folders = [os.path.abspath(folder or os.getcwd()) for folder in sys.path]
-    return [f for f in dict.fromkeys(folders) if os.path.isdir(f) and not os.path.join(f, "").startswith(installed)]
 
 
 def _python_files(folder: str) -> Iterator[str]:

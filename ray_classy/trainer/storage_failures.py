@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from ray_classy.errors import RunFolderError
-from ray_classy.trainer.run_folder import RUN_FILE, RunFolder
+from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import reason, shown
 
 
@@ -30,9 +30,9 @@ def _how_to_resume(run: RunFolder) -> str:
     path = shown(run.path)
     resume = f"resume with --resume {path}"
     try:
-        if not run.storage.exists(RUN_FILE):
+        if not run.record.exists():
             return f"The run's folder {path} was moved or replaced: restore it, then {resume}"
-        last = run.latest_checkpoint()
+        last = run.checkpoints.latest()
     except OSError:
         return f"Once the folder can be read and written again, {resume}"
     if last is None:

@@ -13,6 +13,7 @@ from ray.tune.search.sample import Categorical, Domain, Function, Integer, LogUn
 from ray_classy.config import Problem, problems_in
 from ray_classy.config.document import Path
 from ray_classy.errors import ConfigError
+from ray_classy.redact import redacted_values
 from ray_classy.registry import Key, Keys, nearest
 
 SEARCH = "search"
@@ -93,7 +94,7 @@ def labels_of(values: list[Any]) -> dict[Any, Any]:
     """Assigns a unique label to each value: a plain value itself, else what distinguishes it from the others."""
     labels: dict[Any, Any] = {}
     for value in values:
-        label = _label(value, values)
+        label = redacted_values(_label(value, values))  # labels are recorded and printed
         unique, number = label, 2
         while unique in labels:
             unique, number = f"{label}#{number}", number + 1

@@ -19,8 +19,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.errors import RunFolderError
+from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import latest_by_phase_type, train_phase_of
+from ray_classy.trainer.record_lines import RecordLines
 from ray_classy.trainer.run_folder import RunFolder
 
 TRIAL_FILE, REPORTS_FILE, BEST_FILE = "trial.json", "reports.jsonl", "best.yaml"
@@ -79,7 +81,7 @@ class SweepFolder(RunFolder):
 
     def write_trial(self, record: TrialRecord) -> None:
         """Records a trial, so that it survives a crash at any moment."""
-        content = json.dumps(dataclasses.asdict(record), default=str) + "\n"
+        content = json.dumps(redacted_values(dataclasses.asdict(record)), default=str) + "\n"
         self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
 
     def trials(self) -> list[TrialRecord]:
@@ -105,9 +107,20 @@ def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
         RunFolderError: it is none.
     """
     folder = SweepFolder.existing(path, filesystem)
-    if folder.facts().get("kind") != SweepFolder.KIND:
+    if folder.record.facts().get("kind") != SweepFolder.KIND:
         raise RunFolderError(f"{path!r} is a run, not a sweep: resume it with ray-classy train --resume")
     return folder
+
+
+@dataclasses.dataclass
+class _Report:
+    """What is read of a line of `reports.jsonl`."""
+
+    epoch: float
+    phase_idx: int
+    where: float
+    train_phase: int = 0
+    checkpoint: str | None = None
 
 
 def trial_name(index: int) -> str:
@@ -124,14 +137,15 @@ class Reports:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._file = RecordLines(storage, REPORTS_FILE, _Report)
 
     def read(self) -> list[dict[str, Any]]:
-        """All reports; a last line that was cut off by a kill is passed over."""
-        return self._storage.json_lines(REPORTS_FILE)
+        """All reports that can be read."""
+        return self._file.read()
 
     def add(self, report: Mapping[str, Any]) -> None:
         """Adds a report."""
-        self._storage.append(REPORTS_FILE, json.dumps(report) + "\n")
+        self._file.add(report)
 
     def begin(self, lines: list[dict[str, Any]], epoch: int, checkpoint: str | None) -> list[dict[str, Any]]:
         """Cuts the reports back to the state that a trial resumes from, and returns them.
@@ -148,9 +162,5 @@ class Reports:
             progress: dict[str, Any] = {key: last[-1][key] for key in kept if key in last[-1]}
             reports.append({**latest_by_phase_type(last), **progress, "checkpoint": checkpoint})
         if reports or self._storage.exists(REPORTS_FILE):  # also to be rid of a line that was cut off
-            self.write(reports)
+            self._file.replace(reports)
         return reports
-
-    def write(self, reports: list[dict[str, Any]]) -> None:
-        """Puts reports in place of those there are."""
-        self._storage.write(REPORTS_FILE, "".join(json.dumps(report) + "\n" for report in reports).encode())

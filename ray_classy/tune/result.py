@@ -13,7 +13,7 @@ from ray.tune import ResultGrid
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import RunError
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.run_folder import CONFIG_FILE
+from ray_classy.trainer.run_record import CONFIG_FILE
 from ray_classy.tune.folder import FAILED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 
@@ -68,9 +68,9 @@ class SweepResult(ResultGrid):
     def checkpoint_of(self, record: TrialRecord) -> str | None:
         """Returns the path of the checkpoint of a trial's last report, else of its newest checkpoint."""
         run = self._folder.trial_run(record.name, self._folder.storage.filesystem)
-        if record.checkpoint is not None and record.checkpoint in run.checkpoints():
+        if record.checkpoint is not None and record.checkpoint in run.checkpoints.names():
             return run.storage.join(record.checkpoint)
-        return run.latest_checkpoint()
+        return run.checkpoints.latest()
 
     # -- Ray's ResultGrid ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 import threading
 import time
 import traceback
@@ -33,6 +32,7 @@ from ray_classy.errors import ResourceError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.ray_compat import settings as settings_of_ray
+from ray_classy.redact import redacted, redacted_values
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
@@ -47,11 +47,14 @@ from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.ray_worker import PreemptionListener
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.run_folder import METRICS_FILE, RUN_FILE, RunFolder, epoch_of
+from ray_classy.trainer.run_checkpoints import epoch_of
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
+from ray_classy.user_code import Search
 
 _POINTER = "pointer.json"
 NUM_EPOCHS = "__num_epochs__"
@@ -75,7 +78,7 @@ class Job:
         workers: of a trial.
         command: what began the sweep.
         cwd: of the driver.
-        path: the user's folders on the driver's `sys.path`.
+        search: where the driver finds the user's modules.
     """
 
     space: Space
@@ -86,7 +89,7 @@ class Job:
     workers: int
     command: list[str]
     cwd: str
-    path: list[str]
+    search: Search
 
 
 class TrialReporter(Listener):
@@ -95,7 +98,7 @@ class TrialReporter(Listener):
     def started(self, session: FolderSession) -> None:
         self._reports = Reports(session.run.storage)
         if is_primary():
-            self._reports.begin(session.run.metrics(), *session.began)
+            self._reports.begin(session.run.metrics.lines(), *session.began)
 
     def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
         written.result()  # Ray Tune may give the checkpoint to another trial at once
@@ -126,7 +129,7 @@ class TaskTrial(tune.Trainable):
         self._reported = 0
         if os.path.isdir(job.cwd):
             os.chdir(job.cwd)  # so that a relative path means what it means to the driver
-        sys.path.extend(folder for folder in job.path if folder not in sys.path)
+        job.search.extend()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes the process ready for another trial."""
@@ -145,7 +148,7 @@ class TaskTrial(tune.Trainable):
             self._rounds = None
             if isinstance(error, ray.exceptions.RayError | WorkerDiedError | ResourceError):
                 raise  # of the cluster: worth another try
-            reason = f"{type(error).__name__}: {error}".strip()
+            reason = redacted(f"{type(error).__name__}: {error}".strip())
             nothing = {"epoch": 0, self._job.metric: math.nan}
             return {**nothing, **self._last, "trial": self.trial_id, "done": True, "failed": reason}
 
@@ -210,8 +213,8 @@ class TaskTrial(tune.Trainable):
         """Adopts another trial's state, unless that was done before this process was killed; a fact to record."""
         if source is None or source["run"] == folder.path or not source["checkpoint"]:
             return {}
-        adopted = {**source, "config": json.loads(json.dumps(config, default=repr))}
-        if folder.storage.exists(RUN_FILE) and folder.facts().get("taken_up") == adopted:
+        adopted = redacted_values({**source, "config": json.loads(json.dumps(config, default=repr))})
+        if folder.record.exists() and folder.record.facts().get("taken_up") == adopted:
             return {}
         adopt(folder, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
         return {"taken_up": adopted}
@@ -229,10 +232,10 @@ class TaskTrial(tune.Trainable):
             yield from _last_report(run)
 
     def _on_workers(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:
-        names = run.checkpoints()
+        names = run.checkpoints.names()
         epoch = epoch_of(names[-1]) if names else 0
         reports = Reports(run.storage)
-        before = reports.begin(run.metrics(), epoch, names[-1] if names else None)
+        before = reports.begin(run.metrics.lines(), epoch, names[-1] if names else None)
         first = last = before[-1]["phase_idx"] if before else -1
         with _fitting(self._job.settings, task, run) as fitting:
             while True:
@@ -311,10 +314,10 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     for file in (CHECKPOINT_FILE, MANIFEST_FILE):
         if source.storage.exists(f"{checkpoint}/{file}"):
             run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}", most_bytes=None))
-    names = run.checkpoints()
+    names = run.checkpoints.names()
     for name in names[names.index(checkpoint) + 1 :]:
-        run.remove_checkpoint(name)
-    run.keep_checkpoints(Retention())  # which removes none: for `last` and `best`
+        run.checkpoints.remove(name)
+    run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
     for file in (METRICS_FILE, REPORTS_FILE):
         if source.storage.exists(file):
             run.storage.write(file, source.storage.read(file, most_bytes=None))

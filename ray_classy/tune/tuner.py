@@ -21,6 +21,7 @@ from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
+from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.logs import log_to_stderr
@@ -29,7 +30,7 @@ from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visib
 from ray_classy.trainer.ray_fit import ray_storage
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.shipping import own_folders, pickled
+from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
 from ray_classy.tune.plan import Plan, concurrency
@@ -38,6 +39,7 @@ from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
+from ray_classy.user_code import Search
 
 _MOST_SHARES = 20
 
@@ -166,7 +168,7 @@ class _Sweep:
         best = result.best_config
         if best is not None:
             (best.get("ray") or {}).pop("name", None)
-            self.folder.storage.write(BEST_FILE, dump_yaml(best).encode())
+            self.folder.storage.write(BEST_FILE, dump_yaml(redacted_values(best)).encode())
         return result
 
     # -- before -------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ class _Sweep:
     def _total(self) -> float:
         if self.plan.earlier is None:
             return self.plan.total
-        facts = self.plan.earlier.facts()
+        facts = self.plan.earlier.record.facts()
         before = math.inf if facts["total"] is None else facts["total"]
         if self.tuner.extend is None:
             return before
@@ -183,9 +185,9 @@ class _Sweep:
 
     def _describe(self) -> None:
         """Records what is searched, or compares it with the record of an earlier start."""
-        described = self.plan.space.described()
+        described = redacted_values(self.plan.space.described())
         if self.plan.earlier is not None:
-            facts = self.plan.earlier.facts()
+            facts = self.plan.earlier.record.facts()
             chosen = {"by": {"metric": self.metric, "mode": self.mode}}
             before = {"by": {"metric": facts["metric"], "mode": facts["mode"]}}
             changed = changed_lines({**facts["config"], **before}, {**described, **chosen}, _FREE_TO_CHANGE)
@@ -201,7 +203,7 @@ class _Sweep:
                     )
                 )
         file = getattr(self.config, "file", None)
-        earlier = self.folder.facts() if self.plan.earlier is not None else {}
+        earlier = self.folder.record.facts() if self.plan.earlier is not None else {}
         self.folder.describe(
             dump_yaml(described),
             seed=self.plan.seed,
@@ -318,7 +320,7 @@ class _Sweep:
             workers=plan.workers,
             command=sys.argv,
             cwd=os.getcwd(),
-            path=own_folders(),
+            search=Search.here(),
         )
         pickled(job)
         return job

@@ -13,7 +13,7 @@ from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
 from ray_classy.storage import retry_once
 from ray_classy.trainer.metrics import train_phase_of
 from ray_classy.trainer.retention import Retention
-from ray_classy.trainer.run_folder import epoch_of
+from ray_classy.trainer.run_checkpoints import epoch_of
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
@@ -131,7 +131,7 @@ class Watch(tune.Callback):
         """Applies the retention to a trial; checkpoints from which other trials may resume are kept besides."""
         name, reported = trial.trial_id, result["checkpoint"]
         run = self._folder.trial_run(name, self._filesystem)
-        there = run.checkpoints()
+        there = run.checkpoints.names()
         pinned = {reported, *(there[there.index(reported) :] if reported in there else [])}  # the rest is being written
         for other in self._records.values():
             if other.pending_clone is not None and other.pending_clone["of"] == name:
@@ -146,7 +146,7 @@ class Watch(tune.Callback):
                 source = restored_report(other)
                 if source.get("trial") == name:
                     pinned.add(source.get("checkpoint"))
-        run.keep_checkpoints(self._retention, pinned)
+        run.checkpoints.keep(self._retention, pinned)
 
 
 def _one_line(text: str) -> str:

@@ -64,7 +64,7 @@ def test_a_checkpoint_that_is_replaced_has_a_new_manifest(tmp_path):
 def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before(tmp_path, caplog):
     calm, again = make_task(epochs=3, momentum=0.9), make_task(epochs=3, momentum=0.9)
     run = RunFolder(LocalTrainer(str(tmp_path), "r").train(calm).path)
-    last = run.checkpoints()[-1]
+    last = run.checkpoints.names()[-1]
     file = tmp_path / "r" / last / "checkpoint.torch"
     file.write_bytes(file.read_bytes()[:-100])
     result = LocalTrainer(resume=str(tmp_path / "r")).train(again)
@@ -105,24 +105,24 @@ def failing(tmp_path, monkeypatch):
 def test_a_read_that_fails_once_is_tried_again(failing):
     run, store = failing
     store.failures = 1
-    assert run.load_latest_checkpoint()[0] == run.checkpoints()[-1]
+    assert run.checkpoints.load_latest()[0] == run.checkpoints.names()[-1]
 
 
 def test_a_read_that_fails_twice_is_no_reason_to_resume_from_an_older_checkpoint(failing):
     run, store = failing
     store.failures = 2
     with pytest.raises(StorageError, match=r"cannot read the checkpoint .*connection reset by the store"):
-        run.load_latest_checkpoint()
+        run.checkpoints.load_latest()
 
 
 def test_an_intact_checkpoint_that_cannot_be_loaded_is_no_reason_to_resume_from_an_older_one(failing):
     run, _ = failing
-    folder = run.checkpoints()[-1]
+    folder = run.checkpoints.names()[-1]
     data = b"of a later version of torch"
     run.storage.write(f"{folder}/checkpoint.torch", data)
     write_manifest(run.storage, folder, {}, {"checkpoint.torch": data})
     with pytest.raises(CheckpointError, match="is intact, but cannot be loaded here"):
-        run.load_latest_checkpoint()
+        run.checkpoints.load_latest()
 
 
 def test_the_manifest_of_a_run_tells_where_it_was(tmp_path):

@@ -1,4 +1,6 @@
+import contextlib
 import io
+import os
 import resource
 import struct
 import warnings
@@ -10,8 +12,9 @@ import torch
 from PIL import Image, ImageCms
 from torchvision import tv_tensors
 
-from ray_classy.dataset import decode
+from ray_classy.dataset import decode, image_limits
 from ray_classy.dataset.decode import decode_image
+from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
@@ -44,6 +47,11 @@ def test_url_of_fsspec():
     with fsspec.open("memory://decode/a.png", "wb") as file:
         file.write(encoded(Image.fromarray(PIXELS)))
     assert np.array_equal(np.asarray(decode_image("memory://decode/a.png")), PIXELS)
+
+
+def encoded_before(kind):
+    """Encodes an image with Pillow's limits out of the way."""
+    return encoded(Image.fromarray(PIXELS), kind)
 
 
 def orientation(value):
@@ -141,25 +149,151 @@ def test_a_bomb_is_refused_before_it_takes_memory():
     assert len(data) < 60_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(
-        DataError, match=r"a\.png: too large: 20000 x 20000 pixels, and at most 178,956,970 are decoded"
+        DataError,
+        match=r"a\.png: too large: 20000 x 20000 pixels, and at most 89,478,485 are decoded; .*raise max_pixels",
     ):
         decode_image(data, source="a.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB; decoded it takes 400 MB
 
 
-def test_a_large_image_below_the_limit_is_decoded_without_a_warning(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "WEBP"])
+def test_a_limit_above_that_of_pillow_is_raised_there_too(monkeypatch, kind):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
+    data = encoded_before(kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode_image(encoded(Image.fromarray(PIXELS))).size == (4, 6)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
-    with pytest.raises(DataError, match="too large: 4 x 6 pixels, and at most 22 are decoded"):
-        decode_image(encoded(Image.fromarray(PIXELS)))
+        assert decode_image(data, options=ImageOptions(max_pixels=24)).size == (4, 6)
+    with pytest.raises(DataError, match="too large: 4 x 6 pixels, and at most 23 are decoded"):
+        decode_image(data, options=ImageOptions(max_pixels=23))
+    with pytest.raises(DataError, match="too large: 4 x 6 pixels, and at most 23 are decoded"):
+        decode_image(PIXELS, options=ImageOptions(max_pixels=23))
+
+
+def test_large_images_are_decoded_one_after_the_other(monkeypatch):
+    held = []
+    monkeypatch.setattr(decode, "_SMALL_PIXELS", 1)
+    monkeypatch.setattr(decode._decoding, "hold", lambda count: held.append(count) or contextlib.nullcontext())
+    decode_image(encoded(Image.fromarray(PIXELS)))
+    assert held == [24 * 8]
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_no_pixels(size):
+    with pytest.raises(DataError, match=r"a\.png: no pixels|a\.png: not an image"):
+        decode_image(png(*size, 0, 8, b""), source="a.png")
+
+
+def test_a_folder_with_the_name_of_an_image(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(DataError, match=r"x\.png' is a folder, not a file"):
+        decode_image(tmp_path / "x.png")
+
+
+def test_a_pipe_with_the_name_of_an_image_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x\.png' is not a file but a pipe or device"):
+        decode_image(tmp_path / "x.png")
+
+
+def test_an_endless_file_is_refused():
+    with pytest.raises(DataError, match="'/dev/zero' is not a file but a pipe or device"):
+        decode_image("/dev/zero")
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "MAX_FILE_BYTES", 20)
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(PIXELS)))
+    for path in (f"{tmp_path}/a.png", f"file://{tmp_path}/a.png"):
+        with pytest.raises(DataError, match=r"a\.png' is too large: it has more than 20 bytes"):
+            decode_image(path)
+
+
+def test_a_tile_larger_than_its_image_is_refused():
+    tags = {256: 4, 257: 6, 258: 8, 259: 8, 262: 1, 277: 1, 322: 60_000, 323: 60_000, 324: 150, 325: 9}
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + listed + bytes(100)
+    with pytest.raises(DataError, match="too large: 60000 x 60000 pixels"):
+        decode_image(data)
+
+
+def test_a_progressive_jpeg_of_thousands_of_scans_is_refused():
+    data = encoded(LARGER, "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(DataError, match=r"2,0\d\d scans; at most 500 are decoded"):
+        decode_image(data[:last] + data[last:-2] * 2000 + data[-2:])
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [(8, 1 << 20, "too large: 1048576 x 40 pixels"), (24, 1, r"1,200 tiles|tiles"), (24, 0, "tiles without pixels")],
+)
+def test_sizes_in_a_jpeg_2000_stream_are_checked(at, value, message, monkeypatch):
+    monkeypatch.setattr(image_limits, "_MOST_TILES", 29)
+    data = bytearray(encoded(LARGER, "JPEG2000"))
+    struct.pack_into(">I", data, data.index(b"\xff\x4f\xff\x51") + at, value)
+    with pytest.raises(DataError, match=message):
+        decode_image(bytes(data), options=ImageOptions(max_pixels=10_000))
 
 
 def test_floating_point_pixels_are_refused():
     with pytest.raises(DataError, match="floating-point"):
         decode_image(encoded(Image.new("F", (2, 2)), "TIFF"))
+
+
+@pytest.mark.parametrize(("value_range", "wanted"), [([0, 1], [0, 128, 255, 255, 0]), ("image", [0, 64, 128, 255, 0])])
+def test_floating_point_pixels_are_scaled_from_a_range(value_range, wanted):
+    data = encoded(Image.fromarray(np.array([[0, 0.5, 1, 2, np.nan]], np.float32)), "TIFF")
+    pixels = np.asarray(decode_image(data, "L", options=ImageOptions(value_range=value_range)))
+    assert pixels.tolist() == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("value_range", "wanted"), [(None, [0, 4, 15, 255]), ([0, 4095], [0, 64, 255, 255]), ("image", [0, 4, 16, 255])]
+)
+def test_16_bits_are_scaled_from_a_range(value_range, wanted):
+    image = Image.fromarray(np.array([[0, 1024, 4095, 65535]], np.uint16))
+    for data in (encoded(image), encoded(image, "TIFF")):
+        assert np.asarray(decode_image(data, "L", options=ImageOptions(value_range=value_range))).tolist() == [wanted]
+
+
+def test_arrays_are_scaled_from_a_range():
+    options = ImageOptions(value_range=[0, 1000])
+    assert np.asarray(decode_image(np.array([[0, 500, 1000]]), "L", options=options)).tolist() == [[0, 128, 255]]
+
+
+def test_an_image_of_one_value_is_black():
+    image = Image.fromarray(np.full((2, 2), 700, np.uint16))
+    assert decode_image(encoded(image), "L", options=ImageOptions(value_range="image")).getextrema() == (0, 0)
+
+
+TRANSPARENT = [
+    ("RGBA", {}, (200, 100, 50, 0)),
+    ("LA", {}, (200, 0)),
+    ("RGB", {"transparency": (200, 100, 50)}, (200, 100, 50)),
+    ("L", {"transparency": 200}, 200),
+]
+
+
+@pytest.mark.parametrize(("mode", "options", "colour"), TRANSPARENT)
+@pytest.mark.parametrize("background", ["#ffff00", "yellow", [255, 255, 0]])
+def test_a_background_shows_through_transparent_pixels(mode, options, colour, background):
+    data = encoded(Image.new(mode, (2, 2), colour), **options)
+    chosen = ImageOptions(background=background)
+    assert decode_image(data, options=chosen).getpixel((0, 0)) == (255, 255, 0)
+    assert decode_image(data, as_tensor=True, options=chosen)[:, 0, 0].tolist() == [255, 255, 0]
+    assert decode_image(data, "L", options=chosen).getpixel((0, 0)) == 226
+
+
+def test_a_background_shows_through_a_palette():
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    data = encoded(image, transparency=0)
+    pixels = np.asarray(decode_image(data, options=ImageOptions(background="yellow")))
+    assert pixels.tolist() == [[[255, 255, 0], [1, 1, 1]]]
+
+
+def test_a_background_leaves_opaque_images_alone():
+    data = encoded(Image.fromarray(PIXELS))
+    assert np.array_equal(np.asarray(decode_image(data, options=ImageOptions(background="red"))), PIXELS)
 
 
 def test_postscript_is_never_run():

@@ -181,7 +181,7 @@ def test_mistakes_in_a_store_are_those_of_a_disk(pets, s3):
     with pytest.raises(DataError, match=r"dog.*did you mean 'dogs'"):
         dataset(image_folder=url, classes=["cat", "dogs"])
     s3.put("pets/bird/notes.txt", b"")
-    with pytest.raises(DataError, match=r"class folder 's3://key:[*]+@.*/pets/bird.*has no images"):
+    with pytest.raises(DataError, match=r"class folder 's3://.*/pets/bird.*has no images"):
         dataset(image_folder=url)
     s3.put("pets/stray.png", b"")
     with pytest.raises(DataError, match=r"1 images \(stray\.png.* beside the class folders \(bird"):

@@ -114,9 +114,20 @@ def test_too_many_bad_rows_stop_the_run():
         read(damaged({5, 9}, 1))
 
 
-def test_batch_of_bad_rows_trains_on_a_padding_row_without_weight():
+def test_batch_of_bad_rows_trains_on_padding_rows_without_weight():
     seen, bad = read(damaged({4, 5, 6, 7}, 4))
-    assert [rows for _, rows in seen] == [4, 0, 4] and bad == 4 and seen[1][0] == [8]
+    assert [rows for _, rows in seen] == [4, 0, 4] and bad == 4 and seen[1][0] == [8, 9]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batch_that_bad_rows_leave_with_one_row_gets_the_next_good_row(threads):
+    seen, bad = read(damaged({4, 5, 7, 8}, 4, threads=threads))
+    assert seen[1] == ([6, 9], 2) and bad == 4
+
+
+def test_batch_of_one_row_is_not_filled_up():
+    seen, _ = read(damaged({1}, 1, rows=3, batch=1))
+    assert [rows for rows, _ in seen] == [[0], [2], [2]]
 
 
 def test_batch_of_bad_rows_is_passed_over_in_a_test_phase():

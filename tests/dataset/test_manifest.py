@@ -315,10 +315,10 @@ def test_a_manifest_of_a_disk_may_name_a_store(folder, s3):
     os.remove(folder / "a.png")
     assert data[0]["input"].size == (8, 9)
     s3.remove("images/c.webp")
-    with pytest.raises(DataError, match=r"no file 's3://key:\*\*\*@.*images/c\.webp.*m\.csv, row 2\)"):
+    with pytest.raises(DataError, match=r"no file 's3://.*images/c\.webp.*m\.csv, row 2\)"):
         data[2]
 
 
 def test_no_manifest_in_a_store(s3):
-    with pytest.raises(DataError, match=r"no manifest 's3://key:\*\*\*@.*nowhere\.csv"):
+    with pytest.raises(DataError, match=r"no manifest 's3://.*nowhere\.csv"):
         dataset(s3.url("nowhere.csv"))

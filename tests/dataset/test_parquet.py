@@ -1,5 +1,4 @@
 import io
-import json
 import os
 import pickle
 
@@ -64,7 +63,17 @@ def test_struct_with_a_path_only(file, tmp_path):
     images = pa.array(
         [{"bytes": None, "path": str(tmp_path / "x.png")}], pa.struct({"bytes": "binary", "path": "string"})
     )
-    assert np.array_equal(np.asarray(dataset(file, images, [0])[0]["input"]), PIXELS[0])
+    assert np.array_equal(np.asarray(dataset(file, images, [0], root=str(tmp_path))[0]["input"]), PIXELS[0])
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:9/x.png", "/etc/hostname", "x.png"])
+@pytest.mark.parametrize("root", [None, "below"])
+def test_paths_in_rows_lead_nowhere_but_below_root(file, tmp_path, path, root, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
+    images = pa.array([{"bytes": None, "path": path}], pa.struct({"bytes": "binary", "path": "string"}))
+    with pytest.raises(DataError, match=r"row 0 of .*: (the row has no bytes|the row's path|there is no file)"):
+        dataset(file, images, [0], root=root and str(tmp_path / root))[0]
 
 
 def test_integer_labels(file):
@@ -171,8 +180,7 @@ def test_no_rows(file):
     ("label", "classes", "message"),
     [
         ([0, 1, 2, 1], ["a", "b"], "row 2: label 2"),
-        ([0, -3, 2, 1], None, "row 1: label -3 is negative"),
-        (pa.array([0, 2**63, 2, 1], pa.uint64()), None, "row 1: label 9223372036854775808 is too large"),
+        ([0, -1, 2, 1], None, "row 1: label -1"),
         (["cat", "dog", "cta", "dog"], ["cat", "dog"], "row 2: label 'cta'.*'cat'"),
         ([0, 1, None, 1], None, "row 2: no label"),
     ],
@@ -184,7 +192,7 @@ def test_label_that_is_not_a_class(file, label, classes, message):
 
 def test_damaged_image(file):
     data = dataset(file, pa.array([{"bytes": b"oops", "path": "a.png"}] * 4))
-    with pytest.raises(DataError, match=r"a\.png: not an image"):
+    with pytest.raises(DataError, match=r"row 0 of .*a\.parquet \(a\.png\): not an image"):
         data[0]
 
 
@@ -222,9 +230,9 @@ def test_files_of_a_store_are_read_as_those_of_a_disk(folder, s3, pattern):
 
 
 def test_no_parquet_file_in_a_store(s3):
-    with pytest.raises(DataError, match=r"no \.parquet file at 's3://key:\*\*\*@"):
+    with pytest.raises(DataError, match=r"no \.parquet file at 's3://"):
         ParquetDataset(2, False, files=s3.url("nowhere"))
-    with pytest.raises(DataError, match=r"s3://key:\*\*\*@.*a\.parquet.* cannot be read as a Parquet file"):
+    with pytest.raises(DataError, match=r"s3://.*a\.parquet.* cannot be read as a Parquet file"):
         ParquetDataset(2, False, files=s3.put("a.parquet", b"no parquet"))
 
 
@@ -273,49 +281,3 @@ def test_a_file_with_other_rows_is_recognised_by_their_number(folder, s3):
     rows.sizes[1] = 3
     with pytest.raises(DataError, match=r"1\.parquet.* was changed since the run began: it had 3 rows, and has 2"):
         rows.table(1)
-
-
-@pytest.mark.parametrize("label", [[True, False, True, False], pa.array([1, 0, 1, 0]).dictionary_encode()])
-def test_labels_of_other_types_that_are_integers(file, label):
-    assert dataset(file, label=label).labels().tolist() == [1, 0, 1, 0]
-
-
-@pytest.mark.parametrize("text", ["None", "nan", "True", "1.5"])
-def test_any_text_is_a_name(file, text):
-    assert dataset(file, label=["cat", text, text, "cat"]).classes == sorted(["cat", text])
-
-
-@pytest.mark.parametrize("label", [["", "a", "b", "c"], [" ", "a", "b", "c"], [None, "a", "b", "c"]])
-def test_text_without_a_name(file, label):
-    with pytest.raises(DataError, match="row 0: no label"):
-        dataset(file, label=label)
-
-
-def test_names_that_differ_in_spaces_only(file):
-    with pytest.raises(DataError, match=r"the class 'cat ' and 'cat' differ in spaces only"):
-        dataset(file, label=["cat", "cat ", "dog", "dog"])
-
-
-def test_a_column_that_is_there_twice(file):
-    pq.write_table(pa.table([BYTES, pa.array([0] * 4), pa.array([1] * 4)], ["image", "label", "label"]), file)
-    with pytest.raises(DataError, match=r"a\.parquet has 2 columns 'label': rename all but one, or set label_column"):
-        ParquetDataset(2, False, files=str(file))
-
-
-def test_files_that_name_their_labels_differently(tmp_path):
-    for name, names in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
-        feature = {"label": {"names": names, "_type": "ClassLabel"}}
-        table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]})
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
-    with pytest.raises(DataError, match=r"differently: .*a\.parquet has cat, dog, .*b\.parquet has dog, cat"):
-        ParquetDataset(2, False, files=str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "text", [b"{", b"[]", b'{"info": 3}', b"[" * 10_000, b'{"info": {"features": {"label": [1]}}}']
-)
-def test_metadata_of_another_form_name_nothing(file, text):
-    table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]}).replace_schema_metadata({"huggingface": text})
-    pq.write_table(table, file)
-    assert ParquetDataset(2, False, files=str(file)).classes is None

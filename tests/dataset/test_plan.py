@@ -79,6 +79,22 @@ def test_orders_differ_between_epochs_and_seeds():
     assert len(orders) == 9
 
 
+def test_last_step_takes_a_row_from_the_step_before_rather_than_have_one():
+    ranks = plans(9, 4, 2, train=True)
+    assert [[plan.share(step).rows for plan in ranks] for step in range(2)] == [[4, 3], [2, 0]]
+    assert [ranks[0].consumed(steps) for steps in range(3)] == [0, 7, 9]
+    assert rows_of(ranks[0]) + rows_of(ranks[1]) == [0, 1, 2, 3, 7, 8, 4, 5, 6]
+
+
+def test_batches_of_two_rows_go_to_ranks_in_twos_and_threes():
+    assert [plan.share(1).rows for plan in plans(7, 2, 2, train=True)] == [3, 0]
+
+
+@pytest.mark.parametrize(("rows", "batch", "parts", "fewest"), [(9, 2, 1, 1), (8, 1, 1, 1), (9, 4, 1, 2), (3, 4, 3, 1)])
+def test_fewest_rows_of_a_batch(rows, batch, parts, fewest):
+    assert PhasePlan(rows, batch, train=True, part=(0, parts)).fewest_rows == fewest
+
+
 def test_order_depends_on_seed_and_epoch_alone():
     one, other = PhasePlan(30, 1, 1, 0, True, True, epoch=2), PhasePlan(30, 7, 4, 3, True, True, epoch=2)
     assert one.order.tolist() == other.order.tolist()

@@ -48,7 +48,39 @@ def test_all_ranks_make_the_same_number_of_train_steps(num_rows, batch_size, wor
 @given(rows, batch_sizes, world_sizes)
 def test_no_train_batch_is_empty_or_too_large(num_rows, batch_size, world_size):
     for plan in plans(world_size, num_rows=num_rows, batch_size=batch_size, train=True):
-        assert all(1 <= len(batch) <= max(batch_size, 2) for batch in plan.batches())
+        assert all(1 <= len(batch) <= (batch_size if batch_size > 2 else batch_size + 1) for batch in plan.batches())
+
+
+@given(rows, st.integers(2, 40), world_sizes, st.integers(1, 4))
+def test_no_rank_trains_on_one_row_where_that_can_be_avoided(num_rows, batch_size, world_size, parts):
+    options = {"num_rows": num_rows, "batch_size": batch_size, "train": True}
+    for part in range(parts):
+        ranks = plans(world_size, part=(part, parts), **options)
+        shares = [plan.share(step).rows for plan in ranks for step in range(plan.num_steps)]
+        size = batch_size * world_size
+        avoidable = size >= 3 and ranks[0].rows_left > 1
+        assert not avoidable or 1 not in shares
+        assert ranks[0].fewest_rows == min((rows for rows in shares if rows), default=0)
+
+
+@given(rows, st.integers(2, 40), world_sizes, world_sizes, st.data())
+def test_no_rank_trains_on_one_row_after_a_resume(num_rows, batch_size, before, after, data):
+    options = {"num_rows": num_rows, "batch_size": batch_size, "train": True}
+    first = PhasePlan(world_size=before, **options)
+    steps = data.draw(st.integers(0, max(0, first.num_steps - 1)))
+    rest = plans(after, start=first.consumed(steps), **options)
+    small = min(before, after) * batch_size < 3 or num_rows == 1
+    assert small or all(plan.share(step).rows != 1 for plan in rest for step in range(plan.num_steps))
+
+
+@given(rows, batch_sizes, world_sizes, st.data())
+def test_a_phase_that_is_resumed_makes_the_steps_that_were_left(num_rows, batch_size, world_size, data):
+    options = {"num_rows": num_rows, "batch_size": batch_size, "world_size": world_size, "train": True}
+    whole = PhasePlan(**options)
+    steps = data.draw(st.integers(0, whole.num_steps))
+    rest = PhasePlan(start=whole.consumed(steps), **options)
+    left = [whole.global_rows(step) for step in range(steps, whole.num_steps)]
+    assert [rest.global_rows(step) for step in range(rest.num_steps)] == left
 
 
 @given(rows, batch_sizes, world_sizes)
@@ -72,7 +104,7 @@ def test_what_is_left_of_an_epoch_is_trained_once_on_any_other_number_of_ranks(
         if step < steps
         for row in batch[: plan.share(step).rows]
     ]
-    rest = plans(after, start=min(num_rows, steps * batch_size * before), **options)
+    rest = plans(after, start=plans(before, **options)[0].consumed(steps), **options)
     second = [row for plan in rest for row in consumed(plan)]
     assert sorted([*first, *second]) == list(range(num_rows))
 

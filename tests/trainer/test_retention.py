@@ -117,7 +117,7 @@ def test_without_links_the_names_are_files(config, tmp_path, monkeypatch):
     result = LocalTrainer(str(tmp_path), "a").train(build_task(config))
     assert os.path.isfile(f"{result.path}/last")
     assert load_checkpoint(f"{result.path}/last")["classy_state_dict"]["train_phase_idx"] == 3
-    assert RunFolder(result.path).best_checkpoint() == result.best_checkpoint
+    assert RunFolder(result.path).checkpoints.best() == result.best_checkpoint
 
 
 def test_names_that_stay_in_a_store(config, s3):

@@ -20,13 +20,13 @@ def ended_by(error, folder):
     with pytest.raises(type(error)), opened(folder, name="r") as run:
         run.folder.log("a line")
         raise error
-    return run.folder.facts()
+    return run.folder.record.facts()
 
 
 def test_a_run_that_ends_is_finished(tmp_path):
     with opened(tmp_path, name="r") as run:
-        assert run.folder.facts()["status"] == "running"
-    assert run.folder.facts()["status"] == "finished" and run.result().path == str(tmp_path / "r")
+        assert run.folder.record.facts()["status"] == "running"
+    assert run.folder.record.facts()["status"] == "finished" and run.result().path == str(tmp_path / "r")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RunStopped("stopped")])
@@ -48,7 +48,7 @@ def test_a_trial_that_its_sweep_ends_is_stopped(tmp_path):
     trial = rounds()
     next(trial)
     trial.close()
-    facts = RunFolder(str(tmp_path / "t0000")).facts()
+    facts = RunFolder(str(tmp_path / "t0000")).record.facts()
     assert (facts["status"], facts["trial"], facts["starts"][0]["command"]) == ("stopped", "t0000", ["tune"])
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_is_resumed_keeps_its_folder_whatever_happens(tmp_path):
         pass
     with pytest.raises(ValueError), opened(tmp_path, resume=str(tmp_path / "r")):
         raise ValueError
-    assert RunFolder.existing(str(tmp_path / "r")).facts()["status"] == "failed"
+    assert RunFolder.existing(str(tmp_path / "r")).record.facts()["status"] == "failed"
 
 
 def test_a_run_is_locked_while_it_is_open(tmp_path):
@@ -85,7 +85,7 @@ def test_the_resolved_config_is_recorded(tmp_path):
     }
     task = build_task(config)
     with Run.of_task(task, RunSpec.of_task(task, storage_path=str(tmp_path))) as run:
-        recorded = run.folder.config_facts()["config"]
+        recorded = run.folder.record.config_facts()["config"]
     assert recorded["optimizer"]["lr"] == 0.1 and recorded["test_phase_period"] == 1
 
 
@@ -94,6 +94,6 @@ def test_who_lost_the_run_leaves_the_record_of_its_new_owner_alone(tmp_path):
         run.folder.log("a line")
         holder = json.loads(run.folder.storage.read("lease.json"))
         run.folder.storage.write("lease.json", json.dumps({**holder, "token": "another"}).encode())
-        run.folder.request_stop()
+        run.folder.requests.stop()
         raise ValueError
-    assert run.folder.facts()["status"] == "running" and run.folder.stop_requested()
+    assert run.folder.record.facts()["status"] == "running" and run.folder.requests.stop_requested()

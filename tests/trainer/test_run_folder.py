@@ -9,6 +9,7 @@ from ray_classy.errors import CheckpointError, RunFolderError
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.tune.folder import SweepFolder
 
+LINE = {"phase_idx": 0, "epoch": 1, "phase_type": "train", "metrics": {"loss": 0.5}}
 CONTENT = {"input_args": None, "classy_state_dict": {"phase_idx": 1}}
 
 
@@ -60,7 +61,7 @@ def test_storage_path_below_a_file(tmp_path):
 
 def test_what_is_run_is_written_down(run):
     run.finish("finished")
-    facts = run.facts()
+    facts = run.record.facts()
     assert (
         facts["seed"] == 3 and facts["status"] == "finished" and facts["name"] == "r" and facts["starts"][0]["command"]
     )
@@ -69,51 +70,51 @@ def test_what_is_run_is_written_down(run):
 
 def test_every_start_is_noted(run):
     run.describe(None)
-    assert len(run.facts()["starts"]) == 2 and run.facts()["seed"] == 3
+    assert len(run.record.facts()["starts"]) == 2 and run.record.facts()["seed"] == 3
 
 
 def test_metrics_are_lines(run):
     for phase_idx in range(3):
-        run.add_metrics({"phase_idx": phase_idx, "metrics": {"loss": 0.5}})
-    assert [line["phase_idx"] for line in run.metrics()] == [0, 1, 2]
+        run.metrics.add({**LINE, "phase_idx": phase_idx})
+    assert [line["phase_idx"] for line in run.metrics.lines()] == [0, 1, 2]
     assert len(run.storage.read("metrics.jsonl").splitlines()) == 3
 
 
 def test_line_that_was_cut_off_is_passed_over(run):
-    run.add_metrics({"phase_idx": 0})
+    run.metrics.add(LINE)
     run.storage.append("metrics.jsonl", '{"phase_idx": 1, "metr')
-    assert run.metrics() == [{"phase_idx": 0}]
+    assert run.metrics.lines() == [LINE]
 
 
 def test_lines_of_phases_that_are_run_again_are_dropped(run):
     for epoch in (1, 2, 3):
         for phase_type in ("train", "test"):
-            run.add_metrics({"epoch": epoch, "phase_type": phase_type})
+            run.metrics.add({**LINE, "epoch": epoch, "phase_type": phase_type})
     run.storage.append("metrics.jsonl", '{"pha')
-    run.keep_metrics_until(2, tested=False)
-    kept = [(line["epoch"], line["phase_type"]) for line in run.metrics()]
+    run.metrics.keep_until(2, tested=False)
+    kept = [(line["epoch"], line["phase_type"]) for line in run.metrics.lines()]
     assert kept == [(1, "train"), (1, "test"), (2, "train")]
 
 
 def test_no_metrics_yet(run):
-    run.keep_metrics_until(0, tested=False)
-    assert run.metrics() == [] and run.latest_checkpoint() is None
+    run.metrics.keep_until(0, tested=False)
+    assert run.metrics.lines() == [] and run.checkpoints.latest() is None
 
 
 def test_newest_complete_checkpoint(run):
     for name in ("epoch_0002-step_000020", "epoch_0010-step_000100", "epoch_0009-step_000090"):
-        run.write_checkpoint(name, CONTENT)
+        run.checkpoints.write(name, CONTENT)
     run.storage.write("epoch_0011-step_000110/checkpoint.torch.1234.half", b"half")
     run.storage.write("other/checkpoint.torch", b"")
-    assert run.checkpoints()[-1] == "epoch_0010-step_000100" and len(run.checkpoints()) == 3
-    assert run.latest_checkpoint() == run.storage.join("epoch_0010-step_000100")
-    assert run.load_checkpoint("epoch_0010-step_000100")["classy_state_dict"] == {"phase_idx": 1}
+    assert run.checkpoints.names()[-1] == "epoch_0010-step_000100" and len(run.checkpoints.names()) == 3
+    assert run.checkpoints.latest() == run.storage.join("epoch_0010-step_000100")
+    assert run.checkpoints.load("epoch_0010-step_000100")["classy_state_dict"] == {"phase_idx": 1}
 
 
 def test_checkpoint_with_a_custom_object_is_refused(run):
     with pytest.raises(CheckpointError, match=r"classy_state_dict\.x is a Generator"):
-        run.write_checkpoint("epoch_0001-step_000001", {"classy_state_dict": {"x": torch.Generator()}})
-    assert run.checkpoints() == []
+        run.checkpoints.write("epoch_0001-step_000001", {"classy_state_dict": {"x": torch.Generator()}})
+    assert run.checkpoints.names() == []
 
 
 def test_resume_what_is_no_run(tmp_path):
@@ -132,7 +133,7 @@ def test_log_is_a_file(run):
 def test_run_that_was_taken_over_writes_no_more(run):
     lease = json.loads(run.storage.read("lease.json"))
     run.storage.write("lease.json", json.dumps({**lease, "token": "other"}).encode())
-    for write in (lambda: run.add_metrics({}), lambda: run.write_checkpoint("epoch_0001-step_000001", CONTENT)):
+    for write in (lambda: run.metrics.add({}), lambda: run.checkpoints.write("epoch_0001-step_000001", CONTENT)):
         with pytest.raises(RunFolderError, match="taken over"):
             write()
 
@@ -140,15 +141,15 @@ def test_run_that_was_taken_over_writes_no_more(run):
 def test_error_of_an_earlier_start_is_forgotten(run):
     run.finish("failed", error="no room")
     run.describe(None)
-    assert run.facts()["status"] == "running" and not {"error", "ended"} & run.facts().keys()
+    assert run.record.facts()["status"] == "running" and not {"error", "ended"} & run.record.facts().keys()
 
 
 def test_forgetting_a_checkpoint_request_leaves_the_request_to_stop(tmp_path):
     run = RunFolder.create(str(tmp_path), "r")
-    run.request_stop()
-    run.request_checkpoint()
-    run.forget_checkpoint_request()
-    assert run.stop_requested() and not run.checkpoint_requested()
+    run.requests.stop()
+    run.requests.checkpoint()
+    run.requests.forget_checkpoint()
+    assert run.requests.stop_requested() and not run.requests.checkpoint_requested()
     run.release()
 
 
@@ -163,7 +164,7 @@ def test_what_is_told_does_not_fail_with_the_log(tmp_path):
 
 def test_a_config_that_no_file_can_give_is_none(run):
     run.describe("a: {1: 2}\n")
-    assert run.config_facts()["config"] is None and len(run.config_facts()["config_sha256"]) == 64
+    assert run.record.config_facts()["config"] is None and len(run.record.config_facts()["config_sha256"]) == 64
 
 
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
@@ -180,7 +181,7 @@ def test_an_unused_run_that_another_process_made_is_not_removed(run):
     again = RunFolder.resume(run.path, run.storage.filesystem)
     again.remove_if_unused()
     again.release()
-    assert again.facts()["seed"] == 3
+    assert again.record.facts()["seed"] == 3
 
 
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])

@@ -11,6 +11,7 @@ from ray_classy.errors import DataError
 from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession, Listener
 from tests.helpers import RecordingHook, make_task
@@ -52,7 +53,7 @@ def test_reports_are_plain_numbers(run):
 
 def test_content_of_a_checkpoint(run):
     run_loop(make_task().set_seed(5), FolderSession(run))
-    content = load_checkpoint(run.latest_checkpoint())
+    content = load_checkpoint(run.checkpoints.latest())
     assert content.keys() == {"classy_state_dict", "input_args", "ray_classy"}
     assert content["ray_classy"]["seed"] == 5 and len(content["ray_classy"]["rng"]) == 1
     assert content["classy_state_dict"].keys() >= {"base_model", "optimizer", "meters", "hooks", "losses", "loss"}
@@ -60,7 +61,7 @@ def test_content_of_a_checkpoint(run):
 
 def test_checkpoint_opens_without_trust(run):
     run_loop(make_task(momentum=0.9), FolderSession(run))
-    torch.load(f"{run.latest_checkpoint()}/checkpoint.torch", weights_only=True)
+    torch.load(f"{run.checkpoints.latest()}/checkpoint.torch", weights_only=True)
 
 
 def test_a_session_that_waits_goes_on_when_the_checkpoint_is_there(run):
@@ -68,12 +69,12 @@ def test_a_session_that_waits_goes_on_when_the_checkpoint_is_there(run):
         on_start = on_phase_end = on_end = ClassyHook._noop
 
         def on_phase_start(self, task):
-            seen.append(run.checkpoints())
+            seen.append(run.checkpoints.names())
 
         on_step = on_phase_start
 
-    seen, slow = [], run.write_checkpoint
-    run.write_checkpoint = lambda *given: (time.sleep(0.2), slow(*given))
+    seen, slow = [], run.checkpoints.write
+    run.checkpoints.write = lambda *given: (time.sleep(0.2), slow(*given))
     task = make_task(epochs=2, hooks=[Looking()]).set_checkpoint_every(steps=3, minutes=None)
     run_loop(task, FolderSession(run, waits=True))
     assert seen[3] == [] and seen[4] == ["epoch_0000-step_000003"] and seen[-1][0] == "epoch_0001-step_000006"
@@ -81,10 +82,10 @@ def test_a_session_that_waits_goes_on_when_the_checkpoint_is_there(run):
 
 def test_interrupted_round_leaves_no_metrics(run):
     run_loop(make_task(epochs=1), FolderSession(run))
-    run.add_metrics({"phase_idx": 2, "epoch": 2, "phase_type": "train", "metrics": {}})
+    run.metrics.add({"phase_idx": 2, "epoch": 2, "phase_type": "train", "metrics": {}})
     session = Reporting(run)
     run_loop(make_task(epochs=2), session)
-    assert [line["phase_idx"] for line in run.metrics()] == [0, 1, 2, 3] and len(session.reports) == 1
+    assert [line["phase_idx"] for line in run.metrics.lines()] == [0, 1, 2, 3] and len(session.reports) == 1
 
 
 @pytest.mark.parametrize(
@@ -128,14 +129,14 @@ def test_by_the_clock_no_checkpoint_is_due_where_the_bits_matter(run, determinis
 def test_a_resumed_run_releases_what_it_read(tmp_path, monkeypatch):
     path = LocalTrainer(str(tmp_path), "r").train(make_task()).path
     read, alive = [], []
-    load = RunFolder.load_latest_checkpoint
+    load = RunCheckpoints.load_latest
 
     def noted(folder):
         latest = load(folder)
         read.extend(map(weakref.ref, latest[1]["classy_state_dict"]["base_model"]["model"]["trunk"].values()))
         return latest
 
-    monkeypatch.setattr(RunFolder, "load_latest_checkpoint", noted)
+    monkeypatch.setattr(RunCheckpoints, "load_latest", noted)
     hook = RecordingHook(lambda task: alive.append(sum(one() is not None for one in read)))
     LocalTrainer(resume=path).train(make_task(epochs=2, hooks=[hook]))
     assert read and set(alive) == {0}

@@ -158,7 +158,7 @@ def test_the_program_tells_of_a_file_that_does_not_fit_in_one_message(tmp_path):
         assert part in error
     assert f"The last good checkpoint is {run}/epoch_0001-step_000002" in error and f"--resume {run}" in error
     assert [name for name in os.listdir(run) if name.startswith("epoch")] == ["epoch_0001-step_000002"]
-    assert RunFolder(str(run)).load_latest_checkpoint()[0] == "epoch_0001-step_000002" and not halves(run)
+    assert RunFolder(str(run)).checkpoints.load_latest()[0] == "epoch_0001-step_000002" and not halves(run)
 
 
 def test_a_run_on_a_full_disk_ends_and_goes_on_when_there_is_room(small_disk):
@@ -169,10 +169,10 @@ def test_a_run_on_a_full_disk_ends_and_goes_on_when_there_is_room(small_disk):
     with pytest.raises(RunFolderError, match=r"No space left on device; .* of 1\.0 MiB are free there\. The last good"):
         LocalTrainer(str(small_disk), "r").train(task())
     run = RunFolder(str(small_disk / "r"))
-    kept = run.checkpoints()
-    assert 1 <= len(kept) < 8 and not halves(run.path) and run.facts()["status"] == "failed"
+    kept = run.checkpoints.names()
+    assert 1 <= len(kept) < 8 and not halves(run.path) and run.record.facts()["status"] == "failed"
     for name in kept[:-1]:
-        run.remove_checkpoint(name)
+        run.checkpoints.remove(name)
     result = LocalTrainer(resume=run.path).train(task().set_checkpoint_every(rounds=8))
     assert result.checkpoint.endswith("epoch_0008-step_000048")
     assert [line["epoch"] for line in result.metrics_history] == [n for n in range(1, 9) for _ in range(2)]
@@ -213,7 +213,7 @@ def test_metrics_that_cannot_be_written_end_the_run(tmp_path):
 
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl .*: Is a directory.*The last good checkpoint is .*0001-"):
         LocalTrainer(str(tmp_path), "r").train(breaking(run, do))
-    assert RunFolder(str(run)).facts()["status"] == "failed"
+    assert RunFolder(str(run)).record.facts()["status"] == "failed"
 
 
 def test_a_run_folder_that_is_moved_away_is_told_and_left_alone(tmp_path):
@@ -238,7 +238,7 @@ def test_a_file_in_the_place_of_a_checkpoint_ends_the_run(tmp_path):
         RunFolderError, match=r"epoch_0002-\S*: Not a directory \(a file has the name of a folder in this path"
     ):
         LocalTrainer(str(tmp_path), "r").train(task)
-    assert RunFolder(str(run)).checkpoints() == ["epoch_0001-step_000006"]
+    assert RunFolder(str(run)).checkpoints.names() == ["epoch_0001-step_000006"]
 
 
 def test_a_log_that_cannot_be_written_is_told_once_and_does_not_end_the_run(tmp_path, monkeypatch, capsys):
@@ -257,8 +257,8 @@ def test_training_goes_on_while_a_slow_store_is_written_and_its_end_waits(tmp_pa
     run_loop(make_task(test=None, train=200, epochs=2, hooks=[hook]), FolderSession(run))
     began, ended = store.writes[0]
     assert sum(began < step < ended for step in steps) > 5
-    assert run.checkpoints() == ["epoch_0001-step_000050", "epoch_0002-step_000100"]
-    assert run.load_latest_checkpoint()[0] == "epoch_0002-step_000100"
+    assert run.checkpoints.names() == ["epoch_0001-step_000050", "epoch_0002-step_000100"]
+    assert run.checkpoints.load_latest()[0] == "epoch_0002-step_000100"
     run.release()
 
 
@@ -267,7 +267,7 @@ def test_a_store_that_fails_for_a_moment_costs_a_warning(tmp_path, caplog):
     run = on_store(store, tmp_path)
     run_loop(make_task(epochs=2), FolderSession(run))
     assert "the store is away; trying once more" in caplog.text
-    assert run.checkpoints() == ["epoch_0001-step_000006", "epoch_0002-step_000012"]
+    assert run.checkpoints.names() == ["epoch_0001-step_000006", "epoch_0002-step_000012"]
     run.release()
 
 
@@ -277,7 +277,7 @@ def test_a_store_that_stays_away_ends_the_run_before_its_next_checkpoint(tmp_pat
     task = make_task(test=None, train=1000, epochs=2, hooks=[RecordingHook(lambda task: time.sleep(0.002))])
     with pytest.raises(RunFolderError, match=r"the store is away\. The run has no checkpoint yet"):
         run_loop(task, FolderSession(run))
-    assert 250 < task.num_train_steps < 500 and run.checkpoints() == []
+    assert 250 < task.num_train_steps < 500 and run.checkpoints.names() == []
     assert not [name for name in run.storage.names() if name.startswith("epoch")]
     run.release()
 
@@ -289,4 +289,4 @@ def test_a_run_with_checkpoints_is_not_removed_for_want_of_a_log(tmp_path):
     (tmp_path / "r" / "metrics.jsonl").unlink()
     run.remove_if_unused()
     run.release()
-    assert run.checkpoints()
+    assert run.checkpoints.names()

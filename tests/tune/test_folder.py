@@ -27,7 +27,7 @@ def line(epoch, kind, **metrics):
 
 
 def report(epoch):
-    return {"epoch": epoch, "train": {"loss": 1.0}}
+    return {"epoch": epoch, "phase_idx": 2 * epoch - 1, "where": 0.5, "train": {"loss": 1.0}}
 
 
 def test_trials_are_read_back_as_they_were_written(folder):
@@ -62,7 +62,7 @@ def test_a_sweep_that_another_process_made_is_not_removed(folder):
     again = SweepFolder.resume(folder.path)
     again.remove_if_unused()
     again.release()
-    assert again.facts()["kind"] == "sweep"
+    assert again.record.facts()["kind"] == "sweep"
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_another_space_is_refused_on_resume(random_sweep):
     with pytest.raises(RunFolderError) as caught:
         run(None, other, name=None, resume=random_sweep.path)
     assert f"{LR}.upper: 1.0 -> 2.0" in str(caught.value) and "num_epochs: 3 -> 4" in str(caught.value)
-    assert SweepFolder.existing(random_sweep.path).facts()["status"] == "finished"
+    assert SweepFolder.existing(random_sweep.path).record.facts()["status"] == "finished"
 
 
 def test_a_refused_resume_leaves_a_sweep_without_trials_as_it_is(ray_cluster, tmp_path):
@@ -146,7 +146,7 @@ def test_a_refused_resume_leaves_a_sweep_without_trials_as_it_is(ray_cluster, tm
     folder.release()
     with pytest.raises(RunFolderError, match="num_epochs: 3 -> 4"):
         run(None, sweep_config(num_epochs=4), name=None, resume=folder.path)
-    assert folder.facts()["status"] == "interrupted"
+    assert folder.record.facts()["status"] == "interrupted"
 
 
 def test_the_folder_of_a_run_is_no_sweep(random_sweep):

@@ -1,0 +1,68 @@
+"""Refuses images that are too large, or built to take much more memory or time than their pixels need."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any
+
+from ray_classy.errors import DataError
+
+_MOST_SCANS = 500
+"""Scans of a progressive JPEG; encoders write about ten. Each costs a pass over the image, whatever it holds."""
+_MOST_TILES = 4096
+"""Tiles of a JPEG 2000 image: its decoder takes some 10 kB for each, before it reads one. An image of 89 megapixels in
+tiles of 256 x 256 has 1,365."""
+_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51")  # SOC, SIZ
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Checks that an image has pixels, and not too many.
+
+    Raises:
+        DataError: it has none, or more than `max_pixels`.
+    """
+    if width < 1 or height < 1:
+        raise DataError(f"no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        raise DataError(
+            f"too large: {width} x {height} pixels, and at most {max_pixels:,} are decoded; scale it down, remove it "
+            f"or raise max_pixels"
+        )
+
+
+def check_image(image: Any, data: bytes, max_pixels: int) -> None:
+    """Checks an image whose header was read and whose pixels were not.
+
+    Args:
+        image: Pillow's image.
+        data: the file.
+        max_pixels: the limit.
+
+    Raises:
+        DataError: its size, its tiles or its scans are over a limit.
+    """
+    check_size(image.width, image.height, max_pixels)
+    if image.format == "TIFF":  # tiles are unpacked whole, also where the image is smaller
+        check_size(image.tag_v2.get(322, 1), image.tag_v2.get(323, 1), max_pixels)
+    elif image.format == "JPEG" and image.info.get("progressive") and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise DataError(f"{scans:,} scans; at most {_MOST_SCANS} are decoded: encode the image again")
+
+
+def check_codestream(data: bytes, max_pixels: int) -> None:
+    """Checks sizes and tiles of all JPEG 2000 code streams in a file: the size beside them may be another.
+
+    Raises:
+        DataError: one is over a limit.
+    """
+    for found in _CODESTREAM.finditer(data):
+        try:
+            x, y, x0, y0, tile_x, tile_y, tile_x0, tile_y0 = struct.unpack_from(">8I", data, found.end() + 4)
+        except struct.error:
+            return
+        check_size(x - x0, y - y0, max_pixels)
+        if not tile_x or not tile_y:
+            raise DataError("tiles without pixels")
+        tiles = -(-(x - tile_x0) // tile_x) * -(-(y - tile_y0) // tile_y)
+        if tiles > _MOST_TILES:
+            raise DataError(f"{tiles:,} tiles; at most {_MOST_TILES:,} are decoded: encode the image again")

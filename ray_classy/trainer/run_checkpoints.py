@@ -1,0 +1,138 @@
+"""The checkpoints in a run's folder, and `last` and `best`, which are aliases of two of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
+from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
+from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.errors import CheckpointNotFoundError, DamagedCheckpointError
+from ray_classy.storage import Storage
+from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.retention import Retention
+from ray_classy.urls import reason
+
+_log = logging.getLogger(__name__)
+
+
+class RunCheckpoints:
+    """The checkpoints of a run.
+
+    Args:
+        storage: the run's folder.
+        check_owner: raises an error if another process has taken the folder over.
+    """
+
+    def __init__(self, storage: Storage, check_owner: Callable[[], None] = lambda: None) -> None:
+        self._storage, self._check_owner = storage, check_owner
+        self._unwritable: set[str] = set()  # aliases that cannot be written
+        self._manifests: dict[str, dict[str, Any]] = {}
+
+    def names(self) -> list[str]:
+        """The names of the complete checkpoints, oldest first."""
+        return checkpoints_in(self._storage)
+
+    def latest(self) -> str | None:
+        """The path of the newest complete checkpoint."""
+        names = self.names()
+        return self._storage.join(names[-1]) if names else None
+
+    def best(self) -> str | None:
+        """The path of the checkpoint that `best` is an alias of."""
+        name = self._storage.pointed(BEST)
+        return self._storage.join(name) if name is not None else None
+
+    def write(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
+        """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path.
+
+        Raises:
+            RunFolderError: another process has taken the run over.
+        """
+        self._check_owner()
+        self._manifests.pop(name, None)
+        save_checkpoint(name, content, storage=self._storage, facts=facts)
+        return self._storage.join(name)
+
+    def remove(self, name: str) -> None:
+        """Removes a checkpoint."""
+        self._storage.remove(name)
+
+    def keep(self, retention: Retention, pinned: Container[str] = ()) -> None:
+        """Makes `last` and `best` aliases of their checkpoints, and removes those that the retention does not keep.
+
+        Args:
+            retention: which ones are kept.
+            pinned: names of checkpoints that are kept besides.
+        """
+        names = self.names()
+        metrics = self._metrics_of(names)
+        away = [name for name in retention.superfluous(metrics) if name not in pinned]
+        best = retention.best({name: values for name, values in metrics.items() if name not in away})
+        for alias, name in ((LAST, names[-1] if names else None), (BEST, best)):
+            if name is not None:
+                self._point(alias, name)
+        for name in away:
+            self.remove(name)
+
+    def _point(self, alias: str, name: str) -> None:
+        """Makes `last` or `best` an alias; one that cannot be written is warned of once, and ends no run."""
+        try:
+            if self._storage.pointed(alias) != name:
+                self._storage.point(alias, name)
+        except OSError as error:
+            if alias not in self._unwritable:
+                _log.warning("%s cannot be pointed to %s: %s", self._storage.join(alias), name, reason(error))
+            self._unwritable.add(alias)
+
+    def _metrics_of(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """The metrics of the checkpoints at the end of a round, by name."""
+        manifests = {name: self._manifest(name) for name in names}
+        return {n: dotted(m.get("metrics") or {}) for n, m in manifests.items() if m.get("in_phase") is None}
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        if name not in self._manifests:
+            self._manifests[name] = read_manifest(self._storage, name) or {}
+        return self._manifests[name]
+
+    def load(self, name: str) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Raises:
+            DamagedCheckpointError: its content is not what was written.
+            StorageError: it cannot be read.
+        """
+        return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self._storage)
+
+    def load_latest(self) -> tuple[str, dict[str, Any]] | None:
+        """Reads the newest intact checkpoint, and logs a warning for each damaged one that is newer.
+
+        Returns:
+            Its name and content; None if the run has no checkpoint.
+
+        Raises:
+            DamagedCheckpointError: there are checkpoints, and all are damaged.
+            CheckpointError: the newest intact one cannot be loaded in this environment.
+            StorageError: one cannot be read. A store that fails is no reason to resume from an older one.
+        """
+        damaged: list[str] = []
+        for name in reversed(self.names()):
+            try:
+                content = self.load(name)
+            except (DamagedCheckpointError, CheckpointNotFoundError) as error:
+                damaged.append(str(error))
+                continue
+            for text in damaged:
+                _log.warning("%s; resuming from the one before", text)
+            return name, content
+        if damaged:
+            count = "the only checkpoint" if len(damaged) == 1 else f"each of the {len(damaged)} checkpoints"
+            raise DamagedCheckpointError(f"{count} of the run is damaged; the newest: {damaged[0]}")
+        return None
+
+
+def epoch_of(checkpoint: str) -> int:
+    """The train phases that were over when a checkpoint of that name was written."""
+    return position_of(checkpoint)[0]

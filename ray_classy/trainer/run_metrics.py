@@ -1,0 +1,71 @@
+"""`metrics.jsonl` in a run's folder: one line per phase, as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray_classy.storage import Storage
+from ray_classy.trainer.metrics import train_phase_of
+from ray_classy.trainer.record_lines import RecordLines
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass
+class _Line:
+    """What is read of a line; older versions did not write all of it."""
+
+    phase_type: str
+    epoch: float
+    metrics: dict[str, Any]
+    phase_idx: int = 0
+    train_phase: int = 0
+    num_updates: int = 0
+    where: float = 0.0
+
+
+class RunMetrics:
+    """The metrics in a run's folder.
+
+    Args:
+        storage: the folder.
+        check_owner: raises an error if another process has taken the folder over.
+    """
+
+    def __init__(self, storage: Storage, check_owner: Callable[[], None] = lambda: None) -> None:
+        self._storage, self._check_owner = storage, check_owner
+        self._file = RecordLines(storage, METRICS_FILE, _Line)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines that can be read, oldest first."""
+        return self._file.read()
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Adds the line of a phase.
+
+        Raises:
+            RunFolderError: another process has taken the run over.
+        """
+        self._check_owner()
+        self._file.add(line)
+
+    def keep_until(self, epoch: int, tested: bool) -> None:
+        """Drops the lines of phases that are about to be run again.
+
+        Args:
+            epoch: the last train phase that is over, counted from 1; 0 drops all.
+            tested: whether the test phase after it is over as well.
+
+        Raises:
+            RunFolderError: another process has taken the run over.
+        """
+        if not self._storage.exists(METRICS_FILE):
+            return
+        self._check_owner()
+        last = (epoch, tested)
+        lines = self.lines()
+        self._file.replace(
+            line for line in lines if epoch and (train_phase_of(line), line["phase_type"] == "test") <= last
+        )

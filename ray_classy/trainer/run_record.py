@@ -1,0 +1,117 @@
+"""`run.json` and `config.yaml` in a run's folder: what is run, how it was started, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ray_classy import __version__
+from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.errors import ConfigError
+from ray_classy.records import parse_json_object, read_record
+from ray_classy.redact import redacted, redacted_values
+from ray_classy.storage import Storage
+from ray_classy.urls import shown
+
+RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
+
+
+@dataclass
+class _Facts:
+    """What is read of `run.json`, by a run and by a sweep; older versions did not write all of it."""
+
+    status: str | None = None
+    kind: str | None = None
+    error: str | None = None
+    config_file: str | None = None
+    given: dict[str, Any] | None = None
+    starts: list[dict[str, Any]] | None = None
+    taken_up: dict[str, Any] | None = None
+    metric: str | None = None
+    mode: str | None = None
+    total: int | None = None
+    config: dict[str, Any] | None = None
+
+
+class RunRecord:
+    """The record of a run.
+
+    Args:
+        storage: the run's folder.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def exists(self) -> bool:
+        """Whether anything is recorded in the folder."""
+        return self._storage.exists(RUN_FILE)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of `run.json`.
+
+        Raises:
+            RecordError: the file is damaged.
+            OSError: the file cannot be read.
+        """
+        where = shown(self._storage.join(RUN_FILE))
+        facts = parse_json_object(self._storage.read(RUN_FILE), where)
+        read_record(_Facts, facts, where)
+        return facts
+
+    def config_facts(self) -> dict[str, Any]:
+        """The resolved config and the SHA-256 of its file; None if the task was not built from one."""
+        config: dict[str, Any] | None
+        if not self._storage.exists(CONFIG_FILE):
+            return {"config": None, "config_sha256": None}
+        data = self._storage.read(CONFIG_FILE)
+        try:
+            config, _ = parse_yaml(data.decode(), CONFIG_FILE)
+        except ConfigError:  # of a task built in Python, with arguments that no file can give
+            config = None
+        return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
+
+    def begin(self, config_text: str | None, command: list[str] | None, **facts: Any) -> None:
+        """Records a start.
+
+        Args:
+            config_text: the resolved config, without secrets.
+            command: what started the run; None for the command of this process.
+            facts: recorded beside command and versions.
+        """
+        import numpy
+        import torch
+        import torchvision
+
+        if config_text is not None:
+            self._storage.write(CONFIG_FILE, config_text.encode())
+        before = self.facts() if self.exists() else {}
+        before = {name: fact for name, fact in before.items() if name not in ("error", "ended")}
+        start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd()}
+        versions = {
+            "ray_classy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": numpy.__version__,
+        }
+        starts = [*(before.get("starts") or []), start]
+        self._write({**before, **facts, "starts": starts, "versions": versions, "status": "running"})
+
+    def end(self, status: str, error: str | None) -> None:
+        """Records how the run ended."""
+        failure = {"error": redacted(error)} if error is not None else {}
+        self._write({**self.facts(), **failure, "status": status, "ended": _now()})
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
