@@ -21,6 +21,7 @@ from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_byte
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
+from ray_classy.tasks.classes import data_notes
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
@@ -59,6 +60,10 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         data["phases"], data["model"] = _phases(task), _model(task, dry_runs)
         data["transforms"] = {phase_type: _transforms(task.datasets[phase_type]) for phase_type in dry_runs}
         lines += [*_phase_lines(task, dry_runs, spec.world_size), *_model_lines(data["model"], dry_runs)]
+        data["notes"] = [
+            note for kind, one in dry_runs.items() for note in data_notes(kind, task.datasets[kind], one.outputs)
+        ]
+        lines += data["notes"]
         if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in dry_runs}
             lines.append(_shared_memory(data["shared_memory"]))

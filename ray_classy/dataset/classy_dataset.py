@@ -51,6 +51,7 @@ class ClassyDataset:
         drop_last: whether the last global batch of a train phase is dropped if it is short.
         phases_per_epoch: number of train phases that each epoch is divided into.
         classes: class names in the order of their targets, if the dataset knows them.
+        remarks: what a user should know about the source of the rows; `ray-classy check` prints it, a run logs it.
         order_is_stable: whether row i is the same row in every run; if not, a run cannot resume inside an epoch.
 
     Raises:
@@ -60,6 +61,7 @@ class ClassyDataset:
     FORMER_KEYS: ClassVar[tuple[str, ...]] = ("use_augmentation",)
 
     classes: list[str] | None = None
+    remarks: Sequence[str] = ()
     order_is_stable: bool = True
 
     def __init__(
@@ -162,6 +164,22 @@ class ClassyDataset:
     def labels(self) -> np.ndarray | None:
         """Returns the targets of all rows, shape (rows,); None if they are not known without decoding."""
         return None
+
+    def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
+        """Returns names of classes and targets of all rows, each None if it is not known, before `map_targets`."""
+        return class_names(self), class_indices(self)
+
+    def map_targets(self, by_target: dict[int, int], classes: list[str] | None) -> bool:
+        """Numbers the classes otherwise, so that they are those of another dataset or of a checkpoint.
+
+        Args:
+            by_target: the new targets by those of `own_classes`; others stay.
+            classes: the names in the order of the new targets.
+
+        Returns:
+            Whether targets of this dataset can be mapped; if not, it stays as it is.
+        """
+        return False
 
     def set_num_workers(self, num_workers: int) -> ClassyDataset:
         """Sets the number of processes that read ahead, and returns the dataset."""

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ray_classy.dataset.class_match import check_class_names, mapped
 from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
-from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
 from ray_classy.registry import Keys, reads_signature, signature_keys
 
@@ -42,6 +43,7 @@ class ImageDataset(ClassyDataset):
     image_mode: str = "RGB"
     image_options: ImageOptions = DEFAULT_OPTIONS
     _labels: np.ndarray | None = None
+    _own: tuple[list[str] | None, np.ndarray | None, list[str] | None] | None = None  # classes and labels, then mapped
 
     def __init__(
         self,
@@ -55,6 +57,8 @@ class ImageDataset(ClassyDataset):
         if self.decodes:
             self.image_options = ImageOptions(**{key: named.pop(key) for key in _OPTIONS if key in named})
         rows = self.open_rows(*arguments, **named)
+        if self.classes is not None:
+            check_class_names(self.classes, "`classes`")
         super().__init__(rows, batchsize_per_replica, shuffle, transform, num_samples)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -91,6 +95,23 @@ class ImageDataset(ClassyDataset):
 
     def labels(self) -> np.ndarray | None:
         return self._labels
+
+    def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
+        if self._own is not None and self.classes is self._own[2]:
+            return self._own[:2]
+        return super().own_classes()
+
+    def map_targets(self, by_target: dict[int, int], classes: list[str] | None) -> bool:
+        base = row_dataset_of(self)
+        if base is None:
+            return False
+        names, labels = self.own_classes()
+        self._own = (names, labels, classes)
+        self.classes = classes
+        self._labels = labels if labels is None else mapped(labels, by_target)
+        base.map_targets({own: target for own, target in by_target.items() if own != target})
+        self.__dict__.pop("_cache", None)
+        return True
 
 
 def _signature(cls: type[ImageDataset]) -> inspect.Signature:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ray_classy.dataset.class_match import check_class_names, class_map, few, mapped, numbers_of
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 
 _INTEGER = r"^[+-]?\d+$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+
+
+IGNORED = (-1, -100)
+"""Negative labels that datasets pass on, because a loss can ignore them (`ignore_index`)."""
+_INT64 = 2**63
+
+
+class Labels(NamedTuple):
+    """The labels of a dataset.
+
+    Attributes:
+        targets: of all rows, shape (rows,), int64.
+        classes: names in the order of their targets; None if labels are integers without names.
+        by_label: targets by label; None if labels are the targets.
+    """
+
+    targets: np.ndarray
+    classes: list[str] | None
+    by_label: dict[Any, int] | None
 
 
 def class_targets(
@@ -20,8 +40,11 @@ def class_targets(
     column: str,
     classes: Sequence[str] | None,
     place: Callable[[int, int], str] | None = None,
-) -> tuple[np.ndarray, list[str] | None]:
-    """Returns the targets of all rows, shape (rows,), int64, and the names of the classes in target order, if any.
+    named: Sequence[list[str] | None] = (),
+) -> Labels:
+    """Converts the labels of all rows to class indices.
+
+    Integer labels are class indices, or, if all of `classes` are integers ("0", "1", "10"), the names of classes.
 
     Args:
         parts: Arrow columns of labels, one per file.
@@ -29,6 +52,7 @@ def class_targets(
         column: name of the column in errors.
         classes: class names in the order of their targets; None sorts string labels, and uses integers as targets.
         place: names row `row` of part `part` in errors; by default "FILE, row ROW".
+        named: the names that the files themselves give to integer labels, by part; empty if none does.
 
     Raises:
         DataError: a label is missing, of the wrong type, or not one of the classes; the message names file and row.
@@ -37,6 +61,8 @@ def class_targets(
     import pyarrow.compute as pc
 
     place = place or (lambda part, row: f"{sources[part]}, row {row}")
+    if classes is not None:
+        check_class_names(classes, "`classes`")
     columns = []
     for number, values in enumerate(parts):
         if pa.types.is_dictionary(values.type):
@@ -48,26 +74,113 @@ def class_targets(
     kinds: dict[str, str] = {}
     for values, source in zip(columns, sources, strict=True):
         kinds.setdefault("string" if is_string(values.type) else str(values.type), source)
-    strings = kinds.keys() == {"string"}
-    if not strings and not all(pa.types.is_integer(part.type) or pa.types.is_boolean(part.type) for part in columns):
+    if kinds.keys() == {"string"}:
+        return _of_strings(columns, column, classes, place)
+    if not all(pa.types.is_integer(part.type) or pa.types.is_boolean(part.type) for part in columns):
         held = " and ".join(f"{kind} ({kinds[kind]})" for kind in sorted(kinds))
         raise DataError(f"column {column!r} holds {held}: labels must be integers or strings, the same in all files")
-    names = list(classes) if classes is not None else None
-    if strings and names is None:
-        names = sorted({name for part in columns for name in pc.unique(part).to_pylist()})
+    return _of_integers(
+        [_int64(part, number, place) for number, part in enumerate(columns)], sources, classes, place, named
+    )
+
+
+def _of_strings(
+    parts: list[Any], column: str, classes: Sequence[str] | None, place: Callable[[int, int], str]
+) -> Labels:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for number, part in enumerate(parts):
+        empty = pc.index(pc.equal(pc.utf8_trim_whitespace(part), ""), True).as_py()
+        if empty >= 0:
+            raise DataError(
+                f"{place(number, empty)}: no label (empty text in column {column!r}); fill it in or remove the row"
+            )
+    names = sorted({name for part in parts for name in pc.unique(part).to_pylist()}) if classes is None else [*classes]
+    if classes is None:
+        check_class_names(names, f"labels of column {column!r}, sorted")
     targets = []
-    for number, part in enumerate(columns):
-        if strings:
-            found = pc.index_in(part, value_set=pa.array(names, part.type))
-            numbers = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    for number, part in enumerate(parts):
+        found = pc.index_in(part, value_set=pa.array(names, part.type))
+        if found.null_count:
+            row = pc.index(pc.is_null(found), True).as_py()
+            label = part[row].as_py()
+            near = nearest(label, names)
+            hint = f": did you mean {near}?" if near else f" {few(names)}"
+            raise DataError(f"{place(number, row)}: label {label!r} is not among the classes{hint}")
+        targets.append(found.to_numpy().astype(np.int64))
+    return Labels(np.concatenate(targets), names, {name: target for target, name in enumerate(names)})
+
+
+def _of_integers(
+    parts: list[np.ndarray],
+    sources: Sequence[str],
+    classes: Sequence[str] | None,
+    place: Callable[[int, int], str],
+    named: Sequence[list[str] | None],
+) -> Labels:
+    own = _agreed(named, sources)
+    names = list(classes) if classes is not None else own
+    numbers = None if classes is None or own is not None else numbers_of(classes)
+    targets = []
+    for number, part in enumerate(parts):
+        if numbers is not None:
+            wrong = ~np.isin(part, list(numbers))
         else:
-            numbers = pc.cast(part, pa.int64()).to_numpy()
-        bad = (numbers < 0) if names is None else (numbers < 0) | (numbers >= len(names))
-        if bad.any():
-            label = part[int(bad.argmax())].as_py()
-            raise DataError(f"{place(number, int(bad.argmax()))}: label {label!r} {_why_no_class(label, names)}")
-        targets.append(numbers)
-    return np.concatenate(targets), names
+            known = own if own is not None else names
+            wrong = part < 0 if known is None else (part < 0) | (part >= len(known))
+        wrong &= ~np.isin(part, IGNORED)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(f"{place(number, row)}: label {part[row]} {_why_no_class(names, own, numbers)}")
+        targets.append(part)
+    by_label = numbers or {}
+    if own is not None and classes is not None:
+        try:
+            by_label = class_map(own, classes, sides=("in `classes`", f"in {sources[0]}"))
+        except DataError as error:
+            raise DataError(f"`classes` lacks names that {sources[0]} gives to its labels: {error}") from None
+    together = mapped(np.concatenate(targets), by_label)
+    if not any(label != target for label, target in by_label.items()):
+        return Labels(together, names, None)
+    every = range(len(own)) if own is not None else by_label
+    return Labels(together, names, {label: by_label.get(label, label) for label in (*every, *IGNORED)})
+
+
+def _agreed(named: Sequence[list[str] | None], sources: Sequence[str]) -> list[str] | None:
+    """Returns the names that files give to integer labels; all must give the same, or none."""
+    for names, source in zip(named, sources, strict=False):
+        if names != named[0]:
+            first, other = ("no names" if one is None else few(one) for one in (named[0], names))
+            raise DataError(
+                f"files name the classes of their labels differently: {sources[0]} has {first}, {source} has {other}; "
+                f"write them with one list of names"
+            )
+    return named[0] if named else None
+
+
+def _int64(part: Any, number: int, place: Callable[[int, int], str]) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_uint64(part.type):
+        row = pc.index(pc.greater(part, pa.scalar(_INT64 - 1, pa.uint64())), True).as_py()
+        if row >= 0:
+            raise DataError(f"{place(number, row)}: label {part[row].as_py()} {TOO_LARGE}")
+    return pc.cast(part, pa.int64()).to_numpy().astype(np.int64)
+
+
+TOO_LARGE = "is too large for a class index: number the classes from 0, or list their names in `classes`"
+
+
+def _why_no_class(names: list[str] | None, own: list[str] | None, numbers: dict[int, int] | None) -> str:
+    if numbers is not None and names is not None:
+        return f"is not among the classes {few(names)}: where all class names are integers, integer labels are names"
+    if own is not None:
+        return f"is not a class: the file names {len(own)} ({few(own)}), numbered from 0"
+    if names is None:
+        return "is negative: class indices count from 0 (only -1 and -100 may mark rows, for a loss that ignores them)"
+    return f"is not a class: `classes` lists {len(names)}, numbered from 0"
 
 
 def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int], str]) -> Any:
@@ -90,6 +203,10 @@ def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int
     if classes is not None and set(found.to_pylist()) <= set(classes):
         return texts
     if pc.all(pc.match_substring_regex(found, _INTEGER), min_count=0).as_py():
+        long = found.filter(pc.greater(pc.utf8_length(found), 18)).to_pylist()
+        large = next((text for text in long if not -_INT64 <= _integer(text) < _INT64), None)
+        if large is not None:
+            raise DataError(f"{place(pc.index(texts, large).as_py())}: label {large[:30]} {TOO_LARGE}")
         return pc.cast(pc.replace_substring_regex(texts, r"^\+", ""), pa.int64())
     if classes is None:
         numbers = pc.match_substring_regex(texts, _NUMBER)
@@ -108,17 +225,12 @@ def typed_labels(texts: Any, classes: Sequence[str] | None, place: Callable[[int
     return texts
 
 
+def _integer(text: str) -> int:
+    return int(text) if len(text) < 25 else _INT64  # Python refuses to convert thousands of digits
+
+
 def is_string(kind: Any) -> bool:
     """Whether an Arrow type holds strings."""
     import pyarrow as pa
 
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _why_no_class(label: Any, names: list[str] | None) -> str:
-    if names is None:
-        return "is negative: class indices count from 0"
-    if isinstance(label, str):
-        near = nearest(label, names)
-        return "is not among the classes" + (f": did you mean {near}?" if near else f" {', '.join(names[:5])}, ...")
-    return f"is not a class: `classes` lists {len(names)}, numbered from 0"

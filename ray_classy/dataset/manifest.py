@@ -70,17 +70,20 @@ class ManifestDataset(ImageDataset):
         began = time.time()
         self.image_mode = image_mode
         self.classes = classes
-        paths, labels = [], []
+        paths, labels, named = [], [], []
         for file, start in zip(files, roots, strict=True):
-            found, label = read_manifest(file, path_column, label_column, classes)
-            paths.append(_located(found, start))
-            labels.append(label)
+            found = read_manifest(file, path_column, label_column, classes)
+            paths.append(_located(found.paths, start))
+            labels.append(found.labels)
+            named.append(found.label_names)
         ends = list(accumulate(len(part) for part in paths))
         if not ends[-1]:
             raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
         if label_column is not None:
-            self._labels, self.classes = class_targets(labels, [shown(file) for file in files], label_column, classes)
+            self._labels, self.classes, _ = class_targets(
+                labels, [shown(file) for file in files], label_column, classes, named=named
+            )
             columns["label"] = self._labels
         decode = functools.partial(
             _sample,

@@ -8,9 +8,10 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray_classy.dataset.labels import is_string, typed_labels
+from ray_classy.dataset.parquet_columns import label_names
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 from ray_classy.urls import is_url, located, reason, shown, split_query
@@ -19,10 +20,24 @@ _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 _JSON_TYPES = {bool: "bool", int: "int64", str: "string"}
 
 
+class ManifestColumns(NamedTuple):
+    """The columns of a manifest.
+
+    Attributes:
+        paths: an Arrow array of large strings.
+        labels: an Arrow column of integers or strings; None if they are not read.
+        label_names: names that the file gives to integer labels; None if it gives none.
+    """
+
+    paths: Any
+    labels: Any | None
+    label_names: list[str] | None
+
+
 def read_manifest(
     file: str, path_column: str, label_column: str | None, classes: Sequence[str] | None
-) -> tuple[Any, Any | None]:
-    """Returns the paths as an Arrow array of large strings, and the labels as an Arrow column of integers or strings.
+) -> ManifestColumns:
+    """Reads the paths and labels of a manifest.
 
     Args:
         file: a path or URL. Its extension determines the format; CSV and JSON Lines may be compressed.
@@ -61,7 +76,8 @@ def read_manifest(
     labels = None if label_column is None else table.column(label_column)
     if labels is not None and reader not in (_read_parquet, _read_json):  # a CSV file has no types
         labels = typed_labels(labels, classes, lambda row: f"{shown(file)}, row {row}")
-    return paths, labels
+    named = None if label_column is None or reader is not _read_parquet else label_names(table.schema, label_column)
+    return ManifestColumns(paths, labels, named)
 
 
 def _reader_of(file: str) -> Callable[[str, list[str]], Any]:

@@ -144,6 +144,6 @@ def _content(dataset: Any, base: RowDataset) -> bytes | None:
     if identity is None:
         return None
     try:
-        return pickle.dumps([type(dataset), identity, base.decode, dataset.transform, len(dataset)])
+        return pickle.dumps([type(dataset), identity, base.decode, base.target_map, dataset.transform, len(dataset)])
     except Exception:  # a part that does not pickle: the columns are cached for this object alone
         return None

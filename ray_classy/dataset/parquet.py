@@ -24,8 +24,9 @@ class ParquetDataset(ImageDataset):
     """Rows of Parquet files with an image and a label column: samples `{"input": image, "target": class}`.
 
     Images are encoded bytes, structs `{bytes, path}` as Hugging Face writes them, or arrays of uint8 (lists of lists
-    or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings. Built from a config
-    without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
+    or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings; where Hugging Face
+    wrote names for the integers (`ClassLabel`), the classes have these. Built from a config without `transforms`, the
+    dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
 
     Args (after the common ones, see `ImageDataset`):
         files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
@@ -63,15 +64,15 @@ class ParquetDataset(ImageDataset):
         sizes = check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
-        columns = [image_column]
+        columns, by_label = [image_column], None
         if label_column is not None:
             columns.append(label_column)
-            self._labels, self.classes = read_labels(found, label_column, classes)
+            self._labels, self.classes, by_label = read_labels(found, label_column, classes)
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,
             label_column=label_column,
-            targets={name: target for target, name in enumerate(self.classes or [])},
+            targets=by_label,
             mode=image_mode,
             root=root if root is None else os.path.expanduser(root),
             options=self.image_options,
@@ -84,7 +85,7 @@ def encoded_sample(
     row: dict[str, Any],
     image_column: str,
     label_column: str | None,
-    targets: dict[str, int],
+    targets: dict[Any, int] | None,
     mode: str,
     files: str,
     root: str | None = None,
@@ -96,7 +97,7 @@ def encoded_sample(
         row: the values, and its number under "row".
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target.
-        targets: class indices by name, where labels are names.
+        targets: class indices by label; None where labels are class indices.
         mode: a PIL mode, see `decode_image`.
         files: name of the files in errors.
         root: folder below which the paths lie that a row may have instead of bytes; None follows no path.
@@ -119,5 +120,5 @@ def encoded_sample(
     sample: dict[str, Any] = {"input": image}
     if label_column is not None:
         label = row[label_column]
-        sample["target"] = targets[label] if isinstance(label, str) else int(label)
+        sample["target"] = int(label) if targets is None else targets[label]
     return sample

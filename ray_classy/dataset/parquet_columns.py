@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from ray_classy.dataset.labels import class_targets
+from ray_classy.dataset.labels import Labels, class_targets
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 from ray_classy.urls import each, is_url, located, reason, shown
@@ -84,6 +83,9 @@ def _check_schema(file: str, schema: Any, image_column: str, label_column: str |
             near = nearest(column, schema.names)
             hint = f"did you mean {near}?" if near else f"set {key} to one of them"
             raise DataError(f"{file} has no column {column!r}: it has {', '.join(schema.names)}; {hint}")
+        number = schema.names.count(column)
+        if number > 1:
+            raise DataError(f"{file} has {number} columns {column!r}: rename all but one, or set {key} to another")
     image_type = schema.field(image_column).type
     if not _holds_images(image_type):
         raise DataError(
@@ -109,13 +111,31 @@ def _holds_images(kind: Any) -> bool:
     return depth in (2, 3) and pa.types.is_integer(kind)
 
 
-def read_labels(
-    files: Sequence[str], column: str, classes: Sequence[str] | None
-) -> tuple[np.ndarray, list[str] | None]:
-    """Returns the targets of all rows, shape (rows,), int64, and the names of the classes in target order, if any.
+def read_labels(files: Sequence[str], column: str, classes: Sequence[str] | None) -> Labels:
+    """Reads the labels of all rows, and the names that the files give to them (see `label_names`).
 
     Raises:
         DataError: a label is missing, of the wrong type, or not one of the classes; the message names file and row.
     """
-    labels = each(lambda file: read_parquet(file, [column]).column(column), files, any(map(is_url, files)))
-    return class_targets(labels, [shown(file) for file in files], column, classes)
+
+    def read(file: str) -> tuple[Any, list[str] | None]:
+        table = read_parquet(file, [column])
+        return table.column(column), label_names(table.schema, column)
+
+    labels, names = zip(*each(read, files, any(map(is_url, files))), strict=True)
+    return class_targets(labels, [shown(file) for file in files], column, classes, named=names)
+
+
+def label_names(schema: Any, column: str) -> list[str] | None:
+    """Returns the names that Hugging Face `datasets` wrote for a column of integers (`ClassLabel`); None without any.
+
+    Args:
+        schema: an Arrow schema with its metadata.
+        column: name of the column.
+    """
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[column]["names"] if features[column]["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError, RecursionError):  # others may use the key for something else
+        return None
+    return names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None

@@ -33,6 +33,7 @@ class RowDataset(torch.utils.data.Dataset):
 
     Attributes:
         threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
+        target_map: replaces the targets that `decode` returns, where classes are in another order than in the files.
 
     Raises:
         ComponentError: `max_bad_rows` is not an integer of at least 0.
@@ -54,6 +55,7 @@ class RowDataset(torch.utils.data.Dataset):
         self.max_bad_rows = max_bad_rows
         self.cacheable = cacheable
         self.threads: int | None = None
+        self.target_map: dict[int, int] = {}
         self._as_tensors = False
         self._pool: ThreadPoolExecutor | None = None
         self._fetched: dict[int, Any] = {}
@@ -70,7 +72,7 @@ class RowDataset(torch.utils.data.Dataset):
         if isinstance(fetched, Future):
             sample = fetched.result()
         else:
-            sample = self._read(index) if fetched is None else self.decode(fetched)
+            sample = self._read(index) if fetched is None else self._decode(fetched)
         if cached is not None:
             if not cached and len(self) * _bytes_of(sample) > CACHE_BYTES:
                 self._decoded = None
@@ -105,7 +107,13 @@ class RowDataset(torch.utils.data.Dataset):
                 self._fetched[index] = self._marked(row, index)
 
     def _read(self, index: int) -> Any:
-        return self.decode(self._marked(self.rows.take([index])[0], index))
+        return self._decode(self._marked(self.rows.take([index])[0], index))
+
+    def _decode(self, row: dict[str, Any]) -> Any:
+        sample = self.decode(row)
+        if self.target_map and "target" in sample:
+            sample["target"] = self.target_map.get(sample["target"], sample["target"])
+        return sample
 
     def _marked(self, row: dict[str, Any], index: int) -> dict[str, Any]:
         row["row"] = index
@@ -118,6 +126,13 @@ class RowDataset(torch.utils.data.Dataset):
         if wanted != self._as_tensors:
             self._as_tensors = wanted
             self._decoded = None if self._decoded is None else {}
+
+    def map_targets(self, target_map: dict[int, int]) -> None:
+        """Sets `target_map`; rows that were decoded before are decoded again."""
+        if target_map != self.target_map:
+            self.target_map = target_map
+            self._fetched.clear()
+            self._decoded = {} if self.cacheable else None
 
     def cache_decoded(self, wanted: bool) -> None:
         """Sets whether decoded rows are cached in memory, if they are cacheable and all of them fit."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
+from ray_classy.dataset.labels import TOO_LARGE
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError, RunFolderError
 from ray_classy.registry import nearest
@@ -200,6 +201,8 @@ def _label(place: str, name: str, content: bytes, layout: Layout) -> str | int:
         raise DataError(f"{place}: no label in {name!r}; fill it in or remove the sample")
     if not isinstance(value, str | int):
         raise DataError(f"{place}: label {value!r} in {name!r}: expected an integer or a string")
+    if not isinstance(value, str) and not -(2**63) <= value < 2**63:
+        raise DataError(f"{place}: label in {name!r} {TOO_LARGE}")
     return value if isinstance(value, str) else int(value)
 
 

@@ -11,7 +11,7 @@ from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_i
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
 from ray_classy.dataset.image_options import ImageOptions
-from ray_classy.dataset.labels import class_targets, typed_labels
+from ray_classy.dataset.labels import Labels, class_targets, typed_labels
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
@@ -80,7 +80,7 @@ class WebDatasetDataset(ImageDataset):
             columns[name] = pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
             columns[name] = columns[name].combine_chunks()
         if label_extension is not None:
-            self._labels, self.classes = _targets(tables, files, layout, classes)
+            self._labels, self.classes, _ = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
         return RowDataset(ItemRows(**columns), _Decode(image_mode, sources, self.image_options), max_bad_rows, sources)
 
@@ -97,9 +97,7 @@ def _layout(image_extensions: Any, label_extension: str | None, label_field: str
     return Layout(images, label_extension and label_extension.lower().removeprefix("."), label_field)
 
 
-def _targets(
-    tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None
-) -> tuple[np.ndarray, list[str] | None]:
+def _targets(tables: list[Any], files: list[str], layout: Layout, classes: list[str] | None) -> Labels:
     def place(number: int, row: int) -> str:
         return f"{shown(files[number])}, {tables[number].column('member')[row].as_py()}"
 

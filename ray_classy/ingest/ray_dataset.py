@@ -102,14 +102,15 @@ class RayDataset(ImageDataset):
         rows = ShardRows.of(made)
         if not len(rows):
             raise DataError("the Ray Data dataset has no rows")
+        by_label = None
         if label_column is not None:
             sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
-            self._labels, self.classes = class_targets(labels, sources, label_column, classes)
+            self._labels, self.classes, by_label = class_targets(labels, sources, label_column, classes)
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,
             label_column=label_column,
-            targets={name: target for target, name in enumerate(self.classes or [])},
+            targets=by_label,
             mode=image_mode,
             files="the Ray Data dataset",
             root=root,

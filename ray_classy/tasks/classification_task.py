@@ -15,7 +15,7 @@ from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import dry_run, phase_state, strategies, task_state
+from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
 from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.option import assume
@@ -114,8 +114,11 @@ class ClassificationTask(PlannedTask):
     ) -> dict[str, dry_run.DryRun]:
         """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
 
-        The task stays as it is, but it holds the content of the checkpoint that it starts from until `prepare`.
+        The task stays as it is, but its datasets number their classes as the checkpoint or the train dataset does, and
+        it holds the content of the checkpoint that it starts from until `prepare`.
         """
+        start = self._content_to_start_from() if resume is None else (resume.content, resume.path)
+        classes.match_classes(self, *start)
         ours = all(getattr(type(self), name) is getattr(ClassificationTask, name) for name in dry_run.STEP_METHODS)
         seen = dry_run.preflight(self, world_size, on_gpu, ours)
         if resume is None:
@@ -158,6 +161,7 @@ class ClassificationTask(PlannedTask):
         """Loads the checkpoint, if one is set, and releases its content unless the user set it."""
         content = task_state.take_checkpoint(self)
         self.loaded_checkpoint = content is not None
+        classes.match_classes(self, content)
         if content is not None:
             self.set_classy_state(content["classy_state_dict"])
 

@@ -267,6 +267,10 @@ class ClassyTask(ABC):
         """
         self.check_resume(content, where)
 
+    def data_notes(self) -> list[str]:
+        """Returns lines for the log about the datasets: what of their sources is not read, how labels are numbered."""
+        return []
+
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence for the log if the run is finished, or its length changed; else None.
 

@@ -14,13 +14,14 @@ import torch
 from torch.utils.data import default_collate
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.classy_dataset import class_indices, class_names
+from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import strategies
+from ray_classy.tasks.classes import match_classes
 from ray_classy.tasks.replicas import BatchNormSyncMode
-from ray_classy.tasks.resume import check_classes, locate
+from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
 
 if TYPE_CHECKING:
@@ -76,7 +77,6 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
         for phase_type in sorted(used, reverse=True)
         if _has_rows(task.datasets[phase_type])
     }
-    _check_class_names(task)
     _check_optimizer(task, world_size)
     if world_size > 1 and not task.test_only:
         strategies.check(task)
@@ -276,26 +276,14 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     labels = class_indices(dataset)
     if labels is None:
         return
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    ignored = getattr(task.base_loss, "ignore_index", None)
+    bad = np.flatnonzero(((labels < 0) | (labels >= classes)) & (labels != ignored))
     if len(bad):
         raise DataError(
             f"{locate(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
             f"{labels[bad[0]]}, but the model has {classes} "
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range)"
-        )
-
-
-def _check_class_names(task: ClassificationTask) -> None:
-    names = {kind: class_names(dataset) for kind, dataset in task.datasets.items()}
-    train, test = names.get("train"), names.get("test")
-    if train and test and train != test:
-        missing, extra = sorted(set(train) - set(test)), sorted(set(test) - set(train))
-        raise DataError(
-            f"{locate(task, 'dataset', 'test')}the train and the test dataset do not have the same classes, so that "
-            f"their labels mean different things: "
-            f"only in train: {missing[:5]}, only in test: {extra[:5]}. "
-            f"Give both the same list (dataset.test.classes), or correct the folders"
         )
 
 
@@ -311,7 +299,7 @@ def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str |
     state = content["classy_state_dict"]
     if "base_model" not in state:
         raise CheckpointError(f"the checkpoint {where!r} holds no model")
-    check_classes(task, content, where)
+    match_classes(task, content, where)
     with trying_weights(task) as model:
         set_model_state(model, state["base_model"], task.checkpoint_load_strict)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
-from ray_classy.tasks import dry_run, freezing, resume, task_state
+from ray_classy.tasks import classes, dry_run, freezing, task_state
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.option import option
@@ -102,13 +102,16 @@ class FineTuningTask(ClassificationTask):
         self.check_frozen()
         return seen
 
+    def _content_to_start_from(self) -> tuple[dict[str, Any] | None, str | None]:
+        content, path = super()._content_to_start_from()
+        if content is not None:
+            return content, path
+        self._set_pretrained_checkpoint_dict(self._read_pretrained())
+        return (None, None) if self.reset_heads else (self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
+
     def _check_weights(self) -> None:
         super()._check_weights()
         if self.checkpoint_dict is None:
-            content = self._read_pretrained()
-            if not self.reset_heads:
-                resume.check_classes(self, content, self.pretrained_checkpoint_path)
-            self._set_pretrained_checkpoint_dict(content)
             with dry_run.trying_weights(self) as model:
                 self._load_pretrained(model)
 
@@ -119,6 +122,8 @@ class FineTuningTask(ClassificationTask):
     def _load_weights(self) -> None:
         super()._load_weights()
         if not self.loaded_checkpoint:
+            if not self.reset_heads:
+                classes.match_classes(self, self._read_pretrained(), self.pretrained_checkpoint_path)
             said = self._load_pretrained(self.base_model)
             if is_primary():
                 _log.info("%s", said)

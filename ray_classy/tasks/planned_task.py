@@ -9,7 +9,7 @@ from typing import Any, Self
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import get_world_size
 from ray_classy.registry import Keys
-from ray_classy.tasks import dry_run, resume, task_config, task_state, update_rows
+from ray_classy.tasks import classes, dry_run, resume, task_config, task_state, update_rows
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
@@ -82,16 +82,21 @@ class PlannedTask(TaskParts):
     def _before_prepare(self) -> None:
         """Called first by `prepare`, for a subclass whose `prepare` does more; the dry run still tries its rows."""
 
-    def _check_weights(self) -> None:
-        """Tries the checkpoint to start from, if one is set."""
+    def _content_to_start_from(self) -> tuple[dict[str, Any] | None, str | None]:
+        """Returns the content of the checkpoint to start from, and its path; None for each that is not set."""
         if self.checkpoint_dict is None and self.checkpoint_path is not None:
             self.checkpoint_dict = load_checkpoint(self.checkpoint_path)
+        return self.checkpoint_dict, self.checkpoint_path
+
+    def _check_weights(self) -> None:
+        """Tries the checkpoint to start from, if one is set."""
+        self._content_to_start_from()
         if self.checkpoint_dict is not None:
             self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
 
     def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
-        """Refuses a checkpoint that was trained on other classes."""
-        resume.check_classes(self, content, where)
+        """Matches the classes with those of a checkpoint, or refuses it if they are others."""
+        classes.match_classes(self, content, where)
 
     def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
         """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
@@ -100,6 +105,12 @@ class PlannedTask(TaskParts):
     def checkpoint_structure(self) -> Any:
         """Returns what two tasks must have in common to load each other's checkpoints."""
         return task_state.checkpoint_structure(self)
+
+    def data_notes(self) -> list[str]:
+        """Returns the remarks of the datasets, and their labels against the outputs of the model's head."""
+        heads = [head for heads in self.base_model.get_heads().values() for head in heads] if self.base_model else []
+        outputs = heads[0].num_classes if len(heads) == 1 else None
+        return [line for kind in self.datasets for line in classes.data_notes(kind, self.datasets[kind], outputs)]
 
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence if the run to resume is finished, or its length changed."""

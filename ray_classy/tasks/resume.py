@@ -1,4 +1,4 @@
-"""Whether a checkpoint belongs to the run that resumes from it."""
+"""What a run that resumes says: where a part is in its config, and whether its length changed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.config import dotted, mark_of
-from ray_classy.dataset.classy_dataset import class_names
-from ray_classy.errors import DataError
 from ray_classy.tasks.phases import position
 
 if TYPE_CHECKING:
@@ -31,32 +29,6 @@ def locate(task: ClassyTask, *path: str | int) -> str:
         known += 1
     path = path[:known]
     return f"{mark_of(config, path)}: {dotted(path)}: " if path else ""
-
-
-def check_classes(task: ClassyTask, content: Mapping[str, Any], where: str | None) -> None:
-    """Refuses datasets whose classes are not those that a checkpoint was written with.
-
-    Args:
-        task: has the datasets.
-        content: of the checkpoint.
-        where: path of the checkpoint, for the message.
-
-    Raises:
-        DataError: the classes, or their order, differ, so that the model's outputs would change their meaning.
-    """
-    known = (content.get("ray_classy") or {}).get("classes") or {}
-    for phase_type, dataset in task.datasets.items():
-        before, now = known.get(phase_type) or known.get("train") or known.get("test"), class_names(dataset)
-        if before is None or now is None or now == list(before):
-            continue
-        sides = (("then", [n for n in before if n not in set(now)]), ("now", [n for n in now if n not in set(before)]))
-        what = "; ".join(f"only {when}: {names[:5]}" for when, names in sides if names) or "the order differs"
-        raise DataError(
-            f"{locate(task, 'dataset', phase_type)}the {phase_type} dataset does not have the classes that the "
-            f"checkpoint{f' {where}' if where else ''} was trained on: {what}. Use the data of that run, or give the "
-            f"dataset those {len(before)} classes in their order (`classes: [{', '.join(before[:3])}, ...]`; the "
-            f"checkpoint lists them under ['ray_classy']['classes'])"
-        )
 
 
 def length_note(phases: list[dict[str, bool]], content: Mapping[str, Any]) -> str | None:

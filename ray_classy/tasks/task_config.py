@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset, build_dataset
-from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -25,6 +24,7 @@ from ray_classy.models import ClassyModel, build_model
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.tasks.classes import number_of_outputs
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
@@ -212,15 +212,19 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
     """Returns the config with the dataset's number of classes, of train before test, in heads that give none."""
     heads = (config.get("model") or {}).get("heads") or []
     lacking = [index for index, head in enumerate(heads) if _lacks_num_classes(head)]
-    known = {kind: count for kind, dataset in datasets.items() if (count := _num_classes(dataset))}
-    if not lacking or not known:
-        return config
-    source = "train" if "train" in known else "test"
-    filled = copy.deepcopy(config)
-    for index in lacking:
-        filled["model"]["heads"][index]["num_classes"] = known[source]
-        _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, known[source], source)
-    return filled
+    for source in ("train", "test"):
+        if not lacking or source not in datasets:
+            continue
+        with located(config, "dataset", source):
+            number = number_of_outputs(datasets[source])
+        if number is None:
+            continue
+        filled = copy.deepcopy(config)
+        for index in lacking:
+            filled["model"]["heads"][index]["num_classes"] = number
+            _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, number, source)
+        return filled
+    return config
 
 
 def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
@@ -228,11 +232,3 @@ def _lacks_num_classes(head: Mapping[str, Any]) -> bool:
     if head.get("num_classes") is not None or head.get("name") not in HEAD_REGISTRY:
         return False
     return "num_classes" in (config_keys(HEAD_REGISTRY[head["name"]]) or {})
-
-
-def _num_classes(dataset: ClassyDataset) -> int | None:
-    """Returns the dataset's number of classes; if classes have no names, one more than the largest label."""
-    if not isinstance(dataset, ClassyDataset) or dataset.num_classes is not None:
-        return getattr(dataset, "num_classes", None)
-    labels = class_indices(dataset)
-    return None if labels is None else int(labels.max()) + 1

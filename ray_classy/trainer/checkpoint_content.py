@@ -14,6 +14,7 @@ from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import get_world_size
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.classes import recorded_classes
 from ray_classy.trainer.metrics import latest_by_phase_type
 
 
@@ -61,14 +62,13 @@ def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state
         generators: the random states of all ranks.
         state: of the task, gathered from all ranks.
     """
-    classes = {phase_type: class_names(dataset) for phase_type, dataset in task.datasets.items()}
     return {
         "input_args": None,
         "classy_state_dict": state,
         "ray_classy": {
             "format": FORMAT,
             "rng": generators,
-            "classes": {phase_type: names for phase_type, names in classes.items() if names is not None},
+            **recorded_classes(task.datasets),
             "seed": task.seed,
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),

@@ -144,6 +144,8 @@ class FolderSession(Session):
             note = task.resume_note(content) if content is not None else None
             if note is not None:
                 _log.info("%s", note)
+            for line in task.data_notes():
+                _log.info("%s", line)
             self._config = self.run.record.config_facts()
             self.run.requests.forget_checkpoint()
         before = ((content or {}).get("ray_classy") or {}).get("update_rows")

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import pickle
 
@@ -180,7 +181,8 @@ def test_no_rows(file):
     ("label", "classes", "message"),
     [
         ([0, 1, 2, 1], ["a", "b"], "row 2: label 2"),
-        ([0, -1, 2, 1], None, "row 1: label -1"),
+        ([0, -3, 2, 1], None, "row 1: label -3 is negative"),
+        (pa.array([0, 2**63, 2, 1], pa.uint64()), None, "row 1: label 9223372036854775808 is too large"),
         (["cat", "dog", "cta", "dog"], ["cat", "dog"], "row 2: label 'cta'.*'cat'"),
         ([0, 1, None, 1], None, "row 2: no label"),
     ],
@@ -281,3 +283,49 @@ def test_a_file_with_other_rows_is_recognised_by_their_number(folder, s3):
     rows.sizes[1] = 3
     with pytest.raises(DataError, match=r"1\.parquet.* was changed since the run began: it had 3 rows, and has 2"):
         rows.table(1)
+
+
+@pytest.mark.parametrize("label", [[True, False, True, False], pa.array([1, 0, 1, 0]).dictionary_encode()])
+def test_labels_of_other_types_that_are_integers(file, label):
+    assert dataset(file, label=label).labels().tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("text", ["None", "nan", "True", "1.5"])
+def test_any_text_is_a_name(file, text):
+    assert dataset(file, label=["cat", text, text, "cat"]).classes == sorted(["cat", text])
+
+
+@pytest.mark.parametrize("label", [["", "a", "b", "c"], [" ", "a", "b", "c"], [None, "a", "b", "c"]])
+def test_text_without_a_name(file, label):
+    with pytest.raises(DataError, match="row 0: no label"):
+        dataset(file, label=label)
+
+
+def test_names_that_differ_in_spaces_only(file):
+    with pytest.raises(DataError, match=r"the class 'cat ' and 'cat' differ in spaces only"):
+        dataset(file, label=["cat", "cat ", "dog", "dog"])
+
+
+def test_a_column_that_is_there_twice(file):
+    pq.write_table(pa.table([BYTES, pa.array([0] * 4), pa.array([1] * 4)], ["image", "label", "label"]), file)
+    with pytest.raises(DataError, match=r"a\.parquet has 2 columns 'label': rename all but one, or set label_column"):
+        ParquetDataset(2, False, files=str(file))
+
+
+def test_files_that_name_their_labels_differently(tmp_path):
+    for name, names in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
+        feature = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"differently: .*a\.parquet has cat, dog, .*b\.parquet has dog, cat"):
+        ParquetDataset(2, False, files=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]", b'{"info": 3}', b"[" * 10_000, b'{"info": {"features": {"label": [1]}}}']
+)
+def test_metadata_of_another_form_name_nothing(file, text):
+    table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]}).replace_schema_metadata({"huggingface": text})
+    pq.write_table(table, file)
+    assert ParquetDataset(2, False, files=str(file)).classes is None

@@ -325,3 +325,13 @@ def test_a_shard_that_changes_is_never_read(tmp_path, s3, change, place):
 def test_damaged_shards_of_a_store(s3, bad):
     with pytest.raises(DataError, match=r"a\.tar.*(cannot be read as a tar file|no samples)|no samples in .*a\.tar"):
         dataset(s3.put("a.tar", bad))
+
+
+@pytest.mark.parametrize(
+    ("extension", "text"), [("cls", "9" * 19), ("cls", "9" * 5000), ("json", '{"y": 9999999999999999999}')]
+)
+def test_labels_that_are_too_large(tmp_path, extension, text):
+    tar = shard(tmp_path / "a.tar", [("1.png", encoded()), (f"1.{extension}", text.encode())])
+    keys = {"label_extension": extension, "label_field": "y"} if extension == "json" else {}
+    with pytest.raises(DataError, match=r"a\.tar.*too large for a class index"):
+        dataset(tar, **keys)

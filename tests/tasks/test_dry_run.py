@@ -119,7 +119,7 @@ def test_meter_that_does_not_fit():
 
 def test_classes_that_differ():
     task = with_labels(with_labels(make_task(), [0], classes=["a", "b"]), [0], "test", classes=["a", "c"])
-    refused(task, DataError, r"only in train: \['b'\], only in test: \['c'\]")
+    refused(task, DataError, r"only in train: \['b'\]; only in test: \['c'\]")
 
 
 def test_drop_last_that_leaves_nothing():
@@ -297,3 +297,10 @@ def test_the_classes_of_the_checkpoint_are_taken():
     names = ["ant", "bee", "cat", "dog"]
     task = with_labels(make_task(train=None).set_test_only(True), [0], "test", classes=names)
     task._set_checkpoint_dict(checkpoint_for(names)).preflight()
+
+
+def test_rows_that_the_loss_ignores_need_no_class():
+    task = with_labels(make_task(), [0, -1, 3])
+    refused(task, DataError, "label -1")
+    task.base_loss.ignore_index = -1
+    task.preflight()
