@@ -42,7 +42,7 @@ _HINTS = {
     errno.EDQUOT: "the disk quota is exceeded",
     errno.ELOOP: "it is a link, or in a folder that is one, and links in a run's folder are not written through: "
     "replace the link by what it leads to, or remove it",
-    errno.ENXIO: "it is not a regular file: remove it",
+    errno.ENXIO: "it is a pipe or a device: remove it",
 }
 
 
@@ -154,15 +154,12 @@ class Storage:
 
         Raises:
             FileNotFoundError: there is no such file.
-            StorageError: it is larger, or a pipe or a device.
-            OSError: the file cannot be read.
+            StorageError: it is larger.
+            OSError: the file cannot be read, or is a pipe or a device.
         """
         if self.local:
-            with open(self._local(name), "rb", opener=_open_at_once) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise StorageError(f"cannot read {self.join(name)}: it is not a regular file")
-                self._check_size(name, status.st_size - start, most_bytes)
+            with os.fdopen(_open_regular(self._local(name), os.O_RDONLY), "rb") as file:
+                self._check_size(name, os.fstat(file.fileno()).st_size - start, most_bytes)
                 file.seek(start)
                 return file.read()
         filesystem, path = self._remote(name)
@@ -432,9 +429,7 @@ def _is_file(filesystem: Any, path: str) -> bool:
 
 
 def _append(path: str, text: str) -> None:
-    with open(path, "ab", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.ENXIO, "it is not a regular file", path)
+    with os.fdopen(_open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab") as file:
         before = os.fstat(file.fileno()).st_size
         try:
             file.write(text.encode(errors="backslashreplace"))
@@ -445,10 +440,16 @@ def _append(path: str, text: str) -> None:
             raise
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Opens a file without waiting for the other end of a pipe; one that is to be written, not through a link."""
-    through = 0 if flags & os.O_ACCMODE == os.O_RDONLY else os.O_NOFOLLOW
-    return os.open(path, flags | os.O_NONBLOCK | through, 0o666)
+def _open_regular(path: str, flags: int) -> int:
+    """Opens a regular file, without waiting for the other end of a pipe, and returns its descriptor."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.ENXIO, "not a regular file", path)
 
 
 def _size(number: float) -> str:
