@@ -17,3 +17,8 @@ def printable(text: object) -> str:
         text: a string, or a value whose `str` is taken.
     """
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def printable_lines(text: str) -> str:
+    """Returns a text of several lines, each of them `printable`."""
+    return "\n".join(map(printable, text.split("\n")))

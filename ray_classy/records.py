@@ -105,7 +105,7 @@ def damaged(where: str, what: str) -> RecordError:
         where: the file.
         what: what is wrong with it.
     """
-    return RecordError(f"{printable(where)} is damaged: {what}; restore the file from a copy, or remove it")
+    return RecordError(f"{printable(where)} is damaged: {what}; restore the file from a copy")
 
 
 class _TooLong(Exception):

@@ -89,10 +89,9 @@ class Storage:
             OSError: a folder on the way to it, below the storage's own, is a link.
         """
         path = self._local(name)
-        for depth in range(1, name.count("/") + 1):
-            folder = os.path.join(self.path, *name.split("/")[:depth])
-            if os.path.islink(folder):
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder)
+        folder = name.rpartition("/")[0]
+        if folder and self.has_link(folder):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return path
 
     def _remote(self, name: str) -> tuple[Any, str]:
@@ -223,8 +222,11 @@ class Storage:
     def point(self, name: str, target: str) -> None:
         """Makes a name an alias of a folder beside it: a symbolic link or, where links are not supported, a file that
         contains the folder's name.
+
+        A folder of that name is renamed: where a copy was made that follows links, it is a copy of a folder beside it.
         """
         self._checked(target)
+        self._rename_folder(name)
         if self.local:
             path = self._own(name)
             link = f"{path}.{uuid.uuid4().hex[:8]}.half"
@@ -235,6 +237,37 @@ class Storage:
             except OSError:
                 pathlib.Path(link).unlink(missing_ok=True)
         self.write(name, target.encode())
+
+    def _rename_folder(self, name: str) -> None:
+        """Renames a folder to `NAME.copied`, if there is one that is not a link."""
+        new = self.free_name(f"{name}.copied")
+        if self.local:
+            path = self._own(name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                return
+            os.rename(path, self._local(new))
+        else:
+            from pyarrow import fs
+
+            filesystem, path = self._remote(name)
+            if filesystem.get_file_info(path).type != fs.FileType.Directory or _is_object_store(filesystem):
+                return
+            _rename(filesystem, path, self._remote(new)[1])
+        _log.warning("%s was a folder, as in a copy that follows links: renamed to %s", shown(self.join(name)), new)
+
+    def has_link(self, name: str) -> bool:
+        """Returns whether a file or folder, or a folder on the way to it, is a link."""
+        steps = self._checked(name).split("/")
+        paths = (os.path.join(self.path, *steps[:depth]) for depth in range(1, len(steps) + 1))
+        return self.local and any(map(os.path.islink, paths))
+
+    def free_name(self, name: str) -> str:
+        """Returns a name that nothing in the folder has: the given one, or that with a number."""
+        free, number = name, 1
+        while self.exists(free):
+            number += 1
+            free = f"{name}-{number}"
+        return free
 
     def pointed(self, name: str) -> str | None:
         """Returns the folder of which `point` made a name the alias; None if it is not an alias of a folder beside it.

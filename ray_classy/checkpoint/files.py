@@ -37,7 +37,7 @@ from ray_classy.urls import is_url, parent, reason, split_query
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
-_CHECKPOINT_NAME = re.compile(r"epoch_\d{4,}-step_\d{6,}")
+_CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 FORMAT = 1
 
@@ -89,15 +89,49 @@ def save_checkpoint(
 
 def followed(path: str) -> str:
     """The path of a checkpoint; for the `last` or `best` of a run, of the one that is meant."""
-    folder, name = (parent(path), _base(path)) if is_url(path) else os.path.split(path.rstrip("/"))
+    folder, name = _split(path)
     if name not in (LAST, BEST):
         return path
-    storage = Storage(folder or ".")
+    storage = Storage(folder)
     try:
         target = storage.pointed(name)
-    except (OSError, UnicodeDecodeError):  # somebody named something else so
+    except OSError:  # somebody named something else so
         return path
     return path if target is None else os.path.join(folder, target) if storage.local else storage.join(target)
+
+
+def run_of_checkpoint(path: str, filesystem: Any = None) -> tuple[str | None, str | None]:
+    """The folder of the run that a checkpoint is in, and the checkpoint's name.
+
+    Args:
+        path: of the checkpoint's folder, of its file, or of an alias or link to the folder.
+        filesystem: in which it lies; None finds it from the path.
+
+    Returns:
+        None for both, if the path does not lead to a checkpoint in a run's folder.
+    """
+    local = filesystem is None and not is_url(path)
+    for candidate in [path, os.path.realpath(path)] if local else [path]:
+        folder, name = _split(candidate)
+        if name == CHECKPOINT_FILE:
+            folder, name = _split(folder)
+        run = Storage(folder, filesystem)
+        names = checkpoints_in(run) if name in (LAST, BEST) or is_checkpoint_name(name) else []
+        found = name if name in names else run.pointed(name) if names else None
+        if found is None and name == LAST and names:  # a run that was copied with its links followed
+            found = names[-1]
+        if found in names:
+            return run.path, found
+    return None, None
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The folder that something is in, and its name."""
+    if is_url(path):
+        start, query = split_query(path)
+        return parent(start.rstrip("/") + query), _base(path)
+    folder, name = os.path.split(path.rstrip("/"))
+    return folder or ".", name
 
 
 def _of_folder(path: str) -> Storage:
@@ -109,8 +143,13 @@ def _of_folder(path: str) -> Storage:
 
 def checkpoints_in(run: Storage) -> list[str]:
     """The names of the complete checkpoints in a run's folder, oldest first."""
-    names = [name for name in run.names() if _CHECKPOINT_NAME.fullmatch(name)]
+    names = [name for name in run.names() if is_checkpoint_name(name)]
     return sorted((name for name in names if run.exists(f"{name}/{CHECKPOINT_FILE}")), key=position_of)
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a name is that of a checkpoint's folder in a run's folder."""
+    return bool(_CHECKPOINT_NAME.fullmatch(name))
 
 
 def position_of(name: str) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ray_classy.records import parse_json
+
 MANIFEST_FILE = "manifest.json"
 
 
@@ -44,7 +46,7 @@ def read_manifest(storage: Any, folder: str) -> dict[str, Any] | None:
     if not storage.exists(_inside(folder)):
         return None
     try:
-        manifest = json.loads(storage.read(_inside(folder)))
+        manifest = parse_json(storage.read(_inside(folder)), storage.join(_inside(folder)))
     except ValueError:
         return None
     return manifest if isinstance(manifest, dict) else None

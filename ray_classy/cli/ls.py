@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
-from ray_classy.checkpoint.files import BEST
-from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
+from ray_classy.errors import RayClassyError
+from ray_classy.printable import printable
+from ray_classy.records import read_record
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import shown
@@ -26,26 +28,46 @@ def ls(arguments: argparse.Namespace) -> Answer:
         return _describe(RunFolder.existing(path))
 
 
+@dataclass
+class _Manifest:
+    """What is printed of a manifest."""
+
+    step: int
+    where: float
+    in_phase: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    files: dict[str, dict[str, Any]] | None = None
+
+
 def _describe(run: RunFolder) -> Answer:
-    best = run.storage.pointed(BEST)
-    manifests = {name: read_manifest(run.storage, name) or {} for name in run.checkpoints.names()}
-    entries = [
-        {"name": name, "best": name == best, **{key: value for key, value in manifest.items() if key != "classes"}}
-        for name, manifest in manifests.items()
-    ]
+    best, names = run.checkpoints.best_name(), run.checkpoints.names()
+    read = {name: _read(run, name) for name in names}
+    entries = [{**values, "name": name, "best": name == best} for name, (values, _) in read.items()]
     status = run.record.facts().get("status")
-    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoints", *map(_line, entries)]
-    return Answer("\n".join(lines), {"run": run.path, "status": status, "checkpoints": entries})
+    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoints"]
+    lines += [f"  {name}  {line}{'  best' if name == best else ''}" for name, (_, line) in read.items()]
+    return Answer("\n".join(map(printable, lines)), {"run": run.path, "status": status, "checkpoints": entries})
 
 
-def _line(entry: Mapping[str, Any]) -> str:
-    if "step" not in entry:
-        return f"  {entry['name']}  (without a manifest)"
-    size = (entry.get("files") or {}).get(CHECKPOINT_FILE, {}).get("bytes", 0) / 2**20
-    inside = entry.get("in_phase")
-    where = f"{entry['where']:.0%} done" + (f", {inside['rows']} of {inside['of']} rows of an epoch" if inside else "")
-    metrics = [
-        f"{name} {value:.4f}" for name, value in dotted(entry.get("metrics") or {}).items() if isinstance(value, float)
-    ]
-    best = ["best"] if entry["best"] else []
-    return "  ".join([f"  {entry['name']}", f"{size:.1f} MiB", where, *metrics, *best])
+def _read(run: RunFolder, name: str) -> tuple[dict[str, Any], str]:
+    """The manifest of a checkpoint, without its classes, and a line about the checkpoint."""
+    try:
+        manifest = read_manifest(run.storage, name)
+        if manifest is None:
+            return {}, "(without a manifest)"
+        line = _line(read_record(_Manifest, manifest, run.storage.join(f"{name}/{MANIFEST_FILE}")))
+    except RayClassyError as error:
+        return {"error": str(error)}, f"({error})"
+    return {key: value for key, value in manifest.items() if key != "classes"}, line
+
+
+def _line(manifest: _Manifest) -> str:
+    size = ((manifest.files or {}).get(CHECKPOINT_FILE) or {}).get("bytes")
+    inside = manifest.in_phase
+    words = [f"{size / 2**20:.1f} MiB"] if isinstance(size, int) else []
+    words.append(f"{manifest.where:.0%} done")
+    if inside:
+        words[-1] += f", {inside.get('rows')} of {inside.get('of')} rows of an epoch"
+    metrics = dotted(manifest.metrics or {}).items()
+    words += [f"{name} {value:.4f}" for name, value in metrics if isinstance(value, float)]
+    return "  ".join(words)

@@ -14,6 +14,7 @@ from typing import Any
 from ray_classy.cli.arguments import UsageError, parsed
 from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
 from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.printable import printable_lines
 from ray_classy.redact import redacted
 
 COMMANDS = {
@@ -48,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         ours = _is_ours(error)
         if "--verbose" in argv or not ours:
-            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+            print(printable_lines(redacted(traceback.format_exc())), end="", file=sys.stderr)
         message = str(error) if ours else f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and not isinstance(error, RayClassyError):
             message = f"{error.filename}: {error.strerror or error}"
         _print_error(type(error).__name__, message, as_json)
         return 2 if isinstance(error, ConfigError | UsageError) else 1
     try:
-        print(json_text(answer.data) if as_json else redacted(answer.text), flush=True)
+        print(json_text(answer.data) if as_json else printable_lines(redacted(answer.text)), flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -78,7 +79,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _print_error(kind: str, message: str, as_json: bool, prefix: str = "ray-classy: error: ") -> None:
-    message = redacted(message)
+    message = printable_lines(redacted(message))
     print(f"{prefix}{message}", file=sys.stderr, flush=True)
     if as_json:
         print(json_text({"error": {"type": kind, "message": message}}), flush=True)

@@ -13,6 +13,7 @@ from ray_classy.checkpoint.files import followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
+from ray_classy.printable import printable
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.run_folder import RunFolder
@@ -43,7 +44,7 @@ def _describe(path: str) -> Answer:
     ours = content.get("ray_classy") or {}
     classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
     data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content["input_args"]}
-    return Answer("\n".join(_lines(path, manifest, parts, classes)), data)
+    return Answer("\n".join(map(printable, _lines(path, manifest, parts, classes))), data)
 
 
 def _lines(

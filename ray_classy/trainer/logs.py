@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ray_classy.printable import printable, printable_lines
 from ray_classy.redact import redacted
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
@@ -19,7 +20,8 @@ _SECONDS_BETWEEN_REMOTE_READS = 5.0
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        # A line within a message is indented, so that text from a file cannot pass for a line of its own.
+        return "\n  ".join(map(printable, redacted(super().format(record)).split("\n")))
 
 
 _FORMAT = _Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
@@ -111,7 +113,7 @@ def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
             added = _read_log(run, seen)
             added = added[: added.rfind(b"\n") + 1]
             if added:
-                sys.stderr.write(added.decode(errors="replace"))
+                sys.stderr.write(printable_lines(added.decode(errors="replace")))
                 sys.stderr.flush()
                 seen += len(added)
             if last:

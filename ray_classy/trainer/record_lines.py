@@ -55,7 +55,7 @@ class RecordLines:
     def replace(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Puts lines in place of those that can be read, and moves the others to a file beside this one."""
         damaged = self._split()[1]
-        if damaged:
+        if damaged and not self._storage.has_link(self._name):  # what is behind a link stays there
             self._keep_aside(damaged)
         self._storage.write(self._name, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
@@ -82,10 +82,7 @@ class RecordLines:
         return lines, damaged, first
 
     def _keep_aside(self, damaged: list[bytes]) -> None:
-        name, number = f"{self._name}.damaged", 1
-        while self._storage.exists(name):
-            number += 1
-            name = f"{self._name}.damaged-{number}"
+        name = self._storage.free_name(f"{self._name}.damaged")
         self._storage.write(name, b"".join(damaged))
         _log.warning("what cannot be read of %s is kept in %s", self._where, name)
 

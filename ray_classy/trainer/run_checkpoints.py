@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
 from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.errors import CheckpointNotFoundError, DamagedCheckpointError
+from ray_classy.errors import CheckpointNotFoundError, DamagedCheckpointError, RayClassyError
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.retention import Retention
@@ -42,8 +43,13 @@ class RunCheckpoints:
 
     def best(self) -> str | None:
         """The path of the checkpoint that `best` is an alias of."""
-        name = self._storage.pointed(BEST)
+        name = self.best_name()
         return self._storage.join(name) if name is not None else None
+
+    def best_name(self) -> str | None:
+        """The name of the checkpoint that `best` is an alias of; None if it is not an alias of a complete one."""
+        name = self._storage.pointed(BEST)
+        return name if name in self.names() else None
 
     def write(self, name: str, content: dict[str, Any], facts: Mapping[str, Any] | None = None) -> str:
         """Writes a checkpoint folder of that name, with a manifest of `facts`, and returns its path.
@@ -53,6 +59,8 @@ class RunCheckpoints:
         """
         self._check_owner()
         self._manifests.pop(name, None)
+        if self._storage.has_link(name):
+            self._storage.remove(name)  # the link; what it leads to stays as it is
         save_checkpoint(name, content, storage=self._storage, facts=facts)
         return self._storage.join(name)
 
@@ -90,12 +98,17 @@ class RunCheckpoints:
     def _metrics_of(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """The metrics of the checkpoints at the end of a round, by name."""
         manifests = {name: self._manifest(name) for name in names}
-        return {n: dotted(m.get("metrics") or {}) for n, m in manifests.items() if m.get("in_phase") is None}
+        at_end = {name: found.get("metrics") for name, found in manifests.items() if found.get("in_phase") is None}
+        return {name: dotted(values) if isinstance(values, dict) else {} for name, values in at_end.items()}
 
     def _manifest(self, name: str) -> dict[str, Any]:
-        if name not in self._manifests:
-            self._manifests[name] = read_manifest(self._storage, name) or {}
-        return self._manifests[name]
+        manifest = self._manifests.get(name)
+        if manifest is None:
+            with contextlib.suppress(RayClassyError):  # a damaged one is an error where its checkpoint is loaded
+                manifest = read_manifest(self._storage, name)
+            if manifest is not None:  # else it may still be written
+                self._manifests[name] = manifest
+        return manifest or {}
 
     def load(self, name: str) -> dict[str, Any]:
         """Reads a checkpoint.

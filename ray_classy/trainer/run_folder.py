@@ -18,7 +18,9 @@ import secrets
 import time
 from typing import Any, Self
 
+from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.errors import RunFolderError
+from ray_classy.printable import printable, printable_lines
 from ray_classy.redact import redacted
 from ray_classy.storage import Storage, is_url
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
@@ -27,7 +29,7 @@ from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
 from ray_classy.trainer.run_record import RUN_FILE, RunRecord
 from ray_classy.trainer.run_requests import Requests
-from ray_classy.urls import split_query
+from ray_classy.urls import shown, split_query
 
 DEFAULT_STORAGE_PATH = "runs"
 LOG_FILE = "log.txt"
@@ -95,7 +97,7 @@ class RunFolder:
         Raises:
             RunFolderError: there can be no such folder.
         """
-        if name is not None and (not name or "/" in name or name in (".", "..")):
+        if name is not None and (not name or {"/", "\0"} & set(name) or name in (".", "..")):
             raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
         parent = Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem)
         if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
@@ -135,15 +137,30 @@ class RunFolder:
     def existing(cls, path: str, filesystem: Any = None) -> Self:
         """The folder of an earlier run, to look into; it is not locked.
 
+        Args:
+            path: the folder, or in it `last` or the newest checkpoint.
+            filesystem: see the class.
+
         Raises:
-            RunFolderError: it is not a run folder.
+            RunFolderError: it is not a run folder, or is an older checkpoint.
         """
         run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
-        if not run.storage.exists(RUN_FILE):
+        if not run.record.exists():
+            above, checkpoint = run_of_checkpoint(run.path, filesystem)
+            if above is not None and cls(above, filesystem).record.exists():
+                run = cls(above, filesystem)
+                newest = run.checkpoints.names()[-1:]
+                if [checkpoint] != newest:
+                    raise RunFolderError(
+                        f"{shown(path)!r} is not the newest checkpoint of its run, {newest[0]}, which alone is resumed:"
+                        f" give the run's folder, {shown(run.path)!r}, or start a new run from this checkpoint with "
+                        f"--checkpoint"
+                    )
+                return run
             near = [name for name in Storage(os.path.dirname(run.path), filesystem).names()][-5:]
             raise RunFolderError(
-                f"{path!r} is no run folder: it has no {RUN_FILE}"
-                + (f"; beside it there are {', '.join(near)}" if near else "")
+                f"{shown(path)!r} is no run folder: it has no {RUN_FILE}"
+                + (f"; beside it there are {printable(', '.join(near))}" if near else "")
             )
         return run
 
@@ -226,7 +243,7 @@ class RunFolder:
         Raises:
             StorageError: the local disk cannot be written.
         """
-        self._log_file.add(redacted(text))
+        self._log_file.add(printable_lines(redacted(text)))
 
     def flush_log(self) -> None:
         """Waits until the lines logged so far are in `log.txt`, or the store has refused them."""

@@ -15,20 +15,44 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from ray_classy.checkpoint.files import is_checkpoint_name
 from ray_classy.errors import RunFolderError
+from ray_classy.printable import printable
+from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_record import RUN_FILE
+from ray_classy.urls import shown
 
 TRIAL_FILE, REPORTS_FILE, BEST_FILE = "trial.json", "reports.jsonl", "best.yaml"
-_TRIAL_NAME = re.compile(r"t\d{4,}")
+_TRIAL_NAME = re.compile(r"t[0-9]{4,9}")
 
-RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+RUNNING, FINISHED, STOPPED, FAILED = _STATES = "running", "finished", "stopped", "failed"
+
+
+@dataclasses.dataclass
+class Clone:
+    """A state that a trial adopts from another one.
+
+    Attributes:
+        of: the other trial; None if Ray Tune did not say which.
+        checkpoint: the name of the other's checkpoint.
+        epoch: passes over the train dataset that were over at it.
+        params: what the trial has instead of its former parameters.
+        done: whether the trial has reported since.
+    """
+
+    of: str | None
+    checkpoint: str | None
+    epoch: float | None
+    params: dict[str, Any]
+    done: bool
 
 
 @dataclasses.dataclass
@@ -47,8 +71,7 @@ class TrialRecord:
         checkpoint: the name of the checkpoint of that report.
         seconds: training time.
         num_epochs: to which `--extend` has it trained, in place of what its config says; None if it is not extended.
-        clones: states adopted from other trials: `{"of", "checkpoint", "epoch", "params", "done"}` each; done once it
-            has reported since.
+        clones: states adopted from other trials, oldest first.
     """
 
     name: str
@@ -56,17 +79,17 @@ class TrialRecord:
     params: dict[str, Any]
     state: str = RUNNING
     reason: str | None = None
-    epoch: int = 0
+    epoch: int | float = 0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     checkpoint: str | None = None
     seconds: float = 0.0
     num_epochs: int | float | None = None
-    clones: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    clones: list[Clone] = dataclasses.field(default_factory=list)
 
     @property
-    def pending_clone(self) -> dict[str, Any] | None:
+    def pending_clone(self) -> Clone | None:
         """The state of another trial that this one must adopt, unless it has reported since."""
-        return self.clones[-1] if self.clones and not self.clones[-1]["done"] else None
+        return self.clones[-1] if self.clones and not self.clones[-1].done else None
 
     @property
     def ended(self) -> bool:
@@ -85,11 +108,50 @@ class SweepFolder(RunFolder):
         self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
 
     def trials(self) -> list[TrialRecord]:
-        """All trials that were started, in the order of their numbers."""
+        """All trials that were started, in the order of their numbers.
+
+        Raises:
+            RecordError: the record of one is damaged.
+            OSError: one cannot be read.
+        """
         names = [name for name in self.storage.names() if _TRIAL_NAME.fullmatch(name)]
         found = [name for name in names if self.storage.exists(f"{name}/{TRIAL_FILE}")]
-        records = [TrialRecord(**json.loads(self.storage.read(f"{name}/{TRIAL_FILE}"))) for name in found]
-        return sorted(records, key=lambda record: record.index)
+        return sorted(map(self._trial, found), key=lambda record: record.index)
+
+    def _trial(self, name: str) -> TrialRecord:
+        """Reads the record of a trial, and checks what is used as a path."""
+        where = shown(self.storage.join(f"{name}/{TRIAL_FILE}"))
+        record = read_record(TrialRecord, parse_json_object(self.storage.read(f"{name}/{TRIAL_FILE}"), where), where)
+        if (record.name, record.index) != (name, int(name[1:])):
+            raise damaged(where, f"it is the record of trial {record.index}, {printable(record.name)!r}")
+        if record.state not in _STATES:
+            raise damaged(where, f"state is {printable(record.state)!r}, and must be one of {', '.join(_STATES)}")
+        for trial in (clone.of for clone in record.clones):
+            if trial is not None and not _TRIAL_NAME.fullmatch(trial):
+                raise damaged(where, f"{printable(trial)!r} is not the name of a trial")
+        for checkpoint in (record.checkpoint, *(clone.checkpoint for clone in record.clones)):
+            if checkpoint is not None and not is_checkpoint_name(checkpoint):
+                raise damaged(where, f"{printable(checkpoint)!r} is not the name of a checkpoint")
+        return record
+
+    def check_params(self, record: TrialRecord, labels: Mapping[str, Container[Any] | None]) -> None:
+        """Checks that a record has a value for each search node, and no other.
+
+        Args:
+            record: of a trial.
+            labels: what the values of a node can be, by its name; None for a range.
+
+        Raises:
+            RecordError: it has other values.
+        """
+        where = shown(self.storage.join(f"{record.name}/{TRIAL_FILE}"))
+        if record.params.keys() != labels.keys():
+            found = printable(", ".join(record.params)) or "nothing"
+            raise damaged(where, f"it has parameters for {found}, not for {', '.join(labels)}")
+        for name, allowed in labels.items():
+            value = record.params[name]
+            if allowed is not None and (isinstance(value, dict | list) or value not in allowed):
+                raise damaged(where, f"the parameter {name} has no value {printable(value)!r}")
 
     def trial_run(self, name: str, filesystem: Any = None) -> RunFolder:
         """The run folder of a trial."""
@@ -107,8 +169,12 @@ def existing_sweep(path: str, filesystem: Any = None) -> SweepFolder:
         RunFolderError: it is none.
     """
     folder = SweepFolder.existing(path, filesystem)
-    if folder.record.facts().get("kind") != SweepFolder.KIND:
-        raise RunFolderError(f"{path!r} is a run, not a sweep: resume it with ray-classy train --resume")
+    facts = folder.record.facts()
+    if facts.get("kind") != SweepFolder.KIND:
+        raise RunFolderError(f"{shown(path)!r} is a run, not a sweep: resume it with ray-classy train --resume")
+    for name in ("metric", "mode", "config"):
+        if facts.get(name) is None:
+            raise damaged(shown(folder.storage.join(RUN_FILE)), f"it has no {name!r}")
     return folder
 
 

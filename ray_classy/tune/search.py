@@ -141,9 +141,9 @@ class SweepSearch(SearchAlgorithm):
     def _source(self, record: TrialRecord) -> dict[str, Any]:
         """The source of a trial that had to adopt another's state when the sweep was interrupted."""
         clone = record.pending_clone
-        if clone is None or clone["checkpoint"] is None:
+        if clone is None or clone.of is None or clone.checkpoint is None:
             return {}
-        return {SOURCE: {"run": self._folder_of(clone["of"]), "checkpoint": clone["checkpoint"]}}
+        return {SOURCE: {"run": self._folder_of(clone.of), "checkpoint": clone.checkpoint}}
 
     # -- history ------------------------------------------------------------------------------------------------------
 

@@ -111,8 +111,8 @@ class Table:
         return sorted(
             records,
             key=lambda record: (
-                record.state == FAILED or not math.isfinite(record.metrics.get(self._metric, math.nan)),
-                sign * record.metrics.get(self._metric, 0.0),
+                record.state == FAILED or not math.isfinite(_value(record, self._metric)),
+                sign * _value(record, self._metric) if math.isfinite(_value(record, self._metric)) else 0.0,
                 record.index,
             ),
         )
@@ -138,7 +138,7 @@ class Table:
 
     def _row(self, record: TrialRecord, statuses: Mapping[str, str] | None) -> list[str]:
         active = self._space.active(record.params)
-        value = record.metrics.get(self._metric)
+        value = _value(record, self._metric)
         state = record.state
         if not record.ended and statuses is not None:
             state = _STATES.get(statuses.get(record.name, ""), "waiting")
@@ -146,15 +146,15 @@ class Table:
         return [
             record.name,
             *(_number(active[node.name]) if node.name in active else "" for node in self._space.nodes),
-            "" if value is None else f"{value:.4f}",
+            "" if self._metric not in record.metrics else f"{value:.4f}",
             f"{record.epoch}/{self._epochs_of(record)}",
             state,
             left if state == RUNNING else f"{record.seconds:.0f} s",
         ]
 
     def _summary(self, record: TrialRecord) -> str:
-        value = record.metrics.get(self._metric)
-        metric = "" if value is None else f"  {self._metric} {value:.4f}"
+        value = _value(record, self._metric)
+        metric = "" if self._metric not in record.metrics else f"  {self._metric} {value:.4f}"
         return f"{self.params(record.params)}{metric}  epoch {record.epoch}/{self._epochs_of(record)}"
 
     def _epochs_of(self, record: TrialRecord) -> int | float:
@@ -171,7 +171,7 @@ class Table:
             text += f", about {_duration(left)} left"
         best = self.best(record for record in self._records.values() if self._metric in record.metrics)
         if best:
-            text += f"; best so far {best[0].name} {self._metric} {best[0].metrics[self._metric]:.4f}"
+            text += f"; best so far {best[0].name} {self._metric} {_value(best[0], self._metric):.4f}"
         return text
 
     def _render(self, statuses: Mapping[str, str], lines: int) -> RenderableType:
@@ -212,6 +212,12 @@ def _short(name: str, space: Space) -> str:
         if sum(f".{node.name}".endswith(f".{short}") for node in space.nodes) == 1:
             return short
     return name
+
+
+def _value(record: TrialRecord, metric: str) -> float:
+    """Returns a metric of a trial's last report; NaN if it is not a number."""
+    value = record.metrics.get(metric)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _number(value: Any) -> str:

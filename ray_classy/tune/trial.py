@@ -28,7 +28,7 @@ from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.checkpoint.manifest import MANIFEST_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
-from ray_classy.errors import ResourceError, WorkerDiedError
+from ray_classy.errors import ResourceError, RunFolderError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.ray_compat import settings as settings_of_ray
@@ -310,6 +310,10 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
         source: the other's.
         checkpoint: a name of one of its checkpoints.
     """
+    files = [name for name in (METRICS_FILE, REPORTS_FILE) if source.storage.exists(name)]
+    for name in (f"{checkpoint}/{CHECKPOINT_FILE}", *files):
+        if source.storage.has_link(name):
+            raise RunFolderError(f"{source.storage.join(name)!r} is a link, or in a folder that is one: copy the file")
     run.storage.remove(checkpoint)  # its own of that name, with a manifest that says so
     for file in (CHECKPOINT_FILE, MANIFEST_FILE):
         if source.storage.exists(f"{checkpoint}/{file}"):
@@ -318,9 +322,8 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     for name in names[names.index(checkpoint) + 1 :]:
         run.checkpoints.remove(name)
     run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
-    for file in (METRICS_FILE, REPORTS_FILE):
-        if source.storage.exists(file):
-            run.storage.write(file, source.storage.read(file, most_bytes=None))
+    for file in files:
+        run.storage.write(file, source.storage.read(file, most_bytes=None))
     run.log(f"{time.strftime('%H:%M:%S')}  resumed from {checkpoint} of trial {source.name}")
 
 

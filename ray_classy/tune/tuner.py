@@ -124,6 +124,8 @@ class _Sweep:
         if not any(node.name == "num_epochs" for node in plan.space.nodes):
             for record in self.records.values():  # version 0.1 wrote down an extension as a parameter
                 record.num_epochs = record.num_epochs or record.params.pop("num_epochs", None)
+        for record in self.records.values():
+            folder.check_params(record, {node.name: node.labels for node in plan.space.nodes})
         self.total = self._total()
         metric, mode = str(self.chosen.metric), str(self.chosen.mode)
         self.table = Table(
@@ -177,7 +179,7 @@ class _Sweep:
         if self.plan.earlier is None:
             return self.plan.total
         facts = self.plan.earlier.record.facts()
-        before = math.inf if facts["total"] is None else facts["total"]
+        before = math.inf if facts.get("total") is None else facts["total"]
         if self.tuner.extend is None:
             return before
         grid = self.plan.space.grid_size if self.chosen.search_alg is None else 1

@@ -14,12 +14,14 @@ from ray_classy.storage import retry_once
 from ray_classy.trainer.metrics import train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_checkpoints import epoch_of
-from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, SweepFolder, TrialRecord
+from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Clone, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import release
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
+
+    from ray_classy.trainer.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 _KEPT_OF_RESULTS = ("train.", "test.")
@@ -53,6 +55,7 @@ class Watch(tune.Callback):
         self._folder, self._records, self._table = folder, records, table
         self._retention, self._interval, self._nested, self._filesystem = retention, interval, nested, filesystem
         self._why_stopped = why_stopped
+        self._runs: dict[str, RunFolder] = {}  # by trial: each has read the manifests of its checkpoints
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune saves its callbacks, and what it saves is never read."""
@@ -68,12 +71,12 @@ class Watch(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called when a trial starts, or resumes with other parameters."""
         record = self._records[trial.trial_id]
+        self._runs.pop(record.name, None)  # its checkpoints may become those of another trial
         params = {name: value for name, value in trial.config.items() if name in record.params}
         if params != record.params:
             source = restored_report(trial)
             of = source.get("trial")
-            clone = {"of": of, "checkpoint": source.get("checkpoint"), "epoch": source.get("epoch")}
-            record.clones.append({**clone, "params": params, "done": False})
+            record.clones.append(Clone(of, source.get("checkpoint"), source.get("epoch"), params, done=False))
             record.params = params
             self._folder.write_trial(record)
             self._table.print_line(f"{record.name} resumes from {of} with {self._table.params(params)}")
@@ -90,7 +93,7 @@ class Watch(tune.Callback):
         record.checkpoint = result.get("checkpoint") or record.checkpoint
         record.seconds += result.get("time_this_iter_s") or 0.0
         if record.pending_clone is not None:
-            record.pending_clone["done"] = True
+            record.pending_clone.done = True
             self._folder.write_trial(record)
         self._table.reported(record, result.get("where"))
         if result.get("checkpoint"):
@@ -123,6 +126,7 @@ class Watch(tune.Callback):
     # -----------------------------------------------------------------------------------------------------------------
 
     def _end(self, record: TrialRecord, state: str, reason: str | None) -> None:
+        self._runs.pop(record.name, None)
         record.state, record.reason = state, reason
         self._folder.write_trial(record)
         self._table.ended(record)
@@ -130,12 +134,14 @@ class Watch(tune.Callback):
     def _keep_checkpoints(self, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:
         """Applies the retention to a trial; checkpoints from which other trials may resume are kept besides."""
         name, reported = trial.trial_id, result["checkpoint"]
-        run = self._folder.trial_run(name, self._filesystem)
+        if name not in self._runs:
+            self._runs[name] = self._folder.trial_run(name, self._filesystem)
+        run = self._runs[name]
         there = run.checkpoints.names()
         pinned = {reported, *(there[there.index(reported) :] if reported in there else [])}  # the rest is being written
         for other in self._records.values():
-            if other.pending_clone is not None and other.pending_clone["of"] == name:
-                pinned.add(other.pending_clone["checkpoint"])
+            if other.pending_clone is not None and other.pending_clone.of == name:
+                pinned.add(other.pending_clone.checkpoint)
         if self._interval is not None:
             # A checkpoint reported within an interval may be chosen. Names count train phases, the interval epochs.
             train_phase = train_phase_of(result)

@@ -2,24 +2,15 @@ import json
 import os
 
 import pytest
-import torch
 from pyarrow import fs
 
-from ray_classy.errors import CheckpointError, RunFolderError
+from ray_classy.errors import RunFolderError
+from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.tune.folder import SweepFolder
 
 LINE = {"phase_idx": 0, "epoch": 1, "phase_type": "train", "metrics": {"loss": 0.5}}
 CONTENT = {"input_args": None, "classy_state_dict": {"phase_idx": 1}}
-
-
-@pytest.fixture(params=["local", "arrow"])
-def run(request, tmp_path):
-    filesystem = fs.LocalFileSystem() if request.param == "arrow" else None
-    made = RunFolder.create(str(tmp_path), "r", filesystem)
-    made.describe("name: x\n", seed=3)
-    yield made
-    made.release()
 
 
 def test_run_has_a_name_of_its_own(tmp_path):
@@ -36,7 +27,7 @@ def test_default_place(tmp_path, monkeypatch):
     run.release()
 
 
-@pytest.mark.parametrize("name", ["", "a/b", ".", ".."])
+@pytest.mark.parametrize("name", ["", "a/b", ".", "..", "a\0b"])
 def test_impossible_name(tmp_path, name):
     with pytest.raises(RunFolderError, match="cannot be one"):
         RunFolder.create(str(tmp_path), name)
@@ -57,64 +48,6 @@ def test_storage_path_below_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot create"):
         RunFolder.create(str(tmp_path / "file" / "runs"), "r")
-
-
-def test_what_is_run_is_written_down(run):
-    run.finish("finished")
-    facts = run.record.facts()
-    assert (
-        facts["seed"] == 3 and facts["status"] == "finished" and facts["name"] == "r" and facts["starts"][0]["command"]
-    )
-    assert run.storage.read("config.yaml") == b"name: x\n"
-
-
-def test_every_start_is_noted(run):
-    run.describe(None)
-    assert len(run.record.facts()["starts"]) == 2 and run.record.facts()["seed"] == 3
-
-
-def test_metrics_are_lines(run):
-    for phase_idx in range(3):
-        run.metrics.add({**LINE, "phase_idx": phase_idx})
-    assert [line["phase_idx"] for line in run.metrics.lines()] == [0, 1, 2]
-    assert len(run.storage.read("metrics.jsonl").splitlines()) == 3
-
-
-def test_line_that_was_cut_off_is_passed_over(run):
-    run.metrics.add(LINE)
-    run.storage.append("metrics.jsonl", '{"phase_idx": 1, "metr')
-    assert run.metrics.lines() == [LINE]
-
-
-def test_lines_of_phases_that_are_run_again_are_dropped(run):
-    for epoch in (1, 2, 3):
-        for phase_type in ("train", "test"):
-            run.metrics.add({**LINE, "epoch": epoch, "phase_type": phase_type})
-    run.storage.append("metrics.jsonl", '{"pha')
-    run.metrics.keep_until(2, tested=False)
-    kept = [(line["epoch"], line["phase_type"]) for line in run.metrics.lines()]
-    assert kept == [(1, "train"), (1, "test"), (2, "train")]
-
-
-def test_no_metrics_yet(run):
-    run.metrics.keep_until(0, tested=False)
-    assert run.metrics.lines() == [] and run.checkpoints.latest() is None
-
-
-def test_newest_complete_checkpoint(run):
-    for name in ("epoch_0002-step_000020", "epoch_0010-step_000100", "epoch_0009-step_000090"):
-        run.checkpoints.write(name, CONTENT)
-    run.storage.write("epoch_0011-step_000110/checkpoint.torch.1234.half", b"half")
-    run.storage.write("other/checkpoint.torch", b"")
-    assert run.checkpoints.names()[-1] == "epoch_0010-step_000100" and len(run.checkpoints.names()) == 3
-    assert run.checkpoints.latest() == run.storage.join("epoch_0010-step_000100")
-    assert run.checkpoints.load("epoch_0010-step_000100")["classy_state_dict"] == {"phase_idx": 1}
-
-
-def test_checkpoint_with_a_custom_object_is_refused(run):
-    with pytest.raises(CheckpointError, match=r"classy_state_dict\.x is a Generator"):
-        run.checkpoints.write("epoch_0001-step_000001", {"classy_state_dict": {"x": torch.Generator()}})
-    assert run.checkpoints.names() == []
 
 
 def test_resume_what_is_no_run(tmp_path):
@@ -138,21 +71,6 @@ def test_run_that_was_taken_over_writes_no_more(run):
             write()
 
 
-def test_error_of_an_earlier_start_is_forgotten(run):
-    run.finish("failed", error="no room")
-    run.describe(None)
-    assert run.record.facts()["status"] == "running" and not {"error", "ended"} & run.record.facts().keys()
-
-
-def test_forgetting_a_checkpoint_request_leaves_the_request_to_stop(tmp_path):
-    run = RunFolder.create(str(tmp_path), "r")
-    run.requests.stop()
-    run.requests.checkpoint()
-    run.requests.forget_checkpoint()
-    assert run.requests.stop_requested() and not run.requests.checkpoint_requested()
-    run.release()
-
-
 def test_what_is_told_does_not_fail_with_the_log(tmp_path):
     run = RunFolder(str(tmp_path))
     run.tell("a line")
@@ -160,11 +78,6 @@ def test_what_is_told_does_not_fail_with_the_log(tmp_path):
     (tmp_path / "log.txt").unlink()
     (tmp_path / "log.txt").mkdir()
     run.tell("another")
-
-
-def test_a_config_that_no_file_can_give_is_none(run):
-    run.describe("a: {1: 2}\n")
-    assert run.record.config_facts()["config"] is None and len(run.record.config_facts()["config_sha256"]) == 64
 
 
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
@@ -193,3 +106,74 @@ def test_what_was_in_a_store_before_an_unused_run_stays(tmp_path, cls):
     run.remove_if_unused()
     run.release()
     assert (tmp_path / "r" / "precious").read_text() == "data"
+
+
+# -- the path of a checkpoint -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A run with two checkpoints, and beside it links to some of what is in it."""
+    run = RunFolder.create(str(tmp_path / "runs"), "a")
+    run.describe(None)
+    for name in ("epoch_0001-step_000010", "epoch_0002-step_000020"):
+        run.checkpoints.write(name, CONTENT, {"metrics": {"test": {"loss": 0.1}}})
+    run.checkpoints.keep(Retention())
+    run.release()
+    (tmp_path / "newest").symlink_to("runs/a/last")
+    (tmp_path / "folder").symlink_to("runs/a")
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs/a",
+        "folder/",
+        "runs/a/last",
+        "runs/a/last/",
+        "./runs/../runs/a/epoch_0002-step_000020",
+        "runs/a/epoch_0002-step_000020/checkpoint.torch",
+        "newest",
+        "newest/",
+        "folder/last",
+    ],
+)
+def test_a_run_is_found_by_its_newest_checkpoint(trained, path):
+    assert os.path.samefile(RunFolder.existing(path).path, trained.path)
+    assert os.path.samefile(RunFolder.existing(os.path.abspath(path)).path, trained.path)
+
+
+def test_a_run_in_a_store_is_found_by_its_newest_checkpoint(trained):
+    for path in (f"file://{trained.path}/last", f"file://{trained.path}/epoch_0002-step_000020/"):
+        assert RunFolder.existing(path).path == f"file://{trained.path}"
+    assert RunFolder.existing(f"{trained.path}/last", fs.LocalFileSystem()).path == trained.path
+
+
+@pytest.mark.parametrize("path", ["runs/a/epoch_0001-step_000010", "runs/a/best"])
+def test_an_older_checkpoint_is_not_resumed_as_if_it_were_the_newest(trained, path):
+    with pytest.raises(RunFolderError, match=r"is not the newest checkpoint of its run, epoch_0002.*--checkpoint"):
+        RunFolder.existing(path)
+
+
+def test_a_name_in_a_run_that_is_no_checkpoint_is_no_run(trained):
+    for path in ("runs/a/epoch_0003-step_000030", "runs/a/lost", "runs"):
+        with pytest.raises(RunFolderError, match=r"is no run folder: it has no run\.json"):
+            RunFolder.existing(path)
+
+
+def test_what_leads_nowhere_is_no_run(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nothing")
+    for name in ("loop", "dangling"):
+        with pytest.raises(RunFolderError, match=r"is no run folder.*beside it there are dangling, loop"):
+            RunFolder.existing(str(tmp_path / name))
+
+
+def test_links_that_lead_nowhere_are_no_checkpoints(trained):
+    for name, target in (("epoch_0003-step_000030", "epoch_0003-step_000030"), ("epoch_0004-step_000040", "nothing")):
+        os.symlink(target, os.path.join(trained.path, name))
+    os.unlink(os.path.join(trained.path, "best"))
+    os.symlink("best", os.path.join(trained.path, "best"))
+    assert len(trained.checkpoints.names()) == 2 and trained.checkpoints.best() is None

@@ -11,7 +11,7 @@ from ray_classy.tune.folder import Reports, SweepFolder, TrialRecord, existing_s
 @pytest.fixture
 def folder(tmp_path):
     made = SweepFolder.create(str(tmp_path), "sweep")
-    made.describe(None)
+    made.describe(None, metric="test.loss", mode="min", config={})
     yield made
     made.release()
 

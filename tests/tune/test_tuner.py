@@ -219,17 +219,17 @@ def test_pbt_clones_the_better_trial_and_mutates(ray_cluster, tmp_path, workers)
     for record in result.trials:
         log = log_of(result, record.name)
         for clone in record.clones:
-            match = re.search(rf"resumed from (epoch_(\d+)-step_\d+) of trial {clone['of']}\n", log)
+            match = re.search(rf"resumed from (epoch_(\d+)-step_\d+) of trial {clone.of}\n", log)
             log, epoch = log[match.end() :], int(match[2])
             # the weights are the other trial's at that epoch
-            source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone["of"]))
+            source = re.findall(rf"end of phase {2 * epoch - 1} weights (\S+)", log_of(result, clone.of))
             start = re.search(r"start where (\S+) weights (\S+)", log)
             assert start[2] in source
             # `where` goes on
             assert float(start[1]) == pytest.approx(epoch / epochs)
             # the learning rate in use is the mutated one, at that place of its schedule
             begun = re.search(r"phase \d+ where \S+ lr (\S+)", log)
-            rate = clone["params"][LR] / 2 * (1 + math.cos(math.pi * epoch / epochs))
+            rate = clone.params[LR] / 2 * (1 + math.cos(math.pi * epoch / epochs))
             assert float(begun[1]) == pytest.approx(rate, rel=1e-5)
         # all values that it ended with are those of its last clone
         config = result.config_of(record)
@@ -404,7 +404,7 @@ def test_pb2_goes_through(ray_cluster, tmp_path):
     result = run(tmp_path, sweep_config(tune=section, num_epochs=5))
     assert [record.state for record in result.trials] == ["finished"] * 4
     low, high = 1e-3, 1.0
-    assert all(low <= clone["params"][LR] <= high for record in result.trials for clone in record.clones)
+    assert all(low <= clone.params[LR] <= high for record in result.trials for clone in record.clones)
 
 
 @pytest.mark.full
