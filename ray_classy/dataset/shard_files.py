@@ -30,7 +30,8 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
     for pattern in patterns:
         if pattern.startswith("pipe:"):
             raise ComponentError(f"shards are read by offset, not from {pattern!r}: give paths or URLs of tar files")
-    return find_files(patterns, (".tar",))
+    # Compressed ones are found too, so that the index can say what is wrong with them.
+    return find_files(patterns, (".tar", ".tar.gz", ".tgz"))
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -8,21 +8,24 @@ import hashlib
 import io
 import json
 import os
-import tarfile
-from collections.abc import Iterator
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from ray_classy.dataset.labels import TOO_LARGE
 from ray_classy.dataset.source_files import SourceFiles
-from ray_classy.errors import DataError, RunFolderError
+from ray_classy.dataset.tar_members import tar_members
+from ray_classy.errors import DataError, RecordError, RunFolderError
+from ray_classy.printable import printable
+from ray_classy.records import parse_json
 from ray_classy.registry import nearest
 from ray_classy.storage import Storage
 from ray_classy.urls import Stamp, is_url, located, reason, shown
 
 _SCAN_BYTES = 4 << 20
-_VERSION = 1
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_VERSION = 2
+_LABEL_BYTES = 1 << 20
+"""Size of the largest member that holds a label: a JSON object with all that is known of an image has kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def _remembered(shard: str, stamp: Stamp, layout: Layout) -> Any:
     try:
         table = pq.read_table(os.path.join(folder, name), page_checksum_verification=True)
         known = stamp.changed_ns is not None  # else other content might have the same stamp
-        if known and (table.schema.metadata or {}).get(b"shard") == key and table.column_names == _columns(layout):
+        if known and (table.schema.metadata or {}).get(b"shard") == key and _is_sound(table, layout, stamp):
             return table
     except (OSError, pa.ArrowException, ValueError):
         pass  # there is none, or it is damaged
@@ -88,8 +91,23 @@ def cache_folder() -> str:
     return os.path.join(home, "ray_classy", "shards")
 
 
-def _columns(layout: Layout) -> list[str]:
-    return ["member", "offset", "size"] + ([] if layout.label_extension is None else ["label"])
+def _is_sound(table: Any, layout: Layout, stamp: Stamp) -> bool:
+    """Whether a cached index has the columns of one, and all its members lie within the shard."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kinds = {"member": {pa.large_string()}, "offset": {pa.int64()}, "size": {pa.int64()}}
+    if layout.label_extension is not None:
+        kinds["label"] = {pa.int64(), pa.string()}
+    if table.column_names != list(kinds) or any(column.null_count for column in table.columns):
+        return False
+    if any(table.column(name).type not in allowed for name, allowed in kinds.items()):
+        return False
+    offsets, sizes = table.column("offset"), table.column("size")
+    if not len(table):
+        return True
+    least = min(pc.min(offsets).as_py(), pc.min(sizes).as_py())
+    return least >= 0 and (stamp.size is None or pc.max(pc.add(offsets, sizes)).as_py() <= stamp.size)
 
 
 def _scan(shard: str, layout: Layout) -> Any:
@@ -132,7 +150,7 @@ def _samples(
     """Returns name, offset and size of each member, by key and extension; and the labels, by key."""
     samples: dict[str, dict[str, tuple[str, int, int]]] = {}
     labels: dict[str, str | int] = {}
-    for name, offset, size in _members(shard, file):
+    for name, offset, size in tar_members(shard, file):
         folder, _, base = name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
         if not stem or (stem.startswith("__") and stem.endswith("__")):  # hidden files, and metadata of the shard
@@ -140,38 +158,17 @@ def _samples(
         key = f"{folder}/{stem}" if folder else stem
         members = samples.setdefault(key, {})
         if extension.lower() in members:
-            raise DataError(f"{shard} has {name!r} twice: write each sample once, with all its members, under one key")
+            raise DataError(
+                f"{shard} has {printable(name)!r} twice: write each sample once, with all its members, under one key"
+            )
         members[extension.lower()] = (name, offset, size)
         if extension.lower() == layout.label_extension:  # now: a second pass would read the whole shard again
+            place = f"{shard}, sample {printable(key)!r}"
+            if size > _LABEL_BYTES:
+                raise DataError(f"{place}: {printable(name)!r} has {size:,} bytes, which is too much for a label")
             file.seek(offset)
-            labels[key] = _label(f"{shard}, sample {key!r}", name, file.read(size), layout)
+            labels[key] = _label(place, printable(name), file.read(size), layout)
     return samples, labels
-
-
-def _members(shard: str, file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
-                if member.isdir():
-                    continue
-                if not member.isfile() or member.issparse():
-                    raise DataError(f"{shard}: {member.name!r} is not a plain file; write it with its content")
-                yield member.name, member.offset_data, member.size
-            end = tar.offset
-    except tarfile.TarError as error:
-        file.seek(0)
-        start = file.read(6)
-        for magic, kind in _COMPRESSED.items():
-            if start.startswith(magic):
-                raise DataError(
-                    f"{shard} is compressed ({kind}), and nothing can be read from the middle of it: unpack it into a "
-                    f"plain .tar (images are compressed already)"
-                ) from None
-        raise DataError(f"{shard} cannot be read as a tar file: {error}; write or copy it again") from error
-    file.seek(end)
-    if file.read(512).strip(b"\0"):  # tarfile treats a damaged header as the end
-        raise DataError(f"{shard} is damaged at byte {end}: write or copy it again")
 
 
 def _image(shard: str, key: str, members: dict[str, tuple[str, int, int]], layout: Layout) -> tuple[str, int, int]:
@@ -186,24 +183,26 @@ def _image(shard: str, key: str, members: dict[str, tuple[str, int, int]], layou
 
 def _label(place: str, name: str, content: bytes, layout: Layout) -> str | int:
     try:
-        text = content.decode().strip()
-        value = text if layout.label_field is None else json.loads(text)
-    except ValueError as error:
+        value = parse_json(content, name) if layout.label_field is not None else content.decode().strip()
+    except (ValueError, RecordError) as error:
         raise DataError(f"{place}: {name!r} holds no label: {error}; correct or remove it") from error
     if layout.label_field is not None:
         if not isinstance(value, dict) or layout.label_field not in value:
-            fields = list(value) if isinstance(value, dict) else []
+            fields = [printable(field) for field in value] if isinstance(value, dict) else []
             near = nearest(layout.label_field, fields)
             hint = f"did you mean {near}?" if near else "set label_field to one of them"
-            raise DataError(f"{place}: no field {layout.label_field!r}: it has {', '.join(fields) or 'none'}; {hint}")
+            listed = ", ".join(fields[:10]) + (", ..." if len(fields) > 10 else "")
+            raise DataError(f"{place}: no field {layout.label_field!r}: it has {listed or 'none'}; {hint}")
         value = value[layout.label_field]
     if value is None or value == "":
         raise DataError(f"{place}: no label in {name!r}; fill it in or remove the sample")
-    if not isinstance(value, str | int):
-        raise DataError(f"{place}: label {value!r} in {name!r}: expected an integer or a string")
-    if not isinstance(value, str) and not -(2**63) <= value < 2**63:
-        raise DataError(f"{place}: label in {name!r} {TOO_LARGE}")
-    return value if isinstance(value, str) else int(value)
+    if isinstance(value, str) and not re.search("[\ud800-\udfff]", value):
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise DataError(f"{place}: label in {name!r} {TOO_LARGE}")
+        return int(value)
+    raise DataError(f"{place}: label {printable(value)[:100]} in {name!r}: expected an integer or a string")
 
 
 def _label_column(shard: str, keys: list[str], labels: list[str | int]) -> Any:

@@ -18,6 +18,10 @@ _WILD = re.compile(r"[*?\[]")
 def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
     """Finds the files of a path, a glob, a folder or a list of those, sorted by name; each may be a URL.
 
+    Args:
+        pattern: one or several of them.
+        suffixes: of the files in a folder; messages name the first.
+
     Raises:
         DataError: there is none, or a store cannot be read.
     """
@@ -37,7 +41,7 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
         found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         where = "" if is_url(pattern) else f" (looked in {os.getcwd()})"
-        raise DataError(f"no {' or '.join(suffixes)} file at {shown(pattern)!r}{where}")
+        raise DataError(f"no {suffixes[0]} file at {shown(pattern)!r}{where}")
     return found
 
 

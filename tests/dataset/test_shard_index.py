@@ -3,6 +3,8 @@ import os
 import pathlib
 import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_classy.dataset import shard_index as module
@@ -161,12 +163,36 @@ def test_member_that_is_a_link(path):
         ([1], "no field 'y': it has none"),
         ({"y": None}, "no label in '1.json'"),
         ({"y": 0.5}, r"label 0\.5 in '1.json': expected an integer or a string"),
+        ({"y": 2**63}, "label in '1.json' "),
+        ({"y": "\udc80"}, r"label \\udc80 in '1.json': expected"),
+        ({"y": [[1]]}, "label .* expected an integer"),
     ],
 )
 def test_json_without_a_label(tmp_path, value, message):
     members = [("1.png", b""), ("1.json", json.dumps(value).encode())]
     with pytest.raises(DataError, match=rf"a\.tar, sample '1': {message}"):
         shard_index(shard(tmp_path / "a.tar", members), JSON)
+
+
+def test_a_label_too_deep_to_read(tmp_path):
+    members = [("1.png", b""), ("1.json", b"[" * 100_000 + b"]" * 100_000)]
+    with pytest.raises(DataError, match=r"a\.tar, sample '1': '1.json' holds no label: .*levels deep"):
+        shard_index(shard(tmp_path / "a.tar", members), JSON)
+
+
+def test_a_label_of_megabytes_is_not_read(tmp_path):
+    members = [("1.png", b""), ("1.cls", bytes(2 << 20))]
+    with pytest.raises(DataError, match=r"a\.tar, sample '1': '1.cls' has 2,097,152 bytes"):
+        shard_index(shard(tmp_path / "a.tar", members), LAYOUT)
+
+
+@pytest.mark.parametrize("offset", [-1, 10**12])
+def test_an_entry_whose_members_are_outside_of_the_shard_is_replaced(path, scans, offset):
+    first = in_another_process(path)
+    table = pq.read_table(entry())
+    wrong = pa.array([offset] * len(table), pa.int64())
+    pq.write_table(table.set_column(1, "offset", wrong), entry())
+    assert in_another_process(path) == first and len(scans) == 2
 
 
 def test_json_labels_of_mixed_types(tmp_path):

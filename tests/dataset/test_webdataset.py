@@ -202,6 +202,13 @@ def test_trains(tmp_path):
     assert 0 <= result.metrics["test"]["accuracy"]["top_1"] <= 1
 
 
+def test_a_compressed_shard_in_a_folder_is_not_passed_over(tmp_path):
+    shard(tmp_path / "a.tar", samples(0))
+    shard(tmp_path / "b.tar.gz", samples(1), "w:gz")
+    with pytest.raises(DataError, match=r"b\.tar\.gz is compressed \(gzip\)"):
+        dataset(tmp_path)
+
+
 def test_missing_shard_of_a_range(tmp_path):
     shard(tmp_path / "s-00.tar", samples(0))
     with pytest.raises(DataError, match=r"no \.tar file at '.*s-01\.tar'"):
