@@ -204,6 +204,16 @@ def read_bytes(path: str, since: float | None = None, most: int | None = None) -
         raise DataError(f"cannot read {shown(path)!r}: {reason(error)}") from error
 
 
+def read_start(path: str, size: int) -> bytes:
+    """Reads the first bytes of a local file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", buffering=0, opener=_at_once) as file:
+        return file.read(size) or b""
+
+
 def _at_once(path: str, flags: int) -> int:
     """Opens a file; a pipe too, without waiting for someone who writes into it."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -3,106 +3,127 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
+from ray_classy.dataset.class_match import check_class_names, few
+from ray_classy.dataset.folder_listing import Listing, list_folder, list_url
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
-from ray_classy.urls import files_below, is_url, joined, shown
+from ray_classy.urls import is_url, joined, shown
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
-def read_class_folders(
-    folder: str, classes: Sequence[str] | None, extensions: tuple[str, ...], key: str, what: str
-) -> tuple[list[str], np.ndarray | None, list[str] | None]:
+class FileKind(NamedTuple):
+    """The files that are looked for in a folder.
+
+    Attributes:
+        key: name of the folder's key in the config.
+        what: noun for the files in messages ("videos").
+        extensions: in lower case with the dot.
+        recognises: whether a local file without such an extension is one by its content; None looks at extensions only.
+    """
+
+    key: str
+    what: str
+    extensions: tuple[str, ...]
+    recognises: Callable[[str], bool] | None = None
+
+
+class ClassFolders(NamedTuple):
+    """The files of a folder.
+
+    Attributes:
+        paths: of the files.
+        labels: their targets; None without class folders.
+        classes: names in the order of their targets; None if they are not known.
+        remarks: what was passed over.
+    """
+
+    paths: list[str]
+    labels: np.ndarray | None
+    classes: list[str] | None
+    remarks: list[str]
+
+
+def read_class_folders(folder: str, classes: Sequence[str] | None, kind: FileKind) -> ClassFolders:
     """Returns the files, their targets and the classes in target order; no targets without class folders.
 
-    Classes come in name order, files in path order; deeper folders belong to their class. Hidden files and those with
-    other extensions are ignored.
+    Classes come in name order, files in path order; deeper folders belong to their class. Of folders that are all named
+    as Hive does it (`label=cat`), the value is the class. Hidden files and folders, and those that file servers add
+    (`@eaDir`), are not read, other files are counted. Links are followed, but not back into a folder above.
 
     Args:
         folder: path or URL.
         classes: the classes where they are not those of the folder.
-        extensions: of the files, in lower case with the dot.
-        key: name of the folder's key in the config.
-        what: noun for the files in messages ("videos").
+        kind: the files that are looked for.
 
     Raises:
-        DataError: the folder does not exist, has no such files, has some beside the class folders, or has a class that
-            `classes` does not list.
+        DataError: the folder does not exist, has no such files, has some beside the class folders, has a link that
+            leads nowhere, or a class that `classes` does not list.
     """
-    loose, folders = (_listed_url if is_url(folder) else _listed)(folder, extensions, key)
-    name, sought = shown(folder), f"looked for files ending in {', '.join(extensions)}"
-    if not folders:
-        if not loose:
-            raise DataError(f"no {what} in {name!r}: {sought}, or one folder of such files per class")
-        return loose, None, list(classes) if classes is not None else None
-    names = sorted(folders)
-    if loose:
+    listing = (
+        list_url(folder, kind.key, kind.extensions)
+        if is_url(folder)
+        else list_folder(folder, kind.key, kind.extensions, kind.recognises)
+    )
+    name, sought = shown(folder), f"looked for files ending in {', '.join(kind.extensions)}"
+    passed_over = listing.passed_over()
+    also = f"; {passed_over}" if passed_over else ""
+    remarks = [f"{name}: {passed_over}"] if passed_over else []
+    if listing.dangling:
         raise DataError(
-            f"{name!r} has {len(loose)} {what} ({os.path.basename(shown(loose[0]))}, ...) beside the class folders "
-            f"({names[0]}, ...): move them into a class folder or elsewhere"
+            f"{len(listing.dangling)} links in {name!r} lead nowhere ({few(listing.dangling)}): put back the files "
+            f"that they link to, or remove the links"
+        )
+    if not any(listing.folders.values()) and not listing.loose:
+        raise DataError(f"no {kind.what} in {name!r}: {sought}, or one folder of such files per class{also}")
+    if not listing.folders:
+        return ClassFolders(listing.loose, None, list(classes) if classes is not None else None, remarks)
+    by_class = _by_class(listing, name)
+    names = sorted(by_class)
+    if listing.loose:
+        raise DataError(
+            f"{name!r} has {len(listing.loose)} {kind.what} ({os.path.basename(shown(listing.loose[0]))}, ...) beside "
+            f"the class folders ({by_class[names[0]]}, ...): move them into a class folder or elsewhere"
         )
     targets = {known: target for target, known in enumerate(classes if classes is not None else names)}
     unknown = [found for found in names if found not in targets]
     if unknown:
         near = nearest(unknown[0], list(targets))
         raise DataError(
-            f"{name!r} has class folders that `classes` does not list: {', '.join(unknown[:5])}"
-            + (f" (did you mean {near}?)" if near else f" (it lists {', '.join(list(targets)[:5])}, ...)")
+            f"{name!r} has class folders that `classes` does not list: {few(unknown)}"
+            + (f" (did you mean {near}?)" if near else f" (it lists {few(list(targets))})")
         )
-    for below in names:
-        if not folders[below]:
-            raise DataError(f"class folder {shown(joined(folder, below))!r} has no {what}: {sought}")
-    labels = np.repeat(
-        np.array([targets[below] for below in names], dtype=np.int64), [len(folders[below]) for below in names]
-    )
-    return [path for below in names for path in folders[below]], labels, list(targets)
+    files = [listing.folders[by_class[below]] for below in names]
+    for below, found in zip(names, files, strict=True):
+        if not found:
+            raise DataError(
+                f"class folder {shown(joined(folder, by_class[below]))!r} has no {kind.what}: {sought}{also}; remove "
+                f"it if it is not a class"
+            )
+    labels = np.repeat(np.array([targets[below] for below in names], dtype=np.int64), [len(found) for found in files])
+    return ClassFolders([path for found in files for path in found], labels, list(targets), remarks)
 
 
-def _listed(folder: str, extensions: tuple[str, ...], key: str) -> tuple[list[str], dict[str, list[str]]]:
-    """Returns the files in a folder itself, and those below each folder in it, in path order."""
-    if not os.path.isdir(folder):
-        lacks = "is not a folder" if os.path.exists(folder) else "does not exist"
-        raise DataError(f"{key} {folder!r} {lacks} (looked in {os.getcwd()})")
-    loose, folders = [], {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                folders[entry.name] = sorted(_files_below(entry.path, extensions))
-            elif entry.name.lower().endswith(extensions):
-                loose.append(entry.path)
-    return sorted(loose), folders
-
-
-def _listed_url(folder: str, extensions: tuple[str, ...], key: str) -> tuple[list[str], dict[str, list[str]]]:
-    """Does the same for the folder of a URL, with one listing."""
-    found = files_below(folder)
-    if not found:
-        raise DataError(f"{key} {shown(folder)!r} does not exist, or is empty")
-    loose: list[str] = []
-    folders: dict[str, list[str]] = {}
-    for path in sorted(name for name, _ in found if not name.startswith(".") and "/." not in name):
-        first, slash, _ = path.partition("/")
-        if slash:
-            folders.setdefault(first, [])
-        if path.lower().endswith(extensions):
-            (folders[first] if slash else loose).append(joined(folder, path))
-    return loose, folders
-
-
-def _files_below(folder: str, extensions: tuple[str, ...]) -> list[str]:
-    found = []
-    pending = [folder]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.name.lower().endswith(extensions):
-                    found.append(entry.path)
-                elif entry.is_dir():
-                    pending.append(entry.path)
+def _by_class(listing: Listing, name: str) -> dict[str, str]:
+    """Returns the folders by the names of their classes, which are the folders' own or those after `label=`."""
+    folders = list(listing.folders)
+    parts = [re.fullmatch(r"([A-Za-z_]\w*)=(.+)", below) for below in folders]
+    keys = {part[1] if part is not None else None for part in parts}
+    if None in keys or len(keys) != 1:
+        check_class_names(sorted(folders), f"class folders of {name!r}, sorted")
+        if {below.lower() for below in folders} <= _SPLITS and not listing.direct:
+            raise DataError(
+                f"the class folders of {name!r} are {few(sorted(folders))}, each with folders in it: give one of them, "
+                f"{joined(name, sorted(folders)[0])!r} say, which has one folder per class"
+            )
+        return {below: below for below in folders}
+    found = {unquote(part[2]): part[0] for part in parts if part is not None}
+    check_class_names(sorted(found), f"class folders of {name!r}, sorted")
     return found

@@ -52,6 +52,7 @@ class ClassyDataset:
         phases_per_epoch: number of train phases that each epoch is divided into.
         classes: class names in the order of their targets, if the dataset knows them.
         remarks: what a user should know about the source of the rows; `ray-classy check` prints it, a run logs it.
+        without_targets: why samples have no targets, for the error of a task that needs them.
         order_is_stable: whether row i is the same row in every run; if not, a run cannot resume inside an epoch.
 
     Raises:
@@ -62,6 +63,7 @@ class ClassyDataset:
 
     classes: list[str] | None = None
     remarks: Sequence[str] = ()
+    without_targets: str = ""
     order_is_stable: bool = True
 
     def __init__(

@@ -7,16 +7,16 @@ import os
 import time
 from typing import Any
 
-from ray_classy.dataset.class_folders import read_class_folders
+from ray_classy.dataset.class_folders import FileKind, read_class_folders
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
-from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, SIGNATURE_BYTES, image_format
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import shown
+from ray_classy.urls import read_start, shown
 
 
 @register_dataset("image_path")
@@ -24,9 +24,10 @@ class ImagePathDataset(ImageDataset):
     """Images from files: samples `{"input": RGB image, "target": class}`, or without a target where there is none.
 
     A folder of folders has one class per folder: classes in name order, files in path order, deeper folders belong to
-    their class. A folder of files, and a list of files, have no classes. Hidden files are ignored. The files are listed
-    when the dataset is built; one that is removed or changed afterwards is an error when it is read. Built from a
-    config without `transforms`, the dataset applies `imagenet_no_augment` to the image.
+    their class. A folder of files, and a list of files, have no classes. Images are found by extension, on a disk also
+    by content; hidden files are ignored, and other files are counted in `remarks`. The files are listed when the
+    dataset is built; one that is removed or changed afterwards is an error when it is read. Built from a config without
+    `transforms`, the dataset applies `imagenet_no_augment` to the image.
 
     Args (after the common ones, see `ImageDataset`):
         image_folder: path or URL of the folder; exactly one of this and `image_files`.
@@ -56,8 +57,11 @@ class ImagePathDataset(ImageDataset):
         began = time.time()
         if image_folder is not None:
             folder = os.path.expanduser(image_folder)
-            paths, labels, self.classes = read_class_folders(
-                folder, classes, IMAGE_EXTENSIONS, "image_folder", "images"
+            kind = FileKind("image_folder", "images", IMAGE_EXTENSIONS, _is_image)
+            paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
+            self.without_targets = (
+                f"image_folder {shown(folder)!r} has no class folders: expected one folder of images per class "
+                f"(cat/1.png, dog/2.png, ...)"
             )
             columns = {"path": paths} if labels is None else {"path": paths, "label": labels}
         else:
@@ -66,9 +70,18 @@ class ImagePathDataset(ImageDataset):
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
             columns = {"path": [os.fspath(file) for file in image_files]}
             self.classes = classes
+            self.without_targets = "image_files have no labels: list files and labels in a `manifest`"
         decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)
         self._labels = columns.get("label")
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
+
+
+def _is_image(path: str) -> bool:
+    """Whether a file that is not named as an image is one, by a signature of more than two bytes."""
+    try:
+        return image_format(read_start(path, SIGNATURE_BYTES)) not in (None, "BMP", "PNM")
+    except OSError:
+        return False
 
 
 def _sample(row: dict[str, Any], since: float, listed: bool, options: ImageOptions) -> dict[str, Any]:

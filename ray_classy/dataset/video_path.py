@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_classy.dataset.class_folders import read_class_folders
+from ray_classy.dataset.class_folders import FileKind, read_class_folders
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.clips import ClipDecoder, ClipSampling, video_decoder_class
 from ray_classy.dataset.image_dataset import ImageDataset
@@ -19,6 +19,7 @@ from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.errors import ComponentError
+from ray_classy.urls import shown
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 
@@ -81,8 +82,11 @@ class VideoPathDataset(ImageDataset):
             if root is not None:
                 raise ComponentError("video_path takes root with manifest only: it is where relative paths start")
             folder = os.path.expanduser(video_folder)
-            found = read_class_folders(folder, classes, VIDEO_EXTENSIONS, "video_folder", "videos")
-            paths, labels, self.classes = found
+            kind = FileKind("video_folder", "videos", VIDEO_EXTENSIONS)
+            paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
+            self.without_targets = (
+                f"video_folder {shown(folder)!r} has no class folders: expected one folder of videos per class"
+            )
         columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
         if labels is not None:
             columns["label"] = self._labels = np.repeat(labels, clips_per_video)

@@ -187,6 +187,8 @@ def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[s
                 f"row {index} of the {phase_type} dataset cannot be read: {_first_line(error)}. Correct the dataset or "
                 f"its transforms"
             ) from error
+        if isinstance(sample, dict) and "input" in sample and "target" not in sample and dataset.without_targets:
+            raise DataError(f"samples of the {phase_type} dataset have no targets: {dataset.without_targets}")
         if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
             raise TaskError(
                 f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "

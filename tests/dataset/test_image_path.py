@@ -223,3 +223,21 @@ def test_a_subclass_may_write_its_own_constructor(tmp_path):
 
     assert "where" in config_keys(Half) and "image_folder" not in config_keys(Half)
     assert len(Half(1, False, where="a.png")) == 1
+
+
+@pytest.mark.parametrize("name", ["a.pgm", "a.jfif", "a.JPE", "a.apng", "a", "a.img", "a.jpg_large"])
+def test_images_are_found_by_extension_or_content(tmp_path, name):
+    kind = {".pgm": "ppm", ".jfif": "jpeg", ".jpe": "jpeg"}.get(os.path.splitext(name)[1].lower(), "png")
+    (tmp_path / "cat").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "cat" / name, format=kind)
+    assert dataset(image_folder=str(tmp_path))[0]["input"].size == (4, 4)
+
+
+def test_files_that_are_no_images_are_remarked(pets):
+    (pets / "cat" / "BMW").write_text("BMW P3 ")
+    assert dataset(image_folder=str(pets)).remarks == [f"{pets}: 3 files passed over: 1 .md, 1 .txt, 1 no extension"]
+
+
+def test_a_link_in_place_of_an_image_leads_somewhere(pets):
+    os.symlink(pets / "dog" / "b.png", pets / "cat" / "link.png")
+    assert len(dataset(image_folder=str(pets))) == 4

@@ -163,3 +163,12 @@ def test_named_classes_without_rows_are_described(tmp_path):
 
 def test_rows_without_a_class_are_described(tmp_path):
     assert label_note(manifest(tmp_path, [0, -1, 1]), 2) == "2 labels (0 to 1), 2 outputs; 1 rows without a class (-1)"
+
+
+def test_a_flat_folder_is_told_the_layout_that_is_expected(tmp_path):
+    folders(tmp_path, ["ant"])
+    flat = ImagePathDataset(2, False, image_folder=str(tmp_path / "ant"))
+    with pytest.raises(
+        DataError, match=r"train dataset have no targets: .*ant' has no class folders: expected one fold"
+    ):
+        make_task().set_dataset(flat, "train").preflight()
