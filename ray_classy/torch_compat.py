@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,3 +40,23 @@ def wrap_in_ddp(model: nn.Module, forward_sync_buffers: bool, **options: Any) ->
         for buffer in model.buffers():
             broadcast(buffer)
     return DistributedDataParallel(model, broadcast_buffers=forward_sync_buffers, **options)
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) -> None:
+    """Multiplies all gradients by a scalar on their device, also those that are sharded.
+
+    Torch's own way to do that in few kernels is private; without it each gradient takes one.
+    """
+    gradients: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter in parameters:
+        gradient: Any = parameter.grad
+        if gradient is not None:
+            local = gradient.to_local() if hasattr(gradient, "to_local") else gradient
+            gradients.setdefault(local.dtype, []).append(local)
+    for dtype, tensors in gradients.items():
+        scale = factor.to(dtype)
+        if hasattr(torch, "_foreach_mul_") and scale.device.type == tensors[0].device.type != "cpu":
+            torch._foreach_mul_(tensors, scale)
+        else:
+            for tensor in tensors:
+                tensor.mul_(scale)

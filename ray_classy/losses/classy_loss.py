@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules import loss as torch_losses
 
-from ray_classy.errors import CheckpointError
+from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
 TENSOR_ARGUMENTS = ("weight", "pos_weight")
@@ -43,7 +43,13 @@ register_loss = LOSS_REGISTRY.register
 
 
 class ClassyLoss(nn.Module):
-    """A loss that is built from a config and whose state is part of a checkpoint."""
+    """A loss that is built from a config and whose state is part of a checkpoint.
+
+    A loss is the mean over the rows of a batch. If its mean divides by something else than their number, such as a sum
+    of class weights, it also has a method `weight_of(output, target)`, which returns that as a scalar tensor on the
+    device, 0 if no row counts. Then batches of any size, accumulated or on several ranks, give the same update and the
+    same mean loss.
+    """
 
     @classmethod
     @reads_signature
@@ -84,15 +90,31 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
 
     Raises:
         UnknownComponentError: no loss has that name.
+        ComponentError: a tensor argument is not a list of numbers of at least 0.
     """
     cls = LOSS_REGISTRY.named_class(config)
     if hasattr(cls, "from_config"):
         return cls.from_config(copy.deepcopy(dict(config)))
     arguments = constructor_arguments(cls, config)
     for name in TENSOR_ARGUMENTS:
-        if isinstance(arguments.get(name), (list, tuple)):
-            arguments[name] = torch.tensor(arguments[name], dtype=torch.float32)
+        if arguments.get(name) is not None:
+            arguments[name] = _weights(name, arguments[name])
     return cls(**arguments)
+
+
+def _weights(name: str, value: Any) -> torch.Tensor:
+    """Converts a tensor argument, a list of numbers in a config, to a tensor."""
+    try:
+        if not isinstance(value, list | tuple | torch.Tensor) or not len(value):
+            raise TypeError
+        weights = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ComponentError(
+            f"{name} must be a list of numbers, one per class, such as [1.0, 2.5], not {value!r}"
+        ) from None
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise ComponentError(f"{name} must be a list of finite numbers of at least 0, not {value!r}")
+    return weights
 
 
 def has_learned_parameters(loss: nn.Module) -> bool:
@@ -108,7 +130,7 @@ def get_loss_state(loss: nn.Module) -> dict[str, Any]:
     """
     if isinstance(loss, ClassyLoss):
         return loss.get_classy_state()
-    return {} if type(loss).__module__ == torch_losses.__name__ else loss.state_dict()
+    return {} if _has_options_only(loss) else loss.state_dict()
 
 
 def set_loss_state(loss: nn.Module, state: dict[str, Any]) -> None:
@@ -119,8 +141,12 @@ def set_loss_state(loss: nn.Module, state: dict[str, Any]) -> None:
     """
     if isinstance(loss, ClassyLoss):
         loss.set_classy_state(state)
-    elif type(loss).__module__ != torch_losses.__name__ and (state or has_learned_parameters(loss)):
+    elif not _has_options_only(loss) and (state or has_learned_parameters(loss)):
         _load(loss, state)
+
+
+def _has_options_only(loss: nn.Module) -> bool:
+    return type(loss).__module__ == torch_losses.__name__ and not has_learned_parameters(loss)
 
 
 def _load(loss: nn.Module, state: dict[str, Any]) -> None:

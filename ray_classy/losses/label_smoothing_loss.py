@@ -9,7 +9,7 @@ import torch
 from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import ClassyLoss, register_loss
 from ray_classy.losses.soft_target_cross_entropy_loss import check_reduction, distribution_cross_entropy
-from ray_classy.losses.target_distribution import target_distribution
+from ray_classy.losses.target_distribution import counted_samples, target_distribution
 
 
 @register_loss("label_smoothing_cross_entropy")
@@ -40,7 +40,7 @@ class LabelSmoothingCrossEntropyLoss(ClassyLoss):
         if not isinstance(smoothing_param, (int, float)) or isinstance(smoothing_param, bool) or smoothing_param < 0:
             raise ComponentError(f"smoothing_param must be a number of at least 0, not {smoothing_param!r}")
         self._smoothing_param = smoothing_param
-        self._ignore_index = ignore_index
+        self.ignore_index = ignore_index
         self.reduction = check_reduction(reduction)
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -53,6 +53,10 @@ class LabelSmoothingCrossEntropyLoss(ClassyLoss):
         Raises:
             ComponentError: the shapes do not match.
         """
-        distribution = target_distribution(output, target, self._ignore_index).normalized()
+        distribution = target_distribution(output, target, self.ignore_index).normalized()
         smoothed = distribution._replace(mass=distribution.mass + self._smoothing_param / output.shape[1])
         return distribution_cross_entropy(output, smoothed.normalized(), self.reduction)
+
+    def weight_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Returns the number of samples that count in the mean."""
+        return counted_samples(target, self.ignore_index).sum()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import ClassyLoss, register_loss
-from ray_classy.losses.target_distribution import TargetDistribution, target_distribution
+from ray_classy.losses.target_distribution import TargetDistribution, counted_samples, target_distribution
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -64,7 +64,7 @@ class SoftTargetCrossEntropyLoss(ClassyLoss):
         super().__init__()
         if not isinstance(normalize_targets, bool):
             raise ComponentError(f"normalize_targets must be true or false, not {normalize_targets!r}")
-        self._ignore_index = ignore_index
+        self.ignore_index = ignore_index
         self.reduction = check_reduction(reduction)
         self._normalize_targets = normalize_targets
 
@@ -78,7 +78,11 @@ class SoftTargetCrossEntropyLoss(ClassyLoss):
         Raises:
             ComponentError: the shapes do not match.
         """
-        distribution = target_distribution(output, target, self._ignore_index)
+        distribution = target_distribution(output, target, self.ignore_index)
         if self._normalize_targets:
             distribution = distribution.normalized()
         return distribution_cross_entropy(output, distribution, self.reduction)
+
+    def weight_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Returns the number of samples that count in the mean."""
+        return counted_samples(target, self.ignore_index).sum()

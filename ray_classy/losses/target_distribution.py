@@ -50,3 +50,8 @@ def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index
     index = target.reshape(-1, 1).long().masked_fill(~known, 0)
     mass = torch.zeros(output.shape, dtype=dtype, device=output.device).scatter_(1, index, known.to(dtype))
     return TargetDistribution(mass, known.squeeze(1))
+
+
+def counted_samples(target: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """Returns which samples have an entry that is not ignored, as bool of shape (N,)."""
+    return (target != ignore_index).reshape(len(target), -1).any(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from ray_classy.meters.classy_meter import register_meter
 from ray_classy.meters.top_k_meter import TopKMeter
@@ -14,7 +13,8 @@ class AccuracyMeter(TopKMeter):
     """The fraction of samples with a target class among the k highest scores, as `top_{k}`.
 
     For targets with one value per class, a sample counts as the largest target value among those k classes: 1 if any
-    positive class of a multi-hot target is among them, a fraction for soft targets.
+    positive class of a multi-hot target is among them, a fraction for soft targets. Negative values are no labels: a
+    sample without another does not count. The task gives the rows that the loss ignores the target -1.
 
     Args:
         topk: the values of k, each at least 1 and less than the number of classes.
@@ -31,8 +31,9 @@ class AccuracyMeter(TopKMeter):
     def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         classes = model_output.topk(max(self._topk), dim=1).indices
         if target.shape == model_output.shape:
-            mass = target.gather(1, classes)
+            mass, labelled = target.gather(1, classes), (target >= 0).any(1)
+            mass = mass.masked_fill(mass < 0, 0)
         else:
-            mass = classes == target.reshape(-1, 1)
+            mass, labelled = classes == target.reshape(-1, 1), target >= 0
         hits = [mass[:, :k].amax(1).sum(dtype=torch.float64) for k in self._topk]
-        return F.pad(torch.stack(hits), (0, 1), value=len(target))
+        return torch.stack([*hits, labelled.sum(dtype=torch.float64)])

@@ -11,8 +11,9 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, timed_exchange
+from ray_classy.distributed import barrier, get_world_size, timed_exchange
 from ray_classy.errors import TaskError
+from ray_classy.losses.loss_weight import unlabelled, weight_of, zero_without_weight
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
@@ -59,6 +60,7 @@ class ClassificationTask(PlannedTask):
         self.optimizer_period = 1
         self.device = torch.device("cpu")
         self.update_step = UpdateStep()
+        self._loss_weight: torch.Tensor | None = None  # of the current step
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
         self._in_phase: dict[str, Any] | None = None  # state of the unfinished phase in a checkpoint
         self._consumed = self._steps_before = 0  # rows and steps of the current phase before it was resumed
@@ -235,16 +237,30 @@ class ClassificationTask(PlannedTask):
         """Creates the iterator over the current phase's dataloader."""
         self.data_iterator = iter(self.dataloader)
 
+    def enter_mode(self, train: bool) -> None:
+        """Puts the model and the loss in the mode of a train or a test phase, for a step that is only tried."""
+        self.train = train
+        self._set_model_train_mode()
+
     def _set_model_train_mode(self) -> None:
         self.base_model.train(self.train)
         self.base_loss.train(self.train)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
+    def _weigh(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> torch.Tensor:
+        """Notes the weight of a step's loss, 0 for padding rows; returns the loss, which is 0 where the weight is 0."""
+        self._loss_weight = self.loss_weight(output, sample)
+        if self._loss_weight is None:
+            return loss
+        if not rows_of(self.data_iterator, sample):
+            self._loss_weight = torch.zeros_like(self._loss_weight)
+        return zero_without_weight(loss, self._loss_weight, output, self.base_loss)
+
     def _record(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> None:
         """Logs the loss of a step and updates the meters; padding rows count in neither."""
         rows = rows_of(self.data_iterator, sample)
-        self.losses.append(loss, rows)
+        self.losses.append(loss, rows if self._loss_weight is None else self._loss_weight)
         if rows:
             self.update_meters(output, sample)
 
@@ -253,12 +269,16 @@ class ClassificationTask(PlannedTask):
         return self.model(sample["input"])
 
     def compute_loss(self, model_output: Any, sample: dict[str, Any]) -> torch.Tensor:
-        """Returns the loss of an output: a scalar, the mean over the rows of the batch."""
+        """Returns the loss of an output: a scalar, the mean over the rows of the batch or as `loss_weight` says."""
         return self.loss(model_output, sample["target"])
 
+    def loss_weight(self, model_output: Any, sample: dict[str, Any]) -> torch.Tensor | None:
+        """Returns what the mean of `compute_loss` divides by, a scalar; None if that is the number of rows."""
+        return weight_of(self.base_loss, model_output, sample["target"])
+
     def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
-        """Updates every meter with the output of a step, on the device."""
-        output, target = detached(model_output), detached(sample["target"])
+        """Updates every meter with the output of a step, on the device; rows that the loss ignores have target -1."""
+        output, target = detached(model_output), unlabelled(self.base_loss, detached(sample["target"]))
         for meter in self.meters:
             meter.update(output, target, is_train=self.train)
 
@@ -274,6 +294,7 @@ class ClassificationTask(PlannedTask):
             with autocast(self.precision, self.device):
                 output = call("the model", self.compute_model, sample)
                 loss = call("the loss", self.compute_loss, output, sample)
+            loss = call("the loss", self._weigh, loss, output, sample)
             call("a meter", self._record, loss, output, sample)
             call("the optimizer", self.run_optimizer, loss)
         self.num_train_steps += 1
@@ -283,9 +304,12 @@ class ClassificationTask(PlannedTask):
     def run_optimizer(self, loss: torch.Tensor) -> None:
         """Runs the backward pass of a train step; applies the optimizer where a group of accumulated steps ends."""
         step, steps = self._steps_made, len(self.data_iterator)
-        reduction = getattr(self.base_loss, "reduction", "mean")
-        factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
-        self.update_step.run(loss, self.optimizer, self.where, step, steps, factor)
+        if self._loss_weight is None:
+            reduction = getattr(self.base_loss, "reduction", "mean")
+            factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
+        else:
+            factor = get_world_size() / self.update_step.group_rows(step, steps, self.data_iterator)
+        self.update_step.run(loss, self.optimizer, self.where, step, steps, factor, self._loss_weight)
 
     def eval_step(self) -> None:
         """Evaluates the next batch; raises StopIteration when the phase has no more."""
@@ -294,12 +318,13 @@ class ClassificationTask(PlannedTask):
         with torch.no_grad(), autocast(self.precision, self.device):
             output = call("the model", self.compute_model, sample)
             loss = call("the loss", self.compute_loss, output, sample)
+            loss = call("the loss", self._weigh, loss, output, sample)
             call("a meter", self._record, loss, output, sample)
         self._eval_steps += 1
         self.last_batch = LastBatchInfo(loss, output, sample["target"], sample, step_data)
 
     def synchronize_losses(self) -> None:
-        """Averages each step's loss over the rows of all ranks."""
+        """Averages each step's loss over all ranks, by rows or by what the loss divides by."""
         self.losses.synchronize()
 
     def check_inf_nan(self, loss: Any = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,18 +16,24 @@ from torch.utils.data import default_collate
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.classy_dataset import class_indices
+from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
-from ray_classy.generic.util import recursive_copy_to_device
+from ray_classy.generic.util import map_tensors
+from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import strategies
 from ray_classy.tasks.classes import match_classes
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
+from ray_classy.tasks.try_step import try_step
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
     from ray_classy.tasks.planned_task import PlannedTask
+
+_log = logging.getLogger(__name__)
 
 STEP_METHODS = (
     "prepare",
@@ -73,7 +80,7 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
     _check_devices(task, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
     seen = {
-        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, default_steps)
+        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, on_gpu, default_steps)
         for phase_type in sorted(used, reverse=True)
         if _has_rows(task.datasets[phase_type])
     }
@@ -94,6 +101,13 @@ def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
             task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
 
 
+def _device(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
+    """Returns the kind of device that the run computes on."""
+    if on_gpu is None:
+        on_gpu = task.use_gpu is not False and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
 def _has_rows(dataset: Any) -> bool:
     """Returns whether a dataset is read by row, as `ClassyDataset` does."""
     if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
@@ -102,7 +116,12 @@ def _has_rows(dataset: Any) -> bool:
 
 
 def _check_dataset(
-    task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int, default_steps: bool
+    task: ClassificationTask,
+    phase_type: str,
+    dataset: ClassyDataset,
+    world_size: int,
+    on_gpu: bool | None,
+    default_steps: bool,
 ) -> DryRun:
     rows = len(dataset)
     if rows == 0:
@@ -119,12 +138,13 @@ def _check_dataset(
         )
     if not default_steps:
         return DryRun(rows, None, None, dataset.num_classes)
-    sample = _small_batch(phase_type, dataset, task.seed)
-    with host_rng_kept(), torch.no_grad():
+    sample, device = _small_batch(phase_type, dataset, task.seed), _device(task, on_gpu)
+    with host_rng_kept():
         seed_host(derive_seed(task.seed))
-        if phase_type == "train" and task.mixup_transform is not None:
-            sample = _try_mixup(task, sample)
-        outputs = _try_model(task, phase_type, sample)
+        outputs, without_gradient = try_step(task, phase_type, sample, device)
+        if phase_type == "train":
+            _try_one_row(task, dataset, sample, world_size, device)
+    _check_gradients(task, without_gradient, world_size)
     _check_labels(task, phase_type, dataset, outputs)
     inputs = sample["input"]
     return DryRun(
@@ -211,56 +231,43 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _try_mixup(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
-    """Returns a train batch as the task's mixup transform mixes it."""
-    assert task.mixup_transform is not None
+def _try_one_row(
+    task: ClassificationTask, dataset: ClassyDataset, sample: dict[str, Any], world_size: int, device: torch.device
+) -> None:
+    """Tries a batch of one row, if a train phase has one: batch norm cannot train on it."""
+    size, parts = dataset.get_batchsize_per_replica(), dataset.phases_per_epoch
+    plans = [
+        PhasePlan(len(dataset), size, world_size, train=True, drop_last=dataset.drop_last, part=(part, parts))
+        for part in (0, parts - 1)  # the parts of an epoch differ by one row at most
+    ]
+    if size == 1 or all(plan.fewest_rows != 1 for plan in plans):
+        return
+    one_row = map_tensors(sample, lambda value: value[:1] if value.ndim else value)
     try:
-        return task.mixup_transform(sample)
-    except RayClassyError:
-        raise
-    except Exception as error:
+        try_step(task, "train", one_row, device)
+    except RayClassyError as error:
         raise TaskError(
-            f"{locate(task, 'mixup')}the mixup cannot take rows of the train dataset: {_first_line(error)}"
+            f"{locate(task, 'dataset', 'train')}the last batch of a train phase has one row, and the model cannot be "
+            f"trained on it: {error}. Set drop_last to true, or another batchsize_per_replica than {size}"
         ) from error
 
 
-def _try_model(task: ClassificationTask, phase_type: str, sample: dict[str, Any]) -> Any:
-    """Returns the model's output for a batch; tries the loss and the meters on it."""
-    model, training, target = task.base_model, task.base_model.training, sample["target"]
-    shape = tuple(sample["input"].shape) if isinstance(sample["input"], torch.Tensor) else type(sample["input"])
-    step, was_train = "model", task.train
-    task.train = False
-    parameter = next(model.parameters(), None)
-    if parameter is not None:  # on the meta device, or where an earlier training left it
-        sample = recursive_copy_to_device(sample, False, parameter.device)
-    try:
-        model.eval()
-        output = task.compute_model(sample)
-        step = "loss"
-        loss = task.compute_loss(output, sample)
-        if loss.numel() != 1 or getattr(task.base_loss, "reduction", "mean") == "none":  # two rows may hide it
-            raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
-        step = "meters"
-        for meter in task.meters:
-            try:
-                meter.validate(output.shape, sample["target"].shape)
-            except ComponentError as error:
-                raise ComponentError(f"{locate(task, 'meters', meter.name)}{error}") from None
-    except RayClassyError:
-        raise
-    except Exception as error:
-        raise TaskError(
-            f"{locate(task, step)}the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
-            f"{_shown_target(target)}): {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        model.train(training)
-        task.train = was_train
-    return output
-
-
-def _shown_target(target: Any) -> str:
-    return str(target.tolist() if isinstance(target, torch.Tensor) and target.numel() < 8 else type(target).__name__)
+def _check_gradients(task: ClassificationTask, without_gradient: list[str], world_size: int) -> None:
+    """Refuses parameters without gradients where DistributedDataParallel would wait for them; else warns."""
+    if not without_gradient:
+        return
+    names = ", ".join(without_gradient[:5]) + (", ..." if len(without_gradient) > 5 else "")
+    number = len(without_gradient)
+    what = f"{number} parameter{'s' if number > 1 else ''} got no gradient in a train step and will not be trained"
+    options = task.distributed_options
+    if world_size == 1 or options.find_unused_parameters or strategies.strategy_of(task) == "fsdp":
+        _log.warning("%s: %s", what, names)
+        return
+    raise TaskError(
+        f"{locate(task, 'model')}{what}: {names}. On {world_size} workers DistributedDataParallel would fail in the "
+        f"second step. Remove these layers (they may lie behind the head), freeze them (requires_grad, or the key "
+        f"`freeze` of a fine_tuning task), or set distributed.find_unused_parameters to true"
+    )
 
 
 def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
@@ -278,14 +285,21 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     labels = class_indices(dataset)
     if labels is None:
         return
-    ignored = getattr(task.base_loss, "ignore_index", None)
+    ignored = ignored_index(task.base_loss)
+    mixup = task.mixup_transform if phase_type == "train" else None
+    if isinstance(mixup, MixupTransform) and mixup.ignore_index != ignored and (labels == ignored).any():
+        raise ComponentError(
+            f"{locate(task, 'mixup')}the loss ignores rows with label {ignored}, and the mixup those with label "
+            f"{mixup.ignore_index}: set mixup.ignore_index to {ignored}"
+        )
     bad = np.flatnonzero(((labels < 0) | (labels >= classes)) & (labels != ignored))
     if len(bad):
         raise DataError(
             f"{locate(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
             f"{labels[bad[0]]}, but the model has {classes} "
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
-            f"({len(bad)} of {len(labels)} rows are out of range)"
+            f"({len(bad)} of {len(labels)} rows are out of range); a loss with `ignore_index` ignores the rows of one "
+            f"label"
         )
 
 

@@ -98,7 +98,10 @@ class FineTuningTask(ClassificationTask):
         self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
     ) -> dict[str, dry_run.DryRun]:
         """As for every classification task; also looks up what is to be frozen."""
-        seen = super().preflight(world_size, on_gpu, resume)
+        try:
+            seen = super().preflight(world_size, on_gpu, resume)
+        finally:
+            self._thaw()
         self.check_frozen()
         return seen
 
@@ -129,6 +132,15 @@ class FineTuningTask(ClassificationTask):
                 _log.info("%s", said)
         if self.pretrained_checkpoint_path is not None:
             self.pretrained_checkpoint_dict = None  # read again if the task is prepared again
+        self._freeze()
+
+    def enter_mode(self, train: bool) -> None:
+        """As for every classification task; also freezes what is not trained."""
+        self._thaw()
+        self._freeze()
+        super().enter_mode(train)
+
+    def _freeze(self) -> None:
         self._frozen = freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
         for parameter in self._frozen:
             parameter.requires_grad = False

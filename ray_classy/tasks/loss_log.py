@@ -34,7 +34,7 @@ class LossLog(Sequence[float]):
 
     Args:
         values: losses of steps that were made already.
-        rows: number of rows that each loss is the mean of; 1 each if empty.
+        rows: number of rows that each loss is the mean of, or the sum of their weights; 1 each if empty.
         shared: number of first losses that are averages over all ranks already.
     """
 
@@ -42,21 +42,32 @@ class LossLog(Sequence[float]):
         self._values: list[float] = [float(value) for value in values]
         self._rows: list[float] = list(rows) or [1.0] * len(self._values)
         self._pending: list[torch.Tensor] = []
+        self._pending_rows: list[torch.Tensor] = []  # of the last steps, as many as `_rows` lacks
         self._shared = shared
 
-    def append(self, loss: torch.Tensor | float, rows: float = 1.0) -> None:
-        """Adds a step's loss, the mean over `rows` rows; a tensor stays on its device until the log is read."""
+    def append(self, loss: torch.Tensor | float, rows: torch.Tensor | float = 1.0) -> None:
+        """Adds a step's loss, the mean over `rows` rows; tensors stay on their device until the log is read."""
         if isinstance(loss, torch.Tensor):
             self._pending.append(loss.detach())
         else:
             self._fetch()
             self._values.append(float(loss))
-        self._rows.append(rows)
+        if isinstance(rows, torch.Tensor):
+            self._pending_rows.append(rows.detach())
+        else:
+            self._fetch_rows()
+            self._rows.append(rows)
 
     def _fetch(self) -> None:
         if self._pending:
             self._values.extend(torch.stack([loss.double().mean() for loss in self._pending]).tolist())
             self._pending.clear()
+        self._fetch_rows()
+
+    def _fetch_rows(self) -> None:
+        if self._pending_rows:
+            self._rows.extend(torch.stack([rows.double() for rows in self._pending_rows]).tolist())
+            self._pending_rows.clear()
 
     def __len__(self) -> int:
         return len(self._values) + len(self._pending)
@@ -79,18 +90,21 @@ class LossLog(Sequence[float]):
 
     @property
     def rows(self) -> list[float]:
-        """Number of rows that each step's loss is the mean of."""
+        """Number of rows that each step's loss is the mean of, or the sum of their weights."""
+        self._fetch_rows()
         return list(self._rows)
 
     def row_mean(self, last: int | None = None) -> float:
-        """Returns the mean over all rows, or over those of the `last` steps; NaN if there are none.
+        """Returns the mean over all rows, or over those of the `last` steps: NaN without a step, 0 without a row.
 
         It is not called `mean`, because `numpy.mean(losses)`, the mean over steps, would call such a method.
         """
         self._fetch()
         values, rows = (self._values, self._rows) if last is None else (self._values[-last:], self._rows[-last:])
         weight = math.fsum(rows)
-        return math.fsum(v * r for v, r in zip(values, rows, strict=True) if r) / weight if weight else math.nan
+        if not weight:
+            return 0.0 if values else math.nan
+        return math.fsum(v * r for v, r in zip(values, rows, strict=True) if r) / weight
 
     def check_finite(self, phase: str) -> None:
         """Checks the losses of all steps.

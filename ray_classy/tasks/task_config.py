@@ -19,6 +19,7 @@ from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
 from ray_classy.hooks import ClassyHook, build_hook
 from ray_classy.losses import ClassyLoss, build_loss
+from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import ClassyModel, build_model
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
@@ -191,7 +192,9 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         task.set_meters(build_meters(config.get("meters") or {}))
     if config.get("mixup"):
         with located(config, "mixup"):
-            arguments = dict(config["mixup"])
+            arguments = {"ignore_index": ignored_index(task.base_loss), **config["mixup"]}
+            if arguments["ignore_index"] is None:
+                del arguments["ignore_index"]
             task.set_mixup_transform(MixupTransform(arguments.pop("alpha"), **arguments))
     if not test_only:
         epochs = config["num_epochs"] * config["dataset"]["train"].get("phases_per_epoch", 1)

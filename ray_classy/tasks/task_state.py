@@ -342,13 +342,14 @@ def set_model_state(model: Any, state: Any, strict: bool) -> None:
 def evaluation_state(task: PlannedTask) -> dict[str, Any]:
     """Implements `ClassyTask.evaluation_state`."""
     meters = [meter.get_classy_state() for meter in task.meters]
-    return {"phase_idx": task.phase_idx, "losses": list(task.losses), "meters": meters}
+    losses = LossLog(task.losses) if not isinstance(task.losses, LossLog) else task.losses
+    return {"phase_idx": task.phase_idx, "losses": list(losses), "loss_rows": losses.rows, "meters": meters}
 
 
 def set_evaluation_state(task: PlannedTask, state: dict[str, Any]) -> None:
     """Implements `ClassyTask.set_evaluation_state`."""
     task.phases, task.train = task.planned_phases(), False
-    task.phase_idx, task.losses = state["phase_idx"], state["losses"]
+    task.phase_idx, task.losses = state["phase_idx"], LossLog(state["losses"], state["loss_rows"])
     set_meter_states(task, state["meters"])
 
 

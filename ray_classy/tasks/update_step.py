@@ -8,16 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ray_classy.distributed import get_world_size, is_fsdp_module
+from ray_classy.distributed import all_reduce_sum, get_world_size, is_fsdp_module
 from ray_classy.optim import ClassyOptimizer
+from ray_classy.torch_compat import scale_gradients
 
 
 class UpdateStep:
     """Applies the optimizer once per `period` train steps of a phase, and at the end of the phase.
 
-    Every row of a group of accumulated steps has the same weight, whatever its step and rank: the loss of a step, a
-    mean over its rows, is multiplied by its share of the rows of the group (times the number of ranks, because
-    gradients are averaged over ranks). Groups never cross the end of a phase.
+    The update of a group of accumulated steps is that of one batch of its rows, whatever the step and rank of a row:
+    the loss of a step, a mean over its rows, is multiplied by its share of the rows of the group (times the number of
+    ranks, because gradients are averaged over ranks). Rows that a loss weighs differently are only known when all are
+    read: then the gradients are divided once, at the end of the group, by the weight of all its rows. Groups never
+    cross the end of a phase.
 
     Args:
         period: train steps per update.
@@ -31,6 +34,7 @@ class UpdateStep:
         self.period = period
         self.clip_grad_norm = clip_grad_norm
         self.scaler = scaler
+        self._weight: torch.Tensor | None = None  # of this rank's rows in the current group
 
     def starts_group(self, step: int) -> bool:
         """Returns whether train step `step` of a phase (from 0) is the first of its group."""
@@ -40,16 +44,21 @@ class UpdateStep:
         """Returns whether the optimizer is applied after step `step` of a phase of `num_steps`."""
         return (step + 1) % self.period == 0 or step + 1 == num_steps
 
-    def loss_factor(self, step: int, num_steps: int, iterator: Any, reduction: str = "mean") -> float:
-        """Returns the factor for the loss of a step that gives every row of the group the same weight."""
+    def group_rows(self, step: int, num_steps: int, iterator: Any) -> float:
+        """Returns the planned rows of all ranks in the group of a step; each batch of a user's iterator counts as 1."""
         first = step - step % self.period
         last = min(first + self.period, num_steps)
-        if not hasattr(iterator, "share"):  # an iterator of the user's: its batches count as full
-            return 1.0 / (last - first)
+        if not hasattr(iterator, "share"):
+            return (last - first) * get_world_size()
+        return sum(iterator.plan.share(k).global_rows for k in range(first, last))
+
+    def loss_factor(self, step: int, num_steps: int, iterator: Any, reduction: str = "mean") -> float:
+        """Returns the factor for the loss of a step that gives every row of the group the same weight."""
+        rows = iterator.share.rows if hasattr(iterator, "share") else 1
         if reduction == "sum":
-            return 1.0 / (last - first) if iterator.share.rows else 0.0
-        group_rows = sum(iterator.plan.share(k).global_rows for k in range(first, last))
-        return iterator.share.rows * get_world_size() / group_rows
+            first = step - step % self.period
+            return 1.0 / (min(first + self.period, num_steps) - first) if rows else 0.0
+        return rows * get_world_size() / self.group_rows(step, num_steps, iterator)
 
     def gradient_sync(self, model: nn.Module, step: int, num_steps: int) -> contextlib.AbstractContextManager:
         """Returns the context of a step's forward and backward pass; the last step of a group exchanges gradients."""
@@ -60,7 +69,14 @@ class UpdateStep:
         return contextlib.nullcontext()
 
     def run(
-        self, loss: torch.Tensor, optimizer: ClassyOptimizer, where: float, step: int, num_steps: int, factor: float
+        self,
+        loss: torch.Tensor,
+        optimizer: ClassyOptimizer,
+        where: float,
+        step: int,
+        num_steps: int,
+        factor: float,
+        weight: torch.Tensor | None = None,
     ) -> None:
         """Runs the backward pass of one step, and the update if the step ends a group.
 
@@ -70,19 +86,29 @@ class UpdateStep:
             where: progress of the run, in [0, 1), at which schedules are evaluated.
             step: number of the step in its phase, from 0.
             num_steps: number of steps in the phase.
-            factor: from `loss_factor`.
+            factor: from `loss_factor`; with a weight, the number of ranks over `group_rows`.
+            weight: what the mean of this loss divided by; None if that is the number of rows.
         """
         if self.starts_group(step):
             optimizer.zero_grad()
-        if factor != 1.0:
+            self._weight = None
+        alone = self.starts_group(step) and self.ends_group(step, num_steps) and get_world_size() == 1
+        if weight is not None and not alone:
+            weight = weight.double()
+            self._weight = weight if self._weight is None else self._weight + weight
+            loss = loss * (weight * factor).to(loss.dtype)
+        elif weight is None and factor != 1.0:
             loss = loss * factor
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if not self.ends_group(step, num_steps):
             return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if self._weight is not None:
+            total = all_reduce_sum(self._weight.clone())
+            scale_gradients(parameters, (get_world_size() / (total * factor)).masked_fill(total == 0, 0))
         if self.clip_grad_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # it has the param_groups that are needed
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
         if self.scaler is None:
             optimizer.step(where=where)

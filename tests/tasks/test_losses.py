@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ray_classy.dataset.transforms.mixup import MixupTransform
@@ -10,7 +11,7 @@ from ray_classy.hooks import LossLrMeterLoggingHook
 from ray_classy.tasks import ClassificationTask
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.trainer import LocalTrainer
-from tests.helpers import RecordingHook, make_task, train
+from tests.helpers import RecordingHook, Vectors, make_task, train, vectors
 
 
 class Waits(TorchDispatchMode):
@@ -49,6 +50,41 @@ def test_steps_do_not_wait_for_the_device(train_phase):
         for _ in range(5):
             task.step()
     assert waits.count == 0 and len(task.losses) == 6
+
+
+def test_weighted_steps_do_not_wait_for_the_device():
+    task = make_task(train=40, test=None).set_simulated_global_batchsize(8)
+    task.set_loss(nn.CrossEntropyLoss(torch.ones(4), ignore_index=3)).prepare()
+    task.on_phase_start()
+    task.step()
+    with Waits() as waits:
+        for _ in range(5):
+            task.step()
+    assert waits.count == 0
+
+
+def test_test_loss_does_not_depend_on_the_batch_size():
+    def measured(batch):
+        task = make_task(train=None, test=None).set_test_only(True)
+        task.set_loss(nn.CrossEntropyLoss(torch.tensor([0.1, 1, 3, 8]), ignore_index=2))
+        train(task.set_dataset(vectors(22, batch), "test"))
+        return task.losses.row_mean(), task.meters[0].value
+
+    means = [measured(batch) for batch in (1, 4, 12)]
+    assert [mean for mean, _ in means] == pytest.approx([means[0][0]] * 3, rel=1e-6)
+    assert [value for _, value in means] == [means[0][1]] * 3
+
+
+def test_meters_do_not_count_the_rows_that_the_loss_ignores():
+    task = make_task(test=None).set_loss(nn.CrossEntropyLoss(ignore_index=2))
+    labels = [Vectors(24)[row]["target"] for row in range(24)]
+    assert train(task).meters[0]._total[-1] == sum(label != 2 for label in labels)
+
+
+def test_mixup_of_rows_without_a_label():
+    mixup = MixupTransform(1.0, num_classes=3, ignore_index=-1)
+    target = mixup._mix_target(torch.tensor([0, -1, -1, 2]), torch.tensor([0.75]))
+    assert target.tolist() == [[0.75, 0, 0.25], [0, 0, 0], [0, 0, 0], [0.25, 0, 0.75]]
 
 
 def test_a_wait_would_be_noticed():
@@ -101,6 +137,14 @@ def test_mean_counts_rows():
     log.append(torch.tensor(1.0), rows=3)
     log.append(torch.tensor(5.0), rows=1)
     assert log.row_mean() == 2.0 and log.row_mean(last=1) == 5.0 and math.isnan(LossLog().row_mean())
+
+
+def test_weights_on_the_device_are_fetched_with_the_losses():
+    log = LossLog()
+    log.append(torch.tensor(1.0), rows=torch.tensor(3))
+    log.append(torch.tensor(5.0), rows=1)
+    log.append(torch.tensor(0.0), rows=torch.tensor(0.0))
+    assert log.rows == [3.0, 1.0, 0.0] and log.row_mean() == 2.0
 
 
 def test_loss_of_a_borrowed_row_does_not_count():

@@ -28,6 +28,14 @@ class ScaledLoss(nn.Module):
         return nn.functional.cross_entropy(output * self.scale, target)
 
 
+def weighted(settings):
+    task = make_task(
+        **{**settings, "transform": lambda row: {**row, "target": -1 if row["row"] < 9 else row["target"]}}
+    )
+    classes = torch.tensor([0.1, 1, 3, 8], dtype=DOUBLE)
+    return task.set_loss(nn.CrossEntropyLoss(classes, ignore_index=-1)).set_simulated_global_batchsize(2 * GLOBAL_BATCH)
+
+
 def options(rows):
     # 6, 1 or 4 rows in the last global batch of 6, whatever the number of ranks
     batch = GLOBAL_BATCH // get_world_size()
@@ -65,6 +73,7 @@ def work(folder):
     done["accumulated"] = outcome(train(make_task(**options(22)).set_simulated_global_batchsize(2 * GLOBAL_BATCH)))
     done["clipped"] = outcome(train(make_task(**options(10)).set_clip_grad_norm(0.1)))
     done["own loss"] = outcome(train(make_task(**options(10)).set_loss(ScaledLoss())))
+    done["weighted"] = outcome(train(weighted(options(22))))
     done["few test rows"] = outcome(train(make_task(**{**options(12), "test": 1})))
     tested = make_task(**{**options(12), "test": 1}).set_test_only(True)
     result = DistributedTrainer(folder, "tested").train(tested)
@@ -124,11 +133,12 @@ def alone(tmp_path_factory):
         "clipped": outcome(train(make_task(**options(10)).set_clip_grad_norm(0.1))),
         "own loss": outcome(train(make_task(**options(10)).set_loss(ScaledLoss()))),
         "few test rows": outcome(train(make_task(**{**options(12), "test": 1}))),
+        "weighted": outcome(train(weighted(options(22)))),
     }
 
 
 @pytest.mark.parametrize(
-    "what", ["rows 12", "rows 7", "rows 10", "accumulated", "clipped", "own loss", "few test rows"]
+    "what", ["rows 12", "rows 7", "rows 10", "accumulated", "clipped", "own loss", "few test rows", "weighted"]
 )
 def test_same_weights_as_in_one_process(ranks, alone, what):
     for answer in ranks:
@@ -136,7 +146,7 @@ def test_same_weights_as_in_one_process(ranks, alone, what):
         assert answer[what]["num_updates"] == alone[what]["num_updates"] and answer[what]["where"] == 1.0
 
 
-@pytest.mark.parametrize("what", ["rows 12", "rows 7", "rows 10", "few test rows"])
+@pytest.mark.parametrize("what", ["rows 12", "rows 7", "rows 10", "few test rows", "weighted"])
 def test_every_row_is_evaluated_once(ranks, alone, what):
     for answer in ranks:
         assert answer[what]["counts"] == alone[what]["counts"]
@@ -178,7 +188,7 @@ def test_generators_of_every_rank_are_kept(ranks):
     assert len(content["ray_classy"]["rng"]) == len(ranks) == content["ray_classy"]["world_size"]
 
 
-@pytest.mark.parametrize("what", ["rows 12", "rows 7", "rows 10", "few test rows"])
+@pytest.mark.parametrize("what", ["rows 12", "rows 7", "rows 10", "few test rows", "weighted"])
 def test_loss_of_a_test_phase_is_the_mean_over_its_rows(ranks, alone, what):
     assert all(answer[what]["loss"] == pytest.approx(alone[what]["loss"], abs=1e-6) for answer in ranks)
 

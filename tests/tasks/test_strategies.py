@@ -97,6 +97,11 @@ def trained(strategy):
     done["schedule"] = outcome(train(wide_task(strategy, schedule=schedule, epochs=3).set_test_phase_period(2)))
     accumulated = wide_task(strategy, ADAMW).set_simulated_global_batchsize(12).set_clip_grad_norm(0.05)
     done["accumulated, clipped, adamw"] = outcome(train(accumulated.set_bn_weight_decay(True)))
+    weighted = wide_task(
+        strategy, ADAMW, transform=lambda row: {**row, "target": -1 if row["row"] < 9 else row["target"]}
+    )
+    weighted.set_loss(nn.CrossEntropyLoss(torch.tensor([0.1, 1, 3, 8], dtype=DOUBLE), ignore_index=-1))
+    done["weighted rows"] = outcome(train(weighted.set_simulated_global_batchsize(12)))
     done["one test row"] = outcome(train(wide_task(strategy, test=1)))
     done["no test"] = outcome(train(wide_task(strategy, test=None)))
     done["frozen trunk"] = outcome(train(fine_tuned(strategy)))
@@ -178,7 +183,7 @@ def ranks():
 
 @pytest.mark.parametrize("strategy", SHARDED)
 @pytest.mark.parametrize("what", [
-    "sgd", "schedule", "accumulated, clipped, adamw", "one test row", "no test", "frozen trunk"
+    "sgd", "schedule", "accumulated, clipped, adamw", "weighted rows", "one test row", "no test", "frozen trunk"
 ])  # fmt: skip
 def test_trains_as_ddp_does(ranks, what, strategy):
     for answer in ranks:

@@ -4,7 +4,7 @@ from torch import nn
 
 from ray_classy.errors import ComponentError
 from ray_classy.tasks.update_step import UpdateStep
-from tests.helpers import RecordingHook, make_task, sgd, train, weights
+from tests.helpers import RecordingHook, equal_weights, make_task, sgd, train, weights
 
 DOUBLE = torch.float64
 
@@ -29,6 +29,32 @@ def test_last_incomplete_group_updates_with_its_own_scale():
 def test_groups_do_not_straddle_phases():
     small = make_task(train=10, test=None, batch=2, epochs=3, dtype=DOUBLE).set_simulated_global_batchsize(6)
     assert close(train(small), train(make_task(train=10, test=None, batch=6, epochs=3, dtype=DOUBLE)))
+
+
+def some_unlabelled(sample):
+    return {**sample, "target": -1 if sample["row"] % 3 == 0 or 8 <= sample["row"] < 12 else sample["target"]}
+
+
+WEIGHTED = nn.CrossEntropyLoss(torch.tensor([0.1, 1, 3, 8], dtype=DOUBLE), ignore_index=-1, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_accumulation_equals_one_big_batch_where_rows_have_weights(batch, clip):
+    def trained(batch):
+        task = make_task(train=22, test=None, batch=batch, dtype=DOUBLE, transform=some_unlabelled, momentum=0.9)
+        return train(task.set_loss(WEIGHTED).set_simulated_global_batchsize(12).set_clip_grad_norm(clip))
+
+    one, other = trained(batch), trained(12)
+    assert close(one, other) and one.losses.row_mean() > 0
+
+
+def test_group_of_ignored_rows_changes_nothing():
+    task = make_task(train=4, test=None, batch=2, transform=lambda sample: {**sample, "target": -1})
+    task.set_loss(nn.CrossEntropyLoss(ignore_index=-1)).set_simulated_global_batchsize(4)
+    before = weights(task)
+    assert equal_weights(before, weights(train(task))) and list(task.losses) == [0.0, 0.0]
+    assert task.losses.row_mean() == 0.0 and task.meters[0]._total.tolist() == [0, 0, 0]
 
 
 def test_updates_of_a_phase():

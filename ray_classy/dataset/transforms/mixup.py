@@ -45,6 +45,8 @@ class MixupTransform(ClassyTransform):
         mode: one draw per "batch", per "pair" of partners, or per row ("elem").
         correct_lam: take lam from the box after it was clipped at the image's border.
         label_smoothing: class indices become 1 - s + s/C and s/C, s in [0, 1].
+        ignore_index: a class index of rows without a label, which add nothing to the mixed targets. In a config it is
+            by default that of the loss.
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -62,6 +64,7 @@ class MixupTransform(ClassyTransform):
         mode: Literal["batch", "pair", "elem"] = "batch",
         correct_lam: bool = True,
         label_smoothing: float = 0.0,
+        ignore_index: int = -100,
     ) -> None:
         for name, value in (("mix_prob", mix_prob), ("switch_prob", switch_prob), ("label_smoothing", label_smoothing)):
             if not 0 <= value <= 1:
@@ -90,6 +93,7 @@ class MixupTransform(ClassyTransform):
         self.mode = mode
         self.correct_lam = correct_lam
         self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
 
     def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a new sample with mixed `input` and `target`.
@@ -166,7 +170,9 @@ class MixupTransform(ClassyTransform):
             off = self.label_smoothing / self.num_classes
             weights = torch.full((len(target), self.num_classes), off, dtype=torch.float32, device=target.device)
             # not one_hot(), which waits for the device to find the largest index
-            weights.scatter_(1, target.long().unsqueeze(1), 1 - self.label_smoothing + off)
+            ignored = (target == self.ignore_index).unsqueeze(1)
+            index = target.long().unsqueeze(1).masked_fill(ignored, 0)
+            weights.scatter_(1, index, 1 - self.label_smoothing + off).masked_fill_(ignored, 0)
         elif target.ndim == 2:
             weights = target if target.is_floating_point() else target.float()
         else:

@@ -1,0 +1,74 @@
+"""What the mean of a loss divides by, so that means of batches can be put together to the mean of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+IGNORED = -100
+"""The default `ignore_index` of torch's losses."""
+
+_OF_CLASSES: list[Any] = [nn.CrossEntropyLoss.forward, nn.NLLLoss.forward]
+if hasattr(nn, "LinearCrossEntropyLoss"):  # since torch 2.14
+    _OF_CLASSES.append(nn.LinearCrossEntropyLoss.forward)
+
+
+def weight_of(loss: nn.Module, output: Any, target: Any) -> torch.Tensor | None:
+    """Returns what the mean of a loss over a batch divides by; None if that is the number of rows.
+
+    A loss may say it in a method `weight_of(output, target)`. Torch's cross-entropy and NLL loss divide by the sum of
+    the weights of the rows' classes, without the rows to ignore; with class probabilities as the target, and in all
+    its other losses, rows count alike.
+
+    Args:
+        loss: any loss module; where its `reduction` is not "mean", the answer is None.
+        output: the model's output.
+        target: the target of the batch.
+
+    Returns:
+        A scalar on the device of the target; it is 0 for a batch whose rows are all ignored.
+    """
+    if getattr(loss, "reduction", "mean") != "mean":
+        return None
+    if hasattr(loss, "weight_of"):
+        return loss.weight_of(output, target)
+    if type(loss).forward not in _OF_CLASSES or not isinstance(target, torch.Tensor) or target.is_floating_point():
+        return None
+    counted = target != ignored_index(loss)
+    if loss.weight is None:
+        return counted.sum()
+    return (loss.weight[target.masked_fill(~counted, 0)] * counted).sum()
+
+
+def ignored_index(loss: nn.Module | None) -> int | None:
+    """Returns the class index whose rows a loss ignores; None if there is none."""
+    index = getattr(loss, "ignore_index", None)
+    if index is None and loss is not None and type(loss).forward in _OF_CLASSES:
+        return IGNORED  # LinearCrossEntropyLoss has None for it
+    return index if isinstance(index, int) else None
+
+
+def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, loss: nn.Module) -> torch.Tensor:
+    """Returns the loss of a batch, and 0, with gradient 0, where its weight is 0 and its mean may be NaN.
+
+    Args:
+        value: the loss.
+        weight: what `weight_of` returned for it.
+        output: the model's output.
+        loss: the loss module.
+    """
+    # Torch's losses have finite gradients where all rows are ignored, but not where all have a class weight of 0.
+    known_finite = type(loss).forward in _OF_CLASSES and loss.weight is None
+    if not known_finite and isinstance(output, torch.Tensor) and output.requires_grad:
+        output.register_hook(lambda gradient: gradient.masked_fill(weight == 0, 0))
+    return value.masked_fill(weight == 0, 0)
+
+
+def unlabelled(loss: nn.Module, target: Any) -> Any:
+    """Returns class indices with -1 in the place of the index that a loss ignores; any other target as it is."""
+    index = ignored_index(loss)
+    if index is None or index < 0 or not isinstance(target, torch.Tensor) or target.is_floating_point():
+        return target
+    return target if target.dtype is torch.bool else target.masked_fill(target == index, -1)
