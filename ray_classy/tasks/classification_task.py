@@ -11,9 +11,9 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, get_world_size, timed_exchange
+from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
-from ray_classy.losses.loss_weight import unlabelled, weight_of, zero_without_weight
+from ray_classy.losses.loss_weight import unlabelled, weight_of
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
@@ -24,7 +24,7 @@ from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
-from ray_classy.tasks.samples import call, detached, next_sample, rows_consumed, rows_of
+from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed
 from ray_classy.tasks.update_step import UpdateStep
 
 __all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "ClassificationTask", "LastBatchInfo"]
@@ -237,32 +237,11 @@ class ClassificationTask(PlannedTask):
         """Creates the iterator over the current phase's dataloader."""
         self.data_iterator = iter(self.dataloader)
 
-    def enter_mode(self, train: bool) -> None:
-        """Puts the model and the loss in the mode of a train or a test phase, for a step that is only tried."""
-        self.train = train
-        self._set_model_train_mode()
-
     def _set_model_train_mode(self) -> None:
         self.base_model.train(self.train)
         self.base_loss.train(self.train)
 
     # -- steps --------------------------------------------------------------------------------------------------------
-
-    def _weigh(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> torch.Tensor:
-        """Notes the weight of a step's loss, 0 for padding rows; returns the loss, which is 0 where the weight is 0."""
-        self._loss_weight = self.loss_weight(output, sample)
-        if self._loss_weight is None:
-            return loss
-        if not rows_of(self.data_iterator, sample):
-            self._loss_weight = torch.zeros_like(self._loss_weight)
-        return zero_without_weight(loss, self._loss_weight, output, self.base_loss)
-
-    def _record(self, loss: torch.Tensor, output: Any, sample: dict[str, Any]) -> None:
-        """Logs the loss of a step and updates the meters; padding rows count in neither."""
-        rows = rows_of(self.data_iterator, sample)
-        self.losses.append(loss, rows if self._loss_weight is None else self._loss_weight)
-        if rows:
-            self.update_meters(output, sample)
 
     def compute_model(self, sample: dict[str, Any]) -> Any:
         """Runs the model on a batch, and returns its output."""
@@ -294,8 +273,7 @@ class ClassificationTask(PlannedTask):
             with autocast(self.precision, self.device):
                 output = call("the model", self.compute_model, sample)
                 loss = call("the loss", self.compute_loss, output, sample)
-            loss = call("the loss", self._weigh, loss, output, sample)
-            call("a meter", self._record, loss, output, sample)
+            loss, self._loss_weight = record(self, loss, output, sample)
             call("the optimizer", self.run_optimizer, loss)
         self.num_train_steps += 1
         self.num_updates += self.get_global_batchsize()
@@ -304,11 +282,8 @@ class ClassificationTask(PlannedTask):
     def run_optimizer(self, loss: torch.Tensor) -> None:
         """Runs the backward pass of a train step; applies the optimizer where a group of accumulated steps ends."""
         step, steps = self._steps_made, len(self.data_iterator)
-        if self._loss_weight is None:
-            reduction = getattr(self.base_loss, "reduction", "mean")
-            factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
-        else:
-            factor = get_world_size() / self.update_step.group_rows(step, steps, self.data_iterator)
+        reduction = "weighted" if self._loss_weight is not None else getattr(self.base_loss, "reduction", "mean")
+        factor = self.update_step.loss_factor(step, steps, self.data_iterator, reduction)
         self.update_step.run(loss, self.optimizer, self.where, step, steps, factor, self._loss_weight)
 
     def eval_step(self) -> None:
@@ -318,8 +293,7 @@ class ClassificationTask(PlannedTask):
         with torch.no_grad(), autocast(self.precision, self.device):
             output = call("the model", self.compute_model, sample)
             loss = call("the loss", self.compute_loss, output, sample)
-            loss = call("the loss", self._weigh, loss, output, sample)
-            call("a meter", self._record, loss, output, sample)
+            loss, self._loss_weight = record(self, loss, output, sample)
         self._eval_steps += 1
         self.last_batch = LastBatchInfo(loss, output, sample["target"], sample, step_data)
 

@@ -134,13 +134,8 @@ class FineTuningTask(ClassificationTask):
             self.pretrained_checkpoint_dict = None  # read again if the task is prepared again
         self._freeze()
 
-    def enter_mode(self, train: bool) -> None:
-        """As for every classification task; also freezes what is not trained."""
-        self._thaw()
-        self._freeze()
-        super().enter_mode(train)
-
     def _freeze(self) -> None:
+        self._thaw()
         self._frozen = freezing.parameters_to_freeze(self.base_model, self.freeze_trunk, self.freeze)
         for parameter in self._frozen:
             parameter.requires_grad = False

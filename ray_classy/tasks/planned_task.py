@@ -88,6 +88,9 @@ class PlannedTask(TaskParts):
             self.checkpoint_dict = load_checkpoint(self.checkpoint_path)
         return self.checkpoint_dict, self.checkpoint_path
 
+    def _freeze(self) -> None:
+        """Freezes what is not trained, for a subclass that does not train all."""
+
     def _check_weights(self) -> None:
         """Tries the checkpoint to start from, if one is set."""
         self._content_to_start_from()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
+from ray_classy.losses.loss_weight import zero_without_weight
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
 
 
 def next_sample(iterator: Any, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -36,6 +40,25 @@ def rows_of(iterator: Any, sample: dict[str, Any]) -> int:
     """Returns how many rows of the last batch count; a padding row does not."""
     share = getattr(iterator, "share", None)
     return share.rows if share is not None else get_batchsize_per_replica(sample["target"])
+
+
+def record(
+    task: ClassificationTask, loss: torch.Tensor, output: Any, sample: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logs the loss of a step and updates the meters; padding rows, and those that the loss ignores, count in neither.
+
+    Returns:
+        The loss, 0 if no row counts, and what its mean divides by; None if that is the number of rows.
+    """
+    rows = rows_of(task.data_iterator, sample)
+    weight = call("the loss", task.loss_weight, output, sample)
+    if weight is not None:
+        weight = weight if rows else torch.zeros_like(weight)
+        loss = zero_without_weight(loss, weight, output, task.base_loss)
+    task.losses.append(loss, rows if weight is None else weight)
+    if rows:
+        call("a meter", task.update_meters, output, sample)
+    return loss, weight
 
 
 def rows_consumed(iterator: Any) -> int | None:

@@ -71,7 +71,9 @@ def try_step(
     precision = task.precision if here.type == device.type else None
     try:
         with _as_it_was(task, here), torch.set_grad_enabled(train):
-            task.enter_mode(train)
+            task._freeze()
+            task.train = train
+            task._set_model_train_mode()
             with autocast(precision, here):
                 output = task.compute_model(sample)
                 step = "loss"

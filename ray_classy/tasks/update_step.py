@@ -53,7 +53,16 @@ class UpdateStep:
         return sum(iterator.plan.share(k).global_rows for k in range(first, last))
 
     def loss_factor(self, step: int, num_steps: int, iterator: Any, reduction: str = "mean") -> float:
-        """Returns the factor for the loss of a step that gives every row of the group the same weight."""
+        """Returns the factor for the loss of a step that gives every row of the group the same weight.
+
+        Args:
+            step: number of the step in its phase, from 0.
+            num_steps: number of steps in the phase.
+            iterator: over the batches of the phase.
+            reduction: of the loss; "weighted" if the factor is for the weight of its rows, instead of their number.
+        """
+        if reduction == "weighted":
+            return get_world_size() / self.group_rows(step, num_steps, iterator)
         rows = iterator.share.rows if hasattr(iterator, "share") else 1
         if reduction == "sum":
             first = step - step % self.period
@@ -86,7 +95,7 @@ class UpdateStep:
             where: progress of the run, in [0, 1), at which schedules are evaluated.
             step: number of the step in its phase, from 0.
             num_steps: number of steps in the phase.
-            factor: from `loss_factor`; with a weight, the number of ranks over `group_rows`.
+            factor: from `loss_factor`.
             weight: what the mean of this loss divided by; None if that is the number of rows.
         """
         if self.starts_group(step):

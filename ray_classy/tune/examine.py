@@ -13,6 +13,9 @@ from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.tune.space import Node, Space
 
+_LENGTH = ("num_epochs", "test_phase_period", "dataset.train.phases_per_epoch")
+"""Values that decide when a trial ends and reports. Copies of a trial must have its length, at any value."""
+
 
 class Examined(NamedTuple):
     """Results of the dry runs of a sweep's values.
@@ -82,10 +85,10 @@ def _epochs(task: ClassyTask) -> int | float:
 
 
 def _mutable(space: Space, tasks: list[tuple[dict[str, Any], ClassyTask]]) -> list[Node]:
-    """Returns the nodes whose values do not change the structure of the state."""
+    """Returns the nodes whose values do not change the structure of the state, nor the length of the trial."""
     first, task = tasks[0]
     structure = task.checkpoint_structure()
-    fixed = {"seed"}
+    fixed = {"seed", *_LENGTH}
     for params, other in tasks[1:]:
         if other.checkpoint_structure() != structure:
             fixed |= {name for name, value in params.items() if value != first[name]}

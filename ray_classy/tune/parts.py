@@ -222,8 +222,8 @@ def _named(names: list[str] | None, sweep: Sweep, key: str) -> list[Node]:
     if names is None:
         if not sweep.mutable:
             raise ComponentError(
-                "no searched value may change during a trial, as all of them change the structure of the model: search "
-                "a value such as the learning rate, or use another scheduler"
+                "no searched value may change during a trial, as all of them change the structure of the model or the "
+                "length of the trial: search a value such as the learning rate, or use another scheduler"
             )
         return sweep.mutable
     by_name = {node.name: node for node in sweep.space.nodes}
@@ -232,8 +232,8 @@ def _named(names: list[str] | None, sweep: Sweep, key: str) -> list[Node]:
             raise ComponentError(f"{key}: {name!r} is not searched; searched are {', '.join(by_name)}")
         if by_name[name] not in sweep.mutable:
             raise ComponentError(
-                f"{key}: {name!r} cannot change during a trial, as the state of the model or optimizer would no longer "
-                f"fit"
+                f"{key}: {name!r} cannot change during a trial, as the state of the model or optimizer, or the length "
+                f"of the trial, would no longer fit"
             )
     return [by_name[name] for name in names]
 

@@ -116,6 +116,14 @@ def test_pbt_of_what_may_not_change(sweep, refused):
     assert "'model.hidden_dims.0' cannot change during a trial" in refused(config)
 
 
+def test_pbt_does_not_change_the_length_of_a_trial(sweep, refused):
+    length = {"search": "qrandn", "mean": 3, "sd": 1, "q": 1}
+    named = {"scheduler": {"name": "pbt", "hyperparam_mutations": ["num_epochs"]}}
+    assert "'num_epochs' cannot change during a trial" in refused(sweep(tune=named, num_epochs=length))
+    config = sweep(0.1, {"scheduler": {"name": "pbt"}}, num_epochs=length)
+    assert "no searched value may change during a trial" in refused(config)
+
+
 def test_grids_for_optuna(sweep, refused):
     pytest.importorskip("optuna")
     config = sweep({"search": "grid_search", "values": [0.1, 0.2]}, {"search_alg": {"name": "optuna"}})

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_classy.errors import CheckpointError, UnknownComponentError
+from ray_classy.errors import CheckpointError, ComponentError, UnknownComponentError
 from ray_classy.losses import (
     LOSS_REGISTRY,
     ClassyLoss,
@@ -49,6 +49,23 @@ def test_torchs_private_bases_are_not_losses():
 def test_lists_become_float_tensors_for_torchs_tensor_arguments():
     assert build_loss({"name": "CrossEntropyLoss", "weight": [1, 2]}).weight.dtype == torch.float32
     assert build_loss({"name": "BCEWithLogitsLoss", "pos_weight": [1, 3]}).pos_weight.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "value", [2.0, "2", [], ["a"], [1.0, None], {"a": 1}, [1.0, -1.0], [float("nan"), 1.0], [10**400]]
+)
+@pytest.mark.parametrize("name", ["weight", "pos_weight"])
+def test_weights_that_are_no_numbers(name, value):
+    kind = "CrossEntropyLoss" if name == "weight" else "BCEWithLogitsLoss"
+    with pytest.raises(ComponentError, match=f"{name} must be a list of .*numbers"):
+        build_loss({"name": kind, name: value})
+
+
+@pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyLoss"), reason="torch is older")
+def test_what_a_loss_of_torch_learns_is_its_state():
+    one, other = (build_loss({"name": "LinearCrossEntropyLoss", "in_features": 3, "num_classes": 2}) for _ in range(2))
+    set_loss_state(other, get_loss_state(one))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_other_keys_reach_torchs_constructor():

@@ -191,3 +191,11 @@ def test_an_update_does_not_wait_for_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert meter.value == {"top_1": 0.5, "top_2": 0.75}
+
+
+def test_rows_without_a_label_do_not_count():
+    meter = AccuracyMeter([1])
+    meter.update(torch.eye(4), torch.tensor([0, -1, 3, -100]))
+    assert meter._curr.tolist() == [1.0, 2.0]
+    meter.update(torch.eye(4)[:2], torch.tensor([[-1, -1, -1, -1], [-1, 1, 0, 0]]))
+    assert meter._curr.tolist() == [2.0, 3.0]
