@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ray_classy.errors import ConfigError
+
 Path = tuple[str | int, ...]
 """Where a value stands in a config: keys and list positions from the top."""
+
+MOST_LEVELS = 64
+"""Levels of nesting; a config has about ten. Code that walks through a config may recurse."""
 
 
 class Mark(NamedTuple):
@@ -64,6 +69,11 @@ def mark_of(config: Any, path: Path) -> Mark:
         if path[:length] in marks:
             return marks[path[:length]]
     return Mark(getattr(config, "file", None))
+
+
+def too_deep(where: str) -> ConfigError:
+    """The error for a config with too many levels, at a place that is printed first."""
+    return ConfigError(f"{where}: nested too deeply; a config is a few levels deep, and at most {MOST_LEVELS}")
 
 
 def dotted(path: Path) -> str:

@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any
 
-from ray_classy.config.document import Mark, Path, dotted
+from ray_classy.config.document import MOST_LEVELS, Mark, Path, dotted, too_deep
+from ray_classy.config.numbers import number
 from ray_classy.errors import ConfigError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -20,16 +21,32 @@ def parse_json(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
         ConfigError: the text is not JSON, or an object has a key twice.
     """
     try:
-        json.loads(text)
+        json.loads(text, parse_int=_number, parse_float=_number)
         walk = _Walk(text, file)
         return walk.value(_SPACE.match(text).end(), ())[0], walk.marks  # type: ignore[union-attr]
+    except _OutOfRange as error:
+        line = text.count("\n", 0, text.find(error.text)) + 1
+        raise ConfigError(f"{Mark(file, line)}: {error}") from None
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg} "
             "(JSON takes no comments, single quotes or trailing commas; a .yaml file does)"
         ) from None
     except RecursionError:
-        raise ConfigError(f"{file}: nested too deeply; a config is a few levels deep") from None
+        raise too_deep(file) from None
+
+
+class _OutOfRange(Exception):
+    def __init__(self, text: str, message: str) -> None:
+        super().__init__(message)
+        self.text = text
+
+
+def _number(text: str) -> int | float:
+    try:
+        return number(text)
+    except ValueError as error:
+        raise _OutOfRange(text, str(error)) from None
 
 
 class _Walk:
@@ -45,6 +62,8 @@ class _Walk:
     def value(self, start: int, path: Path) -> tuple[Any, int]:
         """The value that begins at `start`, and the position behind it."""
         self.marks.setdefault(path, self._mark(start))  # a mapping's entry has that of its key already
+        if len(path) > MOST_LEVELS:
+            raise too_deep(str(self._mark(start)))
         if self.text[start] == "{":
             return self._object(start, path)
         if self.text[start] == "[":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ray_classy.config.document import Config, Mark, Path, dotted
-from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.config.document import MOST_LEVELS, Config, Mark, Path, dotted, too_deep
+from ray_classy.config.text import check_text
+from ray_classy.config.yaml_text import parse_yaml, plain_value
 from ray_classy.errors import ConfigError
 
 
@@ -16,11 +18,13 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
 
     Args:
         config: the config to start from; it is not changed.
-        overrides: each a path of keys and list positions joined by dots, `=`, and a value in YAML
-            (`optimizer.lr=1e-3`, `dataset.train.transforms.0.size=[32, 32]`). Missing sections on the way are created.
+        overrides: each a path of keys and list positions joined by dots, `=`, and a value: a list, a mapping or a
+            quoted text in YAML (`dataset.train.transforms.0.size=[32, 32]`), a number or word as in YAML
+            (`optimizer.lr=1e-3`, `seed=null`), or else a text, which is all that follows the `=`. There are no
+            comments. Missing sections on the way are created.
 
     Raises:
-        ConfigError: an override has no `=`, its value is not YAML, or its path leads through a value that is not a
+        ConfigError: an override has no `=`, its value cannot be read, or its path leads through a value that is not a
             section.
     """
     values = copy.deepcopy(dict(config))
@@ -30,11 +34,8 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
         origin = f"override {override!r}"
         if not equals or not path_text.strip():
             raise ConfigError(f"{origin}: must read key.path=value, for example optimizer.lr=0.01")
-        try:
-            value, _ = parse_yaml(value_text, origin)
-        except ConfigError as error:
-            quoted = f"'{path_text}=\"...\"'"
-            raise ConfigError(f"{error}; put text with special characters in quotes: {quoted}") from None
+        value = _value(value_text, origin)
+        check_text(value, origin)
         path, created = _put(values, path_text.strip().split("."), value, origin)
         for old in [old for old in marks if old[: len(path)] == path]:
             del marks[old]
@@ -42,17 +43,47 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
     return Config(values, getattr(config, "file", None), marks)
 
 
+def _value(text: str, origin: str) -> Any:
+    """The value of an override."""
+    stripped = text.strip()
+    try:
+        if stripped[:1] not in ("[", "{", '"', "'"):
+            value = plain_value(stripped)
+            return text if isinstance(value, str) else value
+        # A `#` would begin a comment: the parser gets another character in its place.
+        sign = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in text)
+        value, _ = parse_yaml(stripped.replace("#", sign), origin)
+        return _replaced(value, sign, "#")
+    except ValueError as error:  # ConfigError is one
+        message = str(error) if isinstance(error, ConfigError) else f"{origin}: {error}"
+        raise ConfigError(
+            f"{message}; text that begins with a bracket or a quote must be quoted for YAML: 'key=\"[...\"'"
+        ) from None
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    if isinstance(value, dict):
+        return {_replaced(key, old, new): _replaced(item, old, new) for key, item in value.items()}
+    return value
+
+
 def _put(values: dict[str, Any], words: list[str], value: Any, origin: str) -> tuple[Path, list[Path]]:
     """Sets the value; returns its path, with list positions as numbers, and those of the sections made on the way."""
     if not all(words):
         raise ConfigError(f"{origin}: the path has an empty part; write it as optimizer.lr=0.01")
+    if len(words) > MOST_LEVELS:
+        raise too_deep(origin[:80])
     path: Path = ()
     created: list[Path] = []
     place: Any = values
     for depth, word in enumerate(words):
         last = depth == len(words) - 1
         if isinstance(place, list):
-            if not word.isascii() or not word.isdigit() or int(word) >= len(place):
+            if not re.fullmatch("[0-9]{1,9}", word) or int(word) >= len(place):
                 has = f"positions 0 to {len(place) - 1}" if place else "no elements"
                 raise ConfigError(f"{origin}: {dotted(path)} is a list with {has}; {word!r} is none of them")
             step: str | int = int(word)

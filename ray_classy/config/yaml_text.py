@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from ray_classy.config.document import Mark, Path, dotted
+from ray_classy.config.document import MOST_LEVELS, Mark, Path, dotted, too_deep
 from ray_classy.config.json_text import duplicate
+from ray_classy.config.numbers import number
 from ray_classy.errors import ConfigError
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
@@ -26,7 +27,8 @@ _WORDS = {
 }
 _PLAIN = "plain"  # the tag that the loader below gives to every scalar without quotes and without a tag
 _CORE = "tag:yaml.org,2002:"
-_MOST_VALUES = 100_000  # aliases of aliases can make a few lines expand to billions
+_MOST_REPEATED = 100_000  # values in which aliases and merges may result: a few lines could expand to billions
+_MOST_REPEATED_CHARACTERS = 2**24
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -45,23 +47,38 @@ def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
     try:
         loader = _ConfigLoader(text)
         try:
+            values = _count_values(text, file)
             node = loader.get_single_node()
         finally:
             loader.dispose()
-        construct = _Construct(file)
+        construct = _Construct(file, values, len(text))
         return (None if node is None else construct.value(node, ())), construct.marks
     except yaml.MarkedYAMLError as error:
-        if "nesting depth" in str(error):  # PyYAML 6.0.4 and later stop by themselves
-            raise _too_deep(file) from None
+        if "nesting depth" in str(error):
+            raise too_deep(file) from None
         raise ConfigError(_not_yaml(error, text, file)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML: {error} (save it as UTF-8 text)") from None
-    except RecursionError:
-        raise _too_deep(file) from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{file}: not Unicode text: it has a surrogate; save it as UTF-8") from None
 
 
-def _too_deep(file: str) -> ConfigError:
-    return ConfigError(f"{file}: nested too deeply; a config is a few levels deep")
+def _count_values(text: str, file: str) -> int:
+    """Returns how many keys and values are written in a text, and refuses what is nested too deeply.
+
+    It parses without recursion; PyYAML's composer, a recursion in C, would end the process (up to version 6.0.3).
+    """
+    count = level = 0
+    for event in yaml.parse(text, Loader=_ConfigLoader):
+        if isinstance(event, yaml.NodeEvent):
+            count += 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            level += 1
+            if level > MOST_LEVELS:
+                raise too_deep(str(Mark(file, event.start_mark.line + 1)))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            level -= 1
+    return count
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> str:
@@ -92,19 +109,21 @@ def _remedy(message: str, line: str) -> str:
 class _Construct:
     """Builds values from YAML nodes; each alias gives a separate copy."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, values: int, characters: int) -> None:
         self.file = file
         self.marks: dict[Path, Mark] = {}
         self._open: set[int] = set()
-        self._count = 0
+        self._known: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
+        self._values_left = values + _MOST_REPEATED
+        self._characters_left = characters + _MOST_REPEATED_CHARACTERS
 
     def value(self, node: yaml.Node, path: Path) -> Any:
         self.marks.setdefault(path, self._mark(node))
-        self._count += 1
+        self._spend(node, path)
         if id(node) in self._open:
             raise ConfigError(f"{self._at(node, path)}: the alias stands inside what it repeats; write the value out")
-        if self._count > _MOST_VALUES:
-            raise ConfigError(f"{self._at(node, path)}: more than {_MOST_VALUES} values; use fewer aliases")
+        if len(path) > MOST_LEVELS:
+            raise too_deep(self._at(node, path[:3]))
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         self._open.add(id(node))
@@ -115,6 +134,16 @@ class _Construct:
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         finally:
             self._open.discard(id(node))
+
+    def _spend(self, node: yaml.Node, path: Path) -> None:
+        """Counts a value, which may be one of those that an alias repeats."""
+        self._values_left -= 1
+        if isinstance(node, yaml.ScalarNode):
+            self._characters_left -= len(node.value)
+        if self._values_left < 0 or self._characters_left < 0:
+            raise ConfigError(
+                f"{self._at(node, path[:3])}: more than {_MOST_REPEATED} values are repeated; use fewer aliases"
+            )
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         self._expect_tag(node, path, "map")
@@ -127,6 +156,8 @@ class _Construct:
 
     def _entries(self, node: yaml.MappingNode, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Key text to (key, value), with `<<` resolved: own keys win over merged ones, earlier merged over later."""
+        if id(node) in self._known:
+            return self._known[id(node)]
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key_node, value_node in node.value:
@@ -142,7 +173,8 @@ class _Construct:
             if key in own:
                 raise ConfigError(duplicate(self._mark(key_node), (*path, key), self._mark(own[key][0])))
             own[key] = (key_node, value_node)
-        return {**merged, **own}
+        self._known[id(node)] = {**merged, **own}
+        return self._known[id(node)]
 
     def _merged(self, node: yaml.Node, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -154,6 +186,7 @@ class _Construct:
                 raise ConfigError(f"{self._at(source, path)}: a section cannot be merged into itself")
             self._open.add(id(source))
             for key, entry in self._entries(source, path).items():
+                self._spend(entry[0], path)
                 merged.setdefault(key, entry)
             self._open.discard(id(source))
         return merged
@@ -162,9 +195,12 @@ class _Construct:
         text = node.value
         if node.tag in (_CORE + "str", "!"):
             return text
+        try:
+            value = plain_value(text)
+        except ValueError as error:
+            raise ConfigError(f"{self._at(node, path)}: {error}") from None
         if node.tag == _PLAIN:
-            return plain_value(text)
-        value = plain_value(text)
+            return value
         if node.tag == _CORE + "float" and type(value) in (int, float):
             return float(value)
         for name, kind in (("int", int), ("bool", bool), ("null", type(None))):
@@ -188,13 +224,15 @@ def _tag(node: yaml.Node) -> str:
 
 
 def plain_value(text: str) -> Any:
-    """The value of a scalar without quotes: null, true, false, a number, or else the text itself."""
+    """Returns the value of a scalar without quotes: null, true, false, a number, or else the text itself.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.match(text):
-        return int(text)
-    if _FLOAT.match(text):
-        return float(text)
+    if _INTEGER.match(text) or _FLOAT.match(text):
+        return number(text)
     if _INFINITE.match(text) or _NAN.match(text):
         return float(text.replace(".", ""))
     return text

@@ -29,9 +29,33 @@ def refusal(*overrides):
         ("", None),
         ("'1'", "1"),
         ("a=b", "a=b"),
+        ("set #2", "set #2"),
+        ("#2", "#2"),
+        ("[a #1, '#2', \"x # y\"]", ["a #1", "#2", "x # y"]),
+        ("{a: b #c}", {"a": "b #c"}),
+        ("'a # b'", "a # b"),
+        ("a: b", "a: b"),
+        ("- a", "- a"),
+        ("*a", "*a"),
+        ("&a b", "&a b"),
+        ("!a b", "!a b"),
+        ("@a", "@a"),
+        ("%a", "%a"),
+        ("|", "|"),
+        ("---", "---"),
+        ("? a", "? a"),
+        ("it's", "it's"),
+        (" a ", " a "),
+        (" 0.5 ", 0.5),
+        (" [1] ", [1]),
+        ("a\nb", "a\nb"),
+        ("data-{000..010}.tar", "data-{000..010}.tar"),
+        ("[&a 1, *a]", [1, 1]),
+        ("\ue000#", "\ue000#"),
+        ("'\ue000#'", "\ue000#"),
     ],
 )
-def test_the_value_is_yaml(text, value):
+def test_the_value_is_all_that_follows_the_sign(text, value):
     assert apply_overrides(base(), [f"optimizer.lr={text}"])["optimizer"]["lr"] == value
 
 
@@ -99,7 +123,27 @@ def test_an_empty_part_of_the_path_is_refused():
     assert "empty part" in refusal("optimizer..lr=1")
 
 
-def test_a_value_that_is_no_yaml_is_refused_with_a_remedy():
-    message = refusal("optimizer.lr=[1")
-    assert message.startswith("override 'optimizer.lr=[1'")
-    assert message.endswith("""in quotes: 'optimizer.lr="..."'""")
+@pytest.mark.parametrize("text", ["[1", "[v2]/a", "{a}.tar", "[1] #", "'a' b", '"a', "{a: !b c}", "{<<: 1}"])
+def test_a_value_that_is_no_yaml_is_refused_with_a_remedy(text):
+    message = refusal(f"optimizer.lr={text}")
+    assert message.startswith("override")
+    assert message.endswith("""must be quoted for YAML: 'key="[..."'""")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "1e999", "-1e999", "[1e999]"])
+def test_numbers_out_of_range_are_refused(text):
+    assert "override" in refusal(f"optimizer.lr={text}")
+
+
+@pytest.mark.parametrize("text", ["${HOME}/a", "[a, '${x.y}']", "{a: {b: '${}'}}"])
+def test_a_variable_that_nothing_replaces_is_refused(text):
+    assert "is not replaced by a variable" in refusal(f"a={text}")
+
+
+def test_a_name_that_is_not_in_utf_8_is_refused():
+    assert "has the byte 0xE9, which is not UTF-8" in refusal("a=caf\udce9")
+
+
+def test_a_long_path_and_a_long_position_are_refused():
+    assert "nested too deeply" in refusal("a." * 10**4 + "b=1")
+    assert "is none of them" in refusal(f"list.{'9' * 5000}=1")
