@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.printable import printable
 from ray_classy.records import MOST_BYTES
-from ray_classy.urls import is_url, joined, located, reason, shown
+from ray_classy.urls import expanded, is_url, joined, located, reason, shown
 
 __all__ = ["Storage", "is_url", "retry_once"]
 
@@ -55,7 +55,7 @@ class Storage:
     """
 
     def __init__(self, path: str, filesystem: Any = None) -> None:
-        self.path = path if filesystem is not None or is_url(path) else os.path.abspath(path)
+        self.path = path if filesystem is not None or is_url(path) else os.path.abspath(expanded(path))
         self.local = filesystem is None and not is_url(path)
         self.filesystem = filesystem
 

@@ -43,6 +43,24 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Returns a path in which a leading `~` or `~user` is replaced by the home folder; called where a path enters.
+
+    A name such as `~x` stays if there is no such user but such a file. URLs stay as they are.
+
+    Raises:
+        DataError: there is no such user, and no such file.
+    """
+    text = os.fspath(path)
+    found = os.path.expanduser(text) if text.startswith("~") else text
+    if found.startswith("~") and not os.path.lexists(found):
+        raise DataError(
+            f"{text!r}: there is no user {found.partition('/')[0][1:]!r} whose home folder it could be; for a folder "
+            f"of that name write ./{text}"
+        )
+    return found
+
+
 def shown(path: str) -> str:
     """Returns a path or URL for printing, without the secrets in it."""
     return str(redacted_values(path))

@@ -6,7 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ray_classy.errors import DataError
-from ray_classy.urls import files_below, is_url, joined, located, parent, read_bytes, shown, split_query, stamp_of
+from ray_classy.urls import (
+    expanded,
+    files_below,
+    is_url,
+    joined,
+    located,
+    parent,
+    read_bytes,
+    shown,
+    split_query,
+    stamp_of,
+)
 
 
 @pytest.fixture
@@ -177,3 +188,15 @@ def test_each_thread_has_a_file_system_of_fsspec_of_its_own():
     with ThreadPoolExecutor(1) as pool:
         (other,) = pool.map(opened, [0])
     assert opened() is opened() and opened() is not other
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~odd").touch()
+    assert (
+        expanded("~/a") == f"{tmp_path}/a" and expanded("~root").startswith("/") and expanded(tmp_path) == str(tmp_path)
+    )
+    assert expanded("~odd") == "~odd" and expanded("a/~/b") == "a/~/b" and expanded("s3://b/~") == "s3://b/~"
+    with pytest.raises(DataError, match="no user 'nobody-here'"):
+        expanded("~nobody-here/a")

@@ -32,7 +32,7 @@ from ray_classy.errors import (
     StorageError,
 )
 from ray_classy.storage import Storage, retry_once
-from ray_classy.urls import is_url, parent, reason, split_query
+from ray_classy.urls import expanded, is_url, parent, reason, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
@@ -242,7 +242,7 @@ def _is_checkpoint(content: Any) -> bool:
 def _read(path: str, storage: Any) -> tuple[str, Any]:
     """Where a file is, and what it holds."""
     if storage is None:
-        path = followed(path)
+        path = followed(expanded(path))
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
         storage, name = Storage(folder), _base(path)
         if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(_SUFFIXES)):

@@ -11,11 +11,14 @@ import os
 from typing import NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
+from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, load_config
+from ray_classy.config.load import STDIN
 from ray_classy.config.secrets import restore_secrets
-from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.display import print_line
 from ray_classy.errors import RunFolderError
-from ray_classy.storage import is_url
+from ray_classy.storage import Storage, is_url
+from ray_classy.urls import expanded, parent
 
 
 class Given(NamedTuple):
@@ -78,8 +81,9 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     words: list[str] = arguments.words
     if words and not _is_override(words[0]):
         config = load_config(words[0])
-        folder = os.path.dirname(os.path.abspath(words[0]))
-        return _at_home(config, folder), words[0], words[1:]
+        if words[0] != STDIN:
+            config = _at_home(config, Storage(parent(expanded(words[0])) or "."))
+        return config, words[0], words[1:]
     resumes = hasattr(arguments, "resume")
     earlier = getattr(arguments, "resume", None) or getattr(arguments, "extend", None)
     if earlier is None:
@@ -97,20 +101,27 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
             f"the run {run.path!r} has no {CONFIG_FILE}, because its task was built in Python: resume it from there, "
             f"with a trainer's `resume`, or give a config before --resume"
         )
-    values, marks = parse_yaml(run.storage.read(CONFIG_FILE).decode(), file)
-    return _at_home(Config(values, file, marks), run.path), file, words
+    return _at_home(load_config(file), run.storage), file, words
 
 
 def _is_override(word: str) -> bool:
-    return "=" in word and not os.path.exists(word)
+    path, equals, _ = word.partition("=")
+    return bool(equals) and not is_url(path) and not os.path.exists(word)
 
 
-def _at_home(config: Config, folder: str) -> Config:
-    """The config of a run with the file it was once read from, beside which `imports` looks for modules."""
-    if os.path.exists(os.path.join(folder, "run.json")) or is_url(folder):
-        from ray_classy.trainer.run_folder import RunFolder
+def _at_home(config: Config, folder: Storage) -> Config:
+    """The config of a run as it was where the run was started.
 
-        config.file = RunFolder(folder).record.facts().get("config_file") or config.file
+    It has the file that it was once read from, beside which `imports` looks for modules, and the paths that it had.
+    """
+    from ray_classy.trainer.run_record import RunRecord
+
+    record = RunRecord(folder)
+    if record.exists():
+        facts = record.facts()
+        config.file = facts.get("config_file") or config.file
+        for line in resolve_paths(config, started_in(facts)):
+            print_line(line)
     return config
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
+from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, dotted, mark_of
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
@@ -102,6 +103,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
     before, now = redacted_values(facts.get("given")), given or {}
     if not before:
         return None
+    resolve_paths(before, started_in(facts))  # in another working directory, the same words mean other files
     if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
         lines = [f"there is a run {section.name!r} in {storage_path!r} already, with another config; what changed:"]
         lines += changed_lines(before, now)

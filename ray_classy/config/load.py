@@ -16,7 +16,7 @@ from ray_classy.config.json_text import parse_json
 from ray_classy.config.text import check_text
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError, DataError
-from ray_classy.urls import is_url, located, reason, shown, split_query
+from ray_classy.urls import expanded, is_url, located, reason, shown, split_query
 
 STDIN = "-"
 """Stands for standard input in place of a path."""
@@ -41,7 +41,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     Raises:
         ConfigError: there is no such file, or it cannot be read as a config; the message has file and line.
     """
-    file = os.fspath(path)
+    file = expanded(path)
     name = "<stdin>" if file == STDIN else shown(file)
     suffix = pathlib.PurePath(split_query(file)[0]).suffix.lower()
     if file != STDIN and suffix not in _PARSERS:

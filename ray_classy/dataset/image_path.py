@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import read_start, shown
+from ray_classy.urls import expanded, read_start, shown
 
 
 @register_dataset("image_path")
@@ -56,7 +55,7 @@ class ImagePathDataset(ImageDataset):
         columns: dict[str, Any]
         began = time.time()
         if image_folder is not None:
-            folder = os.path.expanduser(image_folder)
+            folder = expanded(image_folder)
             kind = FileKind("image_folder", "images", IMAGE_EXTENSIONS, _is_image)
             paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
             self.without_targets = (
@@ -68,7 +67,7 @@ class ImagePathDataset(ImageDataset):
             assert image_files is not None
             if isinstance(image_files, str) or not image_files:
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
-            columns = {"path": [os.fspath(file) for file in image_files]}
+            columns = {"path": [expanded(file) for file in image_files]}
             self.classes = classes
             self.without_targets = "image_files have no labels: list files and labels in a `manifest`"
         decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)

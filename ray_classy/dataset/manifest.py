@@ -18,7 +18,7 @@ from ray_classy.dataset.manifest_file import read_manifest
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import is_url, parent, shown, split_query
+from ray_classy.urls import expanded, is_url, parent, shown, split_query
 
 
 @register_dataset("manifest")
@@ -65,8 +65,8 @@ class ManifestDataset(ImageDataset):
         given = [manifest] if isinstance(manifest, str | os.PathLike) else manifest
         if not given or not all(given):
             raise ComponentError(f"manifest must be a path or a list of at least one, not {manifest!r}")
-        files = [os.path.expanduser(os.fspath(file)) for file in given]
-        roots = [parent(file) if root is None else os.path.expanduser(root) for file in files]
+        files = [expanded(file) for file in given]
+        roots = [parent(file) if root is None else expanded(root) for file in files]
         began = time.time()
         self.image_mode = image_mode
         self.classes = classes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any, Literal
 
 from ray_classy.dataset.classy_dataset import register_dataset
@@ -16,7 +15,7 @@ from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.source_files import SourceFiles, find_files
 from ray_classy.errors import DataError
-from ray_classy.urls import read_bytes, shown
+from ray_classy.urls import expanded, read_bytes, shown
 
 
 @register_dataset("parquet")
@@ -74,7 +73,7 @@ class ParquetDataset(ImageDataset):
             label_column=label_column,
             targets=by_label,
             mode=image_mode,
-            root=root if root is None else os.path.expanduser(root),
+            root=root if root is None else expanded(root),
             options=self.image_options,
             files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )

@@ -13,6 +13,7 @@ from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import Stamp, is_url, located, reason, shown
 
 _OPEN_FILES = 64
+_MOST_NAMES = 1_000_000  # for which the braces of a pattern may stand
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
@@ -26,7 +27,7 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
     given = [shards] if isinstance(shards, str | os.PathLike) else shards
     if not given or not all(given):
         raise ComponentError(f"shards must be a path or a list of at least one, not {shards!r}")
-    patterns = [os.path.expanduser(name) for entry in given for name in expand_braces(os.fspath(entry))]
+    patterns = [name for entry in given for name in expand_braces(os.fspath(entry))]
     for pattern in patterns:
         if pattern.startswith("pipe:"):
             raise ComponentError(f"shards are read by offset, not from {pattern!r}: give paths or URLs of tar files")
@@ -35,7 +36,17 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Expands a pattern such as `train-{000..012}.tar` or `{a,b}.tar` to names, in its order."""
+    """Expands a pattern such as `train-{000..012}.tar` or `{a,b}.tar` to names, in its order.
+
+    Raises:
+        ComponentError: it stands for too many names.
+    """
+    count = 1
+    for first, last, listed in _BRACES.findall(pattern):
+        long = max(len(first), len(last)) > 20
+        count *= listed.count(",") + 1 if listed else abs(int(last) - int(first)) + 1 if not long else _MOST_NAMES + 1
+        if count > _MOST_NAMES:
+            raise ComponentError(f"{pattern[:200]!r} stands for more than {_MOST_NAMES:,} names; correct the numbers")
     braces = _BRACES.search(pattern)
     if braces is None:
         return [pattern]

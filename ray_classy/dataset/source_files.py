@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ray_classy.errors import DataError
-from ray_classy.urls import Stamp, each, files_below, is_url, joined, reason, shown, split_query, stamp_of
+from ray_classy.urls import Stamp, each, expanded, files_below, is_url, joined, reason, shown, split_query, stamp_of
 
 _WILD = re.compile(r"[*?\[]")
 
@@ -27,7 +27,7 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     """
     if not isinstance(pattern, str | os.PathLike):
         return [file for entry in pattern for file in find_files(entry, suffixes)]
-    pattern = os.fspath(pattern)
+    pattern = expanded(pattern)
     if is_url(pattern):
         found = _find_urls(pattern, suffixes)
     elif os.path.isdir(pattern):

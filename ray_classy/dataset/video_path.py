@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.errors import ComponentError
-from ray_classy.urls import shown
+from ray_classy.urls import expanded, shown
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 
@@ -81,7 +80,7 @@ class VideoPathDataset(ImageDataset):
             assert video_folder is not None
             if root is not None:
                 raise ComponentError("video_path takes root with manifest only: it is where relative paths start")
-            folder = os.path.expanduser(video_folder)
+            folder = expanded(video_folder)
             kind = FileKind("video_folder", "videos", VIDEO_EXTENSIONS)
             paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
             self.without_targets = (

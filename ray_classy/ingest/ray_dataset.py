@@ -20,6 +20,7 @@ from ray_classy.errors import DataError
 from ray_classy.ingest.ray_ingest import ShardRows
 from ray_classy.ray_compat.data import arrow_table, blocks_of
 from ray_classy.registry import nearest
+from ray_classy.urls import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class RayDataset(ImageDataset):
             targets=by_label,
             mode=image_mode,
             files="the Ray Data dataset",
-            root=root,
+            root=root if root is None else expanded(root),
             options=self.image_options,
         )
         return RowDataset(rows, decode, max_bad_rows)

@@ -22,14 +22,14 @@ from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.errors import RunFolderError
 from ray_classy.printable import printable, printable_lines
 from ray_classy.redact import redacted
-from ray_classy.storage import Storage, is_url
+from ray_classy.storage import Storage
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
 from ray_classy.trainer.run_record import RUN_FILE, RunRecord
 from ray_classy.trainer.run_requests import Requests
-from ray_classy.urls import shown, split_query
+from ray_classy.urls import parent, shown, split_query
 
 DEFAULT_STORAGE_PATH = "runs"
 LOG_FILE = "log.txt"
@@ -99,10 +99,10 @@ class RunFolder:
         """
         if name is not None and (not name or {"/", "\0"} & set(name) or name in (".", "..")):
             raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
-        parent = Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem)
-        if parent.local and os.path.exists(parent.path) and not os.path.isdir(parent.path):
-            raise RunFolderError(f"the storage path {parent.path!r} is a file; give a folder (storage_path)")
-        return cls(parent.join(name or new_name()), filesystem)
+        runs = Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem)
+        if runs.local and os.path.exists(runs.path) and not os.path.isdir(runs.path):
+            raise RunFolderError(f"the storage path {runs.path!r} is a file; give a folder (storage_path)")
+        return cls(runs.join(name or new_name()), filesystem)
 
     @classmethod
     def create(cls, storage_path: str | None, name: str | None, filesystem: Any = None) -> Self:
@@ -144,7 +144,7 @@ class RunFolder:
         Raises:
             RunFolderError: it is not a run folder, or is an older checkpoint.
         """
-        run = cls(path if is_url(path) or filesystem is not None else os.path.abspath(path), filesystem)
+        run = cls(path, filesystem)
         if not run.record.exists():
             above, checkpoint = run_of_checkpoint(run.path, filesystem)
             if above is not None and cls(above, filesystem).record.exists():
@@ -157,7 +157,7 @@ class RunFolder:
                         f"--checkpoint"
                     )
                 return run
-            near = [name for name in Storage(os.path.dirname(run.path), filesystem).names()][-5:]
+            near = [name for name in Storage(parent(run.path), filesystem).names()][-5:]
             raise RunFolderError(
                 f"{shown(path)!r} is no run folder: it has no {RUN_FILE}"
                 + (f"; beside it there are {printable(', '.join(near))}" if near else "")
@@ -263,6 +263,6 @@ def new_name() -> str:
 
 def _taken(run: RunFolder) -> RunFolderError:
     return RunFolderError(
-        f"there is a run {run.name!r} in {os.path.dirname(run.path)!r} already. To resume it: --resume {run.path}; "
+        f"there is a run {run.name!r} in {parent(run.path)!r} already. To resume it: --resume {run.path}; "
         f"to start a new one, give another name"
     )

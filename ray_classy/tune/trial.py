@@ -54,6 +54,7 @@ from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
 from ray_classy.tune.folder import REPORTS_FILE, Reports
 from ray_classy.tune.space import Space
+from ray_classy.urls import joined
 from ray_classy.user_code import Search
 
 _POINTER = "pointer.json"
@@ -259,7 +260,7 @@ def trial_config(space: Space, params: dict[str, Any], name: str) -> Config:
         config["num_epochs"] = params[NUM_EPOCHS]
     for hook in config.get("hooks") or []:
         if hook.get("checkpoint_folder") and issubclass(HOOK_REGISTRY.find(hook["name"]), CheckpointHook):
-            hook["checkpoint_folder"] = os.path.join(hook["checkpoint_folder"], name)
+            hook["checkpoint_folder"] = joined(hook["checkpoint_folder"], name)
     return config
 
 
