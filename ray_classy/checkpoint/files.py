@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ray_classy.checkpoint.manifest import difference, is_listed, read_manifest, remove_manifest, write_manifest
+from ray_classy.checkpoint.content import check_content
+from ray_classy.checkpoint.manifest import difference, read_manifest, remove_manifest, write_manifest
+from ray_classy.checkpoint.plain import check_plain, outline
 from ray_classy.checkpoint.state_dicts import find_state_dict
+from ray_classy.checkpoint.torch_file import read_torch_file
 from ray_classy.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     DamagedCheckpointError,
+    RecordError,
     ResourceError,
     StorageError,
 )
@@ -39,7 +41,6 @@ LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
-FORMAT = 1
 
 
 def save_checkpoint(
@@ -65,12 +66,12 @@ def save_checkpoint(
     target, name = (Storage(folder), file) if storage is None else (storage, f"{folder}/{file}")
     buffer = io.BytesIO()
     try:
+        check_plain(content)
         torch.save(content, buffer)
-        buffer.seek(0)
-        torch.load(buffer, map_location="meta", weights_only=True)
-    except (pickle.PickleError, AttributeError, TypeError) as error:
+        read_torch_file(buffer.getvalue(), storages=False)
+    except CheckpointError as error:
         raise CheckpointError(
-            f"the task's state cannot be kept in a checkpoint: {_strange(content) or _reason(error)}. "
+            f"the task's state cannot be kept in a checkpoint: {error}. "
             f"Keep only tensors, numbers, strings, lists and dicts in the state of models, hooks and datasets"
         ) from None
     inside = name.rpartition("/")[0]
@@ -166,26 +167,6 @@ def _folder_and_file(name: str) -> tuple[str, str]:
     return folder, file
 
 
-def _strange(value: Any, path: str = "") -> str:
-    """Where in a checkpoint's content there is something else than tensors and plain values; empty if nowhere."""
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        return next(filter(None, (_strange(item, f"{path}.{key}" if path else str(key)) for key, item in items)), "")
-    known = (torch.dtype, torch.device, bool, int, float, complex, str, bytes, type(None))
-    return "" if type(value) in known or isinstance(value, torch.Tensor) else f"{path} is a {type(value).__qualname__}"
-
-
-def _reason(error: Exception) -> str:
-    """What torch says is wrong, without its advice to trust the file."""
-    if isinstance(error, CheckpointError):
-        return str(error)
-    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    line = text.strip().splitlines()[0].partition(" was not an allowed")[0] if text.strip() else ""
-    if not line or "weights_only" in line:
-        return f"{type(error).__name__}: it holds something else than tensors and plain values"
-    return f"{type(error).__name__}: {line}"
-
-
 def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU.
 
@@ -203,10 +184,9 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     where, content = _read(path, storage)
     if not _is_checkpoint(content):
         raise DamagedCheckpointError(
-            f"{where!r} is not a checkpoint of a task: it has no `classy_state_dict`"
-            + (f", only {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else "")
+            f"{where!r} is not a checkpoint of a task: it has no `classy_state_dict`, {outline(content)}"
         )
-    return content
+    return check_content(content, where)
 
 
 def load_weights(path: str) -> dict[str, Any]:
@@ -226,7 +206,7 @@ def load_weights(path: str) -> dict[str, Any]:
     """
     where, content = _read(path, None)
     if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
-        return content
+        return check_content(content, where)
     weights = find_state_dict(content)
     if weights is None:
         raise CheckpointError(
@@ -250,34 +230,40 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
     else:
         name = path
     where = storage.join(name)
-    folder, file = _folder_and_file(name)
+    _, file = _folder_and_file(name)
     if not retry_once(lambda: storage.exists(name)):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
     try:
-        data, manifest = retry_once(lambda: (storage.read(name, most_bytes=None), read_manifest(storage, folder)))
+        data, manifest = retry_once(lambda: _read_with_manifest(storage, name))
     except FileNotFoundError:  # removed a moment ago
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
+    except RecordError as error:
+        raise _damaged(where, f"its manifest cannot be read: {error}") from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
-    wrong = difference(manifest, file, data)
+    wrong = None if manifest is None else difference(manifest, file, data)
     if wrong is not None:
         raise _damaged(where, wrong)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on files that are none of its own
-            if file.endswith(".safetensors"):
-                return where, _tensors(data)
-            return where, torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+        return where, _tensors(data) if file.endswith(".safetensors") else read_torch_file(data)
     except MemoryError as error:
         raise ResourceError(f"the checkpoint {where!r} does not fit into the memory of this process") from error
-    except Exception as error:  # what a damaged file raises depends on where the damage is
-        if is_listed(manifest, file):  # the bytes are as they were written: an earlier checkpoint loads no better
-            raise CheckpointError(
-                f"the checkpoint {where!r} is intact, but cannot be loaded here ({_reason(error)})"
-            ) from error
-        raise _damaged(where, _reason(error)) from None
+    except CheckpointError as error:
+        if manifest is not None:  # the bytes are as they were written: an earlier checkpoint loads no better
+            raise CheckpointError(f"the checkpoint {where!r} is intact, but cannot be loaded here ({error})") from None
+        raise _damaged(where, str(error)) from None
+
+
+def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, dict[str, Any] | None]:
+    """Returns a file's content and its manifest, if there is one; anew if both were replaced in between."""
+    folder, file = _folder_and_file(name)
+    for last in (False, True):
+        data = storage.read(name, most_bytes=None)
+        # A manifest beside a file of another name may be that of another program.
+        manifest = read_manifest(storage, folder) if file == CHECKPOINT_FILE else None
+        if last or manifest is None or difference(manifest, file, data) is None:
+            break
+    return data, manifest
 
 
 def _damaged(where: str, wrong: str) -> DamagedCheckpointError:
@@ -288,7 +274,11 @@ def _damaged(where: str, wrong: str) -> DamagedCheckpointError:
 
 def _tensors(data: bytes) -> dict[str, torch.Tensor]:
     try:
+        from safetensors import SafetensorError
         from safetensors.torch import load
     except ImportError:
         raise CheckpointError("to read it: pip install 'ray_classy[safetensors]'") from None
-    return load(data)
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{type(error).__name__}: {error}") from None

@@ -43,7 +43,7 @@ def _describe(path: str) -> Answer:
     parts = {name: _size(part) for name, part in content["classy_state_dict"].items()}
     ours = content.get("ray_classy") or {}
     classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
-    data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content["input_args"]}
+    data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content.get("input_args")}
     return Answer("\n".join(map(printable, _lines(path, manifest, parts, classes))), data)
 
 
@@ -60,15 +60,13 @@ def _lines(
         yield f"  {'versions':<14} " + ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())
     if classes:
         more = f", ... ({len(classes)})" if len(classes) > _MOST_NAMES else ""
-        yield f"  {'classes':<14} {', '.join(classes[:_MOST_NAMES])}{more}"
+        yield f"  {'classes':<14} {', '.join(map(str, classes[:_MOST_NAMES]))}{more}"
     yield "  parts"
     for name, size in parts.items():
         if size["tensors"]:
             numbers, mebibytes = f"{size['numbers']:,}", f"{size['bytes'] / 2**20:.1f}"
             yield f"    {name:<22} {size['tensors']} tensors, {numbers} numbers, {mebibytes} MiB"
-    yield (
-        "  the file is what was written" if manifest.get("files") else "  there is no manifest to compare the file with"
-    )
+    yield "  the file is what was written" if manifest else "  there is no manifest to compare the file with"
 
 
 def _size(part: Any) -> dict[str, int]:

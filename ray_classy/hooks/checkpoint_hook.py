@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.errors import ComponentError
+from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest
+from ray_classy.errors import ComponentError, RayClassyError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+from ray_classy.storage import Storage
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classy_task import ClassyTask
@@ -20,7 +22,8 @@ class CheckpointHook(ClassyHook):
     phase after it) when this hook has one due, and after the last round. Without the hook it writes one every round.
 
     Args:
-        checkpoint_folder: the folder in which `checkpoint.torch` is published; created if it does not exist.
+        checkpoint_folder: the folder in which `checkpoint.torch` is published, with its manifest; created if it does
+            not exist.
         input_args: plain values to store in the file.
         phase_types: the phases to count: "train", "test" or both; default train phases.
         checkpoint_period: a checkpoint is due every `checkpoint_period` counted phases, at least 1.
@@ -56,9 +59,16 @@ class CheckpointHook(ClassyHook):
         self.due = False
 
     def on_start(self, task: ClassyTask) -> None:
-        """Refuses a folder that is a file."""
+        """Refuses a folder that is a file, or has a `manifest.json` of something else, which would be replaced."""
         if os.path.exists(self.checkpoint_folder) and not os.path.isdir(self.checkpoint_folder):
             raise ComponentError(f"checkpoint_folder {self.checkpoint_folder!r} is a file; give a folder")
+        try:
+            read_manifest(Storage(self.checkpoint_folder), "")
+        except RayClassyError as error:
+            raise ComponentError(
+                f"checkpoint_folder {self.checkpoint_folder!r} has a {MANIFEST_FILE} that is not a checkpoint's, and "
+                f"would be replaced ({error}): remove it, or give another folder"
+            ) from None
 
     def on_phase_end(self, task: ClassyTask) -> None:
         """Counts the phase."""

@@ -289,7 +289,7 @@ class ClassyTask(ABC):
         """
         self.prepare()
         if content is not None:
-            for name, value in (content["ray_classy"].get("counters") or {}).items():
+            for name, value in ((content.get("ray_classy") or {}).get("counters") or {}).items():
                 if not isinstance(getattr(type(self), name, None), property):
                     setattr(self, name, value)
             self.set_classy_state(content["classy_state_dict"])

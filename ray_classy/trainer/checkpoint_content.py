@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ray_classy import __version__
-from ray_classy.checkpoint.files import FORMAT
+from ray_classy.checkpoint.manifest import FORMAT
 from ray_classy.dataset.classy_dataset import class_names
 from ray_classy.distributed import get_world_size
 from ray_classy.redact import redacted_values
@@ -38,7 +38,6 @@ def checkpoint_facts(task: ClassyTask, in_phase: dict[str, Any] | None, lines: l
     """
     rows = None if in_phase is None else {"rows": in_phase["rows"], "of": in_phase["order"]["num_rows"]}
     return {
-        "format": FORMAT,
         "epoch": task.epochs_of(task.train_phase_idx + (in_phase is None)),
         "train_phase": task.train_phase_idx + (in_phase is None),
         "step": task.num_train_steps,

@@ -255,7 +255,7 @@ class FolderSession(Session):
             self.run.requests.forget_checkpoint()
             for hook in hooks:
                 published = {**content, "input_args": hook.input_args}
-                retry_once(partial(save_checkpoint, hook.checkpoint_folder, published))
+                retry_once(partial(save_checkpoint, hook.checkpoint_folder, published, facts=facts))
             if self.retention is not None:
                 self.run.checkpoints.keep(self.retention)
             if old is not None:

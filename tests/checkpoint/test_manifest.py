@@ -9,9 +9,9 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from ray_classy import storage
-from ray_classy.checkpoint import load_checkpoint, save_checkpoint
+from ray_classy.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ray_classy.checkpoint.manifest import write_manifest
-from ray_classy.errors import CheckpointError, StorageError
+from ray_classy.errors import CheckpointError, DamagedCheckpointError, StorageError
 from ray_classy.storage import Storage
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -49,10 +49,68 @@ def test_a_checkpoint_without_a_manifest_is_read(tmp_path):
     assert "classy_state_dict" in load_checkpoint(str(file))
 
 
-def test_a_manifest_cut_off_by_a_kill_is_passed_over(tmp_path):
+def change(tmp_path, **entries):
+    """Changes entries of the manifest; those that are None are removed."""
+    file = tmp_path / "c" / "manifest.json"
+    values = {**json.loads(file.read_text()), **entries}
+    file.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"files": {', "[]", "\xff", '{"format": 1}', '{"format": 1, "files": {}}', "[" * 9999]
+)
+def test_a_damaged_manifest_is_damage(tmp_path, text):
     file = saved(tmp_path)
-    (tmp_path / "c" / "manifest.json").write_text('{"files": {')
-    assert "classy_state_dict" in load_checkpoint(str(file))
+    (tmp_path / "c" / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(DamagedCheckpointError, match="manifest"):
+        load_checkpoint(str(file))
+
+
+FILE = {"bytes": 1, "sha256": ""}
+WRONG = {
+    "format": [None, "1", 0, True],
+    "files": [None, [], {"checkpoint.torch": 3}, {"checkpoint.torch": {"bytes": "1", "sha256": ""}}, {"other": FILE}],
+    "in_phase": [3, {"rows": "3"}],
+    "metrics": [[], "none"],
+    "classes": [{}, "abc"],
+    "where": ["half"],
+}
+
+
+@pytest.mark.parametrize(("entry", "value"), [(entry, value) for entry, values in WRONG.items() for value in values])
+def test_a_wrong_entry_of_a_manifest_is_damage(tmp_path, entry, value):
+    file = saved(tmp_path)
+    change(tmp_path, **{entry: value})
+    with pytest.raises(DamagedCheckpointError):
+        load_checkpoint(str(file))
+
+
+def test_a_manifest_of_a_later_format_is_no_damage(tmp_path):
+    file = saved(tmp_path)
+    change(tmp_path, format=2)
+    with pytest.raises(CheckpointError, match="has format 2, and this release reads format 1") as error:
+        load_checkpoint(str(file))
+    assert not isinstance(error.value, DamagedCheckpointError)
+
+
+def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
+    save_checkpoint(str(tmp_path), {"classy_state_dict": {}, "ray_classy": {"format": 2}})
+    with pytest.raises(CheckpointError, match="has format 2, and this release reads format 1"):
+        load_checkpoint(str(tmp_path))
+
+
+def test_a_run_with_a_damaged_manifest_goes_on_from_the_checkpoint_before(tmp_path, caplog):
+    run = RunFolder(LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2)).path)
+    last = run.checkpoints()[-1]
+    (tmp_path / "r" / last / "manifest.json").write_text("{")
+    LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=2))
+    assert "its manifest cannot be read" in caplog.text and "resuming from the one before" in caplog.text
+
+
+def test_the_manifest_of_another_program_beside_a_file_of_weights_is_passed_over(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "weights.pth")
+    (tmp_path / "manifest.json").write_text('{"name": "an app"}')
+    assert load_weights(str(tmp_path / "weights.pth"))["state_dict"].keys() == {"a"}
 
 
 def test_a_checkpoint_that_is_replaced_has_a_new_manifest(tmp_path):

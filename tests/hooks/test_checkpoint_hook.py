@@ -3,7 +3,7 @@ import os
 import pytest
 
 from ray_classy.checkpoint import load_checkpoint
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, DamagedCheckpointError
 from ray_classy.hooks import CheckpointHook, build_hook
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import make_task
@@ -28,7 +28,24 @@ def test_latest_is_published(tmp_path):
     run(tmp_path, hook)
     content = load_checkpoint(str(tmp_path / "new" / "out"))
     assert content["classy_state_dict"]["phase_idx"] == 7 and content["input_args"] == {"mine": 1}
-    assert os.listdir(tmp_path / "new" / "out") == ["checkpoint.torch"]
+    assert sorted(os.listdir(tmp_path / "new" / "out")) == ["checkpoint.torch", "manifest.json"]
+
+
+def test_a_damaged_copy_is_noticed(tmp_path):
+    run(tmp_path, CheckpointHook(str(tmp_path / "out")), epochs=1)
+    file = tmp_path / "out" / "checkpoint.torch"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(DamagedCheckpointError, match="its bytes are not those that were written"):
+        load_checkpoint(str(tmp_path / "out"))
+
+
+def test_a_manifest_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(ComponentError, match=r"has a manifest\.json that is not a checkpoint's"):
+        run(tmp_path, CheckpointHook(str(tmp_path)), epochs=1)
+    assert (tmp_path / "manifest.json").read_text() == '{"name": "an app"}'
 
 
 def test_test_phases_can_set_the_cadence(tmp_path):

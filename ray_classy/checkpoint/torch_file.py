@@ -1,0 +1,147 @@
+"""Reads the files that `torch.save` writes: a ZIP archive of a pickle and storages, or, of old, one stream of both."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from typing import Any
+
+import torch
+
+from ray_classy.checkpoint.plain import check_plain
+from ray_classy.checkpoint.unpickle import Unpickler, most_bytes
+from ray_classy.errors import CheckpointError
+
+_ZIP = b"PK\x03\x04"
+_MOST_PICKLE_BYTES = 128 * 2**20
+"""Bytes of the pickle in an archive; those of a thousand tensors are about 200 KiB."""
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+
+
+def read_torch_file(data: bytes, storages: bool = True) -> Any:
+    """Returns the content of a file that `torch.save` wrote, with its tensors on the CPU.
+
+    Args:
+        data: the file.
+        storages: read the numbers in the tensors; False makes tensors without, on the meta device.
+
+    Raises:
+        CheckpointError: it is damaged, holds something else than dense tensors and plain values, or would take much
+            more memory than the file has bytes.
+    """
+    content = _read_archive(data, storages) if data[:4] == _ZIP else _read_legacy(data)
+    check_plain(content)
+    return content
+
+
+def _read_archive(data: bytes, storages: bool) -> Any:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return _Archive(archive, len(data)).content(storages)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, LookupError, ValueError, EOFError, OSError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"its archive is damaged: {error}") from None
+
+
+class _Archive:
+    """An archive whose records are read at most once each, and have at most so many bytes as the file allows."""
+
+    def __init__(self, archive: zipfile.ZipFile, file_size: int) -> None:
+        self._archive = archive
+        self._most = most_bytes(file_size)
+        records = archive.infolist()
+        self._sizes = {record.filename: record.file_size for record in records}
+        if len(self._sizes) < len(records):
+            raise CheckpointError("its archive has two records of one name")
+        if sum(self._sizes.values()) > self._most:
+            raise CheckpointError("its archive unpacks to much more than the file has bytes")
+        if self._folders("constants.pkl"):
+            raise CheckpointError("it is a TorchScript program")
+        folders = self._folders("data.pkl")
+        if len(folders) != 1:
+            raise CheckpointError("its archive has no data.pkl, or several")
+        (self._folder,) = folders
+        self._read: dict[str, torch.UntypedStorage] = {}
+
+    def _folders(self, file: str) -> list[str]:
+        return [name.removesuffix(file) for name in self._sizes if f"/{name}".endswith(f"/{file}")]
+
+    def content(self, storages: bool) -> Any:
+        """Returns what the archive holds; without storages, tensors on the meta device."""
+        pickle = f"{self._folder}data.pkl"
+        if self._sizes[pickle] > _MOST_PICKLE_BYTES:
+            raise CheckpointError(f"its pickle has {self._sizes[pickle]:,} bytes")
+        order = f"{self._folder}byteorder"
+        written = self._record(order) if order in self._sizes else b"little"
+        if written not in (b"little", b"big"):
+            raise CheckpointError("its archive names an unknown order of bytes")
+        self._swapped = written == b"big"
+        return Unpickler(self._record(pickle), self._storage if storages else self._empty, self._most).load()
+
+    def _record(self, name: str) -> bytes:
+        """Reads a record, and compares its checksum; no more is unpacked than it claims to have."""
+        with self._archive.open(name) as record:
+            content = record.read(self._sizes[name])
+            if len(content) < self._sizes[name] or record.read(1):
+                raise CheckpointError(f"its record {name} has another size than it claims")
+        return content
+
+    def _empty(self, key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
+        self._check(key, dtype, count)
+        return torch.UntypedStorage(count * dtype.itemsize, device="meta")
+
+    def _storage(self, key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
+        name = self._check(key, dtype, count)
+        if key not in self._read:
+            self._read[key] = _storage_of(bytearray(self._record(name)))
+            if self._swapped:
+                self._read[key].byteswap(dtype)
+        return self._read[key]
+
+    def _check(self, key: str, dtype: torch.dtype, count: int) -> str:
+        """Returns the name of the record of a storage, which must have so many numbers."""
+        name = f"{self._folder}data/{key}"
+        if not 0 <= self._sizes[name] - count * dtype.itemsize < dtype.itemsize:
+            raise CheckpointError(f"its record {key} has {self._sizes[name]} bytes, and not {count} numbers of {dtype}")
+        return name
+
+
+def _storage_of(content: bytearray) -> torch.UntypedStorage:
+    return torch.frombuffer(content, dtype=torch.uint8).untyped_storage() if content else torch.UntypedStorage(0)
+
+
+def _read_legacy(data: bytes) -> Any:
+    """Reads the format before torch 1.6: five pickles, the last one the keys of the storages, which follow."""
+    buffers: dict[str, bytearray] = {}
+    storages: dict[str, torch.UntypedStorage] = {}
+    counts: dict[str, int] = {}
+
+    def storage(key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
+        size = count * dtype.itemsize
+        if key not in buffers:
+            if sum(map(len, buffers.values())) + size > len(data):
+                raise CheckpointError("its tensors claim more bytes than the file has")
+            buffers[key], counts[key] = bytearray(size), count
+            storages[key] = _storage_of(buffers[key])
+        if len(buffers[key]) != size:
+            raise CheckpointError(f"its storage {key} has two sizes")
+        return storages[key]
+
+    pickles = Unpickler(data, storage, most_bytes(len(data)))
+    if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
+        raise CheckpointError("it is not a file that torch.save wrote")
+    system = pickles.load()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise CheckpointError("it was written on a machine with another order of bytes")
+    content, keys, at = pickles.load(), pickles.load(), pickles.at
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(buffers):
+        raise CheckpointError("its storages are not those that its tensors name")
+    for key in keys:
+        buffer, count, at = buffers[key], int.from_bytes(data[at : at + 8], "little"), at + 8
+        if at + len(buffer) > len(data) or count != counts[key]:
+            raise CheckpointError("it is cut off")
+        buffer[:] = data[at : at + len(buffer)]
+        at += len(buffer)
+    return content
