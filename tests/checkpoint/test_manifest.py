@@ -101,7 +101,7 @@ def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
 
 def test_a_run_with_a_damaged_manifest_goes_on_from_the_checkpoint_before(tmp_path, caplog):
     run = RunFolder(LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2)).path)
-    last = run.checkpoints()[-1]
+    last = run.checkpoints.names()[-1]
     (tmp_path / "r" / last / "manifest.json").write_text("{")
     LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=2))
     assert "its manifest cannot be read" in caplog.text and "resuming from the one before" in caplog.text
