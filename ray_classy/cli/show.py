@@ -43,7 +43,13 @@ def _describe(path: str) -> Answer:
     parts = {name: _size(part) for name, part in content["classy_state_dict"].items()}
     ours = content.get("ray_classy") or {}
     classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
-    data = {"path": path, "manifest": manifest, "parts": parts, "classes": classes, "input_args": content.get("input_args")}
+    data = {
+        "path": path,
+        "manifest": manifest,
+        "parts": parts,
+        "classes": classes,
+        "input_args": content.get("input_args"),
+    }
     return Answer("\n".join(map(printable, _lines(path, manifest, parts, classes))), data)
 
 
