@@ -3,6 +3,9 @@
 A Parquet file is read a row group at a time, but a shuffled epoch needs its rows one by one. So each machine keeps an
 uncompressed copy that processes map into their memory: the kernel caches the pages in use and drops them when memory is
 short. The ranks of a machine make the copy together, file by file as rows are needed, and later runs use it again.
+
+Copies are in a folder that only this user can write to, no link in it is followed, and each copy is checked before it
+is read: a damaged one is made again.
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import logging
+import mmap
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -20,7 +26,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ray_classy.dataset import parquet_budget
 from ray_classy.dataset.parquet_columns import opened_parquet
+from ray_classy.dataset.private_folder import is_private, make_private, open_private
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
 from ray_classy.urls import shown
@@ -32,11 +40,20 @@ _log = logging.getLogger(__name__)
 _UNUSED_SECONDS = 24 * 3600
 _SPARE_BYTES = 256 << 20
 _STUCK_SECONDS = 600
+_KEY = re.compile(r"[0-9a-f]{24}")
 
 
 def cache_folder() -> str:
-    """Returns the folder of copies on this machine: `$RAY_CLASSY_CACHE`, or one among the user's temporary files."""
-    return os.environ.get(CACHE_VARIABLE) or os.path.join(tempfile.gettempdir(), f"ray_classy-{os.getuid()}")
+    """Returns the folder of copies on this machine.
+
+    It is `$RAY_CLASSY_CACHE`, if that is this user's alone, or else the folder `ray_classy-UID` in it; without the
+    variable, that folder among the temporary files.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    chosen = named and os.path.realpath(os.path.expanduser(named))
+    if chosen and not (os.path.isdir(chosen) and not is_private(chosen)):
+        return chosen
+    return os.path.join(chosen or tempfile.gettempdir(), f"ray_classy-{os.geteuid()}")
 
 
 class LocalCopy:
@@ -46,10 +63,11 @@ class LocalCopy:
         files: paths or URLs.
         columns: the columns to copy.
         sources: the files with their size and time of change when the dataset was built.
+        rows: rows per file, by which a copy is checked.
     """
 
-    def __init__(self, files: Sequence[str], columns: Sequence[str], sources: SourceFiles) -> None:
-        self._files, self._columns, self._sources = list(files), list(columns), sources
+    def __init__(self, files: Sequence[str], columns: Sequence[str], sources: SourceFiles, rows: Sequence[int]) -> None:
+        self._files, self._columns, self._sources, self._rows = list(files), list(columns), sources, list(rows)
         self._folder: str | None = None
         self._lock = threading.Lock()
 
@@ -59,29 +77,51 @@ class LocalCopy:
         Raises:
             DataError: the file cannot be read or has changed, or the disk has no room for the copies.
         """
-        import pyarrow as pa
-
         above = cache_folder()
         try:
             with self._lock:
                 if self._folder is None:
                     self._folder = self._opened(above)
             path = os.path.join(self._folder, f"{number:06d}.arrow")
-            if not os.path.exists(path):
+            found = self._read(number, path)
+            if found is None:
                 with _lock_of(path, self._files[number]):
-                    if not os.path.exists(path):
+                    found = self._read(number, path)
+                    if found is None:
                         self._copy(number, path)
-            return pa.ipc.open_file(pa.memory_map(path)).read_all()
+                        found = self._read(number, path)
+            if found is None:
+                raise OSError(f"{path} cannot be read as it was written")
+            return found
         except OSError as error:
             raise DataError(
                 f"{above} takes no copy of {shown(self._files[number])}: {error.strerror or error}; set "
                 f"{CACHE_VARIABLE} to a folder with room for the Parquet files, on every machine"
             ) from error
 
+    def _read(self, number: int, path: str) -> Any:
+        """Returns the table of a copy, mapped into memory; None if there is none, or if it is not a sound one."""
+        import pyarrow as pa
+
+        try:
+            descriptor = open_private(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            mapped = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+            table.validate(full=True)  # a position outside of the file would end the process
+        except (pa.ArrowException, ValueError):
+            return None
+        finally:
+            os.close(descriptor)
+        return table if table.num_rows == self._rows[number] and table.column_names == self._columns else None
+
     def _opened(self, above: str) -> str:
         """Opens the folder of the copies, which is not removed while this process lives."""
         folder = os.path.join(above, self._key())
-        os.makedirs(above, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(above), exist_ok=True)
+        make_private(above)
         weakref.finalize(self, os.close, _held(folder))
         copied = {name for name in os.listdir(folder) if name.endswith(".arrow")}
         missing = [file for number, file in enumerate(self._files) if f"{number:06d}.arrow" not in copied]
@@ -99,25 +139,31 @@ class LocalCopy:
         parts = [self._files, self._columns, stamps, os.getpid() if blind else 0]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
-    def _tables(self, file: str) -> Iterator[Any]:
-        """Yields the columns of a file: an empty table with the schema, then a table per row group."""
+    def _tables(self, file: str, folder: str) -> Iterator[Any]:
+        """Yields the columns of a file in tables of some megabytes, once there is room for them."""
         with opened_parquet(file) as opened:
-            yield opened.schema_arrow.empty_table().select(self._columns)
-            for group in range(opened.num_row_groups):
-                yield opened.read_row_group(group, columns=self._columns)
+            needed = parquet_budget.unpacked_bytes(opened, self._columns)
+            if shutil.disk_usage(folder).free < needed + _SPARE_BYTES:
+                _make_room(folder, needed)
+            yield from parquet_budget.tables(shown(file), opened, self._columns)
 
     def _copy(self, number: int, path: str) -> None:
         import pyarrow as pa
 
         file = self._files[number]
         self._sources.check([file])
+        with contextlib.suppress(FileNotFoundError):  # left by a process that was killed
+            os.unlink(path + ".part")
         try:
-            tables = self._tables(file)
-            with pa.OSFile(path + ".part", "wb") as sink, pa.ipc.new_file(sink, next(tables).schema) as writer:
-                for table in tables:
-                    writer.write_table(table.combine_chunks())
-            self._sources.check([file])
-            with open(path + ".part", "rb") as part:
+            tables = self._tables(file, os.path.dirname(path))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(open_private(path + ".part", flags), "wb") as part:
+                first = next(tables)
+                with pa.ipc.new_file(part, first.schema) as writer:
+                    for table in itertools.chain([first], tables):
+                        writer.write_table(table)
+                self._sources.check([file])
+                part.flush()
                 os.fsync(part.fileno())  # a file that exists is complete, even after a power cut
             os.replace(path + ".part", path)
         except BaseException:
@@ -133,7 +179,7 @@ def _lock_of(path: str, file: str) -> Iterator[None]:
     Raises:
         DataError: another process holds it, and has written nothing for ten minutes.
     """
-    with open(path + ".lock", "w") as lock:
+    with open(open_private(path + ".lock", os.O_WRONLY | os.O_CREAT), "w") as lock:
         seen, since = -1, time.monotonic()
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -154,10 +200,10 @@ def _lock_of(path: str, file: str) -> Iterator[None]:
 def _held(folder: str) -> int:
     """Marks a folder as in use, and returns the open file descriptor of the mark."""
     while True:
-        os.makedirs(folder, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process just removed the folder
+            make_private(folder)
             path = os.path.join(folder, "in_use")
-            mark = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            mark = open_private(path, os.O_RDWR | os.O_CREAT)
             fcntl.flock(mark, fcntl.LOCK_SH)
             if os.path.exists(path) and os.path.samestat(os.fstat(mark), os.stat(path)):
                 os.utime(path)
@@ -174,7 +220,7 @@ def _make_room(folder: str, needed: int) -> None:
     above = os.path.dirname(folder)
     for seconds in (_UNUSED_SECONDS, 0):
         for other in os.listdir(above):
-            if other != os.path.basename(folder):
+            if other != os.path.basename(folder) and _KEY.fullmatch(other):  # nothing else is removed
                 _remove_unused(os.path.join(above, other), seconds)
         free = shutil.disk_usage(above).free
         if free >= needed + _SPARE_BYTES:
@@ -187,7 +233,9 @@ def _make_room(folder: str, needed: int) -> None:
 
 
 def _remove_unused(folder: str, seconds: float) -> None:
-    with contextlib.suppress(OSError), open(os.path.join(folder, "in_use"), "r+") as mark:
+    if os.path.islink(folder):
+        return
+    with contextlib.suppress(OSError), open(open_private(os.path.join(folder, "in_use"), os.O_RDWR), "r+") as mark:
         if time.time() - os.fstat(mark.fileno()).st_mtime >= seconds:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

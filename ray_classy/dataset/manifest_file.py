@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ray_classy.dataset.labels import is_string, typed_labels
-from ray_classy.dataset.parquet_columns import label_names
+from ray_classy.dataset.parquet_budget import text_table
+from ray_classy.dataset.parquet_columns import label_names, opened_parquet
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 from ray_classy.urls import is_url, located, reason, shown, split_query
@@ -113,12 +114,9 @@ def _check_names(file: str, wanted: list[str], there: list[str], where: str = ""
 
 
 def _read_parquet(file: str, columns: list[str]) -> Any:
-    import pyarrow.parquet as pq
-
-    filesystem, path = located(file)
-    with filesystem.open_input_file(path) as opened, pq.ParquetFile(opened) as parquet:
-        _check_names(shown(file), columns, parquet.schema_arrow.names)
-        return parquet.read(columns=columns)
+    with opened_parquet(file, columns) as opened:
+        _check_names(shown(file), columns, opened.schema_arrow.names)
+        return text_table(shown(file), opened, columns)
 
 
 def _read_csv(file: str, columns: list[str], delimiter: str = ",") -> Any:

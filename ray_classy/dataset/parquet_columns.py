@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ray_classy.dataset.labels import Labels, class_targets
+from ray_classy.dataset.parquet_budget import check_rows, text_table
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 from ray_classy.urls import each, is_url, located, reason, shown
 
 
 @contextmanager
-def opened_parquet(file: str) -> Iterator[Any]:
+def opened_parquet(file: str, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
     """Opens a Parquet file at a path or URL, as a `pyarrow.parquet.ParquetFile`.
 
+    Args:
+        file: path or URL.
+        dictionaries: columns of texts that are read as dictionaries.
+
     Raises:
-        DataError: it cannot be read, is not a Parquet file, or is damaged.
+        DataError: it cannot be read, is not a Parquet file, is damaged, or claims more rows than it can hold.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         if not is_url(file):
-            with pq.ParquetFile(file, memory_map=True) as opened:
+            with _parquet(file, dictionaries, memory_map=True) as opened:
+                check_rows(shown(file), opened.metadata.num_rows, os.path.getsize(file))
                 yield opened
             return
         filesystem, inside = located(file)
-        with filesystem.open_input_file(inside) as stream, pq.ParquetFile(stream, pre_buffer=True) as opened:
+        with (
+            filesystem.open_input_file(inside) as stream,
+            _parquet(stream, dictionaries, pre_buffer=True) as opened,
+        ):
+            check_rows(shown(file), opened.metadata.num_rows, stream.size())
             yield opened
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{shown(file)} cannot be read as a Parquet file: {reason(error)}") from error
 
 
+def _parquet(source: Any, dictionaries: Sequence[str], **options: Any) -> Any:
+    import pyarrow.parquet as pq
+
+    if not dictionaries:
+        return pq.ParquetFile(source, **options)
+    try:
+        return pq.ParquetFile(source, read_dictionary=list(dictionaries), **options)
+    except KeyError:  # there is no such column, or it is nested
+        return pq.ParquetFile(source, **options)
+
+
 def read_parquet(file: str, columns: Sequence[str]) -> Any:
-    """Reads columns of a Parquet file into an Arrow table.
+    """Reads columns of numbers and short texts of a Parquet file into an Arrow table.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or unpacks to much more than its footer says.
     """
-    with opened_parquet(file) as opened:
-        return opened.read(columns=list(columns))
+    with opened_parquet(file, columns) as opened:
+        return text_table(shown(file), opened, columns)
 
 
 def parquet_sizes(files: Sequence[str]) -> list[int]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ray_classy.dataset import parquet_budget
 from ray_classy.dataset.local_copy import LocalCopy
-from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
+from ray_classy.dataset.parquet_columns import opened_parquet, parquet_sizes, read_parquet
 from ray_classy.dataset.rows import BlockRows, Rows
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
@@ -17,6 +18,7 @@ from ray_classy.urls import each, is_url, shown
 
 IN_MEMORY_BYTES = 64 << 20
 """Parquet files of up to this size together are read into memory; larger ones are mapped from a copy on the disk."""
+_UNPACKED_TIMES = 4  # so are those that take more than this many times as much unpacked
 
 
 class ParquetRows(Rows):
@@ -46,6 +48,7 @@ class ParquetRows(Rows):
         self.columns = list(columns)
         self.sources: SourceFiles = sources or SourceFiles(files)
         self.sizes = list(sizes) if sizes is not None else parquet_sizes(self.paths)
+        self._unpacked: int | None = None
         self._rows: BlockRows | None = None
         self._lock = threading.Lock()
 
@@ -55,9 +58,12 @@ class ParquetRows(Rows):
         Raises:
             DataError: it has changed, or cannot be read.
         """
+        import pyarrow as pa
+
         file = self.paths[number]
         self.sources.check([file])
-        table = read_parquet(file, self.columns)
+        with opened_parquet(file) as opened:
+            table = pa.concat_tables(parquet_budget.tables(shown(file), opened, self.columns)).combine_chunks()
         if table.num_rows != self.sizes[number]:
             raise DataError(
                 f"{shown(file)} was changed since the run began: it had {self.sizes[number]} rows, and has "
@@ -74,7 +80,20 @@ class ParquetRows(Rows):
     @property
     def are_large(self) -> bool:
         """Whether the files are, or may be, too large to be read into memory."""
-        return self.bytes > IN_MEMORY_BYTES or any(stamp.size is None for stamp in self.sources.stamps.values())
+        if self.bytes > IN_MEMORY_BYTES or any(stamp.size is None for stamp in self.sources.stamps.values()):
+            return True
+        return self._unpacked_bytes() > _UNPACKED_TIMES * IN_MEMORY_BYTES
+
+    def _unpacked_bytes(self) -> int:
+        """Returns what the columns take unpacked, as far as the footers say it."""
+
+        def unpacked(file: str) -> int:
+            with opened_parquet(file) as opened:
+                return parquet_budget.unpacked_bytes(opened, self.columns)
+
+        if self._unpacked is None:
+            self._unpacked = sum(each(unpacked, self.paths, any(map(is_url, self.paths))))
+        return self._unpacked
 
     def files(self) -> list[str]:
         return self.paths[:1]
@@ -97,7 +116,7 @@ class ParquetRows(Rows):
     def _opened(self) -> BlockRows:
         with self._lock:
             if self._rows is None:
-                copy = LocalCopy(self.paths, self.columns, self.sources) if self.are_large else None
+                copy = LocalCopy(self.paths, self.columns, self.sources, self.sizes) if self.are_large else None
                 self._rows = BlockRows(self.sizes, self.table if copy is None else copy.table)
             return self._rows
 

@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import logging
 import os
@@ -129,8 +130,9 @@ def test_a_changed_file_gets_a_new_copy(files):
 
 def test_what_a_killed_process_left_is_made_again(files, cache):
     rows = ParquetRows(files, COLUMNS)
-    folder = cache / LocalCopy(files, COLUMNS, rows.sources)._key()
-    folder.mkdir(parents=True)
+    folder = cache / LocalCopy(files, COLUMNS, rows.sources, rows.sizes)._key()
+    cache.mkdir(0o700)
+    folder.mkdir(0o700)
     (folder / "000000.arrow.part").write_bytes(b"half")
     (folder / "000000.arrow.lock").touch()
     assert rows.take([3])[0]["label"] == 3
@@ -211,6 +213,89 @@ def test_one_line_says_where_the_copy_is(files, cache, caplog):
 def test_a_file_whose_changes_do_not_show_is_copied_for_this_process_alone(files, monkeypatch):
     sources = SourceFiles(files)
     sources.stamps = {file: stamp._replace(changed_ns=None) for file, stamp in sources.stamps.items()}
-    here = LocalCopy(files, COLUMNS, sources)._key()
+    here = LocalCopy(files, COLUMNS, sources, [50] * 3)._key()
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert LocalCopy(files, COLUMNS, sources)._key() != here
+    assert LocalCopy(files, COLUMNS, sources, [50] * 3)._key() != here
+
+
+def test_a_folder_of_another_user_is_refused(files, tmp_path, monkeypatch):
+    cache = tmp_path / f"ray_classy-{os.geteuid()}"
+    cache.mkdir(0o700)
+    monkeypatch.delenv("RAY_CLASSY_CACHE")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ParquetRows(files, COLUMNS).take([0])
+    if os.geteuid() == 0:
+        os.chown(cache, 12345, -1)
+        with pytest.raises(DataError, match=r"belongs to user 12345, .*set RAY_CLASSY_CACHE"):
+            ParquetRows(files, COLUMNS).take([60])
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722])
+def test_a_folder_that_others_may_write_to_is_refused(files, tmp_path, monkeypatch, mode):
+    cache = tmp_path / f"ray_classy-{os.geteuid()}"
+    cache.mkdir()
+    cache.chmod(mode)
+    monkeypatch.delenv("RAY_CLASSY_CACHE")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DataError, match=r"may be written to by other users; .*set RAY_CLASSY_CACHE"):
+        ParquetRows(files, COLUMNS).take([0])
+    assert not list(cache.iterdir())
+
+
+def test_a_link_in_place_of_the_folder_is_refused(files, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir(0o700)
+    (tmp_path / f"ray_classy-{os.geteuid()}").symlink_to(tmp_path / "mine")
+    monkeypatch.delenv("RAY_CLASSY_CACHE")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(DataError, match="is not a folder but a link"):
+        ParquetRows(files, COLUMNS).take([0])
+
+
+def test_a_shared_folder_gets_a_folder_of_this_user(files, cache):
+    cache.mkdir()
+    cache.chmod(0o1777)
+    ParquetRows(files, COLUMNS).take([0])
+    (folder,) = cache.iterdir()
+    assert folder.name == f"ray_classy-{os.geteuid()}" and folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["000000.arrow.lock", "000000.arrow.part", "000000.arrow", "in_use"])
+def test_links_among_the_copies_are_not_followed(files, cache, tmp_path, name):
+    rows, secret = ParquetRows(files, COLUMNS), tmp_path / "secret"
+    secret.write_text("mine")
+    cache.mkdir(0o700)
+    folder = cache / LocalCopy(files, COLUMNS, rows.sources, rows.sizes)._key()
+    folder.mkdir(0o700)
+    (folder / name).symlink_to(secret)
+    with contextlib.suppress(DataError):
+        assert rows.take([0])[0]["label"] == 0
+    assert secret.read_text() == "mine"
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "junk", "rows", "columns", "offsets"])
+def test_a_copy_that_is_not_sound_is_made_again(files, cache, damage):
+    ParquetRows(files, COLUMNS).take([0])
+    (copy,) = cache.rglob("*.arrow")
+    table = pa.ipc.open_file(copy.read_bytes()).read_all()
+    if damage in ("rows", "columns"):
+        other = table.slice(0, 10) if damage == "rows" else table.rename_columns(["image", "other"])
+        with pa.ipc.new_file(str(copy), other.schema) as writer:
+            writer.write_table(other)
+    elif damage == "offsets":
+        content = bytearray(copy.read_bytes())
+        at = content.index(np.arange(0, 9 * 5, 9, np.int32).tobytes())
+        content[at + 4 : at + 8] = b"\xff\xff\xff\x7f"
+        copy.write_bytes(content)
+    else:
+        content = copy.read_bytes()
+        copy.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "junk": b"x" * len(content)}[damage])
+    assert [row["label"] for row in ParquetRows(files, COLUMNS).take(range(50))] == list(range(50))
+
+
+def test_only_copies_are_removed_to_make_room(files, cache):
+    (cache / "results").mkdir(parents=True)
+    cache.chmod(0o700)
+    (cache / "results/in_use").touch()
+    os.utime(cache / "results/in_use", (1, 1))
+    ParquetRows(files, COLUMNS).take([0])
+    assert (cache / "results/in_use").exists()
