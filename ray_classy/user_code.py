@@ -12,6 +12,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import json
 import os
 import site
 import sys
@@ -20,6 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, NamedTuple
+
+SEARCH_VARIABLE = "RAY_CLASSY_USER_CODE"
+"""Tells the workers of a local Ray where the driver finds the user's modules: a `Search` as JSON."""
+SHIPPED_FOLDER = "_shipped_code"
+"""The folder in this package in which the user's modules are shipped to other machines."""
 
 _MOST_SOURCES = 10_000
 _IMPORTERS = ("import_module", "__import__")
@@ -83,6 +89,14 @@ class Search(NamedTuple):
         sys.path.extend(folder for folder in self.path if folder not in sys.path)
         for folder, names in self.code:
             add_user_code(folder, names)
+
+
+def set_up_worker() -> None:
+    """Lets a worker process find the user's modules; each calls it when it starts, before anything is unpickled."""
+    shipped = os.path.join(os.path.dirname(os.path.abspath(__file__)), SHIPPED_FOLDER)
+    if os.path.isdir(shipped):
+        add_user_code(shipped, {name.partition(".")[0] for name in os.listdir(shipped)})
+    Search(*json.loads(os.environ.get(SEARCH_VARIABLE, "[[], []]"))).extend()
 
 
 def reached(names: Iterable[str], locate: Callable[[str], str | None]) -> dict[str, str]:

@@ -33,7 +33,7 @@ def own_search(monkeypatch):
 
 def write(folder, **files):
     for name, text in files.items():
-        path = folder / name.replace("__", "/")
+        path = folder / name.replace("__", "/", 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".py").write_text(text)
 

@@ -6,12 +6,15 @@ It is checked without importing Ray, which takes seconds.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ray_classy.registry import Key, Keys
+
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class RayOptions:
         autoscaling: whether nodes are added to the cluster on demand: the run waits for resources that the cluster does
             not have yet.
         wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds.
+        runtime_env: Ray's runtime environment of the workers: packages to install (`pip`, `uv`, `conda`), `env_vars`,
+            ... The code that the workers lack is added to it.
+        object_store_memory: bytes of shared memory of a local Ray; None takes Ray's default, a part of the memory.
         num_workers, use_gpu, resources_per_worker, placement_strategy, accelerator_type, label_selector, use_tpu,
             topology, elastic_resize_monitor_interval_s: of Ray's `ScalingConfig`; `num_workers` is a number, or the
             least and the most of an elastic run.
@@ -40,6 +46,8 @@ class RayOptions:
     address: str | None = None
     autoscaling: bool = False
     wait_for_resources_s: float = 60.0
+    runtime_env: dict[str, Any] | None = None
+    object_store_memory: int | None = None
     num_workers: int | tuple[int, int] = 1
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None
@@ -89,3 +97,21 @@ class RayOptions:
 
 RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}
 """The reserved key `ray` of a task's config, for the check of the whole config."""
+
+
+def address_problem(address: str) -> str | None:
+    """Says what is wrong with the address of a cluster; None if nothing is.
+
+    Args:
+        address: "auto", "local", host:port, or ray://host:port.
+    """
+    how = "expected host:port, such as localhost:6379, or auto for a cluster on this machine"
+    if address in ("auto", "local"):
+        return None
+    scheme, separator, rest = address.rpartition("://")
+    if separator and scheme != "ray":
+        return f"{scheme}:// is not the address of a cluster, but may be that of its dashboard; {how}"
+    found = _ADDRESS.fullmatch(rest.removesuffix("/") if separator else rest)
+    if found is None:
+        return how if ":" in rest else f"the port is missing; {how}"
+    return None if 0 < int(found["port"]) < 1 << 16 else f"there is no port {found['port']}; {how}"

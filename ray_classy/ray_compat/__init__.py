@@ -6,6 +6,8 @@ says which promise it serves, which Ray versions have the name, and what happens
 behaviour and one line in the log, never an ImportError.
 
     settings    environment variables that Ray reads
+    local       what a Ray that is started for one run does otherwise than Ray would
+    authentication  the token of a cluster
     cluster     nodes, free resources, placement groups, the dashboard, the autoscaler
     train       the trainer's controller: policies, callbacks, preemption; fields of Ray's config classes
     tune        trials, schedulers
@@ -14,9 +16,11 @@ behaviour and one line in the log, never an ImportError.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -43,3 +47,25 @@ def find(path: str, consequence: str) -> Any:
     except (ImportError, AttributeError):
         log_missing(f"{module}.{names}", consequence)
         return None
+
+
+@contextlib.contextmanager
+def replaced(path: str, value: Any, consequence: str) -> Iterator[None]:
+    """Gives a private name of Ray's another value for the block; logs it once, if this Ray does not have it.
+
+    Args:
+        path: "module:name".
+        value: for the block.
+        consequence: what happens without it, for the log.
+    """
+    module_name, _, name = path.partition(":")
+    if find(path, consequence) is None:
+        yield
+        return
+    module = importlib.import_module(module_name)
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

@@ -10,6 +10,19 @@ HEAD = "node:__internal_head__"
 """A resource of which the head node has one, by the name in Ray's documentation."""
 
 
+def running_cluster() -> str:
+    """The address that "auto" means: of RAY_ADDRESS, or of a cluster that was started on this machine.
+
+    Serves "never waits without a message": an address can be tried before Ray tries it for a minute. Ray 2.57 to 2.60
+    have it. Without it the address stays "auto".
+
+    Raises:
+        ConnectionError: none runs.
+    """
+    find_address = find("ray._private.services:canonicalize_bootstrap_address", "the cluster is not tried beforehand")
+    return "auto" if find_address is None else find_address("auto") or "auto"
+
+
 def free_by_node() -> dict[str, dict[str, float]]:
     """The free resources of each live node, by node id.
 

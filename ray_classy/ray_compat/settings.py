@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 
+from ray_classy.errors import ResourceError
+
 TRAIN = {
     # Serves start-up time: Ray takes one report per poll, and sees the end of a run at a poll. Default: 2 seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -48,7 +50,15 @@ TUNE = {
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """How long Ray Train waits for the workers of a group to start."""
 
+SETUP_HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
+"""Names a function, "module.function", that each worker process calls when it starts.
+
+Ray's public `worker_process_setup_hook` sets it in the runtime environment of a job, but for Ray clients. A Ray that
+does not know it does not call the function: workers then find only what the job and the trainer tell them.
+"""
+
 _PENDING_TRIALS = "TUNE_MAX_PENDING_TRIALS_PG"
+_TRAIN_V2 = "RAY_TRAIN_V2_ENABLED"
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -68,3 +78,14 @@ def code_is_shipped() -> bool:
     """
     job = json.loads(os.environ.get(_JOB_CONFIG) or "{}")
     return "working_dir" in (job.get("runtime_env") or {})
+
+
+def check_train() -> None:
+    """Refuses an environment that selects the former Ray Train, which is read when Ray Train is imported.
+
+    Raises:
+        ResourceError: the variable is set to it.
+    """
+    value = os.environ.get(_TRAIN_V2, "1")
+    if value.strip().lower() in ("0", "false"):
+        raise ResourceError(f"{_TRAIN_V2}={value} selects a Ray Train that ray_classy does not run on: unset it")

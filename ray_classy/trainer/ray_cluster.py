@@ -1,13 +1,11 @@
-"""Reaching a Ray cluster, and knowing beforehand whether it has what a run needs."""
+"""Whether a cluster has what a run needs, before it begins."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -15,109 +13,13 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_classy.errors import ResourceError
-from ray_classy.ray_compat import settings
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.storage import is_url
-from ray_classy.trainer.shipping import staged_code
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 5.0
 _PROBE_SECONDS = 60.0
 _SECONDS_BETWEEN_MESSAGES = 10.0
-
-
-@contextlib.contextmanager
-def connected(address: str | None, verbose: bool = False) -> Iterator[None]:
-    """A connection to a cluster for the block; Ray is left as it was found.
-
-    Args:
-        address: of the cluster; None takes RAY_ADDRESS, and without it starts a local Ray.
-        verbose: let Ray and the workers print.
-
-    Raises:
-        ResourceError: nothing answers at the address, or this process is connected to another.
-    """
-    if ray.is_initialized():
-        _check_connection(address)
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(environment(settings.TRAIN))
-        if not ray.is_initialized():
-            quiet: dict[str, Any] = {} if verbose else {"logging_level": "ERROR", "log_to_driver": False}
-            if address is None:
-                stack.enter_context(environment(settings.LOCAL))
-                ray.init("local", include_dashboard=False, **quiet)
-            else:
-                _check_address(address)
-                env = {} if settings.code_is_shipped() else {"working_dir": stack.enter_context(staged_code())}
-                try:
-                    ray.init(address, runtime_env=env, **quiet)
-                except ConnectionError as error:
-                    raise _no_cluster(address, error) from None
-            stack.callback(ray.shutdown)
-        if not verbose:
-            stack.enter_context(_quiet_loggers())
-        yield
-
-
-@contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets the variables that are not set, for the block."""
-    added = [name for name in variables if name not in os.environ]
-    os.environ.update({name: variables[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _quiet_loggers() -> Iterator[None]:
-    """Lets Ray's libraries log errors only, and Tune nothing: the sweep reports failed trials itself."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.train", "ray.tune")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL if logger.name == "ray.tune" else logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _check_connection(address: str | None) -> None:
-    """Refuses an address that is not the one this process is connected to."""
-    current = ray.get_runtime_context().gcs_address
-    host, _, port = (address or "").rpartition(":")
-    if not port.isdigit() or "://" in host:
-        return  # "auto" and the like, and Ray client's: not comparable
-    if port != current.rpartition(":")[2] or socket.gethostbyname(host) != socket.gethostbyname(
-        current.rpartition(":")[0]
-    ):
-        raise ResourceError(
-            f"this process is connected to the cluster at {current!r}, not to {address!r}: "
-            f"leave the address out to use that connection, or call ray.shutdown() first"
-        )
-
-
-def _check_address(address: str) -> None:
-    """Refuses an address at which nothing listens, which Ray itself would try for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto" and the like: for Ray to resolve
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from None
-
-
-def _no_cluster(address: str, error: OSError) -> ResourceError:
-    return ResourceError(
-        f"no Ray cluster answers at {address!r} ({error.strerror or str(error).splitlines()[0]}): correct --address or "
-        f"RAY_ADDRESS, or leave both out to start a local Ray"
-    )
 
 
 def check_resources(scaling_config: Any, wait_seconds: float, autoscaling: bool = False) -> None:

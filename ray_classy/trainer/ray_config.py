@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +13,9 @@ from ray.train.torch import TorchConfig
 
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import ComponentError
+from ray_classy.ray_compat.settings import check_train
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
+from ray_classy.trainer.ray_connection import connected
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
 
@@ -27,6 +31,8 @@ class RaySettings:
         upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each.
         autoscaling: whether nodes are added to the cluster on demand.
         wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds.
+        runtime_env: Ray's runtime environment of the workers.
+        object_store_memory: bytes of shared memory of a local Ray; None leaves it to Ray.
         verbose: let Ray and the workers print.
     """
 
@@ -37,6 +43,8 @@ class RaySettings:
     upload_mode: Literal["ASYNC", "SYNC"] = "ASYNC"
     autoscaling: bool = False
     wait_for_resources_s: float = 60.0
+    runtime_env: Mapping[str, Any] | None = None
+    object_store_memory: int | None = None
     verbose: bool = False
 
     @classmethod
@@ -63,8 +71,11 @@ class RaySettings:
             "autoscaling": section.autoscaling,
             "upload_mode": section.checkpoint_upload_mode or "ASYNC",
             "wait_for_resources_s": section.wait_for_resources_s,
+            "runtime_env": section.runtime_env,
+            "object_store_memory": section.object_store_memory,
             **{name: value for name, value in options.items() if value is not None},
         }
+        check_train()
         _check_known(section)
         settings = cls(
             scaling_config or _built(ScalingConfig, section),
@@ -76,6 +87,15 @@ class RaySettings:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
         check_gpu_shares(settings.scaling, settings.torch_config)
         return settings
+
+    def connected(self) -> contextlib.AbstractContextManager[None]:
+        """A connection to the cluster of these settings for a block."""
+        return connected(
+            self.address,
+            self.verbose,
+            runtime_env=self.runtime_env,
+            object_store_memory=self.object_store_memory,
+        )
 
     @property
     def most_workers(self) -> int:
@@ -114,7 +134,14 @@ OBJECTS = {
     "worker_runtime_env",
 }
 """Options that are objects, which a config file cannot give; `RayTrainer` takes them in Ray's own config objects."""
-OUR_OWN = {"address", "autoscaling", "checkpoint_upload_mode", "wait_for_resources_s"}
+OUR_OWN = {
+    "address",
+    "autoscaling",
+    "checkpoint_upload_mode",
+    "object_store_memory",
+    "runtime_env",
+    "wait_for_resources_s",
+}
 """Options of the `ray` section that are not of these classes."""
 
 

@@ -22,7 +22,7 @@ from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.logs import log_to_stderr, tail_log
-from ray_classy.trainer.ray_cluster import check_resources, check_visible, connected
+from ray_classy.trainer.ray_cluster import check_resources, check_visible
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_fit import fit_run, ray_storage
 from ray_classy.trainer.ray_worker import RayReporter
@@ -138,7 +138,7 @@ class RayTrainer(ClassyTrainer):
         settings = spec.ray
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
         check_start(task, spec)
-        with log_to_stderr(), connected(settings.address, settings.verbose):
+        with log_to_stderr(), settings.connected():
             check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
             warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with Run.of_task(task, spec) as run:

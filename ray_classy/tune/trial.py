@@ -41,8 +41,9 @@ from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.ray_cluster import check_resources, environment
+from ray_classy.trainer.ray_cluster import check_resources
 from ray_classy.trainer.ray_config import RaySettings
+from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.ray_worker import PreemptionListener
 from ray_classy.trainer.retention import Retention

@@ -26,7 +26,8 @@ from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.trainer.interrupts import restore_handlers
 from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible, connected, environment
+from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible
+from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
@@ -104,7 +105,7 @@ class TaskTuner:
         settings = plan.settings
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
-        with log_to_stderr(), connected(settings.address, settings.verbose), environment(settings_of_ray.TUNE):
+        with log_to_stderr(), settings.connected(), environment(settings_of_ray.TUNE):
             if settings.autoscaling:  # until there is room for a trial
                 check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
             most = concurrency(settings.scaling)

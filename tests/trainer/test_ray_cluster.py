@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
 
-from ray_classy.errors import ResourceError
-from ray_classy.trainer.ray_cluster import connected
+from tests.trainer.nodes import killed, started_node
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -23,7 +21,7 @@ sys.path[:] = [folder for folder in sys.path if folder != {root!r}]
 
 CONFIG = {
     "name": "classification_task",
-    "imports": ["my_parts"],
+    "imports": ["my_parts", "my_space.widths"],
     "num_epochs": 1,
     "dataset": {
         "train": {"name": "digits", "split": "train", "batchsize_per_replica": 100, "use_shuffle": True},
@@ -36,6 +34,9 @@ CONFIG = {
 }
 
 PARTS = """
+import os
+import queue, secrets
+
 import my_layers
 import ray_classy
 from ray_classy.models import ClassyModel, register_model
@@ -45,29 +46,14 @@ from ray_classy.models import ClassyModel, register_model
 class MyModel(ClassyModel):
     def __init__(self):
         super().__init__()
+        with open(os.path.join(os.path.dirname(__file__), "my_words.txt")) as file:
+            assert file.read() == "words"
         self.layer = my_layers.layer()
 
     def forward(self, x):
         assert ray_classy.__file__
         return self.layer(x.flatten(1))
 """
-
-
-def started_node(command):
-    """A process that runs a node of Ray until it is killed, once the node is up."""
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    node = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    for line in node.stdout:
-        if "Ray runtime started" in line:
-            return node
-    raise AssertionError(f"no node came up: {command}")
-
-
-def killed(node):
-    """Ends a node and all its processes; `ray stop` would end those of other clusters as well."""
-    os.killpg(node.pid, signal.SIGTERM)
-    node.wait(60)
-    node.stdout.close()
 
 
 @pytest.fixture
@@ -98,7 +84,18 @@ def write_config(folder):
     folder.mkdir()
     (folder / "task.json").write_text(json.dumps(CONFIG))
     (folder / "my_parts.py").write_text(PARTS)
-    (folder / "my_layers.py").write_text("from torch import nn\n\n\ndef layer():\n    return nn.Linear(64, 10)\n")
+    layers = (
+        "import my_space.widths\nfrom torch import nn\ndef layer():\n    return nn.Linear(64, my_space.widths.get())"
+    )
+    beside = "os.path.join(os.path.dirname(__file__), 'width.txt')"
+    widths = f"import os\ndef get():\n    with open({beside}) as file:\n        return int(file.read())"
+    (folder / "my_layers.py").write_text(layers)
+    (folder / "my_words.txt").write_text("words")
+    (folder / "my_space").mkdir()
+    (folder / "my_space" / "widths.py").write_text(widths)
+    (folder / "my_space" / "width.txt").write_text("10")
+    for name in ("queue", "secrets", "logging", "olefile", "optuna", "torch"):  # no one may find these
+        (folder / f"{name}.py").write_text("raise RuntimeError('a file beside the config replaces a module')")
     return folder / "task.json"
 
 
@@ -134,18 +131,6 @@ def test_storage_that_another_node_does_not_see_is_refused(tmp_path):
         killed(head)
     assert done.returncode == 1
     assert "does not see the storage path" in done.stderr
-
-
-def test_an_address_at_which_nothing_listens_is_refused_at_once(tmp_path):
-    done = train(write_config(tmp_path / "project"), "--address", "127.0.0.1:1", cwd=tmp_path)
-    assert done.returncode == 1 and "no Ray cluster answers at '127.0.0.1:1'" in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.ray
-def test_another_address_than_that_of_the_connection_is_refused(ray_cluster):
-    with pytest.raises(ResourceError, match="connected to the cluster at"), connected("127.0.0.1:1"):
-        pass
 
 
 @pytest.mark.ray
