@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.distributed as dist
 
+from ray_classy.errors import ResourceError
+
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from typing_extensions import TypeIs
@@ -66,6 +68,25 @@ def get_world_size() -> int:
 def get_rank() -> int:
     """This process's rank, in [0, world size); 0 without a group."""
     return dist.get_rank() if is_initialized() else 0
+
+
+def check_single_process(trainer: str) -> None:
+    """Refuses to train in one of several processes of a launcher, each of which would make the same run.
+
+    Args:
+        trainer: the name of the trainer that was called.
+
+    Raises:
+        ResourceError: this process is one of several.
+    """
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        processes = os.environ.get(name, "")
+        if processes.isdigit() and int(processes) > 1:
+            raise ResourceError(
+                f"{trainer} trains in one run, and this is one of {processes} processes ({name}), as torchrun starts "
+                f"them: each would make the same run. Use ray_classy.trainer.DistributedTrainer in a script under "
+                f"torchrun, or start the command once, without torchrun (--num-workers N for several workers)"
+            )
 
 
 def is_fsdp_module(module: Any) -> TypeIs[FSDPModule]:

@@ -17,6 +17,7 @@
     ├── ShippingError            (TypeError)         a part of a task cannot be sent to the workers
     └── RunError                 (RuntimeError)      training failed on a worker; carries the worker's traceback
         ├── RunStopped           (RuntimeError)      the run stopped on request, after a checkpoint
+        │   └── RunTerminated        (SystemExit)        the request was a SIGTERM or SIGHUP
         └── WorkerDiedError      (RuntimeError)      the process of a worker died
 
 Each also derives from the built-in exception that Classy Vision raises in the same situation, so existing `except`
@@ -97,6 +98,22 @@ class RunError(RayClassyError, RuntimeError):
 
 class RunStopped(RunError):
     """The run stopped on request, after writing a checkpoint, which the message names."""
+
+
+class RunTerminated(RunStopped, SystemExit):
+    """The run stopped because of SIGTERM or SIGHUP; a script that does not catch it exits with 143 or 129.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+        self.code = 128 + number
+
+    def __reduce__(self) -> tuple[type[RunTerminated], tuple[str, int]]:
+        return RunTerminated, (str(self), self.number)
 
 
 class WorkerDiedError(RunError):

@@ -235,3 +235,13 @@ def run_ranks(world_size, function, *arguments, seconds=120):
         _ranks.stop()
         raise
     return [answers[rank] for rank in range(world_size)]
+
+
+def children(process):
+    """All processes below one, and itself."""
+    found = [process]
+    for thread in os.listdir(f"/proc/{process}/task"):
+        with open(f"/proc/{process}/task/{thread}/children") as file:
+            for child in file.read().split():
+                found = [*children(int(child)), *found]
+    return found

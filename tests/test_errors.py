@@ -44,4 +44,9 @@ def test_error_travels_between_processes(name):
 
 def test_every_error_is_listed():
     found = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
-    assert found == {*BUILTINS, "RayClassyError"} and all(name in errors.__doc__ for name in found)
+    assert found == {*BUILTINS, "RayClassyError", "RunTerminated"} and all(name in errors.__doc__ for name in found)
+
+
+def test_a_terminated_run_is_a_stopped_one_with_an_exit_code():
+    error = pickle.loads(pickle.dumps(errors.RunTerminated("message", 15)))
+    assert isinstance(error, errors.RunStopped | SystemExit) and (error.code, str(error)) == (143, "message")

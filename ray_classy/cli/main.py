@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,9 +12,11 @@ from typing import Any
 
 from ray_classy.cli.arguments import UsageError, parsed
 from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
+from ray_classy.cli.streams import make_lenient, use_utf8
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.printable import printable_lines
 from ray_classy.redact import redacted
+from ray_classy.trainer.interrupts import exit_code, interruptible
 
 COMMANDS = {
     "train": "ray_classy.cli.train:train",
@@ -32,34 +33,45 @@ READ_CONFIG = ("train", "check", "bench-data")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, 1 (it failed), 2 (config or usage), 130 (interrupted).
+    """Runs one command and returns the exit code: 0, 1 (it failed), 2 (config or usage).
+
+    A command that a signal interrupted has 128 and the signal's number: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
 
     Args:
         argv: the words after the program's name; None takes those of this process.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        use_utf8()
+        make_lenient()
+        argv = sys.argv[1:]
     as_json = "--json" in argv
     try:
-        with stdout_to_stderr() if as_json else contextlib.nullcontext():
+        with interruptible(), stdout_to_stderr() if as_json else contextlib.nullcontext():
             answer = _run(parsed(argv))
     except KeyboardInterrupt as error:
         how = f"; resume with: {error}" if str(error) else " before the run began"
         _print_error("KeyboardInterrupt", f"interrupted{how}", as_json, prefix="ray-classy: ")
-        return 130
+        return exit_code(error)
     except Exception as error:
         ours = _is_ours(error)
         if "--verbose" in argv or not ours:
             print(printable_lines(redacted(traceback.format_exc())), end="", file=sys.stderr)
         message = str(error) if ours else f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and not isinstance(error, RayClassyError):
-            message = f"{error.filename}: {error.strerror or error}"
+            message = f"{error.filename}: {error.strerror or error}" if error.filename is not None else str(error)
         _print_error(type(error).__name__, message, as_json)
         return 2 if isinstance(error, ConfigError | UsageError) else 1
-    try:
-        print(json_text(answer.data) if as_json else printable_lines(redacted(answer.text)), flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    print(json_text(answer.data) if as_json else printable_lines(redacted(answer.text)), flush=True)
+    return _lost(argv)
+
+
+def _lost(argv: Sequence[str]) -> int:
+    """The exit code of a command that succeeded: 1 if its result is lost, and a run is worth more than its report."""
+    error = getattr(sys.stdout, "error", None)
+    if error is None or isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        return 0
+    _print_error(type(error).__name__, f"standard output cannot be written: {error.strerror}", as_json=False)
+    return 0 if argv[0] in ("train", "tune") else 1
 
 
 def _run(arguments: argparse.Namespace) -> Answer:

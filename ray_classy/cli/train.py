@@ -12,10 +12,11 @@ from ray_classy.cli.spec import spec_of
 from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
+from ray_classy.trainer.interrupts import interrupted
 from ray_classy.trainer.local_trainer import LocalTrainer, check_start
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.result import Result
-from ray_classy.trainer.run import FINISHED, result_of
+from ray_classy.trainer.run import FINISHED, INTERRUPTED, result_of
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.run_record import CONFIG_FILE
@@ -61,9 +62,11 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
         from ray_classy.trainer.ray_trainer import RayTrainer
 
         return RayTrainer().run(task, spec)
-    except (KeyboardInterrupt, RunStopped):
-        started = folder.record.exists()
-        raise KeyboardInterrupt(_resume_command(spec, folder) if started else "") from None
+    except (KeyboardInterrupt, RunStopped) as error:
+        command = _resume_command(spec, folder) if folder.record.exists() else ""
+        if command and folder.record.facts().get("status") == INTERRUPTED:
+            folder.tell(f"interrupted; resume with: {command}")  # the terminal may be gone
+        raise interrupted(error, command) from None
 
 
 def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:

@@ -11,6 +11,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import add_logging
+from ray_classy.trainer.interrupts import interrupted
 from ray_classy.urls import joined
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def tune(arguments: argparse.Namespace) -> Answer:
         result = tuner.fit()
     except KeyboardInterrupt as error:
         path = str(error)
-        raise KeyboardInterrupt(command_line("tune", "--resume", short(path)) if path else "") from None
+        raise interrupted(error, command_line("tune", "--resume", short(path)) if path else "") from None
     return Answer(_summary(result), _data(result))
 
 

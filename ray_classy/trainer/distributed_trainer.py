@@ -16,6 +16,7 @@ from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.local_trainer import LocalTrainer
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
@@ -38,8 +39,10 @@ class DistributedTrainer(LocalTrainer):
         Raises:
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
+            RunStopped: Ctrl-C was pressed, and a checkpoint is written.
+            RunTerminated: the same after SIGTERM or SIGHUP.
         """
-        with _process_group(task.use_gpu is not False):
+        with interruptible(), _process_group(task.use_gpu is not False):
             spec.retention.check(task.reported_metrics(), spec.config)
             latest = _latest(task, spec)
             task.preflight(get_world_size(), resume=Checkpoint(*latest) if latest is not None else None)
@@ -50,6 +53,7 @@ class DistributedTrainer(LocalTrainer):
                     if is_primary():
                         stack.enter_context(log_to_stderr())
                         stack.enter_context(log_to_folder(folder))
+                    stack.enter_context(stop_on_signal(None if task.test_only else session.ask_to_stop))
                     run_loop(task, session)
                 barrier()  # the primary rank may still be writing
                 return result_of(folder)

@@ -1,4 +1,9 @@
-"""Handling of Ctrl-C and SIGTERM: the first lets the run write a checkpoint and stop, the next ends it at once."""
+"""Handling of Ctrl-C, SIGTERM (of systemd, Slurm, `timeout`) and SIGHUP (of a terminal that closes).
+
+While a run trains, the first signal lets it write a checkpoint and stop, and the next one ends it at once. At any other
+time SIGTERM and SIGHUP do what Ctrl-C does: they raise a KeyboardInterrupt, so that what was begun is ended properly.
+A signal that is ignored, as Ctrl-C is in the background of a shell script and SIGHUP under nohup, stays ignored.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +11,79 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ray_classy.errors import RunStopped, RunTerminated
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, *ENDING)
+_BURST_SECONDS = 1.0
+"""Within which several SIGTERM and SIGHUP are one: torchrun, shells and systemd repeat what the kernel sent."""
 _STDERR = 2
 _STOPPING = "stopping after a checkpoint at the current step; press Ctrl-C again to end the run at once"
+_received: list[int] = []
+"""The signals since the last `interruptible` began; a process has one set of handlers."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, where Ctrl-C would have raised a KeyboardInterrupt.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(*([message] if message else []))
+        self.number = number
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that a signal ended: 128 and the number of the signal."""
+    return 128 + getattr(error, "number", signal.SIGINT)
+
+
+def interrupted(error: BaseException, message: str) -> KeyboardInterrupt:
+    """The same interrupt as `error`, with a message for the user: the command that resumes."""
+    number = getattr(error, "number", None)
+    return KeyboardInterrupt(message) if number is None else Terminated(number, message)
 
 
 def install_stop_handlers(request: Callable[[], Any]) -> None:
-    """Installs handlers with which the first SIGINT or SIGTERM calls `request`; the next one has the former handlers.
-
-    A signal that is ignored, as Ctrl-C is in the background of a shell script, stays ignored.
-    """
+    """Installs handlers with which the first signal calls `request`; the next one has the former handlers, or ends."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
         for each, earlier in before.items():
-            signal.signal(each, earlier)
+            signal.signal(each, _ignore if each in ENDING else earlier)
         try:
-            request()
-        except Exception as error:
-            _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); press Ctrl-C again to end it")
-        else:
-            _print(_STOPPING)
+            try:
+                request()
+            except Exception as error:
+                _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); press Ctrl-C again to end it")
+            else:
+                _print(_STOPPING)
+            if number in ENDING:
+                time.sleep(_BURST_SECONDS)
+        finally:
+            for each in before.keys() & set(ENDING):
+                signal.signal(each, signal.SIG_DFL if before[each] is _raise else before[each])
 
     for number in before:
         signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Does nothing. (For a signal that is ignored once it has arrived, Python prints a warning.)"""
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise Terminated(number)
 
 
 def _print(text: str) -> None:
@@ -43,8 +93,34 @@ def _print(text: str) -> None:
 
 
 @contextlib.contextmanager
-def restore_handlers() -> Iterator[None]:
-    """Restores the handlers of SIGINT and SIGTERM after the block."""
+def interruptible() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP interrupt the block, unless the program handles them itself.
+
+    Handlers that are installed in the block are removed after it.
+
+    Raises:
+        Terminated: there was such a signal.
+        RunTerminated: the run in the block has stopped because of one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with handlers_restored():
+        _received.clear()
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _raise)
+        try:
+            yield
+        except RunStopped as stopped:
+            if _received and _received[0] in ENDING:
+                raise RunTerminated(str(stopped), _received[0]) from None
+            raise
+
+
+@contextlib.contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Restores the handlers after the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -53,17 +129,55 @@ def restore_handlers() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: installed by other than Python
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def stop_on_signal(request: Callable[[], Any] | None) -> Iterator[None]:
-    """Lets the first interrupt within the block call `request`.
+    """Lets the first signal within the block call `request`.
 
     Args:
-        request: asks the run to stop; None, as in another thread than the main one, leaves the handlers as they are.
+        request: asks the run to stop; None, as in another thread than the main one, lets it interrupt the block.
     """
-    with restore_handlers():
+    with interruptible():
         if request is not None and threading.current_thread() is threading.main_thread():
             install_stop_handlers(request)
         yield
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Holds SIGTERM and SIGHUP back for the block, and for good from the processes that are started in it.
+
+    They are handled after the block, as they were before it: handlers that are installed in it are removed. Systemd,
+    Slurm and shells send both to all processes of a run at once: if Ray's ended, no checkpoint could be written.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        with handlers_restored():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def leave_signals_to_driver() -> None:
+    """Lets SIGTERM and SIGHUP do nothing in a worker of a Ray that was started with `signals_held_back`.
+
+    The processes that a worker starts inherit what it holds back, and must end when they are told to.
+    """
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING)
+    if threading.current_thread() is threading.main_thread():
+        for number in held:
+            signal.signal(number, _only_in_children(os.getpid()))
+            signal.siginterrupt(number, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+
+
+def _only_in_children(process: int) -> Callable[[int, FrameType | None], None]:
+    def handler(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    return handler

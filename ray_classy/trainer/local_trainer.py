@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ray_classy.distributed import check_single_process
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
-from ray_classy.trainer.interrupts import stop_on_signal
+from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run
@@ -34,17 +35,19 @@ class LocalTrainer(ClassyTrainer):
             RayClassyError: the task, its data or the run folder cannot be used; before anything is trained.
             FloatingPointError: the loss became infinite or not a number.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
+            RunTerminated: the same after SIGTERM or SIGHUP.
         """
         place = {"storage_path": self.storage_path, "name": self.name, "resume": self.resume}
         return self.run(task, RunSpec.of_task(task, **place))
 
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
+        check_single_process(type(self).__name__)
         latest = check_start(task, spec)
-        with Run.of_task(task, spec) as run, log_to_stderr(), log_to_folder(run.folder):
+        with interruptible(), Run.of_task(task, spec) as run, log_to_stderr(), log_to_folder(run.folder):
             session = FolderSession(run.folder, spec.retention, latest=latest)
             del latest  # the session releases it
-            with stop_on_signal(None if task.test_only else run.folder.requests.stop):
+            with stop_on_signal(None if task.test_only else session.ask_to_stop):
                 run_loop(task, session)
             return run.result()
 

@@ -18,8 +18,9 @@ from ray_classy.config.ray_options import address_problem
 from ray_classy.errors import RayClassyError, ResourceError
 from ray_classy.ray_compat import settings
 from ray_classy.ray_compat.authentication import with_own_token, with_token_of
-from ray_classy.ray_compat.cluster import running_cluster
+from ray_classy.ray_compat.cluster import running_cluster, shut_down_local
 from ray_classy.ray_compat.local import job_config, on_loopback, private_folders, without_uv
+from ray_classy.trainer.interrupts import handlers_restored, signals_held_back
 from ray_classy.trainer.shipped_code import staged_code
 from ray_classy.user_code import SEARCH_VARIABLE, Search, is_installed, set_up_worker
 
@@ -95,6 +96,7 @@ def _local_ray(options: dict[str, Any], keep: bool) -> Iterator[None]:
         with contextlib.ExitStack() as start:
             start.enter_context(on_loopback())
             start.enter_context(without_uv())
+            start.enter_context(signals_held_back())
             stack.enter_context(with_own_token())
             try:
                 ray.init("local", include_dashboard=False, job_config=job_config(), **folders, **options)
@@ -104,7 +106,7 @@ def _local_ray(options: dict[str, Any], keep: bool) -> Iterator[None]:
                 raise ResourceError(
                     f"no local Ray could be started: {_first_line(error)}; to do without, --local"
                 ) from error
-            stack.callback(ray.shutdown)
+            stack.callback(shut_down_local)
         if keep:
             _log.info("Ray's logs are kept in %s", folders["_temp_dir"])
         yield
@@ -141,7 +143,7 @@ def _cluster(address: str, env: dict[str, Any], quiet: dict[str, Any]) -> Iterat
             if not address.startswith("ray://"):
                 options["job_config"] = job_config()
         try:
-            with without_uv():
+            with without_uv(), handlers_restored():  # Ray has a handler of its own for SIGTERM
                 ray.init(address, runtime_env=env, **quiet, **options)
         except ConnectionError as error:
             raise _no_cluster(address, _first_line(error)) from None

@@ -14,12 +14,13 @@ from ray.train.torch import TorchConfig
 
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset.row_dataset import data_files
+from ray_classy.distributed import check_single_process
 from ray_classy.errors import ComponentError, RunStopped
 from ray_classy.ingest.store_memory import warn_if_too_large
 from ray_classy.ray_compat.train import given_name
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
-from ray_classy.trainer.interrupts import restore_handlers
+from ray_classy.trainer.interrupts import interruptible
 from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.logs import log_to_stderr, tail_log
 from ray_classy.trainer.ray_cluster import check_resources, check_visible
@@ -100,6 +101,7 @@ class RayTrainer(ClassyTrainer):
             FloatingPointError: the loss became infinite or not a number.
             RunError: training failed on a worker; the message has the worker's traceback.
             RunStopped: Ctrl-C was pressed, and a checkpoint is written. (At the second Ctrl-C, KeyboardInterrupt.)
+            RunTerminated: the same after SIGTERM or SIGHUP.
         """
         check_task(task)
         settings = self.settings((task.built_from or {}).get("ray"))
@@ -137,13 +139,14 @@ class RayTrainer(ClassyTrainer):
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
         settings = spec.ray
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
+        check_single_process(type(self).__name__)
         check_start(task, spec)
-        with log_to_stderr(), settings.connected():
+        with interruptible(), log_to_stderr(), settings.connected():
             check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
             warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with Run.of_task(task, spec) as run:
                 check_visible(run.folder.path, data_files(task.datasets.values()))
-                with tail_log(run.folder), restore_handlers():
+                with tail_log(run.folder), interruptible():
                     answer = fit_run(
                         task,
                         run.folder,

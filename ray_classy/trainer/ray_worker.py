@@ -24,6 +24,7 @@ from ray_classy.ingest.ray_ingest import attach
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_failures import mark
@@ -94,6 +95,11 @@ class WorkerJob:
     shards: frozenset[str]
     cwd: str
     search: Search
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Called in the main thread of the worker, where alone signal handlers can be installed."""
+        self.__dict__.update(state)
+        leave_signals_to_driver()
 
 
 def train_on_worker(loop_config: dict[str, WorkerJob]) -> dict[str, Any]:

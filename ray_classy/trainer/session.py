@@ -33,7 +33,7 @@ from ray_classy.urls import shown
 _log = logging.getLogger(__name__)
 
 CHECKPOINT, STOP = 1, 2  # what the primary rank may want
-_SECONDS_BETWEEN_LOOKS = 10.0
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 Latest = tuple[str, dict[str, Any]]
 """The name of a checkpoint and its content."""
@@ -116,6 +116,7 @@ class FolderSession(Session):
         self._minutes: float | None = None
         self._config: dict[str, Any] = {}
         self._written = self._looked = time.monotonic()
+        self._stop_asked = False  # in this process; other processes leave a file in the folder
         self._due = self._stopping = False  # what is to be done at the next step at which a checkpoint can be written
         self._update_rows: dict[str, int] | None = None
         self._inside: str | None = None  # the last checkpoint inside a phase, which the next checkpoint replaces
@@ -191,6 +192,12 @@ class FolderSession(Session):
         self._write(name, task, task.get_phase_state())
         self._stop_if_asked(name)
 
+    def ask_to_stop(self) -> None:
+        """Asks the run to write a checkpoint and stop; a signal handler may call it, on any rank."""
+        self._stop_asked = True
+        if not is_primary():
+            self.run.requests.stop()
+
     def _asked(self) -> int:
         """What the primary rank wants all ranks to do."""
         self._writer.check()  # a run whose state cannot be kept must not continue until its next checkpoint
@@ -201,6 +208,8 @@ class FolderSession(Session):
 
     def _requested(self) -> int:
         """What the run's folder asks for; a folder in a store is looked into less often, for it takes a while."""
+        if self._stop_asked:
+            return STOP
         now = time.monotonic()
         if not self.run.storage.local and now - self._looked < _SECONDS_BETWEEN_LOOKS:
             return 0

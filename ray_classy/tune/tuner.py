@@ -16,6 +16,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
+from ray_classy.distributed import check_single_process
 from ray_classy.errors import ConfigError, RunError, RunFolderError
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
@@ -23,7 +24,7 @@ from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.trainer.interrupts import restore_handlers
+from ray_classy.trainer.interrupts import interruptible
 from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible
@@ -101,11 +102,12 @@ class TaskTuner:
             RunError: every trial failed.
             KeyboardInterrupt: the user stopped it; it can be resumed.
         """
+        check_single_process(type(self).__name__)
         plan = Plan(self)
         settings = plan.settings
         if plan.earlier is None:
             SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
-        with log_to_stderr(), settings.connected(), environment(settings_of_ray.TUNE):
+        with interruptible(), log_to_stderr(), settings.connected(), environment(settings_of_ray.TUNE):
             if settings.autoscaling:  # until there is room for a trial
                 check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
             most = concurrency(settings.scaling)
@@ -277,7 +279,7 @@ class _Sweep:
             self._history,
             folder.storage.join,
         )
-        with host_rng_kept(), restore_handlers(), environment(settings_of_ray.pending_trials(self.most + 1)):
+        with host_rng_kept(), interruptible(), environment(settings_of_ray.pending_trials(self.most + 1)):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             folder.storage.remove("ray")

@@ -6,9 +6,17 @@ import time
 
 import pytest
 
-from ray_classy.errors import RunStopped
+from ray_classy.errors import RunStopped, RunTerminated
 from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer.interrupts import (
+    ENDING,
+    Terminated,
+    exit_code,
+    interruptible,
+    signals_held_back,
+    stop_on_signal,
+)
 from tests.helpers import equal_weights, weights
 from tests.trainer.test_row_resume import small_task
 
@@ -44,7 +52,7 @@ def interrupted(tmp_path, *steps, error=RunStopped, **options):
     return tmp_path / "r"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_a_calm_one(tmp_path, number):
     calm, resumed = small_task(every=None), small_task(every=None)
     LocalTrainer(str(tmp_path), "calm").train(calm)
@@ -53,6 +61,79 @@ def test_the_first_interrupt_leaves_a_checkpoint_from_which_the_run_ends_as_a_ca
     assert '"status": "interrupted"' in (run / "run.json").read_text() and not (run / "stop").exists()
     LocalTrainer(resume=str(run)).train(resumed)
     assert equal_weights(weights(calm), weights(resumed)) and calm.losses == resumed.losses
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_script_that_a_signal_stopped_exits_with_its_code(tmp_path, number):
+    with pytest.raises(RunTerminated) as stopped:
+        LocalTrainer(str(tmp_path), "r").train(small_task(Interrupting(2, number=number), every=None))
+    assert stopped.value.code == 128 + number and isinstance(stopped.value, SystemExit)
+
+
+def test_signals_in_a_burst_are_one():
+    asked = []
+    with stop_on_signal(lambda: asked.append(1)):
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        for number in (*ENDING, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_outside_the_loop_interrupts(number):
+    with pytest.raises(Terminated) as error, interruptible():
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+    assert exit_code(error.value) == 128 + number and exit_code(KeyboardInterrupt()) == 130
+
+
+def test_a_handler_of_the_program_is_left_alone():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
+def test_what_is_started_while_signals_are_held_back_survives_them():
+    with signals_held_back():
+        process = subprocess.Popen(["sleep", "60"])
+    process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.2)
+    process.kill()
+    process.wait()
+
+
+def test_a_signal_that_was_held_back_comes_after_the_block():
+    with pytest.raises(Terminated), interruptible():
+        with signals_held_back():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+
+WORKER = """
+import multiprocessing, os, signal, subprocess, time
+from ray_classy.trainer.interrupts import leave_signals_to_driver, signals_held_back
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+leave_signals_to_driver()
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGHUP)
+fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+fork.start()
+for child in (fork, subprocess.Popen(["sleep", "60"])):
+    child.terminate()
+    (child.join if child is fork else child.wait)()
+print(fork.exitcode)
+"""
+
+
+def test_a_worker_survives_the_signals_and_its_children_do_not():
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "-15\n", done.stderr
 
 
 def test_the_second_interrupt_ends_the_run_at_once(tmp_path, capfd):

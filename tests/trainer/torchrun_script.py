@@ -1,7 +1,9 @@
-"""What each process of a torchrun does: python -m torch.distributed.run ... torchrun_script.py STORAGE."""
+"""What each process of a torchrun does: python -m torch.distributed.run ... torchrun_script.py STORAGE [slow]."""
 
 import json
+import os
 import sys
+import time
 
 import torch
 
@@ -20,7 +22,14 @@ if __name__ == "__main__":
     ranks = []
     task = build(folder, 3)
     task.hooks[0].look = lambda task: ranks.append(get_rank())
-    result = DistributedTrainer(folder, "run").train(task)
+    if "slow" in sys.argv:
+        task.hooks[0].look = lambda task: time.sleep(0.3)
+    try:
+        result = DistributedTrainer(folder, "run").train(task)
+    except SystemExit as stopped:
+        with open(f"{folder}/exit{os.environ['RANK']}", "w") as file:
+            file.write(str(stopped.code))
+        raise
     weights = torch.cat([value.flatten() for value in task.base_model.state_dict().values()]).tolist()
     with open(f"{folder}/rank{ranks[0]}.json", "w") as file:
         json.dump({"weights": weights, "metrics": result.metrics, "checkpoint": result.checkpoint}, file)
