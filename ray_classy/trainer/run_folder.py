@@ -21,14 +21,15 @@ from typing import Any, Self
 from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.errors import RunFolderError
 from ray_classy.printable import printable, printable_lines
+from ray_classy.ray_compat.train import FILES_IN_RUNS
 from ray_classy.redact import redacted
 from ray_classy.storage import Storage
 from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
 from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
-from ray_classy.trainer.run_record import RUN_FILE, RunRecord
-from ray_classy.trainer.run_requests import Requests
+from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE, RunRecord
+from ray_classy.trainer.run_requests import SAVE_FILE, STOP_FILE, Requests
 from ray_classy.urls import parent, shown, split_query
 
 DEFAULT_STORAGE_PATH = "runs"
@@ -53,6 +54,8 @@ class RunFolder:
     """
 
     KIND: str | None = None
+    FILES_OF_A_START = frozenset({RUN_FILE, CONFIG_FILE, LEASE_FILE, STOP_FILE, SAVE_FILE, *FILES_IN_RUNS})
+    """What there is in the folder of a run in which nothing happened."""
 
     def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
         self.storage = Storage(path, filesystem)
@@ -86,7 +89,8 @@ class RunFolder:
             RunFolderError: a run of that name exists, or there can be no such folder.
         """
         run = cls.named(storage_path, name, filesystem)
-        if run.storage.exists("" if run.storage.local else RUN_FILE) and not run._empty():
+        used = run.storage.exists() and not run._empty() if run.storage.local else run._begun()
+        if used:
             raise _taken(run)
         return run
 
@@ -118,7 +122,7 @@ class RunFolder:
         """
         run = cls.planned(storage_path, name, filesystem)
         Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem).make()
-        run._made = run.storage.local or not run.storage.names()
+        run._made = not run.storage.exists()
         try:
             if run.storage.local:
                 os.makedirs(run.path, exist_ok=run._empty())
@@ -181,6 +185,10 @@ class RunFolder:
             return False
         return time.time() - os.stat(self.path).st_mtime > _BEGINS_WITHIN_SECONDS
 
+    def _begun(self) -> bool:
+        """Whether a folder in a store has anything but the lock of a run that never began."""
+        return bool(set(self.storage.names()) - {LEASE_FILE})
+
     def check_owner(self) -> None:
         """Checks that no other process has taken the folder over from the one that gave this object its token.
 
@@ -230,7 +238,8 @@ class RunFolder:
         """Removes the folder of a run in which nothing happened, if this process made it, so that its name is free."""
         if self._made and not self._used():
             self.release()
-            self.storage.remove_all()
+            if set(self.storage.names()) <= self.FILES_OF_A_START:
+                self.storage.remove_all()
             self._made = False
 
     def _used(self) -> bool:
@@ -262,6 +271,8 @@ def new_name() -> str:
 
 
 def _taken(run: RunFolder) -> RunFolderError:
+    if not run.record.exists():
+        return RunFolderError(f"{shown(run.path)} has other files than those of a run: give another name")
     return RunFolderError(
         f"there is a run {run.name!r} in {parent(run.path)!r} already. To resume it: --resume {run.path}; "
         f"to start a new one, give another name"

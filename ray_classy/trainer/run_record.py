@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_classy import __version__
+from ray_classy.config.document import Mark, Path
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError
 from ray_classy.records import parse_json_object, read_record
@@ -70,12 +71,27 @@ class RunRecord:
         config: dict[str, Any] | None
         if not self._storage.exists(CONFIG_FILE):
             return {"config": None, "config_sha256": None}
-        data = self._storage.read(CONFIG_FILE)
         try:
-            config, _ = parse_yaml(data.decode(), CONFIG_FILE)
+            config = self.config()[0]
         except ConfigError:  # of a task built in Python, with arguments that no file can give
             config = None
-        return {"config": config, "config_sha256": hashlib.sha256(data).hexdigest()}
+        return {"config": config, "config_sha256": hashlib.sha256(self._storage.read(CONFIG_FILE)).hexdigest()}
+
+    def config(self) -> tuple[dict[str, Any], dict[Path, Mark]]:
+        """The resolved config, and the line of each value in it.
+
+        Raises:
+            ConfigError: the file is damaged.
+            OSError: the file cannot be read.
+        """
+        file = shown(self._storage.join(CONFIG_FILE))
+        try:
+            values, marks = parse_yaml(self._storage.read(CONFIG_FILE).decode(), file)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file} is damaged: byte {error.start} is not UTF-8; restore it from a copy") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file} is damaged: it is not a mapping; restore it from a copy")
+        return values, marks
 
     def begin(self, config_text: str | None, command: list[str] | None, **facts: Any) -> None:
         """Records a start.

@@ -101,6 +101,7 @@ class SweepFolder(RunFolder):
     """A sweep's folder: the folder of a run, with trials in it."""
 
     KIND = "sweep"
+    FILES_OF_A_START = RunFolder.FILES_OF_A_START | {"ray"}
 
     def write_trial(self, record: TrialRecord) -> None:
         """Records a trial, so that it survives a crash at any moment."""
@@ -114,7 +115,7 @@ class SweepFolder(RunFolder):
             RecordError: the record of one is damaged.
             OSError: one cannot be read.
         """
-        names = [name for name in self.storage.names() if _TRIAL_NAME.fullmatch(name)]
+        names = [name for name in self.storage.names() if is_trial_name(name)]
         found = [name for name in names if self.storage.exists(f"{name}/{TRIAL_FILE}")]
         return sorted(map(self._trial, found), key=lambda record: record.index)
 
@@ -127,7 +128,7 @@ class SweepFolder(RunFolder):
         if record.state not in _STATES:
             raise damaged(where, f"state is {printable(record.state)!r}, and must be one of {', '.join(_STATES)}")
         for trial in (clone.of for clone in record.clones):
-            if trial is not None and not _TRIAL_NAME.fullmatch(trial):
+            if trial is not None and not is_trial_name(trial):
                 raise damaged(where, f"{printable(trial)!r} is not the name of a trial")
         for checkpoint in (record.checkpoint, *(clone.checkpoint for clone in record.clones)):
             if checkpoint is not None and not is_checkpoint_name(checkpoint):
@@ -187,6 +188,13 @@ class _Report:
     where: float
     train_phase: int = 0
     checkpoint: str | None = None
+    train: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
+
+
+def is_trial_name(name: str) -> bool:
+    """Whether a name is that of a trial's folder."""
+    return bool(_TRIAL_NAME.fullmatch(name))
 
 
 def trial_name(index: int) -> str:

@@ -22,7 +22,7 @@ from ray_classy.trainer.ray_config import check_gpu_shares
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.retention import Retention
 from ray_classy.tune.examine import examine
-from ray_classy.tune.folder import SweepFolder, existing_sweep
+from ray_classy.tune.folder import SweepFolder, TrialRecord, existing_sweep
 from ray_classy.tune.parts import Sweep
 from ray_classy.tune.section import Stop, trial_resources_per_worker, tune_config_of, tune_keys, with_metric, with_parts
 from ray_classy.tune.space import Space
@@ -83,7 +83,7 @@ class Plan:
         self.stop = Stop(stop, chosen.time_budget_s)
         path = tuner.resume or tuner.extend
         self.earlier = existing_sweep(path, self.filesystem) if path else None
-        before = len(self.earlier.trials()) if self.earlier is not None else 0
+        before = len(self.records_in(self.earlier)) if self.earlier is not None else 0
         # A search algorithm that knows earlier trials must not draw the same values again.
         seed = derive_seed(self.seed, before) & 0x7FFFFFFF if before else self.seed
         sweep = Sweep(self.space, examined.epochs, seed, examined.mutable)
@@ -103,6 +103,20 @@ class Plan:
             asked.metric or str(chosen.metric),
             asked.order if asked.metric else str(chosen.mode),
         )
+
+    def records_in(self, folder: SweepFolder) -> list[TrialRecord]:
+        """Returns the records of the trials in the sweep's folder.
+
+        Raises:
+            RecordError: one is damaged, or is of another search space.
+        """
+        records = folder.trials()
+        nodes = {node.name: node.labels for node in self.space.nodes}
+        for record in records:
+            if "num_epochs" not in nodes:  # version 0.1 recorded an extension as a parameter
+                record.num_epochs = record.num_epochs or record.params.pop("num_epochs", None)
+            folder.check_params(record, nodes)
+        return records
 
     def _place(self, tuner: TaskTuner, ray_section: dict[str, Any]) -> None:
         """Where trials run, and where the sweep is kept."""

@@ -10,10 +10,8 @@ import pandas as pd
 from ray import tune
 from ray.tune import ResultGrid
 
-from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import RunError
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.run_record import CONFIG_FILE
 from ray_classy.tune.folder import FAILED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 
@@ -62,8 +60,7 @@ class SweepResult(ResultGrid):
 
     def config_of(self, record: TrialRecord) -> dict[str, Any]:
         """Reads the plain task config of a trial."""
-        file = f"{record.name}/{CONFIG_FILE}"
-        return parse_yaml(self._folder.storage.read(file).decode(), self._folder.storage.join(file))[0]
+        return self._folder.trial_run(record.name, self._folder.storage.filesystem).record.config()[0]
 
     def checkpoint_of(self, record: TrialRecord) -> str | None:
         """Returns the path of the checkpoint of a trial's last report, else of its newest checkpoint."""

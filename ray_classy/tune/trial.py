@@ -25,13 +25,16 @@ from ray import tune
 from ray.train import RunConfig
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
+from ray_classy.checkpoint.files import is_checkpoint_name
 from ray_classy.checkpoint.manifest import MANIFEST_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, RunFolderError, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
+from ray_classy.printable import printable
 from ray_classy.ray_compat import settings as settings_of_ray
+from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
 from ray_classy.registry import registrations_restored
 from ray_classy.storage import Storage, is_url
@@ -53,9 +56,9 @@ from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.session import FolderSession, Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, note, release
-from ray_classy.tune.folder import REPORTS_FILE, Reports
+from ray_classy.tune.folder import REPORTS_FILE, Reports, is_trial_name
 from ray_classy.tune.space import Space
-from ray_classy.urls import joined
+from ray_classy.urls import joined, shown
 from ray_classy.user_code import Search
 
 _POINTER = "pointer.json"
@@ -94,6 +97,14 @@ class Job:
     search: Search
 
 
+@dataclasses.dataclass
+class _Pointer:
+    """What Ray Tune keeps of a trial: which of its checkpoints another one may resume from."""
+
+    run: str
+    checkpoint: str | None
+
+
 class TrialReporter(Listener):
     """Records each report of a trial in its folder."""
 
@@ -126,7 +137,7 @@ class TaskTrial(tune.Trainable):
         """Called once for each process."""
         self._job = job
         self._rounds: Iterator[dict[str, Any]] | None = None
-        self._source: dict[str, str] | None = config.get(SOURCE)
+        self._source: dict[str, Any] | None = config.get(SOURCE)
         self._last: dict[str, Any] = {}
         self._reported = 0
         if os.path.isdir(job.cwd):
@@ -168,14 +179,21 @@ class TaskTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes a pointer to the checkpoint of the last report."""
-        pointer = {"run": self._folder().path, "checkpoint": self._last.get("checkpoint")}
+        pointer = _Pointer(self._folder().path, self._last.get("checkpoint"))
         with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
-            json.dump(pointer, file)
+            json.dump(dataclasses.asdict(pointer), file)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Reads which checkpoint to resume from; it is adopted when the trial starts."""
-        with open(os.path.join(checkpoint, _POINTER)) as file:
-            self._source = json.load(file)
+        file = Storage(str(checkpoint))
+        where = file.join(_POINTER)
+        pointer = read_record(_Pointer, parse_json_object(file.read(_POINTER), where), where)
+        trial = RunFolder(pointer.run).name
+        if not is_trial_name(trial) or self._sweep().join(trial) != pointer.run:
+            raise damaged(where, f"{printable(pointer.run)!r} is not a trial of the sweep")
+        if pointer.checkpoint is not None and not is_checkpoint_name(pointer.checkpoint):
+            raise damaged(where, f"{printable(pointer.checkpoint)!r} is not the name of a checkpoint")
+        self._source = dataclasses.asdict(pointer)
 
     def cleanup(self) -> None:
         """Ends the trial that is running."""
@@ -185,8 +203,11 @@ class TaskTrial(tune.Trainable):
 
     # -----------------------------------------------------------------------------------------------------------------
 
+    def _sweep(self) -> Storage:
+        return Storage(self._job.folder, self._job.filesystem)
+
     def _folder(self) -> RunFolder:
-        return RunFolder(Storage(self._job.folder, self._job.filesystem).join(self.trial_id), self._job.filesystem)
+        return RunFolder(self._sweep().join(self.trial_id), self._job.filesystem)
 
     def _result(self, report: dict[str, Any]) -> dict[str, Any]:
         done = report.pop("done", False)
@@ -211,7 +232,7 @@ class TaskTrial(tune.Trainable):
                         folder.log(traceback.format_exc().rstrip())
                     raise
 
-    def _adopt(self, folder: RunFolder, source: dict[str, str] | None, config: Config) -> dict[str, Any]:
+    def _adopt(self, folder: RunFolder, source: dict[str, Any] | None, config: Config) -> dict[str, Any]:
         """Adopts another trial's state, unless that was done before this process was killed; a fact to record."""
         if source is None or source["run"] == folder.path or not source["checkpoint"]:
             return {}
@@ -312,10 +333,14 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
         source: the other's.
         checkpoint: a name of one of its checkpoints.
     """
+    if checkpoint not in source.checkpoints.names():
+        raise RunFolderError(f"the trial {shown(source.path)} has no checkpoint {checkpoint}, which {run.name} adopts")
     files = [name for name in (METRICS_FILE, REPORTS_FILE) if source.storage.exists(name)]
     for name in (f"{checkpoint}/{CHECKPOINT_FILE}", *files):
         if source.storage.has_link(name):
-            raise RunFolderError(f"{source.storage.join(name)!r} is a link, or in a folder that is one: copy the file")
+            raise RunFolderError(
+                f"{shown(source.storage.join(name))} is a link, or in a folder that is one: copy the file"
+            )
     run.storage.remove(checkpoint)  # its own of that name, with a manifest that says so
     for file in (CHECKPOINT_FILE, MANIFEST_FILE):
         if source.storage.exists(f"{checkpoint}/{file}"):

@@ -123,12 +123,7 @@ class _Sweep:
     def __init__(self, tuner: TaskTuner, plan: Plan, folder: SweepFolder, most: int) -> None:
         self.tuner, self.plan, self.folder, self.most = tuner, plan, folder, most
         self.config, self.chosen = tuner.config, plan.tune_config
-        self.records = {record.name: record for record in folder.trials()}
-        if not any(node.name == "num_epochs" for node in plan.space.nodes):
-            for record in self.records.values():  # version 0.1 wrote down an extension as a parameter
-                record.num_epochs = record.num_epochs or record.params.pop("num_epochs", None)
-        for record in self.records.values():
-            folder.check_params(record, {node.name: node.labels for node in plan.space.nodes})
+        self.records = {record.name: record for record in plan.records_in(folder)}
         self.total = self._total()
         metric, mode = str(self.chosen.metric), str(self.chosen.mode)
         self.table = Table(
@@ -348,7 +343,7 @@ class _Sweep:
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage
         reports = [dotted(report) for report in Reports(storage).read()]
-        reports = [report for report in reports if self.metric in report]
+        reports = [report for report in reports if isinstance(report.get(self.metric), int | float)]
         return [{**report, "training_iteration": number} for number, report in enumerate(reports, 1)]
 
     def _why_stopped(self, result: dict[str, Any]) -> str:

@@ -98,14 +98,24 @@ def test_an_unused_run_that_another_process_made_is_not_removed(run):
 
 
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
-def test_what_was_in_a_store_before_an_unused_run_stays(tmp_path, cls):
+@pytest.mark.parametrize("filesystem", [None, fs.LocalFileSystem()])
+def test_a_folder_with_other_files_does_not_become_that_of_a_run(tmp_path, cls, filesystem):
     (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "precious").write_text("data")
-    run = cls.create(str(tmp_path), "r", fs.LocalFileSystem())
-    run.describe(None)
-    run.remove_if_unused()
-    run.release()
-    assert (tmp_path / "r" / "precious").read_text() == "data"
+    (tmp_path / "r" / "config.yaml").write_text("precious")
+    with pytest.raises(RunFolderError, match="has other files than those of a run: give another name"):
+        cls.create(str(tmp_path), "r", filesystem)
+    assert [path.read_text() for path in (tmp_path / "r").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
+def test_what_somebody_put_into_the_folder_of_an_unused_run_stays(tmp_path, cls):
+    for number, filesystem in enumerate((None, fs.LocalFileSystem())):
+        run = cls.create(str(tmp_path), f"r{number}", filesystem)
+        run.describe(None)
+        (tmp_path / run.name / "precious").write_text("data")
+        run.remove_if_unused()
+        run.release()
+        assert (tmp_path / run.name / "precious").read_text() == "data"
 
 
 # -- the path of a checkpoint -----------------------------------------------------------------------------------------

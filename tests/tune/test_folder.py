@@ -1,11 +1,16 @@
 """What is written down of trials."""
 
+import dataclasses
+import json
+import os
+
 import pytest
 
-from ray_classy.errors import RunFolderError
+from ray_classy.checkpoint import CHECKPOINT_FILE
+from ray_classy.errors import RecordError, RunFolderError, StorageError
 from ray_classy.storage import Storage
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.tune.folder import Reports, SweepFolder, TrialRecord, existing_sweep, trial_name
+from ray_classy.tune.folder import Clone, Reports, SweepFolder, TrialRecord, existing_sweep, trial_name
 
 
 @pytest.fixture
@@ -101,3 +106,115 @@ def test_a_report_that_a_kill_prevented_is_made_from_the_metrics(reports):
         "where": 0.5,
         "checkpoint": "epoch_0002",
     }
+
+
+# -- damaged and hostile files ----------------------------------------------------------------------------------------
+
+TRIAL = dataclasses.asdict(TrialRecord("t0000", 0, {"lr": 0.1}))
+CLONE = dataclasses.asdict(Clone("t0001", "epoch_0001-step_000010", 1, {"lr": 0.2}, done=False))
+
+
+def test_a_record_with_clones_is_read_back(folder):
+    record = TrialRecord("t0000", 0, {"lr": 0.1}, clones=[Clone(**CLONE)])
+    folder.write_trial(record)
+    assert folder.trials() == [record] and folder.trials()[0].pending_clone == Clone(**CLONE)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not JSON"),
+        (b"[" * 10**5, "levels deep"),
+        (b"\xff", "not UTF-8"),
+        (b"[]", "a list in place of an object"),
+        (b"{}", "it has no 'name'"),
+        ({"name": "/x/y"}, "it is the record of trial 0, '/x/y'"),
+        ({"name": "t0001"}, "it is the record of trial 0, 't0001'"),
+        ({"index": 1}, "it is the record of trial 1, 't0000'"),
+        ({"index": 10**400}, "digits"),
+        ({"state": "\x1b[2J"}, r"state is '.*x1b\[2J', and must be one of running, finished, stopped, failed"),
+        ({"checkpoint": "/any/dir"}, "'/any/dir' is not the name of a checkpoint"),
+        ({"checkpoint": "../t0001"}, "is not the name of a checkpoint"),
+        ({"checkpoint": ""}, "is not the name of a checkpoint"),
+        ({"checkpoint": 3}, "checkpoint is damaged: it must be text or null, not 3"),
+        ({"clones": [{**CLONE, "checkpoint": "/any/dir"}]}, "'/any/dir' is not the name of a checkpoint"),
+        ({"clones": [{**CLONE, "of": "../../x"}]}, "is not the name of a trial"),
+        ({"clones": [3]}, r"clones\[0\] is damaged"),
+        ({"clones": {}}, "clones is damaged"),
+        ({"params": []}, "params is damaged"),
+        ({"metrics": None}, "metrics is damaged"),
+        ({"epoch": "1"}, "epoch is damaged"),
+        ({"seconds": None}, "seconds is damaged"),
+    ],
+)
+def test_a_damaged_record_of_a_trial_is_one_error(folder, content, why):
+    damaged = content if isinstance(content, bytes) else json.dumps({**TRIAL, **content}).encode()
+    folder.storage.write("t0000/trial.json", damaged)
+    with pytest.raises(RecordError, match=rf"t0000/trial\.json.*{why}"):
+        folder.trials()
+
+
+@pytest.mark.parametrize("params", [{}, {"lr": 1, "x": 2}, {"lr": 3}, {"lr": [1]}, {"lr": None}])
+def test_a_record_of_another_search_space_is_refused(folder, params):
+    with pytest.raises(RecordError, match=r"trial\.json is damaged: (it has parameters for|the parameter lr has no)"):
+        folder.check_params(TrialRecord("t0000", 0, params), {"lr": {1: 1, 2: 2}})
+
+
+def test_a_pipe_in_place_of_a_record_is_an_error(folder):
+    os.mkdir(folder.storage.join("t0000"))
+    os.mkfifo(folder.storage.join("t0000/trial.json"))
+    with pytest.raises(OSError, match="not a regular file"):
+        folder.trials()
+
+
+def test_nothing_is_written_to_a_trial_that_is_a_link(folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    os.symlink(tmp_path / "mine", folder.storage.join("t0000"))
+    with pytest.raises(StorageError, match="a folder that is one"):
+        folder.write_trial(TrialRecord("t0000", 0, {}))
+    assert os.listdir(tmp_path / "mine") == []
+
+
+@pytest.mark.parametrize("missing", ["metric", "mode", "config"])
+def test_a_sweep_without_a_part_of_its_record_is_one_error(folder, missing):
+    facts = {name: value for name, value in folder.record.facts().items() if name != missing}
+    folder.storage.write("run.json", json.dumps(facts).encode())
+    with pytest.raises(RecordError, match=rf"run\.json is damaged: it has no '{missing}'"):
+        existing_sweep(folder.path)
+
+
+def test_a_report_that_cannot_be_read_is_kept_aside_and_no_other_is_lost(reports, tmp_path):
+    for epoch in (1, 2, 3):
+        reports.add(report(epoch))
+    content = (tmp_path / "reports.jsonl").read_bytes()
+    (tmp_path / "reports.jsonl").write_bytes(b"\xff" + content + b'{"epoch": 4, "train": []}\n')
+    kept = reports.begin([line(2, "train"), line(3, "train")], 3, "c")
+    assert kept == [report(2), report(3)] == reports.read()
+    assert (tmp_path / "reports.jsonl.damaged").read_bytes().startswith(b'\xff{"epoch": 1')
+
+
+def source_of(folder):
+    source = folder.trial_run("t0001")
+    source.checkpoints.write("epoch_0001-step_000010", {"input_args": None, "classy_state_dict": {}}, {})
+    return source
+
+
+def test_a_trial_adopts_no_file_behind_a_link(folder, tmp_path):
+    from ray_classy.tune.trial import adopt
+
+    source, run = source_of(folder), folder.trial_run("t0000")
+    (tmp_path / "private").write_text("private")
+    os.symlink(tmp_path / "private", source.storage.join("metrics.jsonl"))
+    with pytest.raises(RunFolderError, match="is a link"):
+        adopt(run, source, "epoch_0001-step_000010")
+    assert not run.storage.exists()
+
+
+def test_a_trial_that_cannot_adopt_a_checkpoint_keeps_its_own(folder):
+    from ray_classy.tune.trial import adopt
+
+    source, run = source_of(folder), folder.trial_run("t0000")
+    run.checkpoints.write("epoch_0002-step_000020", {"input_args": None, "classy_state_dict": {}}, {})
+    with pytest.raises(RunFolderError, match="has no checkpoint epoch_0002-step_000020, which t0000 adopts"):
+        adopt(run, source, "epoch_0002-step_000020")
+    assert run.storage.exists(f"epoch_0002-step_000020/{CHECKPOINT_FILE}")
