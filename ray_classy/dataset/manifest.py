@@ -25,16 +25,18 @@ from ray_classy.urls import expanded, is_url, parent, shown, split_query
 class ManifestDataset(ImageDataset):
     """Images whose paths and labels are the rows of a file: samples `{"input": image, "target": class}`.
 
-    The file is CSV (.csv, .tsv; its first line names the columns), JSON Lines (.jsonl, .ndjson) or Parquet; other
-    columns are ignored. Paths are files or URLs. The images are first opened when they are read. Built from a
-    config without `transforms`, the dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey
-    ones.
+    The file is CSV (.csv, .tsv; .txt with `delimiter`), JSON Lines (.jsonl, .ndjson) or Parquet; other columns are
+    ignored. The first line of CSV names the columns, unless they are given by number. Paths are files or URLs. The
+    images are first opened when they are read. Built from a config without `transforms`, the dataset applies
+    `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
 
     Args (after the common ones, see `ImageDataset`):
         manifest: path or URL of the file, or a list of them, read in that order.
-        path_column: name of the column of paths.
-        label_column: name of the column of labels; None for samples without a target.
+        path_column: name of the column of paths; its number, from 0, if CSV does not begin with names of columns.
+        label_column: name or number of the column of labels; None for samples without a target.
         root: folder or URL at which relative paths start; None is the folder of the manifest.
+        path_suffix: what is added to each path (".jpg", where the column has names without an extension).
+        delimiter: what separates values in CSV; None finds it among comma, semicolon, tab and |.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
             labels are the targets.
         image_mode: "RGB" or "L" (grey).
@@ -52,9 +54,11 @@ class ManifestDataset(ImageDataset):
         self,
         *,
         manifest: str | list[str],
-        path_column: str = "path",
-        label_column: str | None = "label",
+        path_column: str | int = "path",
+        label_column: str | int | None = "label",
         root: str | None = None,
+        path_suffix: str = "",
+        delimiter: str | None = None,
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
         max_bad_rows: int = 0,
@@ -62,18 +66,22 @@ class ManifestDataset(ImageDataset):
         import pyarrow as pa
 
         check_image_mode(image_mode)
+        if not isinstance(path_suffix, str):
+            raise ComponentError(f"path_suffix must be text such as '.jpg', not {path_suffix!r}")
         given = [manifest] if isinstance(manifest, str | os.PathLike) else manifest
         if not given or not all(given):
             raise ComponentError(f"manifest must be a path or a list of at least one, not {manifest!r}")
         files = [expanded(file) for file in given]
         roots = [parent(file) if root is None else expanded(root) for file in files]
         began = time.time()
+        if label_column is None:
+            self.without_targets = "label_column is null: set it to the column of labels"
         self.image_mode = image_mode
         self.classes = classes
         paths, labels, named = [], [], []
         for file, start in zip(files, roots, strict=True):
-            found = read_manifest(file, path_column, label_column, classes)
-            paths.append(_located(found.paths, start))
+            found = read_manifest(file, path_column, label_column, classes, delimiter)
+            paths.append(_located(found.paths, start, path_suffix))
             labels.append(found.labels)
             named.append(found.label_names)
         ends = list(accumulate(len(part) for part in paths))
@@ -82,7 +90,7 @@ class ManifestDataset(ImageDataset):
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
         if label_column is not None:
             self._labels, self.classes, _ = class_targets(
-                labels, [shown(file) for file in files], label_column, classes, named=named
+                labels, [shown(file) for file in files], str(label_column), classes, named=named
             )
             columns["label"] = self._labels
         decode = functools.partial(
@@ -97,11 +105,15 @@ class ManifestDataset(ImageDataset):
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 
-def _located(paths: Any, root: str) -> Any:
-    """Joins relative paths to the root."""
+def _located(paths: Any, root: str, suffix: str) -> Any:
+    """Adds the suffix to paths, and joins relative ones to the root."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if suffix:
+        paths = pc.binary_join_element_wise(
+            paths, pa.scalar(suffix, pa.large_string()), pa.scalar("", pa.large_string())
+        )
     if not root or pc.all(pc.starts_with(paths, "/")).as_py():  # (the usual cases, and fast)
         return paths
     start, query = split_query(root)

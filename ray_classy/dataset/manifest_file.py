@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ray_classy.dataset.labels import is_string, typed_labels
+from ray_classy.dataset.manifest_csv import check_delimiter, read_csv
+from ray_classy.dataset.manifest_json import read_json
+from ray_classy.dataset.manifest_text import check_is_file, check_names
 from ray_classy.dataset.parquet_budget import text_table
 from ray_classy.dataset.parquet_columns import label_names, opened_parquet
-from ray_classy.errors import DataError
-from ray_classy.registry import nearest
-from ray_classy.urls import is_url, located, reason, shown, split_query
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.urls import is_url, reason, shown, split_query
 
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
-_JSON_TYPES = {bool: "bool", int: "int64", str: "string"}
+_KINDS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 
 
 class ManifestColumns(NamedTuple):
@@ -36,32 +34,44 @@ class ManifestColumns(NamedTuple):
 
 
 def read_manifest(
-    file: str, path_column: str, label_column: str | None, classes: Sequence[str] | None
+    file: str,
+    path_column: str | int,
+    label_column: str | int | None,
+    classes: Sequence[str] | None,
+    delimiter: str | None = None,
 ) -> ManifestColumns:
     """Reads the paths and labels of a manifest.
 
     Args:
         file: a path or URL. Its extension determines the format; CSV and JSON Lines may be compressed.
-        path_column: name of the column of paths.
-        label_column: name of the column of labels; None reads no labels.
+        path_column: name of the column of paths; or its number from 0, of CSV whose first line does not name columns.
+        label_column: name or number of the column of labels; None reads no labels.
         classes: class names, if they are given; labels that look like numbers are names if `classes` lists them.
+        delimiter: of CSV; None finds it.
 
     Raises:
+        ComponentError: a column is neither a name nor a number, or the delimiter is no character.
         DataError: there is no such file, it cannot be read, lacks a column, or has a row without a path.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     columns = [path_column] if label_column is None else [path_column, label_column]
-    reader = _reader_of(file)
+    extension = _extension(file, delimiter)
+    kind = _KINDS.get(extension, "csv")
+    _check_columns(file, kind, columns, delimiter)
     try:
-        table = reader(file, columns)
+        if kind == "csv":
+            usual = "\t" if extension == ".tsv" else ","
+            table = read_csv(file, columns, check_delimiter(delimiter), usual)
+        else:
+            table = read_json(file, columns) if kind == "json" else _read_parquet(file, columns)
     except FileNotFoundError as error:
         looked = "" if is_url(file) else f" (looked in {os.getcwd()})"
         raise DataError(f"there is no manifest {shown(file)!r}{looked}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{shown(file)} cannot be read: {reason(error)}") from error
-    paths = table.column(path_column)
+    paths = table.column(str(path_column))
     if pa.types.is_dictionary(paths.type):
         paths = pc.cast(paths, paths.type.value_type)
     if not is_string(paths.type):
@@ -74,129 +84,48 @@ def read_manifest(
             f"{shown(file)}, row {empty}: no path (column {path_column!r} is empty); fill it in or remove the row"
         )
     paths = pc.cast(paths, pa.large_string()).combine_chunks()
-    labels = None if label_column is None else table.column(label_column)
-    if labels is not None and reader not in (_read_parquet, _read_json):  # a CSV file has no types
+    labels = None if label_column is None else table.column(str(label_column))
+    if labels is not None and kind == "csv":  # it has no types
         labels = typed_labels(labels, classes, lambda row: f"{shown(file)}, row {row}")
-    named = None if label_column is None or reader is not _read_parquet else label_names(table.schema, label_column)
+    named = label_names(table.schema, str(label_column)) if kind == "parquet" and label_column is not None else None
     return ManifestColumns(paths, labels, named)
 
 
-def _reader_of(file: str) -> Callable[[str, list[str]], Any]:
+def _extension(file: str, delimiter: str | None) -> str:
     whole = split_query(file)[0].lower()
     name = whole
     for compression in _COMPRESSIONS:
         name = name.removesuffix(compression)
     extension = os.path.splitext(name)[1]
-    if extension not in _READERS or (extension == ".parquet" and not whole.endswith(extension)):
+    if extension == ".txt" and delimiter is not None:
+        return extension
+    if extension not in _KINDS or (extension == ".parquet" and not whole.endswith(extension)):
         hint = "name JSON Lines, with one object a line, .jsonl" if extension == ".json" else "convert or rename it"
+        hint = "for CSV, set delimiter" if extension == ".txt" else hint
         raise DataError(
-            f"manifest {shown(file)!r} is of an unknown kind: expected a file ending in {', '.join(_READERS)}; {hint}"
+            f"manifest {shown(file)!r} is of an unknown kind: expected a file ending in {', '.join(_KINDS)}; {hint}"
         )
-    return _READERS[extension]
+    return extension
 
 
-@contextmanager
-def _stream(file: str) -> Iterator[Any]:
-    filesystem, path = located(file)
-    with filesystem.open_input_stream(path) as stream:
-        yield stream
-
-
-def _check_names(file: str, wanted: list[str], there: list[str], where: str = "") -> None:
-    keys = ("path_column", "label_column")
-    for key, column in zip(keys, wanted, strict=False):
-        if column not in there:
-            near = nearest(column, there)
-            hint = f"did you mean {near}?" if near else f"set {key} to one of them"
-            raise DataError(
-                f"{shown(file)} has no column {column!r}: it has {', '.join(there) or 'none'}{where}; {hint}"
-            )
+def _check_columns(file: str, kind: str, columns: Sequence[Any], delimiter: str | None) -> None:
+    numbers = [type(column) is int for column in columns]
+    if not all(number or isinstance(column, str) for number, column in zip(numbers, columns, strict=True)):
+        raise ComponentError(f"path_column and label_column must be names or numbers of columns, not {columns}")
+    if any(numbers) and not all(numbers):
+        raise ComponentError(
+            f"path_column and label_column must both be names, or both numbers (of CSV whose first line does not name "
+            f"columns), not {columns}"
+        )
+    if any(numbers) and min(columns) < 0:
+        raise ComponentError(f"numbers of columns count from 0, and cannot be {min(columns)}")
+    if kind != "csv" and (any(numbers) or delimiter is not None):
+        what = "columns have numbers" if any(numbers) else "there is a delimiter"
+        raise ComponentError(f"only in CSV {what}, and {shown(file)!r} is not CSV: give names, and no delimiter")
 
 
 def _read_parquet(file: str, columns: list[str]) -> Any:
+    check_is_file(file)
     with opened_parquet(file, columns) as opened:
-        _check_names(shown(file), columns, opened.schema_arrow.names)
+        check_names(file, columns, opened.schema_arrow.names)
         return text_table(shown(file), opened, columns)
-
-
-def _read_csv(file: str, columns: list[str], delimiter: str = ",") -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with _stream(file) as stream, csv.open_csv(stream, parse_options=parse) as opened:
-        _check_names(file, columns, opened.schema.names, " in its first line")
-    convert = csv.ConvertOptions(
-        include_columns=list(dict.fromkeys(columns)),
-        column_types={name: pa.string() for name in columns},
-        null_values=[""],
-        strings_can_be_null=True,
-    )
-    with _stream(file) as stream:
-        return csv.read_csv(stream, parse_options=parse, convert_options=convert)
-
-
-def _read_json(file: str, columns: list[str]) -> Any:
-    import pyarrow as pa
-    from pyarrow import json as arrow_json
-
-    first = next((value for _, value in _json_lines(file)), None)
-    if first is None:
-        return pa.table({name: pa.array([], pa.string()) for name in columns})
-    _check_names(file, columns, list(first), " in its first row")
-    types = {name: _json_type(file, 0, name, first[name]) for name in columns}
-    # With types given, other fields may hold anything and are never made columns.
-    parse = arrow_json.ParseOptions(
-        explicit_schema=pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()]),
-        unexpected_field_behavior="ignore",
-    )
-    try:
-        with _stream(file) as stream:
-            return arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=8 << 20), parse)
-    except pa.ArrowInvalid:
-        for row, value in _json_lines(file):  # Arrow does not say which row
-            for name in columns:
-                kind = _json_type(file, row, name, value.get(name), types[name])
-                if kind != types[name]:
-                    raise DataError(
-                        f"{shown(file)}: column {name!r} is of mixed types: row 0 has {first[name]!r} ({types[name]}), "
-                        f"row {row} has {value[name]!r} ({kind}); make them all integers or all strings"
-                    ) from None
-        raise
-
-
-def _json_lines(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    row = 0
-    with _stream(file) as stream:
-        for number, line in enumerate(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8"), 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{shown(file)}, line {number}: not JSON ({error}); JSON Lines have one object a line"
-                ) from None
-            if not isinstance(value, dict):
-                raise DataError(f"{shown(file)}, line {number}: not a JSON object; JSON Lines have one object a line")
-            yield row, value
-            row += 1
-
-
-def _json_type(file: str, row: int, name: str, value: Any, default: str | None = None) -> str:
-    if value is None and default is not None:
-        return default
-    if value is None:
-        raise DataError(f"{shown(file)}, row {row}: no value in column {name!r}; fill it in or remove the row")
-    if type(value) not in _JSON_TYPES:
-        raise DataError(f"{shown(file)}, row {row}: {value!r} in column {name!r}: expected an integer or a string")
-    return _JSON_TYPES[type(value)]
-
-
-_READERS: dict[str, Callable[[str, list[str]], Any]] = {
-    ".csv": _read_csv,
-    ".tsv": functools.partial(_read_csv, delimiter="\t"),
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-    ".parquet": _read_parquet,
-}

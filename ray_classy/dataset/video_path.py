@@ -41,6 +41,8 @@ class VideoPathDataset(ImageDataset):
         path_column: see `ManifestDataset`.
         label_column: see `ManifestDataset`.
         root: see `ManifestDataset`.
+        path_suffix: see `ManifestDataset`.
+        delimiter: see `ManifestDataset`.
         classes: names and order of the classes where they are not those of the folder or the manifest.
         clips_per_video: clips taken from each video.
         step_between_clips: distance in frames of the places where a clip may begin.
@@ -59,9 +61,11 @@ class VideoPathDataset(ImageDataset):
         frames_per_clip: int,
         video_folder: str | None = None,
         manifest: str | list[str] | None = None,
-        path_column: str = "path",
-        label_column: str | None = "label",
+        path_column: str | int = "path",
+        label_column: str | int | None = "label",
         root: str | None = None,
+        path_suffix: str = "",
+        delimiter: str | None = None,
         classes: list[str] | None = None,
         clips_per_video: int = 1,
         step_between_clips: int = 1,
@@ -75,7 +79,15 @@ class VideoPathDataset(ImageDataset):
         sampling = ClipSampling(frames_per_clip, clips_per_video, step_between_clips, frame_rate)
         began = time.time()
         if manifest is not None:
-            paths, labels, self.classes = _listed(manifest, path_column, label_column, root, classes)
+            paths, labels, self.classes = _listed(
+                manifest,
+                classes=classes,
+                path_column=path_column,
+                label_column=label_column,
+                root=root,
+                path_suffix=path_suffix,
+                delimiter=delimiter,
+            )
         else:
             assert video_folder is not None
             if root is not None:
@@ -105,19 +117,9 @@ class VideoPathDataset(ImageDataset):
         return plan
 
 
-def _listed(
-    manifest: str | list[str], path_column: str, label_column: str | None, root: str | None, classes: list[str] | None
-) -> tuple[Any, np.ndarray | None, list[str] | None]:
+def _listed(manifest: str | list[str], **arguments: Any) -> tuple[Any, np.ndarray | None, list[str] | None]:
     """Returns the paths (an Arrow array), labels and classes of a manifest."""
-    listed = ManifestDataset(
-        1,
-        False,
-        manifest=manifest,
-        path_column=path_column,
-        label_column=label_column,
-        root=root,
-        classes=classes,
-    )
+    listed = ManifestDataset(1, False, manifest=manifest, **arguments)
     rows: Any = listed.dataset.rows  # type: ignore[union-attr]
     return rows.columns["path"], listed.labels(), listed.classes
 

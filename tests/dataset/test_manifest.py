@@ -205,7 +205,10 @@ def test_url_of_an_unknown_scheme():
         dataset("nope://a/m.csv")
 
 
-@pytest.mark.parametrize(("name", "hint"), [("m.txt", "convert or rename"), ("m.json", "JSON Lines.*jsonl")])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("m.dat", "convert or rename"), ("m.txt", "for CSV, set delimiter"), ("m.json", "JSON Lines.*jsonl")],
+)
 def test_unknown_extension(tmp_path, name, hint):
     with pytest.raises(DataError, match=rf"{name}' is of an unknown kind: .*\.csv.*\.parquet; .*{hint}"):
         dataset(str(tmp_path / name))
@@ -262,7 +265,7 @@ def test_no_rows(folder):
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet", "m.jsonl"])
 def test_damaged_file(tmp_path, name):
     (tmp_path / name).write_bytes(b"" if name == "m.csv" else b"{\n")
-    with pytest.raises(DataError, match=rf"{name}(, line 1: not (a )?JSON| cannot be read)"):
+    with pytest.raises(DataError, match=rf"{name}(, line 1: not (a )?JSON| cannot be read| is empty)"):
         dataset(str(tmp_path / name))
 
 
@@ -322,3 +325,157 @@ def test_a_manifest_of_a_disk_may_name_a_store(folder, s3):
 def test_no_manifest_in_a_store(s3):
     with pytest.raises(DataError, match=r"no manifest 's3://.*nowhere\.csv"):
         dataset(s3.url("nowhere.csv"))
+
+
+def text(path, content, encoding="utf-8"):
+    path.write_bytes(content.encode(encoding))
+    return str(path)
+
+
+def paths(data):
+    return [os.path.basename(path) for path in data.dataset.rows.column("path")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path , label\n a.png, 0 \nc.webp ,1\n",
+        "path,label\r\na.png,0\r\nc.webp,1",
+        "path,label\ra.png,0\rc.webp,1\r",
+        "\n\npath,label\n\na.png,0\n   \nc.webp,1\n\n",
+        "\ufeffpath,label\na.png,0\nc.webp,1\n",
+        '"path","label"\n"a.png","0"\n"c.webp","1"\n',
+        "path;label\na.png;0\nc.webp;1\n",
+        "note;path;label\nx, y;a.png;0\n;c.webp;1\n",
+        "path\tlabel\na.png\t0\nc.webp\t1\n",
+        "path|label\na.png|0\nc.webp|1\n",
+        "path,label,\na.png,0,\nc.webp,1,\n",
+        "path,label,path2,path2\na.png,0,x,y\nc.webp,1,x,y\n",
+    ],
+)
+def test_csv_as_programs_and_people_write_it(folder, content):
+    data = dataset(text(folder / "m.csv", content))
+    assert paths(data) == ["a.png", "c.webp"] and data.labels().tolist() == [0, 1] and data.classes is None
+
+
+def test_tsv_that_has_commas_is_csv(folder):
+    assert len(dataset(text(folder / "m.tsv", "path,label\na.png,0\n"))) == 1
+
+
+@pytest.mark.parametrize("content", ["a.png,0\nc.webp,1\n", "\ufeffa.png , 0\n\nc.webp,1", "a.png;0\nc.webp;1\n"])
+def test_csv_without_names_of_columns(folder, content):
+    data = dataset(text(folder / "m.csv", content), path_column=0, label_column=1)
+    assert paths(data) == ["a.png", "c.webp"] and data.labels().tolist() == [0, 1]
+
+
+def test_lists_with_a_delimiter(folder):
+    listed = text(folder / "val.txt", "a.png 3\nc.webp 0\n")
+    assert dataset(listed, path_column=0, label_column=1, delimiter=" ").labels().tolist() == [3, 0]
+
+
+def test_a_suffix_is_added_to_paths(folder):
+    data = dataset(text(folder / "m.csv", "id,label\na,0\n"), path_column="id", path_suffix=".png")
+    assert data[0]["input"].width == 8
+    listed = text(folder / "n.csv", "a\n   \n\na\n")
+    assert len(dataset(listed, path_column=0, label_column=None, path_suffix=".png")) == 2
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv"])
+def test_a_byte_order_mark_is_no_content(folder, name):
+    write = {"m.csv": csv, "m.jsonl": jsonl}[name]
+    write(folder / name)
+    (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert len(dataset(str(folder / name))) == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+def test_other_encodings_of_unicode(folder, name, encoding):
+    with pytest.raises(DataError, match=rf"{name} is not UTF-8 text but UTF-16.*: save it as UTF-8"):
+        dataset(text(folder / name, '{"path": "a.png", "label": 0}\n', encoding))
+
+
+@pytest.mark.parametrize(("name", "line"), [("m.csv", "\u00e9.png,1"), ("m.jsonl", '{"path": "\u00e9", "label": 1}')])
+def test_text_in_latin_1(folder, name, line):
+    first = {"m.csv": "path,label", "m.jsonl": '{"path": "a.png", "label": 0}'}[name]
+    with pytest.raises(DataError, match=rf"{name}, line 2: not UTF-8 text \(byte 0xe9\)"):
+        dataset(text(folder / name, f"{first}\n{line}\n", "latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,label\na.png,0,\n", r"line 2: 3 values \('a\.png,0,'\), where the first line has 2 names: put values"),
+        ('path,label\n"x\ny",0\nc.webp\n', r"line 4: 1 values \('c\.webp'\).*: add what is missing"),
+        ('path,label\na.png,0\n"c.webp,1\na.png,1\n', r"line 3: 1 values .*: a quote is not closed"),
+        ("path,label,label\na.png,0,1\n", r"m\.csv has 2 columns 'label' in its first line: rename all but one"),
+        ("path,labels\na.png,0\n", r"has no column 'label': it has path, labels in its first line; did you mean"),
+        ("a.png,0\n", r"it has a\.png, 0 in its first line; set path_column to one of them, or to its number"),
+        ("", r"m\.csv is empty"),
+        ("\n \n", r"m\.csv is empty"),
+    ],
+)
+def test_csv_that_is_wrong(folder, content, message):
+    with pytest.raises(DataError, match=message):
+        dataset(text(folder / "m.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"path_column": 0}, ComponentError, "both be names, or both numbers"),
+        ({"path_column": 0, "label_column": -1}, ComponentError, "count from 0"),
+        ({"path_column": 0, "label_column": 5}, DataError, r"row 0: there are 2 values, and the columns are 0, 5"),
+        ({"path_column": 1.5}, ComponentError, "must be names or numbers"),
+        ({"delimiter": ";;"}, ComponentError, "one character"),
+        ({"delimiter": ";"}, DataError, "no column 'path': it has path,label"),
+        ({"path_suffix": 3}, ComponentError, "path_suffix must be text"),
+    ],
+)
+def test_columns_and_delimiters_that_cannot_be(folder, arguments, error, message):
+    with pytest.raises(error, match=message):
+        dataset(csv(folder / "m.csv"), **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"path_column": 0, "label_column": 1}, {"delimiter": ";"}])
+@pytest.mark.parametrize("write", [jsonl, parquet])
+def test_numbers_of_columns_are_for_csv(folder, write, arguments):
+    with pytest.raises(ComponentError, match="only in CSV"):
+        dataset(write(folder / f"m.{write.__name__}"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"path": "a.png", "label": 9999999999999999999}', "row 1: the integer in column 'label' is too large"),
+        ('{"path": "a.png", "label": ' + "9" * 5000 + "}", "line 2: not JSON"),
+        ('{"path": "a.png", "label": ' + "[" * 5000 + "}", "line 2: not JSON"),
+        ('{"path": "a.png", "label": NaN}', "row 1: nan in column 'label'"),
+        ('{"path": "a.png", "label": 0, "label": 1}', "cannot be read: .*specified twice"),
+    ],
+)
+def test_json_that_is_wrong(folder, line, message):
+    with pytest.raises(DataError, match=message):
+        dataset(text(folder / "m.jsonl", '{"path": "a.png", "label": 0}\n' + line + "\n"))
+
+
+@pytest.mark.parametrize("label", [str(2**63), "9" * 5000, "-" + "9" * 30])
+def test_labels_that_are_too_large(folder, label):
+    with pytest.raises(DataError, match=r"m\.csv, row 1: label .* is too large for a class index"):
+        dataset(csv(folder / "m.csv", [("a.png", 0), ("a.png", label)]))
+    assert dataset(csv(folder / "m.csv", [("a.png", label)]), classes=[label]).labels().tolist() == [0]
+
+
+def test_names_of_class_labels_in_parquet(folder):
+    feature = {"label": {"names": ["owl", "cat"], "_type": "ClassLabel"}}
+    table = pa.table({"path": ["a.png", "c.webp"], "label": [0, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+    pq.write_table(table, folder / "m.parquet")
+    assert dataset(str(folder / "m.parquet")).classes == ["owl", "cat"]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl", "m.parquet"])
+def test_a_pipe_is_no_manifest(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="is a folder, pipe or device"):
+        dataset(str(tmp_path / name))

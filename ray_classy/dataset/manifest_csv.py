@@ -1,0 +1,131 @@
+"""Reads columns of CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from ray_classy.dataset.manifest_text import check_names, not_utf8, open_lines, open_manifest, read_head
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.urls import shown
+
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+def check_delimiter(delimiter: str | None) -> str | None:
+    """Returns the character that separates values; `\\t` as text means a tab.
+
+    Raises:
+        ComponentError: it is no single character, or one that CSV uses otherwise.
+    """
+    delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0'):
+        raise ComponentError(f"delimiter must be one character, such as ';', or null to find it, not {delimiter!r}")
+    if delimiter is not None and not delimiter.isascii():
+        raise ComponentError(f"delimiter must be an ASCII character, not {delimiter!r}")
+    return delimiter
+
+
+def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usual: str = ",") -> Any:
+    """Reads columns of a CSV file into an Arrow table of strings, without the spaces around values.
+
+    Args:
+        file: a path or URL.
+        columns: names in the first line; or numbers from 0, of a file without such a line.
+        delimiter: what separates values; None finds one for which the file has the columns.
+        usual: the delimiter to try first.
+
+    Raises:
+        DataError: a column is missing, or a row has another number of values than the first line.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv as arrow_csv
+
+    delimiter, first = _first_row(file, columns, [delimiter] if delimiter else [usual, *_DELIMITERS])
+    named = isinstance(columns[0], str)
+    numbers = {column: first.index(column) if isinstance(column, str) else column for column in columns}
+    wrong: list[Any] = []
+
+    def skip(row: Any) -> str:
+        if row.text.strip():
+            wrong.append(row)
+        return "skip"
+
+    names = [str(number) for number in range(len(first))]
+    read = [names[number] for number in dict.fromkeys(numbers.values())]
+    try:
+        with open_manifest(file) as stream:
+            table = arrow_csv.read_csv(
+                stream,
+                arrow_csv.ReadOptions(column_names=names),
+                arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+                arrow_csv.ConvertOptions(include_columns=read, column_types={name: pa.string() for name in read}),
+            )
+    except pa.ArrowInvalid as error:
+        raise not_utf8(file) or error from None
+    if wrong:
+        raise _wrong_row(file, delimiter, len(first), named)
+    values = {name: pc.utf8_trim_whitespace(table.column(name)) for name in read}
+    if len(first) == 1:  # a line of spaces is a row then
+        values = {name: column.filter(pc.not_equal(column, "")) for name, column in values.items()}
+    null = pa.scalar(None, pa.string())
+    values = {name: pc.if_else(pc.equal(column, ""), null, column) for name, column in values.items()}
+    start = 1 if named else 0
+    return pa.table({str(column): values[names[number]][start:] for column, number in numbers.items()})
+
+
+def _first_row(file: str, columns: Sequence[str | int], delimiters: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns the first delimiter with which a file has the columns, and the values of its first row."""
+    head = read_head(file)
+    rows = {delimiter: _row(file, head, delimiter) for delimiter in dict.fromkeys(delimiters)}
+    if not any(rows.values()):
+        raise DataError(f"{shown(file)} is empty: it has no first line")
+    for delimiter, row in rows.items():
+        if all(column in row if isinstance(column, str) else column < len(row) for column in columns):
+            if isinstance(columns[0], str):
+                check_names(file, columns, row, " in its first line")
+            return delimiter, row
+    row = rows[delimiters[0]]
+    if isinstance(columns[0], str):
+        check_names(file, columns, row, " in its first line")
+    raise DataError(
+        f"{shown(file)}, row 0: there are {len(row)} values, and the columns are {', '.join(map(str, columns))}, "
+        f"counted from 0: correct path_column and label_column, or set delimiter"
+    )
+
+
+def _row(file: str, head: str, delimiter: str) -> list[str]:
+    try:
+        rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
+        return next(([cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)), [])
+    except csv.Error as error:
+        raise DataError(f"{shown(file)}: the first line cannot be read: {error}") from None
+
+
+def _wrong_row(file: str, delimiter: str, expected: int, named: bool) -> DataError:
+    """Returns the error that names the first row with another number of values than expected."""
+    line = 1
+    with open_lines(file) as lines:
+        try:
+            reader = csv.reader(lines, delimiter=delimiter)
+            for row in reader:
+                if len(row) != expected and any(cell.strip() for cell in row):
+                    break
+                line = reader.line_num + 1
+        except csv.Error as error:
+            return DataError(f"{shown(file)}, line {line}: {error}")
+    values = delimiter.join(row)
+    hint = (
+        "a quote is not closed"
+        if "\n" in values
+        else f"put values with {delimiter!r} in them into double quotes"
+        if len(row) > expected
+        else "add what is missing"
+    )
+    return DataError(
+        f"{shown(file)}, line {line}: {len(row)} values ({values[:60]!r}), where the first line has {expected}"
+        f"{' names' if named else ''}: {hint}"
+    )
