@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, Literal
+
+import numpy as np
 
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.confined import confined
 from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
-from ray_classy.dataset.parquet_columns import check_columns, read_labels
+from ray_classy.dataset.parquet_columns import check_columns, read_labels, read_partition
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.source_files import SourceFiles, find_files
@@ -30,7 +35,8 @@ class ParquetDataset(ImageDataset):
     Args (after the common ones, see `ImageDataset`):
         files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
-        label_column: name of the column of labels; None for samples without a target.
+        label_column: name of the column of labels; None for samples without a target. If the files do not have it, but
+            lie in folders that name it (`label=cat/part-0.parquet`), those give the labels.
         root: folder or URL below which images lie that rows only refer to (`{bytes: null, path: ...}`); None reads no
             such images.
         classes: class names in the order of their targets. Without them, string labels are sorted, and integer
@@ -60,6 +66,9 @@ class ParquetDataset(ImageDataset):
         check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
         sources = SourceFiles(found)
+        partition = None if label_column is None else read_partition(found, label_column, classes)
+        if partition is not None:
+            label_column = None
         sizes = check_columns(found, image_column, label_column)
         self.image_mode = image_mode
         self.classes = classes
@@ -67,7 +76,9 @@ class ParquetDataset(ImageDataset):
         if label_column is not None:
             columns.append(label_column)
             self._labels, self.classes, by_label = read_labels(found, label_column, classes)
-        decode = functools.partial(
+        elif partition is None:
+            self.without_targets = "label_column is null: set it to the column of labels"
+        decode: Any = functools.partial(
             encoded_sample,
             image_column=image_column,
             label_column=label_column,
@@ -77,7 +88,18 @@ class ParquetDataset(ImageDataset):
             options=self.image_options,
             files=shown(found[0]) + (f" and {len(found) - 1} more files" if len(found) > 1 else ""),
         )
+        if partition is not None:
+            self._labels, self.classes = np.repeat(partition.targets, sizes), partition.classes
+            ends = list(accumulate(sizes))
+            decode = functools.partial(_of_partition, decode=decode, targets=partition.targets.tolist(), ends=ends)
         return RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
+
+
+def _of_partition(
+    row: dict[str, Any], decode: Callable[[dict[str, Any]], dict[str, Any]], targets: list[int], ends: list[int]
+) -> dict[str, Any]:
+    """Decodes a row whose label is that of its file."""
+    return {**decode(row), "target": targets[bisect.bisect_right(ends, row["row"])]}
 
 
 def encoded_sample(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
-from ray_classy.dataset.labels import Labels, class_targets
+from ray_classy.dataset.labels import Labels, class_targets, typed_labels
 from ray_classy.dataset.parquet_budget import check_rows, text_table
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
-from ray_classy.urls import each, is_url, located, reason, shown
+from ray_classy.urls import each, is_url, located, reason, shown, split_query
 
 
 @contextmanager
@@ -145,6 +147,37 @@ def read_labels(files: Sequence[str], column: str, classes: Sequence[str] | None
 
     labels, names = zip(*each(read, files, any(map(is_url, files))), strict=True)
     return class_targets(labels, [shown(file) for file in files], column, classes, named=names)
+
+
+_PARTITION = re.compile(r"([^/=?]+)=([^/]*)(?=/)")
+
+
+def read_partition(files: Sequence[str], column: str, classes: Sequence[str] | None) -> Labels | None:
+    """Reads the labels of files that lie in folders as Hive names them, one for each file; None if they do not.
+
+    Args:
+        files: paths or URLs (`label=cat/part-0.parquet`).
+        column: name of the column of labels; a file's own column of that name counts, not the folder.
+        classes: as for `read_labels`.
+
+    Raises:
+        DataError: a file has no label, or one that is not one of the classes; the message names it.
+    """
+    import pyarrow as pa
+
+    values = [dict(_PARTITION.findall(split_query(file)[0])).get(column) for file in files]
+    if not any(value is not None for value in values):
+        return None
+    with opened_parquet(files[0]) as opened:
+        if column in opened.schema_arrow.names:
+            return None
+    for file, value in zip(files, values, strict=True):
+        if value in (None, "", "__HIVE_DEFAULT_PARTITION__"):
+            raise DataError(f"{shown(file)}: no label: it is in no folder '{column}=...' with one, as other files are")
+    named = [shown(file) for file in files]
+    texts = pa.array([unquote(value or "") for value in values], pa.string())
+    texts = typed_labels(texts, classes, lambda row: named[row])
+    return class_targets([texts], ["the folders"], column, classes, lambda _, row: named[row])
 
 
 def label_names(schema: Any, column: str) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray_classy.dataset.source_files import SourceFiles, find_files
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import Stamp, is_url, located, reason, shown
+from ray_classy.urls import Stamp, expanded, is_url, located, reason, shown
 
 _OPEN_FILES = 64
 _MOST_NAMES = 1_000_000  # for which the braces of a pattern may stand
@@ -27,7 +27,8 @@ def find_shards(shards: str | Sequence[str]) -> list[str]:
     given = [shards] if isinstance(shards, str | os.PathLike) else shards
     if not given or not all(given):
         raise ComponentError(f"shards must be a path or a list of at least one, not {shards!r}")
-    patterns = [name for entry in given for name in expand_braces(os.fspath(entry))]
+    entries = [expanded(entry) for entry in given]
+    patterns = [name for entry in entries for name in ([entry] if os.path.exists(entry) else expand_braces(entry))]
     for pattern in patterns:
         if pattern.startswith("pipe:"):
             raise ComponentError(f"shards are read by offset, not from {pattern!r}: give paths or URLs of tar files")

@@ -18,6 +18,10 @@ _WILD = re.compile(r"[*?\[]")
 def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
     """Finds the files of a path, a glob, a folder or a list of those, sorted by name; each may be a URL.
 
+    A path that exists is that path, also if it has signs of a glob in it (`data[v2]/t.parquet`); so is the part of it
+    that exists. A glob that matches folders only stands for the files in them. Hidden files and folders, and those
+    whose names begin with `_`, are not among those of a folder.
+
     Args:
         pattern: one or several of them.
         suffixes: of the files in a folder; messages name the first.
@@ -30,39 +34,65 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     pattern = expanded(pattern)
     if is_url(pattern):
         found = _find_urls(pattern, suffixes)
-    elif os.path.isdir(pattern):
-        found = sorted(
-            os.path.join(folder, file)
-            for folder, _, files in os.walk(pattern)
-            for file in files
-            if _is_wanted(file, suffixes)
-        )
+    elif os.path.exists(pattern):
+        found = _files_of(pattern, suffixes)
     else:
-        found = sorted(glob.glob(pattern, recursive=True))
+        matched = _globbed(pattern)
+        found = sorted(path for path in matched if not os.path.isdir(path))
+        found = found or [file for folder in sorted(matched) for file in _files_of(folder, suffixes)]
     if not found:
         where = "" if is_url(pattern) else f" (looked in {os.getcwd()})"
         raise DataError(f"no {suffixes[0]} file at {shown(pattern)!r}{where}")
     return found
 
 
+def _files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Returns the files of a folder, or the path of a file."""
+    if not os.path.isdir(path):
+        return [path]
+    found = []
+    for folder, below, files in os.walk(path):
+        below[:] = [name for name in below if not name.startswith((".", "_"))]
+        found.extend(os.path.join(folder, file) for file in files if _is_wanted(file, suffixes))
+    return sorted(found)
+
+
+def _globbed(pattern: str) -> list[str]:
+    parts = pattern.split(os.sep)
+    there = 0
+    while there < len(parts) - 1 and os.path.isdir(os.sep.join(parts[: there + 1]) or os.sep):
+        there += 1
+    start, rest = os.sep.join(parts[:there]), os.sep.join(parts[there:])
+    return glob.glob(os.path.join(glob.escape(start + os.sep), rest) if there else rest, recursive=True)
+
+
 def _is_wanted(name: str, suffixes: tuple[str, ...]) -> bool:
-    return name.lower().endswith(suffixes) and not name.startswith((".", "_"))
+    return name.lower().endswith(suffixes) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _find_urls(pattern: str, suffixes: tuple[str, ...]) -> list[str]:
     start, query = split_query(pattern)
     host = start.index("/", start.index("://") + 3) if "/" in start.partition("://")[2] else len(start)
     wild = _WILD.search(start, host)
+    if wild is not None and _stamp(pattern) is not None:
+        return [pattern]
     if wild is None:
-        names = [name for name, _ in files_below(pattern) or () if _is_wanted(name.rpartition("/")[2], suffixes)]
+        names = [name for name, _ in files_below(pattern) or () if _is_wanted(name, suffixes)]
         if not names and _stamp(pattern) is not None:
             return [pattern]
         return [joined(pattern, name) for name in sorted(names)]
     base = start.rindex("/", 0, wild.start())
     folder, wanted = start[:base] + query, re.compile(_as_regex(start[base + 1 :]))
-    return [
-        joined(folder, name) for name in sorted(name for name, _ in files_below(folder) or ()) if wanted.fullmatch(name)
-    ]
+    names = sorted(name for name, _ in files_below(folder) or ())
+    found = [name for name in names if wanted.fullmatch(name)]
+    found = found or [name for name in names if _is_wanted(name, suffixes) and any(map(wanted.fullmatch, _above(name)))]
+    return [joined(folder, name) for name in found]
+
+
+def _above(name: str) -> list[str]:
+    """Returns the folders that a file is in: `a/b/c.tar` is in `a` and `a/b`."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _as_regex(pattern: str) -> str:

@@ -329,3 +329,41 @@ def test_metadata_of_another_form_name_nothing(file, text):
     table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]}).replace_schema_metadata({"huggingface": text})
     pq.write_table(table, file)
     assert ParquetDataset(2, False, files=str(file)).classes is None
+
+
+def partitioned(folder, *names):
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        rows = pa.table({"image": BYTES[number : number + 1]})
+        pq.write_table(rows, folder / name / "part-0.parquet")
+        (folder / name / "_SUCCESS").touch()
+    return ParquetDataset(2, False, files=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("names", "targets", "classes"),
+    [
+        (["label=ant", "label=cat"], [0, 1], ["ant", "cat"]),
+        (["label=10", "label=2"], [10, 2], None),
+        (["split=a/label=b%20c", "split=a/label=d"], [0, 1], ["b c", "d"]),
+    ],
+)
+def test_folders_named_as_by_hive_give_the_labels(tmp_path, names, targets, classes):
+    data = partitioned(tmp_path, *names)
+    assert data.labels().tolist() == targets == [data[0]["target"], data[1]["target"]] and data.classes == classes
+    assert pickle.loads(pickle.dumps(data))[1]["target"] == targets[1]
+
+
+def test_a_folder_without_a_label(tmp_path):
+    with pytest.raises(DataError, match=r"__HIVE_DEFAULT_PARTITION__/part-0\.parquet: no label"):
+        partitioned(tmp_path, "label=__HIVE_DEFAULT_PARTITION__", "label=a")
+
+
+def test_a_column_of_the_file_counts_before_its_folder(tmp_path):
+    (tmp_path / "label=7").mkdir()
+    assert dataset(tmp_path / "label=7" / "a.parquet").labels().tolist() == [0, 1, 2, 1]
+
+
+def test_globs_of_folders(tmp_path):
+    partitioned(tmp_path, "label=0", "label=1")
+    assert ParquetDataset(2, False, files=f"{tmp_path}/label=*").labels().tolist() == [0, 1]

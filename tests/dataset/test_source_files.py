@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+from ray_classy.dataset.shard_files import find_shards
 from ray_classy.dataset.source_files import SourceFiles, find_files
 from ray_classy.errors import DataError
 
@@ -115,3 +116,35 @@ def test_local_files_are_checked_by_every_rank(tmp_path):
     for ends in (False, True):
         with pytest.raises(DataError, match="was changed"):
             sources.check_in_phase(3, ends)
+
+
+@pytest.mark.parametrize("name", ["data[v2]/t.tar", "t[1].tar", "a*b.tar", "what?.tar", "a{0..1}.tar"])
+def test_a_path_that_exists_is_no_glob(tmp_path, monkeypatch, name):
+    for file in (name, "data2/t.tar", "t1.tar", "axb.tar", "whats.tar", "a0.tar", "a1.tar"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    for find in (lambda path: find_files(path, (".tar",)), find_shards):
+        assert find(name) == [name] and find(str(tmp_path / name)) == [str(tmp_path / name)]
+
+
+def test_the_part_of_a_glob_that_exists_is_no_glob(tmp_path):
+    for file in ("data[v2]/a.tar", "data[v2]/b.tar", "data2/c.tar"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    assert find_files(f"{tmp_path}/data[v2]/*.tar", (".tar",)) == [f"{tmp_path}/data[v2]/{name}.tar" for name in "ab"]
+    assert find_files(f"{tmp_path}/data[v2]", (".tar",)) == [f"{tmp_path}/data[v2]/{name}.tar" for name in "ab"]
+    assert find_files(f"{tmp_path}/data[2]/*.tar", (".tar",)) == [f"{tmp_path}/data2/c.tar"]
+
+
+def test_a_key_in_a_store_that_exists_is_no_glob(s3):
+    s3.put("data[v2]/t.tar", b"")
+    s3.put("data2/t.tar", b"")
+    assert find_files(s3.url("data[v2]/t.tar"), (".tar",)) == [s3.url("data[v2]/t.tar")]
+
+
+def test_hidden_folders_are_not_read(tmp_path):
+    for file in (".cache/a.tar", "_temporary/b.tar", "c/d.tar"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_bytes(b"")
+    assert find_files(str(tmp_path), (".tar",)) == [f"{tmp_path}/c/d.tar"]
