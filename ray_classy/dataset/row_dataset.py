@@ -14,6 +14,8 @@ from ray_classy.dataset.cpus import cpus_of_this_process
 from ray_classy.dataset.rows import Rows
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.printable import printable
+from ray_classy.urls import shown
 
 CACHE_BYTES = 256 << 20
 """Decoded rows are cached in memory up to this size; a larger dataset is decoded again in every epoch."""
@@ -60,6 +62,7 @@ class RowDataset(torch.utils.data.Dataset):
         self._pool: ThreadPoolExecutor | None = None
         self._fetched: dict[int, Any] = {}
         self._decoded: dict[int, Any] | None = {} if cacheable else None  # None caches nothing
+        self._cached_bytes = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,10 +77,13 @@ class RowDataset(torch.utils.data.Dataset):
         else:
             sample = self._read(index) if fetched is None else self._decode(fetched)
         if cached is not None:
-            if not cached and len(self) * _bytes_of(sample) > CACHE_BYTES:
+            size = _bytes_of(sample)
+            # All of them have to fit, judged by the first; others may be larger.
+            if (not cached and len(self) * size > CACHE_BYTES) or self._cached_bytes + size > CACHE_BYTES:
                 self._decoded = None
             else:
                 cached[index] = _copied(sample)
+                self._cached_bytes += size
         return sample
 
     def number_of_threads(self) -> int:
@@ -125,25 +131,27 @@ class RowDataset(torch.utils.data.Dataset):
         """Sets whether rows are decoded to tensors where no PIL image is needed."""
         if wanted != self._as_tensors:
             self._as_tensors = wanted
-            self._decoded = None if self._decoded is None else {}
+            self.cache_decoded(self._decoded is not None)
 
     def map_targets(self, target_map: dict[int, int]) -> None:
         """Sets `target_map`; rows that were decoded before are decoded again."""
         if target_map != self.target_map:
             self.target_map = target_map
             self._fetched.clear()
-            self._decoded = {} if self.cacheable else None
+            self.cache_decoded(True)
 
     def cache_decoded(self, wanted: bool) -> None:
         """Sets whether decoded rows are cached in memory, if they are cacheable and all of them fit."""
         self._decoded = {} if wanted and self.cacheable else None
+        self._cached_bytes = 0
 
     def drop_fetched(self) -> None:
         """Drops the rows that were fetched and not used."""
         self._fetched.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": {} if self.cacheable else None}
+        decoded: dict[int, Any] | None = {} if self.cacheable else None
+        return {**self.__dict__, "_pool": None, "_fetched": {}, "_decoded": decoded, "_cached_bytes": 0}
 
 
 def _bytes_of(sample: Any) -> int:
@@ -174,6 +182,17 @@ def row_dataset_of(dataset: Any) -> RowDataset | None:
     """Returns the `RowDataset` that a dataset is built on; None if it is built on something else."""
     base = getattr(dataset, "dataset", None)
     return base if isinstance(base, RowDataset) else None
+
+
+def row_name(dataset: Any, number: int) -> str:
+    """Names a row in errors, with its file where there is one: "row 3 (cats/1.jpg)"."""
+    base = row_dataset_of(dataset)
+    try:
+        raw = {} if base is None else base.rows.take([number])[0]
+    except DataError:
+        raw = {}
+    places = [printable(shown(raw[key])) for key in ("path", "member") if isinstance(raw.get(key), str)]
+    return f"row {number} ({', '.join(places)})" if places else f"row {number}"
 
 
 def check_sources(dataset: Any, rank: int, ends: bool) -> None:

@@ -203,12 +203,36 @@ def _plain(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column
 
 
-def _value(scalar: Any) -> Any:
-    """Converts a cell to bytes, a number, a string, or (for lists of numbers) an array."""
+_IRREGULAR_BYTES = 1 << 20
+"""Nested lists that are no array are converted to Python's up to this size, which take up to 40 times as much."""
+
+
+def _array(values: Any) -> np.ndarray | None:
+    """Converts an Arrow array of numbers, or of lists of one length, to an array; None if it is something else."""
     import pyarrow as pa
 
-    if isinstance(scalar, pa.ListScalar) and scalar.values is not None and pa.types.is_primitive(scalar.values.type):
-        return scalar.values.to_numpy(zero_copy_only=False)
+    shape = [len(values)]
+    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        lengths = np.diff(values.offsets.to_numpy())
+        if values.null_count or not len(lengths) or (lengths != lengths[0]).any():
+            return None
+        shape.append(int(lengths[0]))
+        values = values.flatten()
+    if values.null_count or not pa.types.is_primitive(values.type):
+        return None
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _value(scalar: Any) -> Any:
+    """Converts a cell to bytes, a number, a string, or (for lists of numbers, also nested ones) an array."""
+    import pyarrow as pa
+
+    if isinstance(scalar, pa.ListScalar) and scalar.values is not None:
+        array = _array(scalar.values)
+        if array is not None:
+            return array
+        if scalar.values.nbytes > _IRREGULAR_BYTES:
+            raise DataError(f"nested lists of {scalar.values.nbytes:,} bytes that differ in length")
     if isinstance(scalar, pa.ExtensionScalar) and hasattr(scalar, "to_numpy"):
         return scalar.to_numpy()
     return scalar.as_py()

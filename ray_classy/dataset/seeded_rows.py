@@ -12,11 +12,12 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import torch.utils.data
 from torch.utils.data import default_collate
 
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.row_dataset import row_dataset_of, with_remedy
+from ray_classy.dataset.row_dataset import row_dataset_of, row_name, with_remedy
 from ray_classy.dataset.transforms.placement import Placement, place, with_packed
 from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
 from ray_classy.dataset.transforms.traits import is_thread_safe
@@ -203,10 +204,26 @@ class SeededRows(torch.utils.data.Dataset):
         if not good:
             return Batch(None, 0, bad)
         if all(row.needs_batched for row in good) and self._of_one_shape(good):
-            return Batch(
-                default_collate([row.sample for row in good]), weighted, bad, np.array([r.number for r in good])
-            )
-        return Batch(default_collate([self._with_batched(row) for row in good]), weighted, bad)
+            samples = self._stacked(good, [row.sample for row in good])
+            return Batch(samples, weighted, bad, np.array([row.number for row in good]))
+        return Batch(self._stacked(good, [self._with_batched(row) for row in good]), weighted, bad)
+
+    def _stacked(self, rows: list[Row], samples: list[Any]) -> Any:
+        """Stacks samples; names two that cannot be stacked."""
+        try:
+            return default_collate(samples)
+        except (RuntimeError, TypeError, KeyError):
+            for row, sample in zip(rows, samples, strict=True):
+                entry = _other_size(samples[0], sample)
+                if entry is not None:
+                    names = [row_name(self.dataset, number) for number in (rows[0].number, row.number)]
+                    sizes = [tuple(one[entry].shape) for one in (samples[0], sample)]
+                    raise DataError(
+                        f"samples of one batch must have one size: {entry!r} of {names[0]} has size {sizes[0]}, and of "
+                        f"{names[1]} {sizes[1]}. Add a transform that gives all the same size (Resize and CenterCrop, "
+                        f"or RandomResizedCrop), or set batchsize_per_replica to 1"
+                    ) from None
+            raise
 
     def _of_one_shape(self, rows: list[Row]) -> bool:
         """Whether the inputs of these rows can be stacked before their batched transforms, which may crop them."""
@@ -222,3 +239,14 @@ class SeededRows(torch.utils.data.Dataset):
         key, batched = self.placement.key, self.placement.batched
         images = row.sample[key].clone()[None]
         return {**row.sample, key: batched.batch(images, self.seed, self.epoch, np.array([row.number]))[0]}
+
+
+def _other_size(one: Any, other: Any) -> str | None:
+    """Returns the entry in which two samples have tensors of different sizes; None if there is none."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return None
+    for entry, value in one.items():
+        there = other.get(entry)
+        if isinstance(value, torch.Tensor) and isinstance(there, torch.Tensor) and value.shape != there.shape:
+            return str(entry)
+    return None

@@ -128,7 +128,7 @@ class SourceFiles:
         files: paths or URLs.
 
     Raises:
-        DataError: one does not exist, or cannot be read.
+        DataError: one does not exist, cannot be read, or is not a plain file.
     """
 
     def __init__(self, files: Iterable[str]) -> None:
@@ -145,6 +145,8 @@ class SourceFiles:
         stamp = _stamp(file)
         if stamp is None:
             raise DataError(f"there is no file {shown(file)!r}")
+        if not is_url(file) and not os.path.isfile(file):
+            raise DataError(f"{shown(file)!r} is not a file but a folder, pipe or device; rename or remove it")
         return stamp
 
     def check(self, files: Iterable[str] | None = None) -> None:

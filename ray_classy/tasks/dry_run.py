@@ -17,6 +17,7 @@ from torch.utils.data import default_collate
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.row_dataset import row_name
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import map_tensors
@@ -177,8 +178,9 @@ def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str
         sizes = [tuple(row["input"].shape) for _, row in rows if isinstance(row["input"], torch.Tensor)]
         if len(set(sizes)) > 1:
             raise TaskError(
-                f"samples of the {phase_type} dataset cannot be put together into a batch: row {rows[0][0]} has size "
-                f"{sizes[0]}, and row {rows[1][0]} has {sizes[1]}. The transforms must make all samples the same size "
+                f"samples of the {phase_type} dataset cannot be put together into a batch: "
+                f"{row_name(dataset, rows[0][0])} has size {sizes[0]}, and {row_name(dataset, rows[1][0])} has "
+                f"{sizes[1]}. The transforms must make all samples the same size "
                 f"(add Resize and CenterCrop, say), or set batchsize_per_replica to 1"
             ) from None
         raise TaskError(

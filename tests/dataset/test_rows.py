@@ -63,6 +63,27 @@ def test_lists_are_arrays():
     assert rows.take([1])[0]["pixels"].tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
+def test_nested_lists_are_arrays(kind):
+    values = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
+    column = pa.array(values.tolist(), kind(kind(kind(pa.uint8()))))
+    rows = BlockRows([2], lambda number: pa.table({"image": column.slice(1)})).take([0, 1])
+    assert all(row["image"].dtype == np.uint8 for row in rows)
+    assert np.array_equal([row["image"] for row in rows], values[1:])
+
+
+@pytest.mark.parametrize("value", [[[1, 2], [3]], [[1, None]], [None, [1]], [[]]])
+def test_nested_lists_that_are_no_array_stay_lists(value):
+    rows = BlockRows([1], lambda number: pa.table({"image": pa.array([value], pa.list_(pa.list_(pa.int32())))}))
+    assert np.asarray(rows.take([0])[0]["image"], dtype=object).tolist() == value
+
+
+def test_large_lists_that_are_no_array_are_refused():
+    values = pa.array([[[1] * 100_000, [1] * 200_001]], pa.list_(pa.list_(pa.int32())))
+    with pytest.raises(DataError, match="differ in length"):
+        BlockRows([1], lambda number: pa.table({"image": values})).take([0])
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 def test_fetched_rows_are_decoded_once(threads):
     decoded = []

@@ -233,3 +233,29 @@ def test_stop_iteration_in_a_transform_is_an_error(options):
     made.transform = raise_stop_iteration
     with pytest.raises(TaskError, match="raised StopIteration for row"):
         rows_of(made, **options)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("chain", [[{"name": "ToTensor"}], [{"name": "ToTensor"}, {"name": "lighting"}]])
+def test_images_of_two_sizes_are_named_with_their_files(threads, chain, tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(encoded(number // 3))
+    base = RowDataset(
+        ItemRows(path=[f"{tmp_path}/{number}.png" for number in range(4)]),
+        lambda row: {"input": Image.open(row["path"]), "target": 0},
+    )
+    base.threads = threads
+    made = ClassyDataset(base, 4, False, build_transforms([{"name": "apply_transform_to_key", "transforms": chain}]))
+    with pytest.raises(
+        DataError,
+        match=r"'input' of row 0 \(.*0\.png\) has size \(3, 20, 24\), and of row 3 \(.*3\.png\) \(3, 21, 24\)\.",
+    ):
+        next(iter(made.iterator(phase_type="train")))
+
+
+def test_a_large_image_after_small_ones_is_not_cached(monkeypatch):
+    monkeypatch.setattr("ray_classy.dataset.row_dataset.CACHE_BYTES", 50_000)
+    base = RowDataset(ItemRows(size=[8, 8, 400]), lambda row: {"input": Image.new("RGB", (row["size"],) * 2)})
+    for number in range(3):
+        base[number]
+    assert base._decoded is None

@@ -88,6 +88,14 @@ def test_a_file_that_never_was(tmp_path, s3):
             SourceFiles([place])
 
 
+def test_what_is_not_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "folder.tar").mkdir()
+    for path in (f"{tmp_path}/pipe.tar", f"{tmp_path}/folder.tar", "/dev/zero"):
+        with pytest.raises(DataError, match="is not a file but a folder, pipe or device"):
+            SourceFiles([path])
+
+
 def test_a_store_is_asked_once_a_phase_by_one_of_the_ranks(s3, caplog):
     sources = SourceFiles([s3.put(f"{name}.tar", b"1") for name in "abc"])
     ranks = [pickle.loads(pickle.dumps(sources)) for _ in range(4)]
