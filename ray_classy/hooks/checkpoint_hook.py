@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest
-from ray_classy.errors import ComponentError, RayClassyError
+from ray_classy.errors import ComponentError, DamagedCheckpointError, RayClassyError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.storage import Storage
 
@@ -57,6 +58,13 @@ class CheckpointHook(ClassyHook):
         self.checkpoint_period = checkpoint_period
         self.state.phases_counted = 0
         self.due = False
+
+    def set_classy_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_classy_state` returned."""
+        counted = state.get("phases_counted", 0)
+        if type(counted) is not int or counted < 0:
+            raise DamagedCheckpointError(f"the checkpoint's state of hook {self.name()!r} counts {counted!r} phases")
+        super().set_classy_state(state)
 
     def on_start(self, task: ClassyTask) -> None:
         """Refuses a folder that is a file, or has a `manifest.json` of something else, which would be replaced."""

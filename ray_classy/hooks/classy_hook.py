@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.errors import DamagedCheckpointError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
 if TYPE_CHECKING:
@@ -44,7 +45,14 @@ class ClassyHookState:
         return self.__dict__
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Updates the attributes; those missing in `state` keep their values."""
+        """Updates the attributes; those missing in `state` keep their values.
+
+        Raises:
+            DamagedCheckpointError: `state` does not hold attributes by name.
+        """
+        strange = [name for name in state if not isinstance(name, str) or hasattr(type(self), name)]
+        if strange:
+            raise DamagedCheckpointError(f"the checkpoint's state of a hook is damaged: it has an entry {strange[0]!r}")
         self.__dict__.update(copy.deepcopy(dict(state)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ray_classy.distributed import broadcast
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, DamagedCheckpointError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 _log = logging.getLogger(__name__)
@@ -53,6 +53,16 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         self.state.ema_model_state = {}
         self._average = get_ema_multi_avg_fn(self.decay)
         self._live: dict[str, torch.Tensor] = {}  # the model's tensors, in train phases
+
+    def set_classy_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_classy_state` returned."""
+        for part in ("model_state", "ema_model_state"):
+            tensors = state.get(part, {})
+            if not isinstance(tensors, Mapping) or not all(isinstance(v, torch.Tensor) for v in tensors.values()):
+                raise DamagedCheckpointError(
+                    f"the checkpoint's state of hook {self.name()!r} is damaged: {part} does not hold tensors by name"
+                )
+        super().set_classy_state(state)
 
     def on_start(self, task: Any) -> None:
         """Starts with the weights, or with the averages in the checkpoint that the run resumes from."""
@@ -115,10 +125,14 @@ class ExponentialMovingAverageModelHook(ClassyHook):
 
 def _fitting(state: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns the part of a state that the model has with the same shapes."""
-    fitting = {name: value for name, value in state.items() if name in live and value.shape == live[name].shape}
+    fitting = {name: value for name, value in state.items() if name in live and _alike(value, live[name])}
     if len(fitting) < len(state):
         _log.warning("only %d of the %d averaged tensors of the checkpoint fit the model", len(fitting), len(state))
     return fitting
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and one.is_floating_point() == other.is_floating_point()
 
 
 def _statistics(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ray_classy.distributed import all_reduce_sum
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError
 from ray_classy.meters.classy_meter import ClassyMeter
 
 
@@ -119,9 +119,12 @@ class TopKMeter(ClassyMeter):
         """Restores what `get_classy_state` returned.
 
         Raises:
+            DamagedCheckpointError: an entry is missing or has another type.
             CheckpointError: the state belongs to another meter, or has other values of k.
         """
-        theirs, ours = (state.get("name"), list(state.get("top_k", []))), (self.name, self._topk)
+        if not isinstance(state.get("top_k"), list):
+            raise self._damaged("top_k is not a list")
+        theirs, ours = (state.get("name"), state["top_k"]), (self.name, self._topk)
         if theirs != ours:
             raise CheckpointError(
                 f"the checkpoint's meter is {theirs[0]!r} with topk {theirs[1]}, this one is {ours[0]!r} with topk "
@@ -133,11 +136,20 @@ class TopKMeter(ClassyMeter):
     def _vector(self, state: dict[str, Any], hits: str, denominator: str) -> torch.Tensor:
         missing = {hits, denominator} - state.keys()
         if missing:
-            raise CheckpointError(f"the checkpoint's state of meter {self.name!r} lacks {', '.join(sorted(missing))}")
-        parts = [torch.as_tensor(state[key], dtype=torch.float64).reshape(-1) for key in (hits, denominator)]
+            raise self._damaged(f"it lacks {', '.join(sorted(missing))}")
+        try:
+            parts = [torch.as_tensor(state[key], dtype=torch.float64).reshape(-1) for key in (hits, denominator)]
+        except (TypeError, ValueError, RuntimeError):
+            raise self._damaged(f"{hits} or {denominator} has no counts") from None
         if [len(part) for part in parts] != [len(self._topk), 1]:
-            raise CheckpointError(
-                f"the checkpoint's meter {self.name!r} counts {len(parts[0])} hits over {len(parts[1])} denominators, "
-                f"this one {len(self._topk)} over 1"
+            raise self._damaged(
+                f"it counts {len(parts[0])} hits over {len(parts[1])} denominators, and {len(self._topk)} over 1 are "
+                f"needed"
             )
-        return torch.cat(parts)
+        counts = torch.cat(parts)
+        if not bool((counts.isfinite() & (counts >= 0)).all()):
+            raise self._damaged("a count is negative or not a number")
+        return counts
+
+    def _damaged(self, what: str) -> DamagedCheckpointError:
+        return DamagedCheckpointError(f"the checkpoint's state of meter {self.name!r} is damaged: {what}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import torch
 
 from ray_classy.optim.argument_checks import check_betas, check_bool, check_number
@@ -38,6 +41,10 @@ class Adam(ClassyOptimizer):
         self._eps = check_number("eps", eps, example="1e-8")
         self._weight_decay = check_number("weight_decay", weight_decay, example="0.0001")
         self._amsgrad = check_bool("amsgrad", amsgrad)
+
+    def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
+        """Returns the names of the buffers of a parameter."""
+        return ["step", "exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if options.get("amsgrad") else [])]
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""

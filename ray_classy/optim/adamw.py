@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -56,6 +56,10 @@ class AdamW(ClassyOptimizer):
     def from_config(cls, config: Mapping[str, Any]) -> ClassyOptimizer:
         """Builds the optimizer from its config; `lr` is 0.01 if absent."""
         return super().from_config({"lr": CONFIG_LR, **config})
+
+    def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
+        """Returns the names of the buffers of a parameter."""
+        return ["step", "exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if options.get("amsgrad") else [])]
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""

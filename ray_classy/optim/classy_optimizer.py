@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray_classy.optim.param_groups import (
 from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, build_param_scheduler
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
 from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
+from ray_classy.optim.saved_state import check_buffers, check_saved_state
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(
@@ -159,8 +160,22 @@ class ClassyOptimizer(ABC):
         self._prepared().zero_grad()
 
     def get_classy_state(self) -> dict[str, Any]:
-        """The type's name under `name` and the torch optimizer's `state_dict` under `optim`."""
-        return {"name": self.type_name, "optim": self._prepared().state_dict()}
+        """Returns the type's name, the torch optimizer's `state_dict`, and the numbers of parameters without state.
+
+        They are the entries `name`, `optim` and `without_state`.
+        """
+        saved = self._prepared().state_dict()
+        numbers = (number for group in saved["param_groups"] for number in group["params"])
+        without = [number for number in numbers if number not in saved["state"]]
+        return {"name": self.type_name, "optim": saved, "without_state": without}
+
+    def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
+        """Returns the names of the buffers that a parameter with a state must have; without them it is damaged.
+
+        Args:
+            options: of the parameter's group.
+        """
+        return ()
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
         """Restores the buffers: momenta, moments, step counters.
@@ -169,6 +184,7 @@ class ClassyOptimizer(ABC):
         them, so a changed config takes effect on resume. `set_where` moves the schedules to the restored position.
 
         Raises:
+            DamagedCheckpointError: an entry of the state is missing or has another type.
             CheckpointError: the state belongs to another type of optimizer, or to other parameter groups.
             TaskError: the optimizer has no parameters yet.
         """
@@ -181,7 +197,9 @@ class ClassyOptimizer(ABC):
             )
         if not isinstance(state.get("optim"), Mapping):
             raise CheckpointError(f"the checkpoint has no optimizer state: no 'optim' among {sorted(state)}")
+        check_saved_state(state)
         saved, own = state["optim"], optimizer.param_groups
+        check_buffers(saved, [self.buffers(group) for group in saved["param_groups"]])
         check_same_structure(saved["param_groups"], own)
         numbers = [number for group in saved["param_groups"] for number in group["params"]]
         check_same_shapes([saved["state"].get(number, {}) for number in numbers], own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,10 @@ class SGD(ClassyOptimizer):
         self._larc_config = {**LARC_DEFAULTS, **(larc_config or {})}
         if self._use_larc:
             _larc()
+
+    def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
+        """Returns the names of the buffers of a parameter."""
+        return ["momentum_buffer"] if options.get("momentum") else []
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray_classy.errors import ComponentError
@@ -36,6 +36,10 @@ class ZeRO(ClassyOptimizer):
     def type_name(self) -> str:
         """The name that a checkpoint has for the other optimizer's type."""
         return self.base_optimizer.type_name
+
+    def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
+        """Returns the names of the buffers of a parameter."""
+        return self.base_optimizer.buffers(options)
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""

@@ -243,6 +243,15 @@ class ClassyTask(ABC):
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state that `get_classy_state` cannot have returned, before any of it is used.
+
+        A run whose newest checkpoint has such a state resumes from the one before.
+
+        Raises:
+            DamagedCheckpointError: the message says what is wrong.
+        """
+
     def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
         """Refuses a checkpoint that was written with other data.
 

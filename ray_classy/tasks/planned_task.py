@@ -9,7 +9,7 @@ from typing import Any, Self
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import get_world_size
 from ray_classy.registry import Keys
-from ray_classy.tasks import classes, dry_run, resume, task_config, task_state, update_rows
+from ray_classy.tasks import classes, dry_run, resume, state_schema, task_config, task_state, update_rows
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
@@ -96,6 +96,12 @@ class PlannedTask(TaskParts):
         self._content_to_start_from()
         if self.checkpoint_dict is not None:
             self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state that no task of this kind can have returned."""
+        state_schema.check_state(state, self.test_only)
+        if not self.test_only:
+            state_schema.check_parts(self, state)
 
     def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
         """Matches the classes with those of a checkpoint, or refuses it if they are others."""

@@ -22,6 +22,7 @@ from ray_classy.models.model_state import StateMismatchError, check_model_state,
 from ray_classy.models.plain_weights import find_weights
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
+from ray_classy.tasks import state_schema
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.strategies import strategy_of, unshard
@@ -180,8 +181,7 @@ def gather_state(task: ClassificationTask) -> dict[str, Any] | None:
 
 def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     """Restores what `get_state` returned, here or in Classy Vision."""
-    if "base_model" not in state:
-        raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
+    state_schema.check_state(state, task.test_only)
     unshard(task)
     set_model_state(task.base_model, state["base_model"], task.checkpoint_load_strict)
     if task.test_only:
@@ -211,7 +211,8 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
         task.optimizer.set_classy_state(state["optimizer"])
         task.optimizer.set_where(task.where)
-    if "amp" in state and task.update_step.scaler is not None:
+    if state.get("amp") and task.update_step.scaler is not None:
+        state_schema.check_scaler(state["amp"])
         task.update_step.scaler.load_state_dict(state["amp"])
     train_dataset = task.datasets.get("train")
     if "train_dataset_iterator" in state and train_dataset is not None and _has_state(train_dataset):

@@ -69,7 +69,7 @@ def _latest(task: ClassyTask, spec: RunSpec) -> Latest | None:
     if is_primary() and spec.resume is not None and not task.test_only:
         try:
             folder = spec.check_place()
-            latest = folder.checkpoints.load_latest()
+            latest = folder.checkpoints.load_latest(task.check_state)
             answer = (folder.path, latest[0]) if latest is not None else None
         except (RayClassyError, OSError) as error:  # every rank raises it
             answer = error

@@ -67,7 +67,9 @@ def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:
     """
     spec.retention.check(task.reported_metrics(), spec.config)
     folder = spec.check_place()
-    latest = folder.checkpoints.load_latest() if spec.resume is not None and not task.test_only else None
+    latest = (
+        folder.checkpoints.load_latest(task.check_state) if spec.resume is not None and not task.test_only else None
+    )
     resume = Checkpoint(folder.storage.join(latest[0]), latest[1]) if latest is not None else None
     task.preflight(spec.world_size, spec.on_gpu, resume)
     return latest

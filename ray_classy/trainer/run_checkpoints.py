@@ -17,6 +17,8 @@ from ray_classy.trainer.retention import Retention
 from ray_classy.urls import reason
 
 _log = logging.getLogger(__name__)
+_warned: set[str] = set()
+"""What this process has said of damaged checkpoints: it may look for the newest intact one twice."""
 
 
 class RunCheckpoints:
@@ -119,8 +121,13 @@ class RunCheckpoints:
         """
         return load_checkpoint(f"{name}/{CHECKPOINT_FILE}", self._storage)
 
-    def load_latest(self) -> tuple[str, dict[str, Any]] | None:
+    def load_latest(
+        self, check: Callable[[dict[str, Any]], None] = lambda state: None
+    ) -> tuple[str, dict[str, Any]] | None:
         """Reads the newest intact checkpoint, and logs a warning for each damaged one that is newer.
+
+        Args:
+            check: raises a DamagedCheckpointError for a state that the task cannot have written.
 
         Returns:
             Its name and content; None if the run has no checkpoint.
@@ -134,11 +141,15 @@ class RunCheckpoints:
         for name in reversed(self.names()):
             try:
                 content = self.load(name)
+                check(content["classy_state_dict"])
             except (DamagedCheckpointError, CheckpointNotFoundError) as error:
-                damaged.append(str(error))
+                text = str(error)
+                damaged.append(text if name in text else f"the checkpoint {self._storage.join(name)!r}: {text}")
                 continue
             for text in damaged:
-                _log.warning("%s; resuming from the one before", text)
+                if text not in _warned:
+                    _log.warning("%s; resuming from the one before", text)
+            _warned.update(damaged)
             return name, content
         if damaged:
             count = "the only checkpoint" if len(damaged) == 1 else f"each of the {len(damaged)} checkpoints"

@@ -126,7 +126,7 @@ class FolderSession(Session):
         super().start(task)
         for listener in self._listeners:
             listener.starting(self)
-        name, content = self._latest()
+        name, content = self._latest(task)
         epoch, tested = 0, False
         if name is not None and content is not None:
             task.check_resume(content, self.run.storage.join(name))
@@ -158,7 +158,7 @@ class FolderSession(Session):
             listener.started(self)
         return content
 
-    def _latest(self) -> tuple[str | None, dict[str, Any] | None]:
+    def _latest(self, task: ClassyTask) -> tuple[str | None, dict[str, Any] | None]:
         """Name and content of the checkpoint to resume from, the same on every rank; None if there is none."""
         answer: Any = None  # a name, none, or what is wrong
         read, self._read = self._read, None
@@ -167,7 +167,7 @@ class FolderSession(Session):
             try:
                 if read is not None and self.run.checkpoints.names()[-1:] != [read[0]]:
                     read = None  # the folder was not locked when it was read, and its former owner wrote another one
-                answer, content = read or self.run.checkpoints.load_latest() or (None, None)
+                answer, content = read or self.run.checkpoints.load_latest(task.check_state) or (None, None)
             except (RayClassyError, OSError) as error:  # every rank raises it: no rank waits for an answer
                 answer = error
         answer = broadcast_object(answer)
