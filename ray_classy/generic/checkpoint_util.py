@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import ComponentError, RayClassyError
-from ray_classy.models.model_state import StateMismatchError, check_model_state
+from ray_classy.models.model_state import StateMismatchError, model_part
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -83,9 +83,7 @@ def load_model_state(model: Any, state: Any, reset_heads: bool, strict: bool = T
     """
     if reset_heads:
         own = model.get_classy_state()
-        theirs = state.get("model") if isinstance(state, Mapping) else None
-        check_model_state(theirs, state)
-        state = {**state, "model": {"trunk": theirs["trunk"], "heads": own["model"]["heads"]}}
+        state = {**state, "model": {"trunk": model_part(state)["trunk"], "heads": own["model"]["heads"]}}
     differences = model.set_classy_state(state, strict=strict)
     if reset_heads and differences and differences.fits_nothing_of(own["model"]["trunk"]):
         raise StateMismatchError(f"nothing in the state fits the trunk of this {type(model).__name__}: {differences}")

@@ -27,10 +27,10 @@ from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import (
     StateMismatch,
     StateMismatchError,
-    check_model_state,
     compare,
     flatten,
     head_entry,
+    model_part,
 )
 from ray_classy.models.plain_weights import with_head_names
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
@@ -260,8 +260,7 @@ class ClassyModel(nn.Module):
             CheckpointError: `state` is not a model's, nothing in it fits, or `strict` is set and it differs; nothing is
                 loaded then.
         """
-        model = state.get("model") if isinstance(state, Mapping) else None
-        check_model_state(model, state)
+        model = model_part(state)
         return self._load(model["trunk"], model["heads"], strict)
 
     def load_head_states(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:

@@ -98,16 +98,16 @@ def _kind(value: Any) -> Any:
     return value.is_floating_point(), value.is_complex(), value.dtype == torch.bool
 
 
-def check_model_state(model: Any, state: Any) -> None:
-    """Refuses what is not the state of a trunk and heads.
+def model_part(state: Any) -> Mapping[str, Any]:
+    """Returns the entry `model` of a model's state: the states of its trunk and heads.
 
     Args:
-        model: the entry `model` of the state.
-        state: the state, for the message.
+        state: as a model's `get_classy_state` returns it.
 
     Raises:
         CheckpointError: it has another form.
     """
+    model = state.get("model") if isinstance(state, Mapping) else None
     if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
         found = f"the keys {[*state][:8]}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
         raise CheckpointError(
@@ -121,3 +121,4 @@ def check_model_state(model: Any, state: Any) -> None:
             raise CheckpointError(
                 "no state of a model: expected tensors by name in its trunk, and by block, head and name in its heads"
             )
+    return model

@@ -18,7 +18,7 @@ from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, lo
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.models.head_points import in_trunk
-from ray_classy.models.model_state import StateMismatchError, check_model_state, compare
+from ray_classy.models.model_state import StateMismatchError, compare, model_part
 from ray_classy.models.plain_weights import find_weights
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
@@ -304,8 +304,7 @@ def _model_state_of(model: Any, content: dict[str, Any], reset_heads: bool) -> t
         found = find_weights(model, weights)
         return found.state(model, reset_heads), found.prefix
     state = whole["base_model"]
-    inner = state.get("model") if isinstance(state, Mapping) else None
-    check_model_state(inner, state)
+    inner = model_part(state)
     if not model.own_names(inner["trunk"]).keys() & model.state_dict().keys():  # of a model with names of its own
         found = find_weights(model, inner["trunk"])
         if found.weights.keys() & model.state_dict().keys():

@@ -131,8 +131,8 @@ def test_a_resumed_run_releases_what_it_read(tmp_path, monkeypatch):
     read, alive = [], []
     load = RunCheckpoints.load_latest
 
-    def noted(folder):
-        latest = load(folder)
+    def noted(folder, check):
+        latest = load(folder, check)
         read.extend(map(weakref.ref, latest[1]["classy_state_dict"]["base_model"]["model"]["trunk"].values()))
         return latest
 
