@@ -15,7 +15,7 @@ from ray_classy.dataset.memory_cache import cached_batches
 from ray_classy.dataset.plan import PhasePlan, Share
 from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, RayClassyError
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,14 @@ class PhaseLoader(torch.utils.data.DataLoader):
 
     def _checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yields the batches, and raises an error after the last one if the files have changed meanwhile."""
-        yield from batches
+        try:
+            yield from batches
+        except RayClassyError as error:
+            # From a loading process torch raises it with the traceback of that process in its message.
+            _, found, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
+            if not found:
+                raise
+            raise type(error)(message.strip()) from error
         check_sources(self._rows.dataset, self.plan.rank, ends=True)
 
     def _in_this_process(self) -> Iterator[Batch]:

@@ -142,11 +142,14 @@ def _feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.d
     iterator: Any = iter(loader)
     count, first = 0, 0.0
     for number in range(batches):
-        next(iterator)
+        if next(iterator, None) is None:  # batches whose rows are all bad
+            break
         count += iterator.share.rows
         first = first or time.perf_counter() - began
         if number and time.perf_counter() - began > 20 * _LEAST_SECONDS:
             break
+    if not count:
+        raise DataError(f"none of the rows of the {phase_type} dataset that are measured can be decoded")
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return first, count / max(time.perf_counter() - began, 1e-9)

@@ -140,6 +140,13 @@ def test_nothing_but_bad_rows():
         read(damaged(set(range(12)), 12))
 
 
+def test_error_of_a_loading_process_is_one_line():
+    made = damaged({1}, 0)
+    made.set_num_workers(1)
+    with pytest.raises(DataError, match=r"^file-1\.png [^\n]*$"):
+        list(made.iterator(phase_type="test"))
+
+
 def test_bad_rows_in_loading_processes():
     batches = iter(damaged({5}, 1).iterator(phase_type="train", num_workers=1, multiprocessing_context="fork"))
     assert sum(len(batch["target"]) for batch in batches) == 11 and batches.bad_rows == 1

@@ -8,6 +8,7 @@ from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.measure import measure
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
+from ray_classy.errors import DataError
 from tests.helpers import vectors
 
 CPU = torch.device("cpu")
@@ -46,6 +47,17 @@ def test_each_step_of_a_folder_of_images_is_timed(folder):
 def test_steps_that_do_not_exist_are_omitted(folder):
     data = image_folder(folder, [{"name": "ToTensor"}])
     assert list(measure(data, "test", 100, CPU).steps) == ["source", "decode", "batches"]
+
+
+@pytest.mark.parametrize("phase_type", ["train", "test"])
+def test_rows_that_are_all_bad(tmp_path, phase_type):
+    for number in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / f"{number}.png").write_bytes(b"no image")
+    data = image_folder(tmp_path, [{"name": "ToTensor"}])
+    data.dataset.max_bad_rows = 3
+    with pytest.raises(DataError, match="can be decoded"):
+        measure(data, phase_type, 10, CPU)
 
 
 FORKED = False

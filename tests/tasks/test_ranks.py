@@ -74,6 +74,7 @@ def work(folder):
     done["clipped"] = outcome(train(make_task(**options(10)).set_clip_grad_norm(0.1)))
     done["own loss"] = outcome(train(make_task(**options(10)).set_loss(ScaledLoss())))
     done["weighted"] = outcome(train(weighted(options(22))))
+    done["batch norm"] = outcome(train(make_task(**options(13), batch_norm=True)))  # steps of 6, 5 and 2 rows
     done["few test rows"] = outcome(train(make_task(**{**options(12), "test": 1})))
     tested = make_task(**{**options(12), "test": 1}).set_test_only(True)
     result = DistributedTrainer(folder, "tested").train(tested)
@@ -151,6 +152,10 @@ def test_every_row_is_evaluated_once(ranks, alone, what):
     for answer in ranks:
         assert answer[what]["counts"] == alone[what]["counts"]
         assert answer[what]["meter"] == alone[what]["meter"]
+
+
+def test_no_rank_meets_batch_norm_with_one_row(ranks):
+    assert all(answer["batch norm"]["where"] == 1.0 for answer in ranks)
 
 
 def test_losses_are_those_of_all_ranks(ranks):
