@@ -49,11 +49,11 @@ class ImageOptions:
         given: Any = self.background
         if isinstance(given, str):
             try:
-                return ImageColor.getrgb(given)[:3]  # type: ignore[return-value]
+                return ImageColor.getrgb(given)[:3]
             except ValueError:
                 pass
         elif isinstance(given, list | tuple) and len(given) == 3 and all(map(_is_channel, given)):
-            return tuple(given)  # type: ignore[return-value]
+            return tuple(given)
         raise ComponentError(
             f"background must be a colour's name, '#rrggbb', [red, green, blue] in 0 to 255, or null, not {given!r}"
         )

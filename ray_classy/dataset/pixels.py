@@ -45,13 +45,13 @@ def _of_eight_bits(image: Image.Image, options: ImageOptions) -> Image.Image:
 
 def _scaled(values: np.ndarray, options: ImageOptions) -> np.ndarray:
     """Scales values from the range to 0 ... 255; those outside become black or white, NaN black."""
-    numbers = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    numbers: Any = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     if options.value_range == "image":
         finite = numbers[np.isfinite(numbers)]
         black, white = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     else:
         assert options.value_range is not None
-        black, white = options.value_range  # type: ignore[misc]
+        black, white = options.value_range
     numbers = (numbers - black) * (255 / (white - black) if white > black else 0)
     return np.nan_to_num(numbers, nan=0, posinf=255, neginf=0).clip(0, 255).round().astype(np.uint8)
 
