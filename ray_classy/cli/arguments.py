@@ -23,6 +23,7 @@ FLAG_KEYS: dict[str, tuple[str, ...]] = {
 
 _WORDS = "the config file, and overrides of its values such as optimizer.lr=0.01 or dataset.train.num_samples=100"
 _CONFIG = ("CONFIG [key=value ...]", _WORDS)
+_CODE = ("--code", "folder of the modules under `imports`; default: that of the config, but never a run's")
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _EXAMPLES = """examples:
   ray-classy train configs/digits.yaml --num-workers 2 num_epochs=3
@@ -99,9 +100,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         option("--checkpoint", "checkpoint to start from, or a run for its latest one (checkpoint)", metavar="PATH")
         option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
         option("--local", "train in this process, without Ray", action="store_true")
+        option(*_CODE, metavar="DIR")
         option("--json", "print the result as one JSON object on standard output", action="store_true")
         option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
     option = command("tune", "run a hyperparameter search over a config with search spaces", *_CONFIG)
+    option(*_CODE, metavar="DIR")
     option(
         "--num-samples",
         "number of trials, or passes over a grid; with --extend, additional ones (tune.num_samples)",
@@ -124,6 +127,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option = command(
         "bench-data", "measure the throughput of a config's data pipeline, and name its bottleneck", *_CONFIG
     )
+    option(*_CODE, metavar="DIR")
     option("--rows", "number of rows to read from each dataset per measurement; default: 2000", default=2000, **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")

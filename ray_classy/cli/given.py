@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, load_config
+from ray_classy.config.code import in_run, may_name_code
 from ray_classy.config.load import STDIN
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
@@ -54,6 +55,8 @@ def read_given(arguments: argparse.Namespace) -> Given:
             )
         if "num_epochs" not in on_command_line:  # the file's is that of training
             config = apply_overrides(config, ["num_epochs=1"])
+    if arguments.code is not None:
+        config.file = os.path.join(_code_folder(arguments.code), os.path.basename(config.file or "config.yaml"))
     config = _with_flags(config, arguments)
     restore_secrets(config)
     return Given(config, file, arguments)
@@ -104,6 +107,15 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     return _at_home(load_config(file), run.storage), file, words
 
 
+def _code_folder(given: str) -> str:
+    folder = os.path.abspath(expanded(given))
+    if not os.path.isdir(folder):
+        raise UsageError(f"--code {given}: there is no such folder")
+    if in_run(folder):
+        raise UsageError(f"--code {given} is the folder of a run: name the folder of your modules")
+    return folder
+
+
 def _is_override(word: str) -> bool:
     path, equals, _ = word.partition("=")
     return bool(equals) and not is_url(path) and not os.path.exists(word)
@@ -112,14 +124,17 @@ def _is_override(word: str) -> bool:
 def _at_home(config: Config, folder: Storage) -> Config:
     """The config of a run as it was where the run was started.
 
-    It has the file that it was once read from, beside which `imports` looks for modules, and the paths that it had.
+    It has the paths that it had and, if the user may rely on it, the file that it was once read from, beside which
+    `imports` looks for modules.
     """
     from ray_classy.trainer.run_record import RunRecord
 
     record = RunRecord(folder)
     if record.exists():
         facts = record.facts()
-        config.file = facts.get("config_file") or config.file
+        file = facts.get("config_file")
+        if file and may_name_code(folder.path, file):
+            config.file = file
         for line in resolve_paths(config, started_in(facts)):
             print_line(line)
     return config

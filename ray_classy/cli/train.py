@@ -9,6 +9,7 @@ from typing import Any
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import spec_of
+from ray_classy.config.code import code_words
 from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
@@ -76,11 +77,12 @@ def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:
 
 
 def _resume_command(spec: RunSpec, folder: RunFolder, *overrides: str) -> str:
-    return command_line("train", "--resume", short(folder.path), *_local(spec), *overrides)
+    return command_line("train", "--resume", short(folder.path), *_flags(spec, folder), *overrides)
 
 
-def _local(spec: RunSpec) -> list[str]:
-    return ["--local"] if spec.ray is None else []
+def _flags(spec: RunSpec, folder: RunFolder) -> list[str]:
+    """The flags of a command that resumes or evaluates a run where this one has trained it."""
+    return [*(["--local"] if spec.ray is None else []), *code_words(spec.config, folder.path)]
 
 
 def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, finished: bool) -> str:
@@ -94,11 +96,11 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
         evaluation = [short(run.storage.join(CONFIG_FILE)), "test_only=true", "--checkpoint", short(run.path)]
         commands["train it longer"] = _resume_command(spec, run, f"num_epochs={longer}")
         if "test" in task.datasets:
-            commands["evaluate it"] = command_line("train", *evaluation, *_local(spec))
+            commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
         if os.path.exists(_OWN_IMAGES):
             folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
             commands["train on your own images, in one folder per class"] = command_line(
-                "train", _OWN_IMAGES, *folders, *_local(spec)
+                "train", _OWN_IMAGES, *folders, *(["--local"] if spec.ray is None else [])
             )
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]

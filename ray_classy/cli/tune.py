@@ -11,6 +11,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import add_logging
+from ray_classy.config.code import code_words
 from ray_classy.trainer.interrupts import interrupted
 from ray_classy.urls import joined
 
@@ -34,8 +35,9 @@ def tune(arguments: argparse.Namespace) -> Answer:
         result = tuner.fit()
     except KeyboardInterrupt as error:
         path = str(error)
-        raise interrupted(error, command_line("tune", "--resume", short(path)) if path else "") from None
-    return Answer(_summary(result), _data(result))
+        code = code_words(given.config, path)
+        raise interrupted(error, command_line("tune", "--resume", short(path), *code) if path else "") from None
+    return Answer(_summary(result, code_words(given.config, result.path)), _data(result))
 
 
 def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
@@ -92,7 +94,7 @@ def _number_of_epochs(text: str) -> int | float:
     return number
 
 
-def _summary(result: SweepResult) -> str:
+def _summary(result: SweepResult, code: list[str]) -> str:
     rows = result.table().splitlines()
     lines = rows[: _MOST_ROWS + 1]
     if len(rows) > len(lines):
@@ -112,9 +114,9 @@ def _summary(result: SweepResult) -> str:
     lines += ["", *(f"{what + ':':<12} {place}" for what, place in places.items())]
     epochs = math.ceil(2 * config.get("num_epochs", 1)) or 1
     commands = {
-        "train it longer": command_line("train", "--resume", short(folder), f"num_epochs={epochs}"),
-        "train it from scratch": command_line("train", short(joined(result.path, "best.yaml"))),
-        "add trials to the sweep": command_line("tune", "--extend", short(result.path), "--num-samples", "8"),
+        "train it longer": command_line("train", "--resume", short(folder), *code, f"num_epochs={epochs}"),
+        "train it from scratch": command_line("train", short(joined(result.path, "best.yaml")), *code),
+        "add trials to the sweep": command_line("tune", "--extend", short(result.path), *code, "--num-samples", "8"),
     }
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]

@@ -6,12 +6,12 @@ import copy
 import functools
 import importlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
+from ray_classy.config.code import HINT, code_folder
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
@@ -64,15 +64,14 @@ def classification_keys(cls: type) -> Keys:
 
 
 def import_modules(config: Mapping[str, Any]) -> None:
-    """Imports the modules named under `imports`; the config file's folder is searched for them last.
+    """Imports the modules named under `imports`; the config file's folder is searched for them last, if it is no run's.
 
     Raises:
         ConfigError: a module cannot be imported, or another one has its name; the message says why.
     """
     imports = config.get("imports") or []
     names = list(enumerate(imports)) if isinstance(imports, list) else []
-    file = getattr(config, "file", None)
-    folder = os.path.dirname(os.path.abspath(file)) if file else None
+    folder = code_folder(config)
     problems = []
     if folder:
         taken = {index: text for index, name in names if (text := _taken(folder, str(name)))}
@@ -84,6 +83,8 @@ def import_modules(config: Mapping[str, Any]) -> None:
             importlib.import_module(name)
         except Exception as error:
             looked = f" (looked on sys.path and in {folder})" if folder else ""
+            if not folder and getattr(config, "file", None):
+                looked = f" (looked on sys.path; no code is taken from the folder of a run: {HINT})"
             problems.append(
                 Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
             )

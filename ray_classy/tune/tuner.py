@@ -32,6 +32,7 @@ from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
+from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
@@ -212,7 +213,7 @@ class _Sweep:
             total=None if math.isinf(self.total) else int(self.total),
             epochs=self.plan.examined.epochs,
             config=described,
-            config_file=os.path.abspath(file) if file else earlier.get("config_file"),
+            config_file=config_file_fact(file).get("config_file") or earlier.get("config_file"),
         )
 
     def _best_to_extend(self, num_epochs: int | float) -> list[TrialRecord]:

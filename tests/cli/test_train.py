@@ -14,6 +14,7 @@ from ray_classy.cli.main import main
 from ray_classy.cli.output import json_text
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
+from ray_classy.user_code import UserCode
 
 
 def test_the_summary_shows_metrics_places_and_commands(local, tmp_path):
@@ -180,6 +181,42 @@ def test_resuming_finds_the_modules_beside_the_first_config(local, ray_classy, t
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(folder)])
     monkeypatch.delitem(sys.modules, "own_module_of_a_project")
     assert ray_classy("train", "--resume", "runs/one", "--local", "num_epochs=2").code == 0
+
+
+@pytest.fixture
+def foreign_run(config, ray_classy, tmp_path, monkeypatch):
+    """A run with a module in its folder, and a record that names that folder."""
+    (tmp_path / "planted_module.py").write_text("")
+    (tmp_path / "c.yaml").write_text((tmp_path / "tiny.yaml").read_text() + "imports: [planted_module]\n")
+    assert ray_classy("train", "c.yaml", "--local", "--name", "one").code == 0
+    monkeypatch.delitem(sys.modules, "planted_module")
+    monkeypatch.setattr(sys, "meta_path", [one for one in sys.meta_path if not isinstance(one, UserCode)])
+    run = tmp_path / "runs/one"
+    os.rename(tmp_path / "planted_module.py", run / "planted_module.py")
+    (run / "run.json").write_text((run / "run.json").read_text().replace(str(tmp_path / "c.yaml"), f"{run}/c.yaml"))
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--resume", "runs/one", "--local", "num_epochs=2"),
+        ("check", "--resume", "runs/one"),
+        ("check", "runs/one/config.yaml"),
+        ("bench-data", "runs/one/config.yaml"),
+        ("check", "--resume", "runs/one", "--code", "runs/one"),
+    ],
+)
+def test_no_code_is_run_from_the_folder_of_a_run(ray_classy, foreign_run, words):
+    (foreign_run / "planted_module.py").write_text("import os\nos.mkdir('planted')\n")
+    outcome = ray_classy(*words)
+    assert outcome.code == 2 and "--code" in outcome.err and not os.path.exists("planted")
+
+
+def test_code_names_the_folder_of_the_modules(ray_classy, foreign_run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    os.rename(foreign_run / "planted_module.py", tmp_path / "mine/planted_module.py")
+    assert ray_classy("train", "--resume", "runs/one", "--local", "num_epochs=2", "--code", "mine").code == 0
 
 
 @pytest.mark.parametrize("checkpoint", ["runs/one", "runs/one/epoch_0001-step_000003"])

@@ -1,0 +1,56 @@
+"""Where the modules that a config imports are looked for: never in the folder of a run, which may come from others."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from ray_classy.urls import is_url
+
+RUN_FILE = "run.json"
+HINT = "name the folder of your modules with --code DIR"
+
+
+def code_folder(config: Any) -> str | None:
+    """The folder of a config's file, beside which its modules are looked for; None if only `sys.path` is searched."""
+    file = getattr(config, "file", None)
+    if not file or is_url(file):
+        return None
+    folder = os.path.dirname(os.path.abspath(file))
+    return None if in_run(folder) else folder
+
+
+def in_run(folder: str) -> bool:
+    """Whether a folder is that of a run, or lies in one."""
+    above = os.path.dirname(folder)
+    return os.path.exists(os.path.join(folder, RUN_FILE)) or (above != folder and in_run(above))
+
+
+def may_name_code(run: str, file: str) -> bool:
+    """Whether modules are looked for beside the file that the record of a run names as that of its config.
+
+    Whoever wrote the record could name any folder of the machine, so run and folder must both be this user's.
+
+    Args:
+        run: the run's folder.
+        file: named in it.
+    """
+    return not is_url(run) and not is_url(file) and _is_own(run) and _is_own(os.path.dirname(file))
+
+
+def code_words(config: Any, run: str) -> list[str]:
+    """The words that a command needs so that a run finds its modules when it is resumed."""
+    folder = code_folder(config)
+    if not folder or not config.get("imports") or may_name_code(run, config.file):
+        return []
+    return ["--code", folder]
+
+
+def _is_own(folder: str) -> bool:
+    """Whether a folder belongs to this user, and not everybody may write in it."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH
