@@ -75,7 +75,7 @@ def read_class_folders(folder: str, classes: Sequence[str] | None, kind: FileKin
     name, sought = shown(folder), f"looked for files ending in {', '.join(kind.extensions)}"
     passed_over = listing.passed_over()
     also = f"; {passed_over}" if passed_over else ""
-    remarks = [f"{name}: {passed_over}"] if passed_over else []
+    remarks = [passed_over] if passed_over else []
     if listing.dangling:
         raise DataError(
             f"{len(listing.dangling)} links in {name!r} lead nowhere ({few(listing.dangling)}): put back the files "

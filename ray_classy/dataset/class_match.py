@@ -126,6 +126,12 @@ def few(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values[:_FEW])) + (", ..." if len(values) > _FEW else "")
 
 
+def yaml_list(names: Sequence[str]) -> str:
+    """Writes the first names as they are written into a config: "[cat, '10', ...]"."""
+    plain = re.compile(r"(?!(?i:y|n|yes|no|on|off|true|false|null)$)[^\W\d][\w-]*")
+    return f"[{few([name if plain.fullmatch(name) else repr(name) for name in names])}]"
+
+
 def _bare(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -90,10 +90,26 @@ def list_folder(
                         _add(listing, entry, at, extensions, recognises)
         except OSError as error:
             raise DataError(f"{key}: cannot list {at.path!r}: {error.strerror or error}") from None
+    check_encoding([*listing.folders, *listing.loose, *(path for files in listing.folders.values() for path in files)])
     listing.loose.sort()
     for files in listing.folders.values():
         files.sort()
     return listing
+
+
+def check_encoding(paths: Iterable[str]) -> None:
+    """Checks that names of files are UTF-8, as configs, logs and Ray's blocks need them.
+
+    Raises:
+        DataError: one is not.
+    """
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"the name of {os.fsencode(path)!r} is not UTF-8: rename it (convmv converts whole folders)"
+            ) from None
 
 
 class _Folder(NamedTuple):

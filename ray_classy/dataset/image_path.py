@@ -9,6 +9,7 @@ from typing import Any
 from ray_classy.dataset.class_folders import FileKind, read_class_folders
 from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
+from ray_classy.dataset.folder_listing import check_encoding
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, SIGNATURE_BYTES, image_format
 from ray_classy.dataset.image_options import ImageOptions
@@ -68,6 +69,7 @@ class ImagePathDataset(ImageDataset):
             if isinstance(image_files, str) or not image_files:
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
             columns = {"path": [expanded(file) for file in image_files]}
+            check_encoding(columns["path"])
             self.classes = classes
             self.without_targets = "image_files have no labels: list files and labels in a `manifest`"
         decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.class_match import alike, class_map, few
+from ray_classy.dataset.class_match import alike, class_map, few, numbers_of, yaml_list
 from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.errors import DataError
 from ray_classy.tasks.resume import locate
@@ -106,15 +106,17 @@ def _match(task: ClassyTask, phase_type: str, known: _Known, those: str, there: 
 def _remedy(phase_type: str, own: _Known, known: _Known) -> str:
     key = f"dataset.{phase_type}.classes"
     if own.names is None and known.names is not None:
+        if numbers_of(known.names) is not None:
+            return "Correct the labels: each is the name of its class"
         return (
             f"Name the classes in the order of the numbers: `{key}: [name of 0, name of 1, ...]`, with the names "
             f"{few(known.names)}"
         )
     if known.names is None:
-        return f"Number the folders or labels as there, or name the classes there (`classes: [{few(own.names or [])}]`)"
-    return (
-        f"Use the data of those {len(known.names)} classes, or list them in their order (`{key}: [{few(known.names)}]`)"
-    )
+        named = f"`classes: {yaml_list(own.names or [])}`"
+        return f"Number the folders or labels as there, or name the classes there ({named})"
+    listed = f"`{key}: {yaml_list(known.names)}`"
+    return f"Use the data of those {len(known.names)} classes, or list them in their order ({listed})"
 
 
 def _classes_of(dataset: Any, own: bool = False) -> _Known | None:
@@ -150,7 +152,7 @@ def number_of_outputs(dataset: Any) -> int | None:
         raise DataError(
             f"the dataset has {len(used):,} different labels from {used[0]} to {used[-1]}, which as class "
             f"indices need {outputs:,} outputs: number the classes from 0; or list the labels as names of classes "
-            f"(`classes: [{few([repr(str(label)) for label in used])}]`); or set the head's num_classes to {outputs} "
+            f"(`classes: {yaml_list([str(label) for label in used])}`); or set the head's num_classes to {outputs} "
             f"if they are indices of that many classes"
         )
     return outputs or None

@@ -68,7 +68,7 @@ def remarks(folder):
 
 def test_other_files_are_counted_by_kind(tmp_path):
     tree(tmp_path, "run/a.mp4", "run/a.txt", "run/deep/b.TXT", "run/.DS_Store", "LICENSE")
-    assert remarks(tmp_path) == [f"{tmp_path}: 4 files passed over: 2 .txt, 1 .DS_Store, 1 no extension"]
+    assert remarks(tmp_path) == ["4 files passed over: 2 .txt, 1 .DS_Store, 1 no extension"]
 
 
 def test_nothing_to_remark(tmp_path):
@@ -137,4 +137,11 @@ def test_a_folder_of_splits(tmp_path):
 def test_an_empty_class_folder_says_what_is_there_instead(tmp_path):
     tree(tmp_path, "run/a.mp4", "jump/a.txt")
     with pytest.raises(DataError, match=r"jump' has no videos: .*1 file passed over: 1 \.txt; remove it"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [b"run/caf\xe9.mp4", b"caf\xe9/a.mp4"])
+def test_names_that_are_not_utf8(tmp_path, name):
+    tree(tmp_path, "run/a.mp4", os.fsdecode(name))
+    with pytest.raises(DataError, match=r"the name of b'.*caf\\xe9.*' is not UTF-8: rename it"):
         read(tmp_path)

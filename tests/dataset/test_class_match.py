@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_classy.dataset.class_match import alike, check_class_names, class_map, mapped, numbers_of
+from ray_classy.dataset.class_match import alike, check_class_names, class_map, mapped, numbers_of, yaml_list
 from ray_classy.errors import DataError
 
 
@@ -74,3 +74,8 @@ def test_names_that_cannot_be_those_of_classes(names, message):
 def test_names_that_differ_in_case_are_allowed_and_found():
     check_class_names(["a", "A"], "`classes`")
     assert alike(["a", "b", "A"]) == [("a", "A")]
+
+
+def test_names_are_written_as_a_config_has_them():
+    names = ["cat", "10", "no", "a b", "caf\u00e9"]
+    assert yaml_list(names) == "[cat, '10', 'no', 'a b', caf\u00e9]" and yaml_list([*names, "x"]).endswith(", ...]")

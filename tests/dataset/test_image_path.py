@@ -235,7 +235,7 @@ def test_images_are_found_by_extension_or_content(tmp_path, name):
 
 def test_files_that_are_no_images_are_remarked(pets):
     (pets / "cat" / "BMW").write_text("BMW P3 ")
-    assert dataset(image_folder=str(pets)).remarks == [f"{pets}: 3 files passed over: 1 .md, 1 .txt, 1 no extension"]
+    assert dataset(image_folder=str(pets)).remarks == ["3 files passed over: 1 .md, 1 .txt, 1 no extension"]
 
 
 def test_a_link_in_place_of_an_image_leads_somewhere(pets):
