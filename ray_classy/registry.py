@@ -161,12 +161,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return _registry_at, (self.base.__module__, self.kind)
 
     def __getitem__(self, name: str) -> type[T]:
+        if not isinstance(name, str):
+            raise KeyError(name)
         if name not in self._classes and name in self._places:
             self._classes.setdefault(name, _import(self._places[name]))
         return self._classes[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._classes or name in self._places
+        return isinstance(name, str) and (name in self._classes or name in self._places)
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self._places, *self._classes]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
 from ray_classy.cli.relative_paths import resolve_paths, started_in
-from ray_classy.config import Config, dotted, mark_of
+from ray_classy.config import Config, dotted, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
 from ray_classy.config.document import search_node
@@ -48,6 +48,7 @@ def spec_of(given: Given) -> RunSpec:
         )
     checked(config)
     section = RayOptions.of(config.get("ray"))
+    raise_problems(section.problems(), config)
     if section.num_workers == 0:
         raise ConfigError(
             f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: must be at least 1, not 0; "

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ray_classy.config.check import Problem
+from ray_classy.config.document import Path
 from ray_classy.registry import Key, Keys
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]):(?P<port>[0-9]{1,5})")
@@ -86,6 +88,10 @@ class RayOptions:
         hints = typing.get_type_hints(cls)
         return {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
 
+    def problems(self) -> list[Problem]:
+        """Returns the mistakes that the types of the keys do not show."""
+        return resource_problems(self.resources_per_worker, ("ray", "resources_per_worker"))
+
     def given(self) -> dict[str, Any]:
         """Returns the options that differ from their defaults."""
         return {
@@ -93,6 +99,23 @@ class RayOptions:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         }
+
+
+_RESOURCES = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU", "memory": "memory"}
+
+
+def resource_problems(resources: Any, path: Path) -> list[Problem]:
+    """Returns the mistakes in the names of resources: Ray takes `cpu` for a resource of that name, which no node has.
+
+    Args:
+        resources: a mapping from names to amounts, or None.
+        path: where it stands.
+    """
+    return [
+        Problem((*path, name), f"{name!r} is not a resource of Ray: write {right}")
+        for name in resources or {}
+        if (right := _RESOURCES.get(str(name).lower(), name)) != name
+    ]
 
 
 RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}

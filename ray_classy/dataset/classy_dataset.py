@@ -101,6 +101,8 @@ class ClassyDataset:
         """Builds the dataset from a config whose keys are those of `config_keys`."""
         arguments = constructor_arguments(cls, config)
         transforms, batchsize, shuffle, num_samples = cls.parse_config(config)
+        if shuffle is None:
+            raise ComponentError("use_shuffle is missing: a task sets it for its train and test datasets, others must")
         for key in ("transforms", "batchsize_per_replica", "use_shuffle", "num_samples", *_LOADING_KEYS):
             arguments.pop(key, None)
         return cls(
@@ -127,7 +129,7 @@ class ClassyDataset:
         own = signature_keys(cls, skip=frozenset(signature_keys(ClassyDataset)))
         return {
             "batchsize_per_replica": Key(int),
-            "use_shuffle": Key(bool),
+            "use_shuffle": Key(bool | None, None),
             "num_samples": Key(int | None, None),
             "transforms": Key(list[ClassyTransform] | None, None),
             **_LOADING_KEYS,

@@ -18,6 +18,8 @@ from ray_classy.models.residual_block import residual_block, zero_last_batch_nor
 
 _STATE_VERSION = 0.2
 
+_MOST_BLOCKS = 10_000  # so that a slip in a number does not build a model for hours
+
 
 @register_model("resnext")
 class ResNeXt(ClassyModel):
@@ -71,6 +73,8 @@ class ResNeXt(ClassyModel):
                 f"num_blocks {num_blocks}, init_planes {init_planes}, reduction {reduction} and "
                 f"base_width_and_cardinality {base_width_and_cardinality} must be positive, with at least one stage"
             )
+        if sum(num_blocks) > _MOST_BLOCKS:
+            raise ComponentError(f"num_blocks {num_blocks} are {sum(num_blocks)} blocks, more than {_MOST_BLOCKS}")
         if base_width_and_cardinality is not None and len(base_width_and_cardinality) != 2:
             raise ComponentError(
                 f"base_width_and_cardinality is {base_width_and_cardinality}; expected two numbers: width, groups"

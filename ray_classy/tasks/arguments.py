@@ -29,10 +29,14 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def number(name: str, value: Any) -> int | float:
-    """Checks for a number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ComponentError(f"{name} must be a number of at least 0, not {value!r}")
+MOST_PHASES = 1_000_000
+"""Epochs and phases of a run, whose list is made before it starts."""
+
+
+def epochs(name: str, value: Any) -> int | float:
+    """Checks for a number above 0, and not more than a run can have."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST_PHASES:
+        raise ComponentError(f"{name} must be a number above 0 and at most {MOST_PHASES:,}, not {value!r}")
     return value
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ray_classy.errors import TaskError
+from ray_classy.tasks.arguments import MOST_PHASES
 
 
 def build_phases(
@@ -23,7 +24,8 @@ def build_phases(
     phases and no other.
 
     Raises:
-        TaskError: there is no dataset for the phases, or a test-only run has a fractional number of epochs.
+        TaskError: there is no dataset for the phases, there are too many, or a test-only run has a fractional number of
+            epochs.
     """
     if test_only:
         if not has_test:
@@ -35,6 +37,11 @@ def build_phases(
         raise TaskError("there is no train dataset; give dataset.train, or set test_only to evaluate")
     phases: list[dict[str, bool]] = []
     total = math.ceil(round(phases_per_epoch * num_epochs, 6))  # 100 * 1.1 is a little more than 110
+    if total > MOST_PHASES:
+        raise TaskError(
+            f"num_epochs {num_epochs} x phases_per_epoch {phases_per_epoch} are {total:,} train phases; a run has at "
+            f"most {MOST_PHASES:,}"
+        )
     for index in range(total):
         phases.append({"train": True})
         if has_test and ((index + 1) % test_phase_period == 0 or index + 1 == total):

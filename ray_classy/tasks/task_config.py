@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.config.code import HINT, code_folder
 from ray_classy.config.ray_options import RAY_KEYS
-from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -151,7 +151,16 @@ def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (RayClassyError, TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError) as error:
+    except (
+        RayClassyError,
+        TypeError,
+        ValueError,
+        KeyError,
+        AssertionError,
+        RuntimeError,
+        OSError,
+        MemoryError,
+    ) as error:
         reason = str(error) if isinstance(error, RayClassyError) else f"{type(error).__name__}: {error}"
         place = ": ".join(filter(None, (str(mark_of(config, path)), dotted(path))))
         raise ConfigError(f"{place}: {reason}") from error
@@ -174,6 +183,7 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
     """
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)
+    config = _with_shuffling(config)
     for key, one in options_of(type(task)).items():
         with located(config, *([key] if key in config else [])):
             one.set_from(task, config)
@@ -210,6 +220,20 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         task.set_hooks(hooks)
     task.config = copy.copy(config)  # setters write to it
     return task
+
+
+def _with_shuffling(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the config with `use_shuffle` in datasets that do not give it: true for train, false for test."""
+    filled = copy.copy(config)
+    filled["dataset"] = dict(config.get("dataset") or {})
+    for phase_type, section in filled["dataset"].items():
+        if section and section.get("use_shuffle") is None and _takes_shuffling(section.get("name")):
+            filled["dataset"][phase_type] = {**section, "use_shuffle": phase_type == "train"}
+    return filled
+
+
+def _takes_shuffling(name: Any) -> bool:
+    return name in DATASET_REGISTRY and "use_shuffle" in (config_keys(DATASET_REGISTRY[name]) or {})
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:

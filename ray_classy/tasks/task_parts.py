@@ -49,7 +49,7 @@ class TaskParts(ClassyTask):
         distributed_options: how several processes train together.
     """
 
-    num_epochs: int | float = option(1, arguments.number, required=True)
+    num_epochs: int | float = option(1, arguments.epochs, required=True)
     test_only: bool = option(False)
     test_phase_period: int = option(1, arguments.at_least(1))
     seed: int = option(0, arguments.at_least(0))

@@ -11,7 +11,7 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.ray_options import RayOptions, resource_problems
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat.settings import check_train
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
@@ -85,6 +85,8 @@ class RaySettings:
         )
         if settings.most_workers == 0:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
+        for problem in resource_problems(settings.scaling.resources_per_worker, ()):
+            raise ComponentError(f"resources_per_worker: {problem.message}")
         check_gpu_shares(settings.scaling, settings.torch_config)
         return settings
 

@@ -12,7 +12,7 @@ from ray.train import ScalingConfig
 from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 
 from ray_classy.config import mark_of, problems_in, raise_problems
-from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.ray_options import RayOptions, resource_problems
 from ray_classy.errors import ConfigError, ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.seeding import derive_seed
@@ -71,6 +71,11 @@ class Plan:
         section = dict(config.get("tune") or {})
         ray_section = dict(config.get("ray") or {})
         problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, RayOptions.keys(), ("ray",))
+        for resources, path in (
+            (ray_section.get("resources_per_worker"), ("ray", "resources_per_worker")),
+            (section.get("resources_per_trial"), ("tune", "resources_per_trial")),
+        ):
+            problems += resource_problems(resources, path) if isinstance(resources, dict) else []
         raise_problems(problems, config)
         chosen = tune_config_of(section, tuner.tune_config)
         self._place(tuner, ray_section)

@@ -132,6 +132,20 @@ def test_a_mistake_has_the_exit_code_of_train(check):
     assert "did you mean 'use_shuffle'?" in outcome.err
 
 
+@pytest.mark.parametrize("key", ["ray.resources_per_worker", "ray.resources_per_worker --local"])
+def test_resources_have_the_names_that_ray_gives_them(check, key):
+    key, *flags = key.split()
+    outcome = check(f"{key}={{cpu: 1}}", *flags)
+    assert (
+        outcome.code == 2 and "ray.resources_per_worker.cpu: 'cpu' is not a resource of Ray: write CPU" in outcome.err
+    )
+
+
+def test_nothing_is_trained_for_no_epoch(check):
+    outcome = check("num_epochs=0")
+    assert outcome.code == 2 and "num_epochs: must be a number above 0" in outcome.err
+
+
 def test_a_batch_of_all_workers_that_drop_last_leaves_empty(check):
     outcome = check("dataset.train.drop_last=true", "--num-workers", "4")
     assert outcome.code == 1

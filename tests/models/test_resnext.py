@@ -169,3 +169,8 @@ def test_a_state_of_another_version_is_refused(version):
     model = ResNet(**TINY)
     with pytest.raises(CheckpointError, match=str(version)):
         model.set_classy_state({**model.get_classy_state(), "version": version})
+
+
+def test_a_slip_in_a_number_builds_no_endless_model():
+    with pytest.raises(ComponentError, match="more than 10000"):
+        build_model({"name": "resnet", "num_blocks": [1, 10**30]})

@@ -2,8 +2,9 @@ import copy
 
 import pytest
 
+from ray_classy.dataset import build_dataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
-from ray_classy.errors import ConfigError
+from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.hooks import CheckpointHook, ProgressBarHook
 from ray_classy.tasks import (
     BatchNormSyncMode,
@@ -41,6 +42,35 @@ CONFIG = {
 def test_config_is_trained():
     task = train(build_task(CONFIG))
     assert isinstance(task, ClassificationTask) and len(task.phases) == 8 and task.where == 1.0
+
+
+@pytest.mark.parametrize("given", [{}, {"use_shuffle": None}])
+def test_train_rows_are_shuffled_and_test_rows_are_not_unless_the_config_says_so(given):
+    digits = {name: value for name, value in DIGITS.items() if name != "use_shuffle"}
+    config = {**CONFIG, "dataset": {"train": {**digits, **given}, "test": {**digits, **given}}}
+    task = build_task(config)
+    assert task.datasets["train"].shuffle is True and task.datasets["test"].shuffle is False
+    assert task.config["dataset"]["train"]["use_shuffle"] is True
+    assert config["dataset"]["train"] == {**digits, **given}
+    assert build_task(CONFIG).datasets["train"].shuffle is False
+
+
+def test_a_dataset_by_itself_must_say_whether_it_is_shuffled():
+    with pytest.raises(ComponentError, match="use_shuffle is missing"):
+        build_dataset({"name": "digits", "split": "test", "batchsize_per_replica": 4})
+
+
+def test_a_part_that_memory_cannot_hold_is_named():
+    images = {"name": "synthetic_image", "batchsize_per_replica": 1, "crop_size": 8, "class_ratio": 0.5, "seed": 0}
+    config = {**CONFIG, "dataset": {"train": {**images, "num_samples": 10**18}}}
+    with pytest.raises(ConfigError, match=r"dataset.train: MemoryError: Unable to allocate"):
+        build_task(config)
+
+
+@pytest.mark.parametrize("name", [{}, [], None, 3])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(ConfigError, match="name"):
+        build_task({**CONFIG, "name": name})
 
 
 def test_schedule_has_the_length_of_all_phases():

@@ -113,7 +113,8 @@ def test_every_option_has_a_key_and_a_setter(cls):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("num_epochs", -1), ("test_phase_period", 0), ("seed", -1), ("clip_grad_norm", 0.0), ("bn_weight_decay", 1),
+    ("num_epochs", -1), ("num_epochs", 0), ("num_epochs", 1e9), ("num_epochs", float("inf")),
+    ("test_phase_period", 0), ("seed", -1), ("clip_grad_norm", 0.0), ("bn_weight_decay", 1),
     ("dataloader_mp_context", "thread"),
 ])  # fmt: skip
 def test_an_impossible_value_is_refused_wherever_it_is_set(name, value, tmp_path):
