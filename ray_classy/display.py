@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from ray_classy.printable import printable
 from ray_classy.redact import redacted
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def on_terminal() -> bool:
 
 def print_line(text: str) -> None:
     """Prints a line on standard error, after the time of day."""
-    print(f"{time.strftime('%H:%M:%S')}  {redacted(text)}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')}  {printable(redacted(text))}", file=sys.stderr, flush=True)
 
 
 class LiveDisplay:

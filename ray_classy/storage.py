@@ -210,7 +210,7 @@ class Storage:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         half = f"{path}.{uuid.uuid4().hex[:8]}.half"
         try:
-            with open(half, "wb") as file:
+            with open(half, "xb") as file:
                 _fill(file, content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -240,18 +240,19 @@ class Storage:
 
     def _rename_folder(self, name: str) -> None:
         """Renames a folder to `NAME.copied`, if there is one that is not a link."""
-        new = self.free_name(f"{name}.copied")
         if self.local:
             path = self._own(name)
             if os.path.islink(path) or not os.path.isdir(path):
                 return
+            new = self.free_name(f"{name}.copied")
             os.rename(path, self._local(new))
         else:
             from pyarrow import fs
 
             filesystem, path = self._remote(name)
-            if filesystem.get_file_info(path).type != fs.FileType.Directory or _is_object_store(filesystem):
+            if _is_object_store(filesystem) or filesystem.get_file_info(path).type != fs.FileType.Directory:
                 return
+            new = self.free_name(f"{name}.copied")
             _rename(filesystem, path, self._remote(new)[1])
         _log.warning("%s was a folder, as in a copy that follows links: renamed to %s", shown(self.join(name)), new)
 

@@ -72,8 +72,9 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
 
 def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:
     """Whether the run has ended and the config asks for no more phases than it has made."""
-    phases = task.planned_phases()
-    return folder.record.facts().get("status") == FINISHED and 0 < len(phases) <= len(folder.metrics.lines())
+    phases, lines = len(task.planned_phases()), folder.metrics.lines()
+    made = max(len(lines), lines[-1].get("phase_idx", -1) + 1) if lines else 0  # a damaged line is not among them
+    return folder.record.facts().get("status") == FINISHED and 0 < phases <= made
 
 
 def _resume_command(spec: RunSpec, folder: RunFolder, *overrides: str) -> str:

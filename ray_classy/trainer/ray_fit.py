@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from ray_classy.errors import RunError
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
-from ray_classy.ray_compat.train import SNAPSHOT_FILE, failure_policy, scaling_policy, trainer_class
+from ray_classy.ray_compat.train import FILES_IN_RUNS, failure_policy, scaling_policy, trainer_class
 from ray_classy.storage import Storage
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.interrupts import install_stop_handlers
@@ -89,7 +89,9 @@ def _fit(
     while True:
         # Ray resumes from the list of checkpoints that an earlier controller left, and fails if one of them was removed
         # since (ray.num_to_keep), or if another version of Ray wrote the list. The session knows what to resume from.
-        ray_folder.remove_file(SNAPSHOT_FILE)
+        # Where one of Ray's files is a link, Ray would write to what it leads to.
+        for name in FILES_IN_RUNS:
+            ray_folder.remove_file(name)
         fitting = trainer(
             train_on_worker,
             train_loop_config={"job": job},

@@ -351,7 +351,7 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
     for file in files:
         run.storage.write(file, source.storage.read(file, most_bytes=None))
-    run.log(f"{time.strftime('%H:%M:%S')}  resumed from {checkpoint} of trial {source.name}")
+    run.tell(f"resumed from {checkpoint} of trial {source.name}")
 
 
 class _Fitting:

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 
+from ray_classy.checkpoint.manifest import write_manifest
 from ray_classy.errors import CheckpointError, StorageError
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.retention import Retention
@@ -101,3 +102,31 @@ def test_a_manifest_of_anything_else_does_not_end_a_run(run):
         run.storage.write(f"{name}/manifest.json", content)
     RunFolder(run.path, run.storage.filesystem).checkpoints.keep(Retention())
     assert run.storage.pointed("last") == NAMES[2]
+
+
+def test_manifests_are_read_once(run):
+    write(run)
+    run.checkpoints.keep(Retention())
+    for name in NAMES:
+        run.storage.write(f"{name}/manifest.json", b"{}")
+    run.checkpoints.keep(Retention())
+    assert run.checkpoints.best() == run.storage.join(NAMES[1])
+
+
+def test_a_manifest_that_is_not_there_yet_is_looked_for_again(run):
+    run.checkpoints.write(NAMES[0], CONTENT)
+    run.checkpoints.keep(Retention())
+    assert run.checkpoints.best() is None
+    write_manifest(run.storage, NAMES[0], {"metrics": {"test": {"loss": 0.1}}}, {"checkpoint.torch": b""})
+    run.checkpoints.keep(Retention())
+    assert run.checkpoints.best() == run.storage.join(NAMES[0])
+
+
+def test_the_copy_of_a_run_in_an_object_store_gets_its_aliases(s3):
+    """As by `aws s3 sync`, which uploads what links lead to."""
+    run = RunFolder(s3.url("runs/r"))
+    for name in ("last", "best"):
+        run.checkpoints.write(name, CONTENT, {})
+    run.checkpoints.write(NAMES[0], CONTENT, {"metrics": {"test": {"loss": 0.1}}})
+    run.checkpoints.keep(Retention())
+    assert run.storage.pointed("last") == NAMES[0] and run.checkpoints.best() == run.storage.join(NAMES[0])
