@@ -15,7 +15,7 @@ if hasattr(nn, "LinearCrossEntropyLoss"):  # since torch 2.14
     _OF_CLASSES.append(nn.LinearCrossEntropyLoss.forward)
 
 
-def weight_of(loss: nn.Module, output: Any, target: Any) -> torch.Tensor | None:
+def weight_of(loss: Any, output: Any, target: Any) -> torch.Tensor | None:
     """Returns what the mean of a loss over a batch divides by; None if that is the number of rows.
 
     A loss may say it in a method `weight_of(output, target)`. Torch's cross-entropy and NLL loss divide by the sum of

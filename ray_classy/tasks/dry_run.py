@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,11 +143,11 @@ def _check_dataset(
     sample, device = _small_batch(phase_type, dataset, task.seed), _device(task, on_gpu)
     with host_rng_kept():
         seed_host(derive_seed(task.seed))
-        outputs, without_gradient = try_step(task, phase_type, sample, device)
+        check_output = partial(_check_labels, task, phase_type, dataset)
+        outputs, without_gradient = try_step(task, phase_type, sample, device, check_output)
         if phase_type == "train":
             _try_one_row(task, dataset, sample, world_size, device)
     _check_gradients(task, without_gradient, world_size)
-    _check_labels(task, phase_type, dataset, outputs)
     inputs = sample["input"]
     return DryRun(
         rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +42,11 @@ _ONE_WEIGHT_PER_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
 
 def try_step(
-    task: ClassificationTask, phase_type: str, sample: dict[str, Any], device: torch.device
+    task: ClassificationTask,
+    phase_type: str,
+    sample: dict[str, Any],
+    device: torch.device,
+    check_output: Callable[[Any], None] = lambda output: None,
 ) -> tuple[Any, list[str]]:
     """Runs model, loss, meters and, for rows of the train dataset, the backward pass; the task stays as it is.
 
@@ -51,6 +55,7 @@ def try_step(
         phase_type: "train" or "test".
         sample: a batch.
         device: where the run computes; elsewhere mixed precision is not tried.
+        check_output: called with the model's output, before the loss is.
 
     Returns:
         The output of the model, and the names of the trained parameters that got no gradient.
@@ -76,6 +81,7 @@ def try_step(
             task._set_model_train_mode()
             with autocast(precision, here):
                 output = task.compute_model(sample)
+                check_output(output)
                 step = "loss"
                 loss = _tried_loss(task, output, sample)
             step = "meters"

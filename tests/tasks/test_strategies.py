@@ -155,6 +155,25 @@ def seen_by_hooks():
     return {"whole": sorted(set(kinds)), "same model": task.base_model is model, "config": all(configs)}
 
 
+class Forked(nn.Module):
+    """A model with a layer behind its output, which gets no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.behind = wide_model().model, nn.Linear(4, 2, dtype=DOUBLE)
+
+    def forward(self, rows):
+        output = self.used(rows)
+        self.behind(output)
+        return output
+
+
+def with_unused_layer(strategy, **options):
+    model = ClassyModel.from_model(Forked(), input_shape=(6,))
+    task = wide_task(strategy, model=model).set_distributed_options(strategy=strategy, **options)
+    return train(task).losses.row_mean()
+
+
 def all_trained():
     return {strategy: trained(strategy) for strategy in STRATEGIES}
 
@@ -167,6 +186,11 @@ def all_else():
     ]
     zero = wide_task("ddp", {"name": "zero", "base_optimizer": SGD})
     done["old spellings"] = [outcome(train(task)) for task in (wide_task("ddp").set_use_sharded_ddp(True), zero)]
+    done["unused"] = [
+        with_unused_layer("ddp", find_unused_parameters=True),
+        with_unused_layer("zero", find_unused_parameters=True),
+        with_unused_layer("fsdp"),
+    ]
     done["hooks"] = seen_by_hooks()
     for mode in (BroadcastBuffersMode.DISABLED, BroadcastBuffersMode.BEFORE_EVAL):
         done[mode.name] = buffers(mode)
@@ -190,6 +214,11 @@ def test_trains_as_ddp_does(ranks, what, strategy):
         ours, theirs = answer[strategy][what], answer["ddp"][what]
         assert_same(ours, theirs)
         assert ours["losses"] == pytest.approx(theirs["losses"], rel=0, abs=1e-9)
+
+
+def test_layer_without_gradient_is_left_alone(ranks):
+    for answer in ranks:
+        assert answer["unused"] == pytest.approx([answer["ddp"]["sgd"]["loss"]] * 3, rel=0, abs=1e-9)
 
 
 def test_zero_updates_to_the_same_bits(ranks):

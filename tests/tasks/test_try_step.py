@@ -184,6 +184,11 @@ def test_label_that_the_loss_ignores_passes():
     refused(with_labels(make_task(), [0, -1, 3]), "row 1 .* label -1", DataError)
 
 
+def test_label_out_of_range_is_named_before_the_loss_meets_it():
+    task = make_task(test=None, transform=lambda row: {**row, "target": -1 if row["row"] == 0 else row["target"]})
+    refused(with_labels(task, [-1, 0, 3]), "row 0 .* label -1.*ignore_index", DataError)
+
+
 def test_mixup_must_ignore_what_the_loss_ignores():
     from ray_classy.dataset.transforms.mixup import MixupTransform
 
