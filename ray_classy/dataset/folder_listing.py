@@ -136,7 +136,8 @@ def _folders(listing: Listing, entry: os.DirEntry[str], at: _Folder) -> Iterator
     """Yields the folder of an entry, if it is to be listed."""
     if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS:
         return
-    identity, above = _identity(entry.stat()), at
+    identity = _identity(entry.stat())
+    above: _Folder | None = at
     while above is not None:
         if above.identity == identity:
             listing.loops += 1

@@ -65,7 +65,8 @@ def read_manifest(
             usual = "\t" if extension == ".tsv" else ","
             table = read_csv(file, columns, check_delimiter(delimiter), usual)
         else:
-            table = read_json(file, columns) if kind == "json" else _read_parquet(file, columns)
+            names = [str(column) for column in columns]
+            table = read_json(file, names) if kind == "json" else _read_parquet(file, names)
     except FileNotFoundError as error:
         looked = "" if is_url(file) else f" (looked in {os.getcwd()})"
         raise DataError(f"there is no manifest {shown(file)!r}{looked}") from error

@@ -88,7 +88,7 @@ def check_names(file: str, wanted: Sequence[Any], there: Sequence[str], where: s
     """
     for key, column in zip(("path_column", "label_column"), wanted, strict=False):
         if column not in there:
-            near = nearest(column, there)
+            near = nearest(column, list(there))
             hint = f"did you mean {near}?" if near else f"set {key} to one of them"
             if "line" in where and not near:
                 hint += ", or to its number from 0 if that line has no names"

@@ -50,7 +50,7 @@ def _files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     """Returns the files of a folder, or the path of a file."""
     if not os.path.isdir(path):
         return [path]
-    found = []
+    found: list[str] = []
     for folder, below, files in os.walk(path):
         below[:] = [name for name in below if not name.startswith((".", "_"))]
         found.extend(os.path.join(folder, file) for file in files if _is_wanted(file, suffixes))

@@ -15,7 +15,6 @@ from ray_classy.dataset.decode import check_image_mode
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.parquet import encoded_sample
-from ray_classy.dataset.parquet_columns import label_names
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.errors import DataError
 from ray_classy.ingest.ray_ingest import ShardRows
@@ -31,7 +30,8 @@ class RayDataset(ImageDataset):
 
     The pipeline runs once, here; its blocks stay in the cluster's shared memory (Ray spills what does not fit), and
     every rank of a `RayTrainer` reads from them the rows that the plan assigns to it, each exactly once per epoch.
-    Images and labels are as in `ParquetDataset`. `num_workers` is the number of decoding threads.
+    Images and labels are as in `ParquetDataset`, but Ray Data does not keep the names of a `ClassLabel`: give `classes`.
+    `num_workers` is the number of decoding threads.
 
     Args:
         dataset: a `ray.data.Dataset`.
@@ -91,8 +91,8 @@ class RayDataset(ImageDataset):
             made = made.sort(id_column)
         with _preserved_order(made):
             made = made.materialize()
-        labels, named = ([], []) if label_column is None else _column(made, label_column)
-        ids = [] if id_column is None else _column(made, id_column)[0]
+        labels = [] if label_column is None else _column(made, label_column)
+        ids = [] if id_column is None else _column(made, id_column)
         if id_column is not None:
             _check_ids(ids, id_column)
         else:
@@ -107,7 +107,7 @@ class RayDataset(ImageDataset):
         by_label = None
         if label_column is not None:
             sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
-            self._labels, self.classes, by_label = class_targets(labels, sources, label_column, classes, named=named)
+            self._labels, self.classes, by_label = class_targets(labels, sources, label_column, classes)
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,
@@ -149,20 +149,16 @@ def _with_columns(dataset: Any, columns: list[str]) -> Any:
     return dataset.select_columns(columns)
 
 
-def _column(made: Any, name: str) -> tuple[list[Any], list[list[str] | None]]:
-    """Fetches one column, as an Arrow column per block, and the names that it gives to integers.
-
-    The other columns stay in the object store.
-    """
+def _column(made: Any, name: str) -> list[Any]:
+    """Fetches one column, as an Arrow column per block; the other columns stay in the object store."""
     read = ray.remote(num_cpus=0)(_column_of)
-    found = ray.get([read.remote(reference, name) for reference in blocks_of(made)[0]])
-    parts = [part for part in found if part is not None]
-    return [column for column, _ in parts], [names for _, names in parts]
+    columns = ray.get([read.remote(reference, name) for reference in blocks_of(made)[0]])
+    return [column for column in columns if column is not None]
 
 
-def _column_of(block: Any, name: str) -> tuple[Any, list[str] | None] | None:
+def _column_of(block: Any, name: str) -> Any:
     table = arrow_table(block)
-    return (table.column(name), label_names(table.schema, name)) if table.num_rows else None  # an empty one may lack it
+    return table.column(name) if table.num_rows else None  # an empty block may lack it
 
 
 def _check_ids(ids: list[Any], column: str) -> None:

@@ -102,17 +102,3 @@ def test_mistakes(rows):
         made([1])
     with pytest.raises(DataError, match="has no rows"):
         made(ray.data.from_items([{"image": b"", "label": 0}]).filter(lambda row: False))
-
-
-def test_names_of_class_labels_are_those_of_the_classes(ray_cluster, tmp_path):
-    import json
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    import ray.data
-
-    feature = {"label": {"names": ["owl", "cat"], "_type": "ClassLabel"}}
-    table = pa.table({"image": [png(0), png(1)], "label": [0, 1]})
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert made(ray.data.read_parquet(str(tmp_path))).classes == ["owl", "cat"]
