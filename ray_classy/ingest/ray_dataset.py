@@ -30,7 +30,7 @@ class RayDataset(ImageDataset):
 
     The pipeline runs once, here; its blocks stay in the cluster's shared memory (Ray spills what does not fit), and
     every rank of a `RayTrainer` reads from them the rows that the plan assigns to it, each exactly once per epoch.
-    Images and labels are as in `ParquetDataset`, but Ray Data does not keep the names of a `ClassLabel`: give `classes`.
+    Images and labels are as in `ParquetDataset`, but Ray Data drops the names of a `ClassLabel`: give `classes`.
     `num_workers` is the number of decoding threads.
 
     Args:
