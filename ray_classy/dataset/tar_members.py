@@ -141,7 +141,7 @@ def _is_sound(block: bytes) -> bool:
     given = _number(block[148:156])
     blank = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(blank)
-    return given in (unsigned, unsigned - 256 * sum(byte > 127 for byte in blank))
+    return given == unsigned or given == unsigned - 256 * sum(byte > 127 for byte in blank)
 
 
 def _number(field: bytes) -> int | None:
