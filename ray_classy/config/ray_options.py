@@ -19,6 +19,21 @@ from ray_classy.registry import Key, Keys
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]):(?P<port>[0-9]{1,5})")
 
 
+_RUNTIME_ENV: Keys = {
+    "env_vars": Key(dict[str, str] | None, None),
+    "pip": Key(list[str] | str | dict[str, Any] | None, None),
+    "uv": Key(list[str] | str | dict[str, Any] | None, None),
+    "conda": Key(str | dict[str, Any] | None, None),
+    "image_uri": Key(str | None, None),
+    "py_executable": Key(str | None, None),
+    "py_modules": Key(list[str] | None, None),
+    "working_dir": Key(str | None, None),
+    "excludes": Key(list[str] | None, None),
+    "config": Key(dict[str, Any] | None, None),
+}
+"""The fields of Ray's `RuntimeEnv` that a config can give."""
+
+
 @dataclass(frozen=True)
 class RayOptions:
     """Options of a run on a Ray cluster, named and defaulted as in Ray's own classes.
@@ -80,13 +95,16 @@ class RayOptions:
         given = {name: value for name, value in (section or {}).items() if value is not None}
         if isinstance(given.get("num_workers"), list):
             given["num_workers"] = tuple(given["num_workers"])
+        if "runtime_env" in given:
+            given["runtime_env"] = {name: value for name, value in given["runtime_env"].items() if value is not None}
         return cls(**given)
 
     @classmethod
     def keys(cls) -> Keys:
         """Returns the keys of the section with types and defaults; each may also be null."""
         hints = typing.get_type_hints(cls)
-        return {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
+        keys = {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
+        return {**keys, "runtime_env": Key(_RUNTIME_ENV, None)}
 
     def problems(self) -> list[Problem]:
         """Returns the mistakes that the types of the keys do not show."""

@@ -57,6 +57,9 @@ Ray's public `worker_process_setup_hook` sets it in the runtime environment of a
 does not know it does not call the function: workers then find only what the job and the trainer tell them.
 """
 
+LEAST_OBJECT_STORE_MEMORY = 75 << 20
+"""The bytes below which Ray refuses to start its store of shared objects."""
+
 _PENDING_TRIALS = "TUNE_MAX_PENDING_TRIALS_PG"
 _TRAIN_V2 = "RAY_TRAIN_V2_ENABLED"
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"

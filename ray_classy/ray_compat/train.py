@@ -252,6 +252,5 @@ def _shape(name: str) -> str:
 
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 """Ray Train's own list of a run's checkpoints, in the run's folder. (Ray 2.57 to 2.60.)"""
-
 FILES_IN_RUNS = (SNAPSHOT_FILE, ".validate_storage_marker")
 """What Ray Train writes to a run's folder before anything is trained. (Ray 2.57 to 2.60.)"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,7 @@ def make_trial(experiment: Any, name: str, config: dict[str, Any], params: dict[
 
         raise RunError(f"sweeps cannot run on Ray {ray.__version__}: use Ray 2.57 to 2.60, or train without a sweep")
     spec = experiment.public_spec
-    return kind(
+    return _keeping_errors(kind)(
         experiment.run_identifier,
         config=config,
         trial_id=name,
@@ -48,6 +50,28 @@ def make_trial(experiment: Any, name: str, config: dict[str, Any], params: dict[
         trial_dirname_creator=_id_of,
         max_failures=experiment.spec.get("max_failures", 0),
     )
+
+
+_errors: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+@functools.cache
+def _keeping_errors(kind: type) -> Any:
+    """Trials that keep their last error in memory.
+
+    Tune writes it to a file, and unpickles it from there; the folder of a cluster's session is open to all users of the
+    machine. Ray 2.57 to 2.60 have both methods. Where one has another name, Tune's own is called.
+    """
+
+    class KeepingTrial(kind):  # type: ignore[misc, valid-type]
+        def handle_error(self, exc: Any = None) -> None:
+            _errors[self] = exc
+            super().handle_error(exc)
+
+        def get_pickled_error(self) -> Any:
+            return _errors.get(self)
+
+    return KeepingTrial
 
 
 def _id_of(trial: Trial) -> str:
@@ -70,19 +94,10 @@ def restored_report(trial: Trial) -> Mapping[str, Any]:
 def error_of(trial: Trial) -> str:
     """Why a trial's process died, as "Type: message"; empty if Tune did not keep it.
 
-    Ray 2.57 to 2.60 keep it in a file. Without it the sweep's table only says that the process died.
+    A trial of `make_trial` keeps it. Without it the sweep's table only says that the process died.
     """
-    import cloudpickle
-
-    try:
-        with open(trial.pickled_error_file, "rb") as file:
-            error = cloudpickle.load(file)
-    except AttributeError:
-        log_missing("Trial.pickled_error_file", "the sweep's table does not say why a process died")
-        return ""
-    except (OSError, TypeError):
-        return ""
-    return f"{type(error).__name__}: {error}"
+    error = _errors.get(trial)
+    return "" if error is None else f"{type(error).__name__}: {error}"
 
 
 def is_terminated(trial: Trial) -> bool:

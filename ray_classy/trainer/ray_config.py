@@ -11,9 +11,9 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_options import RayOptions, resource_problems
+from ray_classy.config.ray_options import RayOptions, address_problem, resource_problems
 from ray_classy.errors import ComponentError
-from ray_classy.ray_compat.settings import check_train
+from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
 from ray_classy.trainer.ray_connection import connected
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
@@ -75,7 +75,7 @@ class RaySettings:
             "object_store_memory": section.object_store_memory,
             **{name: value for name, value in options.items() if value is not None},
         }
-        check_train()
+        settings_of_ray.check_train()
         _check_known(section)
         settings = cls(
             scaling_config or _built(ScalingConfig, section),
@@ -88,6 +88,7 @@ class RaySettings:
         for problem in resource_problems(settings.scaling.resources_per_worker, ()):
             raise ComponentError(f"resources_per_worker: {problem.message}")
         check_gpu_shares(settings.scaling, settings.torch_config)
+        _check_connection(settings)
         return settings
 
     def connected(self) -> contextlib.AbstractContextManager[None]:
@@ -114,6 +115,15 @@ class RaySettings:
     def max_failures(self) -> int:
         """Failures after which the run is tried again; -1 is no limit."""
         return self.run_config.failure_config.max_failures if self.run_config.failure_config else 0
+
+
+def _check_connection(settings: RaySettings) -> None:
+    problem = None if settings.address is None else address_problem(settings.address)
+    if problem is not None:
+        raise ComponentError(f"address is {settings.address!r}: {problem}")
+    least, memory = settings_of_ray.LEAST_OBJECT_STORE_MEMORY, settings.object_store_memory
+    if memory is not None and memory < least:
+        raise ComponentError(f"object_store_memory is {memory} bytes, but Ray needs at least {least} (75 MiB)")
 
 
 def _run_config(section: RayOptions) -> RunConfig:

@@ -91,7 +91,7 @@ def _fit(
         # since (ray.num_to_keep), or if another version of Ray wrote the list. The session knows what to resume from.
         # Where one of Ray's files is a link, Ray would write to what it leads to.
         for name in FILES_IN_RUNS:
-            ray_folder.remove_file(name)
+            remove_any(ray_folder, name)
         fitting = trainer(
             train_on_worker,
             train_loop_config={"job": job},
@@ -147,6 +147,12 @@ def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
     """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
     with detached_shards(task.datasets) as shards:
         return shards, pickled(task)
+
+
+def remove_any(folder: Storage, name: str) -> None:
+    """Removes what Ray left under a name: a file, a folder, or a link to either, which Ray would follow."""
+    folder.remove(name)
+    folder.remove_file(name)
 
 
 def ray_storage(path: str, filesystem: Any) -> tuple[str, Any]:

@@ -29,7 +29,7 @@ from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible
 from ray_classy.trainer.ray_connection import environment
-from ray_classy.trainer.ray_fit import ray_storage
+from ray_classy.trainer.ray_fit import ray_storage, remove_any
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_spec import config_file_fact
@@ -278,7 +278,7 @@ class _Sweep:
         with host_rng_kept(), interruptible(), environment(settings_of_ray.pending_trials(self.most + 1)):
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
-            folder.storage.remove("ray")
+            remove_any(folder.storage, "ray")
             path, filesystem = ray_storage(folder.path, plan.filesystem)
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TaskTrial, job=self._job()), self._resources()),

@@ -3,7 +3,7 @@
 import pytest
 
 from ray_classy.config import problems_in
-from ray_classy.config.ray_options import RayOptions, resource_problems
+from ray_classy.config.ray_options import RayOptions, address_problem, resource_problems
 
 
 def wrong(section):
@@ -35,6 +35,27 @@ def test_resources_have_the_names_that_ray_gives_them():
         ("Gpu", "GPU"),
         ("MEMORY", "memory"),
     ]
+
+
+def test_the_runtime_environment_is_checked_without_ray():
+    assert not wrong({"runtime_env": {"env_vars": {"A": "1"}, "pip": ["emoji"], "py_modules": ["s3://b/m.zip"]}})
+    assert "env_vars" in wrong({"runtime_env": {"env_var": {"A": "1"}}})[0]
+    assert wrong({"runtime_env": {"env_vars": {"A": 1}}}) and wrong({"object_store_memory": "1 GB"})
+    assert RayOptions.of({"runtime_env": {"pip": None, "conda": "e"}}).runtime_env == {"conda": "e"}
+
+
+@pytest.mark.parametrize(
+    "address", ["auto", "local", "localhost:6379", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001"]
+)
+def test_addresses(address):
+    assert address_problem(address) is None
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "", "http://h:1", "h:0", "h:1:2", "h:port", "ray://h", "h:1/x", "h :1"]
+)
+def test_what_is_no_address(address):
+    assert "expected host:port" in address_problem(address)
 
 
 def test_a_typo_is_reported_with_the_nearest_key():

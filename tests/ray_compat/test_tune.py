@@ -3,9 +3,9 @@
 import math
 from types import SimpleNamespace
 
-import cloudpickle
 import pytest
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune import experiment
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, PopulationBasedTraining
@@ -50,13 +50,14 @@ def test_the_report_of_the_checkpoint_that_a_trial_restores(common, hidden):
     assert restored_report(SimpleNamespace()) == {} and len(hidden.lines()) == 1
 
 
-def test_why_a_process_died(hidden, tmp_path):
-    assert hasattr(Trial, "pickled_error_file")
-    assert error_of(SimpleNamespace(pickled_error_file=None)) == ""
-    (tmp_path / "error").write_bytes(cloudpickle.dumps(ValueError("too small")))
-    assert error_of(SimpleNamespace(pickled_error_file=tmp_path / "error")) == "ValueError: too small"
-    assert not hidden.lines()
-    assert error_of(SimpleNamespace()) == "" and len(hidden.lines()) == 1
+def test_why_a_process_died_is_not_read_from_a_file(common, tmp_path, monkeypatch):
+    trial = make_trial(common, "t0000", {}, {})
+    assert error_of(trial) == "" and trial.get_pickled_error() is None
+    monkeypatch.setattr(Trial, "local_path", str(tmp_path))
+    trial.handle_error(RayActorError())
+    with open(trial.pickled_error_file, "wb") as file:
+        file.write(b"not a pickle")
+    assert error_of(trial).startswith("RayActorError: The actor") and trial.get_pickled_error() is not None
 
 
 def test_a_trial_that_ended_is_terminated(common):

@@ -7,7 +7,7 @@ from ray.train import CheckpointUploadMode, ScalingConfig
 from ray.train.torch import TorchConfig
 
 from ray_classy.config.ray_options import RayOptions
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, ResourceError
 from ray_classy.ray_compat.train import config_fields
 from ray_classy.trainer import RayTrainer, ray_config
 from ray_classy.trainer.ray_config import CLASSES, OBJECTS, OUR_OWN, RaySettings, check_gpu_shares
@@ -81,6 +81,25 @@ def test_options_reach_rays_objects():
 def test_an_option_that_ray_refuses_is_one_error():
     with pytest.raises(ComponentError, match="Ray refuses the CheckpointConfig"):
         RaySettings.of(RayOptions.of({"num_to_keep": -1}))
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"address": "localhost"}, "address is 'localhost': the port is missing"),
+        ({"object_store_memory": 1000}, "object_store_memory is 1000 bytes, but Ray needs at least"),
+    ],
+)
+def test_options_of_the_connection_are_checked_before_it(option, text):
+    with pytest.raises(ComponentError, match=text):
+        RaySettings.of(RayOptions.of(option))
+
+
+@pytest.mark.parametrize("value", ["0", "false", "False"])
+def test_the_former_ray_train_is_refused_at_the_start(monkeypatch, value):
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", value)
+    with pytest.raises(ResourceError, match=f"RAY_TRAIN_V2_ENABLED={value} selects .*: unset it"):
+        RaySettings.of(RayOptions())
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_EVERY_RAY))

@@ -167,3 +167,38 @@ def test_a_local_ray_is_private_and_reads_no_modules_of_the_working_directory(tm
     assert done.stdout.splitlines()[0] == "127.0.0.1 0o700 True", done.stderr
     assert done.stdout.splitlines()[-1] == "False None"
     assert stat.S_IMODE((home / ".ray" / "auth_token").stat().st_mode) == 0o600
+
+
+SEES = """
+import os
+from ray_classy.models import ClassyModel, register_model
+from torch import nn
+
+@register_model("sees_model")
+class SeesModel(ClassyModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        if self.training:
+            assert (os.environ["OPEN"], os.environ["A_SECRET"]) == ("yes", "hidden-from-all")
+        return self.layer(x.flatten(1))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_a_run_is_resumed_with_its_runtime_environment_and_shared_memory(tmp_path):
+    config = json.loads(write_config(tmp_path / "p").read_text())
+    (tmp_path / "p" / "sees_parts.py").write_text(SEES)
+    config.update(imports=["sees_parts"], model={"name": "sees_model"})
+    variables = {"OPEN": "yes", "A_SECRET": "hidden-from-all"}
+    config["ray"] = {"object_store_memory": 200 << 20, "runtime_env": {"env_vars": variables}, "num_workers": 2}
+    (tmp_path / "p" / "task.json").write_text(json.dumps(config))
+    done = run_command([str(tmp_path / "p" / "task.json"), "--name", "run"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hidden-from-all" not in (tmp_path / "runs" / "run" / "config.yaml").read_text()
+    done = run_command(["--resume", "runs/run", "num_epochs=2"], tmp_path, A_SECRET="hidden-from-all")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "runs" / "run" / "metrics.jsonl").read_text().splitlines()) == 4

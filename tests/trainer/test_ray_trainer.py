@@ -15,7 +15,9 @@ import torch
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ComponentError, ResourceError, RunError, RunFolderError, ShippingError
 from ray_classy.models import build_model
+from ray_classy.storage import Storage
 from ray_classy.trainer import LocalTrainer, RayTrainer
+from ray_classy.trainer.ray_fit import remove_any
 from tests.trainer.ray_parts import (
     OVERRIDDEN,
     At,
@@ -321,8 +323,22 @@ def test_a_run_is_resumed_whatever_ray_has_left_in_its_folder(ray_cluster, tmp_p
     run = trained(2, storage_path=str(tmp_path), name="r").path  # Ray has a list of checkpoints; the first was removed
     assert trained(3, resume=run).checkpoint.endswith("epoch_0003-step_000087")
     (tmp_path / "r" / "checkpoint_manager_snapshot.json").write_text("{")
+    (tmp_path / "own.txt").write_text("of the user")
+    (tmp_path / "r" / ".validate_storage_marker").unlink()
+    (tmp_path / "r" / ".validate_storage_marker").symlink_to(tmp_path / "own.txt")
     assert [line["epoch"] for line in trained(4, resume=run).metrics_history] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert len(list((tmp_path / "r").glob("epoch_*"))) == 1
+    assert (tmp_path / "own.txt").read_text() == "of the user"
+
+
+def test_what_ray_left_is_removed_whatever_it_is(tmp_path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("folder", "file", "link", "dangling", "missing"):
+        remove_any(Storage(str(tmp_path)), name)
+    assert os.listdir(tmp_path) == [] and tmp_path.parent.exists()
 
 
 @pytest.mark.full
@@ -345,8 +361,10 @@ def test_a_run_is_resumed_whatever_ray_has_left_in_its_folder(ray_cluster, tmp_p
             "timeout_s": 60,
             "controller_failure_limit": 2,
         },
+        {"num_workers": 2, "init_method": "tcp", "label_selector": {"ray.io/node-id": "!another"}},
+        {"relax_collectives_on_preemption": True, "preemption_grace_s": 1.0, "wait_for_resources_s": 30.0},
     ],
-    ids=["retention", "upload", "elastic", "resources"],
+    ids=["retention", "upload", "elastic", "resources", "placement", "preemption"],
 )
 def test_a_run_is_resumed_with_each_key_of_the_ray_section(ray_cluster, tmp_path, section):
     def trained(epochs, **place):
