@@ -187,6 +187,20 @@ class Storage:
         filesystem, path = self._remote(name)
         return filesystem.get_file_info(path).size or 0
 
+    def modified(self, name: str) -> float:
+        """Returns when a file was written, in seconds, by the clock of the disk or the store.
+
+        Raises:
+            OSError: there is no such file, or the store does not say it.
+        """
+        if self.local:
+            return os.stat(self._local(name), follow_symlinks=False).st_mtime
+        filesystem, path = self._remote(name)
+        written = filesystem.get_file_info(path).mtime_ns
+        if written is None:
+            raise OSError(errno.ENOENT, "no file with a time", self.join(name))
+        return written / 1e9
+
     def write(self, name: str, content: bytes | Callable[[BinaryIO], None]) -> None:
         """Creates or replaces a file atomically: readers see the old content or the new, never a part of it.
 

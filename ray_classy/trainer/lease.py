@@ -1,29 +1,60 @@
 """The lock of a run folder, as only one process may train in it.
 
-On the machine of its owner the lock ends with the owner's process. To other machines it is a lease: it expires a minute
-after the owner last renewed it.
+On a local disk a file lock of the kernel says whether the holder lives, across containers and processes, however clocks
+and process numbers differ. Another machine may not see that lock, and a store has none. To them the lock is a lease: it
+expires a minute after its holder last renewed it, by the clock of the disk or store in which the folder lies. Whoever
+takes the lock over writes a new token, and every write of the former holder checks the token first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from ray_classy.errors import RunFolderError
+from ray_classy.errors import RecordError, RunFolderError
+from ray_classy.printable import printable
+from ray_classy.records import parse_json, read_record
 from ray_classy.storage import Storage
 
-LEASE_FILE = "lease.json"
+LEASE_FILE, LOCK_FILE = "lease.json", "lock"
 _SECONDS_BETWEEN_RENEWALS = 5.0
 _EXPIRES_AFTER_SECONDS = 60.0
 _SETTLE_SECONDS = 0.1
+_SETTLE_SECONDS_IN_STORES = 0.5
 _held: set[str] = set()
 """The tokens of the locks that this process holds; one whose release could not be written is not among them."""
+
+
+@dataclass
+class _Holder:
+    """The content of the lease file.
+
+    Attributes:
+        token: of the lock.
+        host: name of the machine, for messages.
+        pid: of the process, for messages; 0 once it has released the lock.
+        started: when the process started, in ticks of the kernel.
+        boot: identifies the running kernel, which the containers of a machine share; None if that is not known.
+        pids: identifies the space of process numbers on it, of which each container may have its own.
+        locked: whether the process holds the file lock as well.
+        renewals: how often it has renewed the lease in a store; on a disk, the time of the file says it.
+    """
+
+    token: str
+    host: str = "an unknown machine"
+    pid: int = 0
+    started: float | None = None
+    boot: str | None = None
+    pids: str | None = None
+    locked: bool = False
+    renewals: int = 0
 
 
 class Lease:
@@ -40,53 +71,109 @@ class Lease:
         self._storage = storage
         self.token = uuid.uuid4().hex
         holder = _read(storage)
-        if holder is not None and _alive(holder):
-            raise RunFolderError(
-                f"the run {storage.path!r} is in use by process {holder['pid']} on {holder['host']}: wait until it has "
-                f"ended, stop it, or start another run with another name"
-            )
-        self._write()
-        if holder is not None:  # of two processes that resume at once, the one that wrote last gets the lock
-            time.sleep(_SETTLE_SECONDS)
-            check_token(storage, self.token)
+        lock = _FileLock(storage)
+        try:
+            if not lock.free or (holder is not None and self._alive(holder, lock)):
+                raise RunFolderError(_in_use(storage, holder))
+            self._holder = _this_process(self.token, lock.held)
+            self._write(self._holder)
+            if not lock.held:  # of two processes that begin at once, the one that wrote last gets the lock
+                time.sleep(_SETTLE_SECONDS if storage.local else _SETTLE_SECONDS_IN_STORES)
+                check_token(storage, self.token)
+        except BaseException:
+            if lock.held and holder is None:
+                lock.remove()  # so that the folder is as it was
+            lock.release()
+            raise
         _held.add(self.token)
+        self._lock = lock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lock of the run", daemon=True)
         self._thread.start()
 
-    def _write(self) -> None:
-        lease = {
-            "token": self.token,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
-            "beat": time.time(),
-        }
-        self._storage.write(LEASE_FILE, json.dumps(lease).encode())
+    def _alive(self, holder: _Holder, lock: _FileLock) -> bool:
+        """Whether the process that a lease names may still hold it, now that the file lock is free or there is none."""
+        if not holder.pid:
+            return False
+        here = _this_process(self.token, lock.held)
+        if here.boot is not None and holder.boot == here.boot:
+            if lock.held and holder.locked:
+                return False  # under this kernel its lock would be seen
+            if here.pids is not None and holder.pids == here.pids:
+                known = holder.pid != here.pid or holder.token in _held
+                return known and _started(holder.pid) is not None and _started(holder.pid) == holder.started
+        try:
+            return abs(_age(self._storage, self.token)) < _EXPIRES_AFTER_SECONDS
+        except OSError:  # a store that does not say when a file was written
+            time.sleep(3 * _SECONDS_BETWEEN_RENEWALS)
+            return _read(self._storage) != holder
+
+    def _write(self, holder: _Holder) -> None:
+        self._storage.write(LEASE_FILE, json.dumps(asdict(holder)).encode())
 
     def _renew(self) -> None:
         while not self._stop.wait(_SECONDS_BETWEEN_RENEWALS):
             try:
-                holder = _read(self._storage)
-                if holder is not None and holder["token"] != self.token:
+                if not owns(self._storage, self.token):
                     return  # another process took over while this one was suspended or disconnected
-                self._write()
+                if self._storage.local:
+                    os.utime(self._storage.join(LEASE_FILE))  # whoever has just taken over keeps the lock
+                else:
+                    self._holder.renewals += 1
+                    self._write(self._holder)
             except OSError:
                 continue  # the store may answer again before the lease expires
 
     def release(self) -> None:
         """Unlocks the folder.
 
-        If the store cannot be written, other processes of this machine see it unlocked nevertheless, and other machines
-        once the lease expires.
+        If the store cannot be written, other processes of this machine see it unlocked nevertheless where there are
+        file locks, and all others once the lease expires.
         """
         self._stop.set()
         self._thread.join()
         _held.discard(self.token)
         with contextlib.suppress(OSError):
-            holder = _read(self._storage)
-            if holder is not None and holder["token"] == self.token:
-                self._storage.write(LEASE_FILE, json.dumps({**holder, "beat": 0.0, "pid": 0}).encode())
+            if owns(self._storage, self.token):
+                self._write(_Holder(self.token, self._holder.host))
+        self._lock.release()
+
+
+class _FileLock:
+    """A lock of the kernel on a file in a local folder.
+
+    Attributes:
+        free: False if another process holds it.
+        held: whether this process holds it; False also where there are no such locks.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.free, self.held = True, False
+        self._file: int | None = None
+        self._path = storage.join(LOCK_FILE) if storage.local else ""
+        for mode in (os.O_RDONLY, os.O_RDWR) if storage.local else ():  # NFS locks only what is open for writing
+            try:
+                self._file = os.open(self._path, mode | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.held = True
+                return
+            except BlockingIOError:
+                self.free = False
+                self.release()
+                return
+            except OSError:  # no locks, or this file cannot be written
+                self.release()
+
+    def remove(self) -> None:
+        """Removes the file."""
+        with contextlib.suppress(OSError):
+            os.remove(self._path)
+
+    def release(self) -> None:
+        """Lets the next process have it; the file stays, as another process may have opened it."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
 
 def check_token(storage: Storage, token: str | None) -> None:
@@ -99,28 +186,50 @@ def check_token(storage: Storage, token: str | None) -> None:
     Raises:
         RunFolderError: another process holds it.
     """
-    holder = _read(storage)
-    if token is not None and holder is not None and holder["token"] != token:
-        raise RunFolderError(f"the run {storage.path!r} was taken over by process {holder['pid']} on {holder['host']}")
+    holder = _read(storage) if token is not None else None
+    if holder is not None and holder.token != token:
+        raise RunFolderError(
+            f"the run {storage.path!r} was taken over by process {holder.pid} on {printable(holder.host)}"
+        )
 
 
-def _read(storage: Storage) -> dict[str, Any] | None:
-    if not storage.exists(LEASE_FILE):
-        return None
+def owns(storage: Storage, token: str | None) -> bool:
+    """Whether `check_token` accepts the token."""
     try:
-        return json.loads(storage.read(LEASE_FILE))
-    except ValueError:
+        check_token(storage, token)
+    except RunFolderError as error:
+        if isinstance(error, OSError):
+            raise
+        return False
+    return True
+
+
+def _read(storage: Storage) -> _Holder | None:
+    try:
+        where = storage.join(LEASE_FILE)
+        return read_record(_Holder, parse_json(storage.read(LEASE_FILE), where), where)
+    except (FileNotFoundError, RecordError):
         return None
 
 
-def _alive(holder: dict[str, Any]) -> bool:
-    if not holder["pid"]:
-        return False
-    if holder["host"] == socket.gethostname():
-        if holder["pid"] == os.getpid() and holder["token"] not in _held:
-            return False
-        return _started(holder["pid"]) is not None and _started(holder["pid"]) == holder["started"]
-    return time.time() - holder["beat"] < _EXPIRES_AFTER_SECONDS
+def _age(storage: Storage, token: str) -> float:
+    """Seconds since the lease was renewed, by the clock of the disk or store: that of a new file is now."""
+    name = f"{LEASE_FILE}.{token[:8]}"
+    storage.write(name, b"")
+    try:
+        return storage.modified(name) - storage.modified(LEASE_FILE)
+    finally:
+        storage.remove_file(name)
+
+
+def _this_process(token: str, locked: bool) -> _Holder:
+    boot: str | None = None
+    pids: str | None = None
+    with contextlib.suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        pids = os.readlink("/proc/self/ns/pid")
+    return _Holder(token, socket.gethostname(), os.getpid(), _started(os.getpid()), boot, pids, locked)
 
 
 def _started(pid: int) -> float | None:
@@ -129,13 +238,13 @@ def _started(pid: int) -> float | None:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
-        if os.path.isdir("/proc/self"):
-            return None
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return 0.0
+        return None
     return None if fields[0] in "ZX" else float(fields[19])
+
+
+def _in_use(storage: Storage, holder: _Holder | None) -> str:
+    who = f"process {holder.pid} on {printable(holder.host)}" if holder is not None else "another process"
+    return (
+        f"the run {storage.path!r} is in use by {who}: wait until it has ended, stop it, or start another run with "
+        f"another name. (A process on another machine that died holds it for {_EXPIRES_AFTER_SECONDS:.0f} s more)"
+    )

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from ray_classy.storage import Storage
@@ -19,6 +20,10 @@ _LONGEST_SECONDS_BETWEEN_WRITES = 60.0
 _SHARE_OF_TIME = 0.1
 _MOST_WAITING_LINES = 10_000
 _with_thread: weakref.WeakSet[LogFile] = weakref.WeakSet()
+
+
+def _always() -> bool:
+    return True
 
 
 class LogFile:
@@ -32,10 +37,17 @@ class LogFile:
         storage: the folder of the file.
         name: the file's name.
         seconds: the shortest time between two writes to a store.
+        owned: whether the file is still this process's to write; what comes afterwards is dropped.
     """
 
-    def __init__(self, storage: Storage, name: str, seconds: float = _SECONDS_BETWEEN_WRITES) -> None:
-        self._storage, self._name, self._seconds = storage, name, seconds
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        seconds: float = _SECONDS_BETWEEN_WRITES,
+        owned: Callable[[], bool] = _always,
+    ) -> None:
+        self._storage, self._name, self._seconds, self._owned = storage, name, seconds, owned
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -46,8 +58,13 @@ class LogFile:
         self._thread: threading.Thread | None = None
         self._failing = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LogFile, (self._storage, self._name, self._seconds)
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("_storage", "_name", "_seconds", "_owned")
+        return {name: value for name, value in vars(self).items() if name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_empty()
 
     def add(self, line: str) -> None:
         """Appends a line.
@@ -56,7 +73,8 @@ class LogFile:
             StorageError: it cannot be written to the local disk. A store that fails is tried again later.
         """
         if self._storage.local:
-            self._storage.append(self._name, line + "\n")
+            if self._owned():
+                self._storage.append(self._name, line + "\n")
             return
         if self._process != os.getpid():  # a fork has neither the thread nor a usable lock
             self._start_empty()
@@ -92,7 +110,8 @@ class LogFile:
             if not self._unwritten:
                 return
             try:
-                self._storage.append(self._name, "".join(f"{line}\n" for line in self._unwritten))
+                if self._owned():
+                    self._storage.append(self._name, "".join(f"{line}\n" for line in self._unwritten))
             except Exception as error:  # a run is worth more than its log
                 del self._unwritten[:-_MOST_WAITING_LINES]
                 if not self._failing:

@@ -4,7 +4,7 @@ config.yaml            the resolved config, if the task was built from one
 run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
 log.txt                what rank 0 logged
-lease.json             the lock: the process that trains in the folder
+lease.json, lock       the process that trains in the folder, and its file lock
 stop, save             there once the run is asked to stop, or to write a checkpoint
 epoch_0003-step_000690/checkpoint.torch, manifest.json
 last, best             links to the newest checkpoint, and to the best one of those at the end of a round
@@ -24,7 +24,7 @@ from ray_classy.printable import printable, printable_lines
 from ray_classy.ray_compat.train import FILES_IN_RUNS
 from ray_classy.redact import redacted
 from ray_classy.storage import Storage
-from ray_classy.trainer.lease import LEASE_FILE, Lease, check_token
+from ray_classy.trainer.lease import LEASE_FILE, LOCK_FILE, Lease, check_token, owns
 from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
@@ -54,18 +54,18 @@ class RunFolder:
     """
 
     KIND: str | None = None
-    FILES_OF_A_START = frozenset({RUN_FILE, CONFIG_FILE, LEASE_FILE, STOP_FILE, SAVE_FILE, *FILES_IN_RUNS})
+    FILES_OF_A_START = frozenset({RUN_FILE, CONFIG_FILE, LEASE_FILE, LOCK_FILE, STOP_FILE, SAVE_FILE, *FILES_IN_RUNS})
     """What there is in the folder of a run in which nothing happened."""
 
     def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
         self.storage = Storage(path, filesystem)
         self.token = token
-        self._log_file = LogFile(self.storage, LOG_FILE)
+        self._log_file = LogFile(self.storage, LOG_FILE, owned=self._owned)
         self._lease: Lease | None = None
         self._made = False
         self.described = False
-        self.record = RunRecord(self.storage)
-        self.requests = Requests(self.storage)
+        self.record = RunRecord(self.storage, self.check_owner)
+        self.requests = Requests(self.storage, self.check_owner)
         self.metrics = RunMetrics(self.storage, self.check_owner)
         self.checkpoints = RunCheckpoints(self.storage, self.check_owner)
 
@@ -181,7 +181,11 @@ class RunFolder:
 
     def _empty(self) -> bool:
         """Whether the folder was made some time ago, and the process died before it wrote down what it would run."""
-        if not self.storage.local or not os.path.isdir(self.path) or not set(os.listdir(self.path)) <= {LEASE_FILE}:
+        if (
+            not self.storage.local
+            or not os.path.isdir(self.path)
+            or not set(os.listdir(self.path)) <= {LEASE_FILE, LOCK_FILE}
+        ):
             return False
         return time.time() - os.stat(self.path).st_mtime > _BEGINS_WITHIN_SECONDS
 
@@ -196,6 +200,9 @@ class RunFolder:
             RunFolderError: one has.
         """
         check_token(self.storage, self.token)
+
+    def _owned(self) -> bool:
+        return owns(self.storage, self.token)
 
     def _hold(self) -> None:
         self._lease = Lease(self.storage)

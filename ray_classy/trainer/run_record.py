@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +46,11 @@ class RunRecord:
 
     Args:
         storage: the run's folder.
+        check_owner: raises an error if another process has taken the folder over.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, check_owner: Callable[[], None] = lambda: None) -> None:
+        self._storage, self._check_owner = storage, check_owner
 
     def exists(self) -> bool:
         """Whether anything is recorded in the folder."""
@@ -105,6 +107,7 @@ class RunRecord:
         import torch
         import torchvision
 
+        self._check_owner()
         if config_text is not None:
             self._storage.write(CONFIG_FILE, config_text.encode())
         before = self.facts() if self.exists() else {}
@@ -126,6 +129,7 @@ class RunRecord:
         self._write({**self.facts(), **failure, "status": status, "ended": _now()})
 
     def _write(self, facts: dict[str, Any]) -> None:
+        self._check_owner()
         self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
 
 

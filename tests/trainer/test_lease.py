@@ -12,6 +12,8 @@ from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage
 from ray_classy.trainer import lease as lease_module
 from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.trainer.run_folder import RunFolder
+from tests.helpers import children
 
 HOLD = """
 import sys, time
@@ -27,27 +29,63 @@ def read(storage):
     return json.loads(storage.read("lease.json"))
 
 
+def change(storage, seconds=None, **values):
+    """Changes the lease file, and when it was written."""
+    storage.write("lease.json", json.dumps({**read(storage), **values}).encode())
+    if seconds is not None:
+        os.utime(storage.join("lease.json"), (time.time() + seconds,) * 2)
+
+
 @pytest.fixture
 def storage(tmp_path):
     return Storage(str(tmp_path))
 
 
+@pytest.fixture
+def store(tmp_path):
+    """A folder in a store: without file locks."""
+    from pyarrow import fs
+
+    (tmp_path / "run").mkdir()
+    return Storage("run", fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()))
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system that has no locks, like some network disks."""
+
+    def refuse(file, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lease_module.fcntl, "flock", refuse)
+
+
+def holding(storage, *prefix):
+    holder = subprocess.Popen([*prefix, sys.executable, "-c", HOLD, storage.path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
 def test_live_owner_keeps_it_and_killed_one_loses_it(storage):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, storage.path], stdout=subprocess.PIPE, text=True)
-    with holder:
-        assert holder.stdout.readline() == "held\n"
+    with holding(storage) as holder:
         with pytest.raises(RunFolderError, match=rf"in use by process {holder.pid} on {socket.gethostname()}"):
             Lease(storage)
         holder.send_signal(signal.SIGKILL)
-        deadline = time.time() + 10  # it may be a zombie for a moment: that counts as dead
-        while time.time() < deadline:
-            try:
-                taken = Lease(storage)
-                break
-            except RunFolderError:
-                time.sleep(0.05)
+    taken = Lease(storage)
     assert read(storage)["token"] == taken.token and read(storage)["pid"] == os.getpid()
     taken.release()
+
+
+def test_a_live_owner_in_another_container_keeps_it(storage):
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc")
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a namespace of process numbers")
+    with holding(storage, *unshare) as holder:
+        change(storage, -1000.0)  # however long ago it was renewed
+        with pytest.raises(RunFolderError, match=rf"in use by process \d+ on {socket.gethostname()}"):
+            Lease(storage)
+        os.kill(children(holder.pid)[0], signal.SIGKILL)
+    Lease(storage).release()
 
 
 def test_released_folder_is_free(storage):
@@ -55,23 +93,29 @@ def test_released_folder_is_free(storage):
     Lease(storage).release()
 
 
-def test_one_process_holds_it_once(storage):
+@pytest.mark.parametrize("place", ["storage", "store"])
+def test_one_process_holds_it_once(place, request):
+    storage = request.getfixturevalue(place)
     lease = Lease(storage)
     with pytest.raises(RunFolderError):
         Lease(storage)
     lease.release()
 
 
-def test_a_process_with_a_reused_number_is_another_owner(storage):
-    Lease(storage).release()
-    storage.write("lease.json", json.dumps({**read(storage), "pid": os.getpid(), "started": 1.0}).encode())
-    Lease(storage).release()
+def test_a_process_with_a_reused_number_is_another_owner(store):
+    Lease(store).release()
+    change(store, pid=os.getppid(), started=1.0, boot=lease_module._this_process("", False).boot)
+    change(store, pids=lease_module._this_process("", False).pids)
+    Lease(store).release()
 
 
-@pytest.mark.parametrize(("age", "alive"), [(1.0, True), (1000.0, False)])
-def test_owner_on_another_machine_is_known_by_its_beat(storage, age, alive):
-    beat = {"token": "t", "host": "elsewhere", "pid": 7, "started": 1.0, "beat": time.time() - age}
-    storage.write("lease.json", json.dumps(beat).encode())
+@pytest.mark.parametrize(("seconds", "alive"), [(-1.0, True), (-1000.0, False), (30.0, True), (1000.0, False)])
+@pytest.mark.parametrize("locks", [True, False])
+def test_owner_on_another_machine_is_known_by_the_time_of_its_file(storage, seconds, alive, locks, request):
+    if not locks:
+        request.getfixturevalue("no_locks")
+    Lease(storage).release()
+    change(storage, seconds, host="elsewhere", pid=7, boot="another", locked=locks)
     if alive:
         with pytest.raises(RunFolderError, match="on elsewhere"):
             Lease(storage)
@@ -79,29 +123,72 @@ def test_owner_on_another_machine_is_known_by_its_beat(storage, age, alive):
         Lease(storage).release()
 
 
-def test_damaged_lease_holds_nothing(storage):
-    storage.write("lease.json", b"{")
+@pytest.mark.parametrize("ahead", [-61.0, 3600.0])
+def test_the_clock_of_the_host_does_not_count(storage, monkeypatch, ahead):
+    Lease(storage).release()
+    change(storage, host="elsewhere", pid=7, boot="another")
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + ahead)
+    with pytest.raises(RunFolderError, match="on elsewhere"):
+        Lease(storage)
+
+
+def test_a_store_without_times_is_watched_for_renewals(store, monkeypatch):
+    monkeypatch.setattr(lease_module, "_SECONDS_BETWEEN_RENEWALS", 0.05)
+    monkeypatch.setattr(Storage, "modified", lambda storage, name: (_ for _ in ()).throw(OSError("no times")))
+    lease = Lease(store)
+    store.write("lease.json", json.dumps({**read(store), "boot": "another"}).encode())
+    lease._holder.boot = "another"
+    with pytest.raises(RunFolderError, match="in use"):
+        Lease(store)
+    lease._stop.set()
+    lease._thread.join()
+    Lease(store).release()
+
+
+def test_of_two_that_begin_at_once_in_a_store_one_goes_on(store, monkeypatch):
+    def wait(seconds):
+        store.write("lease.json", json.dumps({"token": "other", "pid": 7}).encode())
+
+    monkeypatch.setattr(time, "sleep", wait)
+    with pytest.raises(RunFolderError, match="taken over by process 7"):
+        Lease(store)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"token": 3}', b"\xff"])
+def test_damaged_lease_holds_nothing(storage, content):
+    storage.write("lease.json", content)
     Lease(storage).release()
 
 
-def test_owner_that_lost_it_does_not_take_it_back(storage, monkeypatch):
+def test_a_lock_that_is_a_link_is_not_followed(storage, tmp_path):
+    (tmp_path / "other").write_text("text")
+    os.symlink("other", tmp_path / "lock")
+    Lease(storage).release()
+    assert (tmp_path / "other").read_text() == "text"
+
+
+@pytest.mark.parametrize("place", ["storage", "store"])
+def test_owner_that_lost_it_does_not_take_it_back(place, request, monkeypatch):
+    storage = request.getfixturevalue(place)
     monkeypatch.setattr(lease_module, "_SECONDS_BETWEEN_RENEWALS", 0.01)
     lease = Lease(storage)
     while lease._thread.is_alive():  # it may be about to renew the lock when the other takes it
         storage.write("lease.json", json.dumps({**read(storage), "token": "other"}).encode())
         lease._thread.join(0.1)
     lease.release()
-    assert read(storage)["token"] == "other" and read(storage)["beat"] > 0
+    assert read(storage)["token"] == "other" and read(storage)["pid"]
 
 
-def test_beat_goes_on(storage, monkeypatch):
+@pytest.mark.parametrize("place", ["storage", "store"])
+def test_the_lease_is_renewed(place, request, monkeypatch):
+    storage = request.getfixturevalue(place)
     monkeypatch.setattr(lease_module, "_SECONDS_BETWEEN_RENEWALS", 0.01)
     lease = Lease(storage)
-    first = read(storage)["beat"]
-    deadline = time.time() + 5
-    while read(storage)["beat"] == first and time.time() < deadline:
+    first, deadline = storage.modified("lease.json"), time.monotonic() + 5
+    while storage.modified("lease.json") == first and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert read(storage)["beat"] > first
+    assert storage.modified("lease.json") > first
     lease.release()
 
 
@@ -112,3 +199,28 @@ def test_token_of_another(storage):
     with pytest.raises(RunFolderError, match="taken over"):
         check_token(storage, "mine")
     lease.release()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda run: run.record.begin(None, ["x"]),
+        lambda run: run.record.end("finished", None),
+        lambda run: run.requests.stop(),
+        lambda run: run.requests.checkpoint(),
+        lambda run: run.metrics.add({"phase_type": "train"}),
+        lambda run: run.log("line"),
+    ],
+)
+def test_a_process_that_lost_the_run_writes_nothing(tmp_path, write):
+    run = RunFolder.create(str(tmp_path), "r")
+    run.describe(None, ["x"])
+    run.log("mine")
+    change(run.storage, token="other")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    try:
+        write(run)
+    except RunFolderError as error:
+        assert "taken over" in str(error)
+    run.release()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()} == before

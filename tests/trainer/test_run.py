@@ -94,6 +94,6 @@ def test_who_lost_the_run_leaves_the_record_of_its_new_owner_alone(tmp_path):
         run.folder.log("a line")
         holder = json.loads(run.folder.storage.read("lease.json"))
         run.folder.storage.write("lease.json", json.dumps({**holder, "token": "another"}).encode())
-        run.folder.requests.stop()
+        run.folder.storage.write("stop", b"")
         raise ValueError
     assert run.folder.record.facts()["status"] == "running" and run.folder.requests.stop_requested()
