@@ -10,7 +10,7 @@ import torch
 from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import ComponentError, RayClassyError
-from ray_classy.models.model_state import StateMismatchError, model_part
+from ray_classy.models.model_state import StateMismatchError, mismatch_error, model_part
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -84,10 +84,20 @@ def load_model_state(model: Any, state: Any, reset_heads: bool, strict: bool = T
     if reset_heads:
         own = model.get_classy_state()
         state = {**state, "model": {"trunk": model_part(state)["trunk"], "heads": own["model"]["heads"]}}
-    differences = model.set_classy_state(state, strict=strict)
-    if reset_heads and differences and differences.fits_nothing_of(own["model"]["trunk"]):
-        raise StateMismatchError(f"nothing in the state fits the trunk of this {type(model).__name__}: {differences}")
+    try:
+        differences = model.set_classy_state(state, strict=strict)
+    except StateMismatchError as error:
+        _check_fits(model, error.differences, reset_heads)
+        raise
+    _check_fits(model, differences, reset_heads)
     return differences
+
+
+def _check_fits(model: Any, differences: Any, reset_heads: bool) -> None:
+    """Refuses a state of which only the model's own heads fit."""
+    if reset_heads and differences and differences.fits_nothing_of(model.get_classy_state()["model"]["trunk"]):
+        text = f"nothing in the state fits the trunk of this {type(model).__name__}: {differences}"
+        raise mismatch_error(text, differences) from None
 
 
 def update_classy_state(task: Any, state: dict[str, Any]) -> bool:

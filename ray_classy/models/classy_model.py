@@ -26,10 +26,10 @@ from ray_classy.models.head_points import find_block, in_trunk, unambiguous_name
 from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import (
     StateMismatch,
-    StateMismatchError,
     compare,
     flatten,
     head_entry,
+    mismatch_error,
     model_part,
 )
 from ray_classy.models.plain_weights import with_head_names
@@ -118,8 +118,8 @@ class ClassyModel(nn.Module):
         if isinstance(checkpoint, str):
             folder = os.path.dirname(checkpoint) if checkpoint.endswith(".torch") else checkpoint
             sources.append(read_manifest(Storage(folder or "."), ""))
-        configs = [(source.get("config") or {}).get("model") for source in sources if isinstance(source, Mapping)]
-        config = next(filter(None, configs), None)
+        configs = [source.get("config") for source in sources if isinstance(source, Mapping)]
+        config = next(filter(None, (config.get("model") for config in configs if isinstance(config, Mapping))), None)
         state = (content.get("classy_state_dict") or {}).get("base_model")
         if config is None or state is None:
             raise CheckpointError(
@@ -289,11 +289,10 @@ class ClassyModel(nn.Module):
         if mismatch:
             what = f"the state does not fit this {type(self).__name__}: {mismatch}"
             if mismatch.fits_nothing_of(entries):
-                raise StateMismatchError(f"nothing in the state fits this {type(self).__name__}: {mismatch}")
+                raise mismatch_error(f"nothing in the state fits this {type(self).__name__}: {mismatch}", mismatch)
             if strict:
-                raise StateMismatchError(
-                    f"{what}. Build the model with the config it was trained with, or load what fits with strict=False"
-                )
+                hint = "Build the model with the config it was trained with, or load what fits with strict=False"
+                raise mismatch_error(f"{what}. {hint}", mismatch)
             logger.warning("%s; the rest is loaded", what)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}
         if trunk is not None:

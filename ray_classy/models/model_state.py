@@ -14,7 +14,13 @@ _SHOWN = 5
 
 
 class StateMismatchError(CheckpointError):
-    """A state does not fit the model that it is loaded into."""
+    """A state does not fit the model that it is loaded into.
+
+    Attributes:
+        differences: what differs.
+    """
+
+    differences: StateMismatch
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,13 @@ class StateMismatch:
             ("of another shape", [f"{name}: {what}" for name, what in self.reshaped.items()]),
         )
         return "; ".join(f"{len(names)} {label} ({_first(names)})" for label, names in parts if names)
+
+
+def mismatch_error(message: str, differences: StateMismatch) -> StateMismatchError:
+    """Returns the error for a state that does not fit."""
+    error = StateMismatchError(message)
+    error.differences = differences
+    return error
 
 
 def _first(names: list[str]) -> str:

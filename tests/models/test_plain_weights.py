@@ -157,7 +157,7 @@ def test_other_classes_need_reset_heads(resnet18, tmp_path):
 def test_weights_of_which_nothing_fits_are_refused(reset_heads, strict, tmp_path):
     options = {"reset_heads": reset_heads, "pretrained_checkpoint_load_strict": strict}
     for weights in ({"stages.0.weight": torch.ones(3)}, {"bn1.num_batches_tracked": torch.tensor(3)}):
-        with pytest.raises(CheckpointError, match=r"weights\.pt: (nothing in the state fits|the state does not fit)"):
+        with pytest.raises(CheckpointError, match=r"weights\.pt: nothing in the state fits"):
             fine_tuned(weights, ours("resnet18", 4), tmp_path / "weights.pt", **options)
 
 
