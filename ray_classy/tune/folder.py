@@ -19,7 +19,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from ray_classy.checkpoint.files import is_checkpoint_name
-from ray_classy.errors import RunFolderError
+from ray_classy.errors import RecordError, RunFolderError
 from ray_classy.printable import printable
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted_values
@@ -190,6 +190,10 @@ class _Report:
     checkpoint: str | None = None
     train: dict[str, Any] | None = None
     test: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and not is_checkpoint_name(self.checkpoint):
+            raise RecordError(f"{printable(self.checkpoint)!r} is not the name of a checkpoint")
 
 
 def is_trial_name(name: str) -> bool:

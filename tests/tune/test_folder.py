@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -193,6 +194,13 @@ def test_a_report_that_cannot_be_read_is_kept_aside_and_no_other_is_lost(reports
     assert (tmp_path / "reports.jsonl.damaged").read_bytes().startswith(b'\xff{"epoch": 1')
 
 
+@pytest.mark.parametrize("checkpoint", ["/any/dir", "../t0001", "", 3])
+def test_a_report_with_another_path_than_that_of_a_checkpoint_is_passed_over(reports, checkpoint):
+    reports.add(report(1))
+    reports.add({**report(2), "checkpoint": checkpoint})
+    assert reports.read() == [report(1)]
+
+
 def source_of(folder):
     source = folder.trial_run("t0001")
     source.checkpoints.write("epoch_0001-step_000010", {"input_args": None, "classy_state_dict": {}}, {})
@@ -218,3 +226,24 @@ def test_a_trial_that_cannot_adopt_a_checkpoint_keeps_its_own(folder):
     with pytest.raises(RunFolderError, match="has no checkpoint epoch_0002-step_000020, which t0000 adopts"):
         adopt(run, source, "epoch_0002-step_000020")
     assert run.storage.exists(f"epoch_0002-step_000020/{CHECKPOINT_FILE}")
+
+
+@pytest.mark.parametrize(
+    ("run", "checkpoint", "why"),
+    [
+        ("{tmp}/sweep/../mine", "epoch_0001-step_000010", "is not a trial of the sweep"),
+        ("{tmp}/mine", "epoch_0001-step_000010", "is not a trial of the sweep"),
+        ("{tmp}/t0001", "epoch_0001-step_000010", "is not a trial of the sweep"),
+        ("{tmp}/sweep/t0001", "../../mine", "is not the name of a checkpoint"),
+        (3, None, "run is damaged: it must be text, not 3"),
+    ],
+)
+def test_a_pointer_of_ray_tune_that_leads_out_of_the_sweep_is_refused(tmp_path, run, checkpoint, why):
+    from ray_classy.tune.trial import TaskTrial
+
+    trial = object.__new__(TaskTrial)
+    trial._job = SimpleNamespace(folder=f"{tmp_path}/sweep", filesystem=None)
+    pointer = {"run": run.format(tmp=tmp_path) if isinstance(run, str) else run, "checkpoint": checkpoint}
+    (tmp_path / "pointer.json").write_text(json.dumps(pointer))
+    with pytest.raises(RecordError, match=why):
+        trial.load_checkpoint(str(tmp_path))
