@@ -183,7 +183,7 @@ def _image(shard: str, key: str, members: dict[str, tuple[str, int, int]], layou
 
 def _label(place: str, name: str, content: bytes, layout: Layout) -> str | int:
     try:
-        value = parse_json(content, name) if layout.label_field is not None else content.decode().strip()
+        value = parse_json(content, name) if layout.label_field is not None else content.decode("utf-8-sig").strip()
     except (ValueError, RecordError) as error:
         raise DataError(f"{place}: {name!r} holds no label: {error}; correct or remove it") from error
     if layout.label_field is not None:
