@@ -71,11 +71,11 @@ class Plan:
         section = dict(config.get("tune") or {})
         ray_section = dict(config.get("ray") or {})
         problems = problems_in(section, tune_keys(), ("tune",)) + problems_in(ray_section, RayOptions.keys(), ("ray",))
-        for resources, path in (
+        for resources, place in (
             (ray_section.get("resources_per_worker"), ("ray", "resources_per_worker")),
             (section.get("resources_per_trial"), ("tune", "resources_per_trial")),
         ):
-            problems += resource_problems(resources, path) if isinstance(resources, dict) else []
+            problems += resource_problems(resources, place) if isinstance(resources, dict) else []
         raise_problems(problems, config)
         chosen = tune_config_of(section, tuner.tune_config)
         self._place(tuner, ray_section)
