@@ -30,12 +30,12 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 class _Tag(NamedTuple):
     number: int
     kind: int
-    count: int
+    length: int
     value: bytes  # or where it is
 
     @property
     def bytes(self) -> int:
-        return self.count * _BYTES_OF_TYPE.get(self.kind, 0)
+        return self.length * _BYTES_OF_TYPE.get(self.kind, 0)
 
 
 def check_tags(data: bytes, form: str) -> None:
@@ -69,7 +69,7 @@ def orientation(info: Mapping[str, Any]) -> int:
         while exif.startswith(b"Exif\0\0"):
             exif = exif[6:]
         for tag in _directory(exif, 0):
-            if tag.number == _ORIENTATION and tag.count == 1 and tag.kind in (1, 3, 4):
+            if tag.number == _ORIENTATION and tag.length == 1 and tag.kind in (1, 3, 4):
                 return _number(tag, _order(exif, 0))
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
     found = _XMP_ORIENTATION.search(xmp.encode(errors="replace") if isinstance(xmp, str) else xmp)
@@ -91,13 +91,13 @@ def _check(data: bytes, start: int) -> None:
     nested = [
         tag
         for entry in first
-        if entry.number in _SUB_DIRECTORIES and entry.count == 1
+        if entry.number in _SUB_DIRECTORIES and entry.length == 1
         for tag in _directory(data, start, start + _number(entry, order))
     ]
     for tag in first + nested:
         total += min(tag.bytes, len(data)) if tag.bytes > len(tag.value) else 0
-        if tag.number in _STRIP_OFFSETS and tag.count > _MOST_STRIPS:
-            raise DataError(f"an image in {tag.count:,} strips or tiles; at most {_MOST_STRIPS:,} are read")
+        if tag.number in _STRIP_OFFSETS and tag.length > _MOST_STRIPS:
+            raise DataError(f"an image in {tag.length:,} strips or tiles; at most {_MOST_STRIPS:,} are read")
     if total > 2 * len(data) + _SPARE_BYTES:
         raise DataError(f"tags (EXIF) of {total:,} bytes in a file of {len(data):,}: they are damaged; remove them")
 
