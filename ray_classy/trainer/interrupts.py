@@ -51,6 +51,12 @@ def interrupted(error: BaseException, message: str) -> KeyboardInterrupt:
     return KeyboardInterrupt(message) if number is None else Terminated(number, message)
 
 
+def interruption(message: str) -> KeyboardInterrupt:
+    """The interrupt by the last signal that `interruptible` or a stop handler has seen, with a message."""
+    ending = [number for number in _received if number in ENDING]
+    return Terminated(ending[0], message) if ending else KeyboardInterrupt(message)
+
+
 def install_stop_handlers(request: Callable[[], Any]) -> None:
     """Installs handlers with which the first signal calls `request`; the next one has the former handlers, or ends."""
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -105,6 +105,7 @@ class SweepFolder(RunFolder):
 
     def write_trial(self, record: TrialRecord) -> None:
         """Records a trial, so that it survives a crash at any moment."""
+        self.check_owner()
         content = json.dumps(redacted_values(dataclasses.asdict(record)), default=str) + "\n"
         self.storage.write(f"{record.name}/{TRIAL_FILE}", content.encode())
 

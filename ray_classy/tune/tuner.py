@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +27,7 @@ from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.trainer.interrupts import interruptible
+from ray_classy.trainer.interrupts import install_stop_handlers, interruptible, interruption
 from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible
@@ -299,6 +302,9 @@ class _Sweep:
                     verbose=0,
                 ),
             )
+            # Ray Tune has handlers of its own for Ctrl-C and for SIGUSR1, by which it ends its trials.
+            if threading.current_thread() is threading.main_thread():
+                install_stop_handlers(functools.partial(os.kill, os.getpid(), signal.SIGUSR1))
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Consider boosting PBT performance")
@@ -358,7 +364,7 @@ class _Sweep:
     def _look_at_the_end(self) -> None:
         """Records why trials that have not ended were stopped: by the limits of the sweep, or by the user."""
         if self.interrupted:
-            raise KeyboardInterrupt(self.folder.path)
+            raise interruption(self.folder.path)
         for record in [record for record in self.records.values() if not record.ended]:
             record.state, record.reason = STOPPED, self.plan.stop.over
             self.folder.write_trial(record)

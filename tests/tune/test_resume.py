@@ -117,7 +117,8 @@ def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp
 
 
 @pytest.mark.full
-def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_sweep_and_tells_how_to_go_on(tmp_path, number):
     config = write(tmp_path, hooks=[{"name": "slow", "seconds": 0.5}])
     process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     sweep = tmp_path / "runs" / "stopped"
@@ -125,8 +126,8 @@ def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
     while not any((sweep / name / "reports.jsonl").exists() for name in ("t0000", "t0001")):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number, err
     assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
     assert "running" in states(sweep).values()
