@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.cli.describe_code import code_lines, describe_code
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
@@ -29,9 +30,6 @@ from ray_classy.urls import parent
 
 if TYPE_CHECKING:
     from ray_classy.trainer.ray_config import RaySettings
-
-
-_MOST_NAMED = 20
 
 
 def describe_run(given: Given, spec: RunSpec) -> Answer:
@@ -84,39 +82,10 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     data["storage_path"], data["cluster"] = parent(spec.check_place().path), _cluster(spec.ray)
     data["resumes"] = spec.resume
     if spec.ray is not None:
-        data["code"] = _code(data["cluster"]["address"])
-        lines += _code_lines(data["code"])
+        data["code"] = describe_code(data["cluster"]["address"])
+        lines += code_lines(data["code"])
     place = f"resumes: {short(spec.resume)}" if spec.resume else f"runs in: {short(data['storage_path'])}"
     return data, [*lines, place, f"cluster: {_cluster_line(data['cluster'])}"]
-
-
-def _code(address: str | None) -> dict[str, Any]:
-    """Returns the user's files that are sent to the nodes of a cluster, with their bytes, and those left out.
-
-    Raises:
-        ShippingError: they are too large, and a cluster is named.
-    """
-    from ray_classy.trainer.shipped_code import users_modules
-
-    modules = users_modules()
-    if address is not None and address != "local":
-        modules.check()
-    return {
-        "files": {file.name: file.size for file in modules.files},
-        "bytes": modules.size,
-        "left_out": modules.left_out,
-    }
-
-
-def _code_lines(code: dict[str, Any]) -> Iterator[str]:
-    files = code["files"]
-    if files:
-        count = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
-        each = [f"{name} ({format_bytes(size)})" for name, size in list(files.items())[:_MOST_NAMED]]
-        each += [f"{len(files) - _MOST_NAMED} more"] if len(files) > _MOST_NAMED else []
-        yield f"code that nodes of a cluster get: {count}, {format_bytes(code['bytes'])}: {', '.join(each)}"
-    for path, reason in list(code["left_out"].items())[:_MOST_NAMED]:
-        yield f"code that nodes of a cluster do not get: {short(path)} ({reason})"
 
 
 def _shared_memory(bytes_by_phase: dict[str, int]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from ray_classy.cli.describe_code import code_lines, describe_code
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.cli.tune import tuner_for
@@ -37,4 +39,6 @@ def describe_sweep(given: Given) -> Answer:
     lines = [f"searched: {name}: {words}" for name, words in data["searched"].items()]
     of = f"of {plan.examined.epochs} epochs, {scheduler['name']}, by {chosen.metric} ({chosen.mode})"
     lines += [f"trials: {total} {of}", f"a trial: {workers} x {amounts(each)}"]
+    data["code"] = describe_code(plan.settings.address or os.environ.get("RAY_ADDRESS") or None)
+    lines += code_lines(data["code"])
     return Answer("\n".join(f"# {line}" for line in lines), data)

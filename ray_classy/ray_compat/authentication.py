@@ -18,6 +18,7 @@ from ray_classy.errors import ResourceError
 from ray_classy.ray_compat import find
 
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "RAY_py_gcs_connect_timeout_s")
 _WITHOUT = "tokens are sent as Ray decides (RAY_AUTH_MODE)"
 _HOW = f"`ray get-auth-token` prints it on a node of the cluster: give it in {_TOKEN}, or its file in {_TOKEN_PATH}"
 
@@ -87,7 +88,7 @@ def _lets_in(client: Any, address: str) -> bool:
     """Whether a cluster answers a request that is made as the mode says."""
     from ray.exceptions import AuthenticationError
 
-    with _silent_stderr():
+    with _silent_stderr(), _impatient():
         try:
             client(address=address)
         except AuthenticationError:
@@ -95,6 +96,15 @@ def _lets_in(client: Any, address: str) -> bool:
         except Exception as error:
             raise ConnectionError(next(iter(str(error).splitlines()), type(error).__name__)) from None
     return True
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Ray tries for seconds, not for most of a minute, whether what listens at an address is a cluster."""
+    with _restored(*_PATIENCE):
+        os.environ.update(dict.fromkeys(_PATIENCE, "3"))
+        _reload()
+        yield
 
 
 @contextlib.contextmanager

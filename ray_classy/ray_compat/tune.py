@@ -63,7 +63,7 @@ def _keeping_errors(kind: type) -> Any:
     machine. Ray 2.57 to 2.60 have both methods. Where one has another name, Tune's own is called.
     """
 
-    class KeepingTrial(kind):  # type: ignore[misc, valid-type]
+    class KeepingTrial(kind):
         def handle_error(self, exc: Any = None) -> None:
             _errors[self] = exc
             super().handle_error(exc)

@@ -150,3 +150,14 @@ def test_a_batch_of_all_workers_that_drop_last_leaves_empty(check):
     outcome = check("dataset.train.drop_last=true", "--num-workers", "4")
     assert outcome.code == 1
     assert "128 (32 x 4 workers)" in outcome.err
+
+
+def test_it_lists_the_code_that_nodes_of_a_cluster_get(check, tmp_path):
+    (tmp_path / "sent_by_check").mkdir()
+    (tmp_path / "sent_by_check" / "parts.py").write_text("x = 1\n")
+    (tmp_path / "sent_by_check" / "key.pem").write_text("k")
+    outcome = check("imports=[sent_by_check.parts]", "--json").json
+    assert outcome["code"]["files"] == {"sent_by_check/parts.py": 6} and outcome["code"]["bytes"] == 6
+    assert [os.path.basename(path) for path in outcome["code"]["left_out"]] == ["key.pem"]
+    line = "# code that nodes of a cluster get: 1 file, 6 B: sent_by_check/parts.py (6 B)"
+    assert line in check("imports=[sent_by_check.parts]").out

@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -37,6 +39,15 @@ def test_a_text_that_is_no_address_is_refused(monkeypatch, address, text):
 def test_an_address_at_which_nothing_listens_is_refused_at_once(address):
     with pytest.raises(ResourceError, match="no Ray cluster answers at"), connected(address):
         pass
+
+
+@pytest.mark.full
+def test_a_server_that_is_no_cluster_is_refused_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address, began = f"127.0.0.1:{silent.getsockname()[1]}", time.monotonic()
+        with pytest.raises(ResourceError, match="no Ray cluster answers at"), connected(address):
+            pass
+    assert time.monotonic() - began < 30
 
 
 def test_shared_memory_of_a_cluster_cannot_be_chosen():

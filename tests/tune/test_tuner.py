@@ -273,7 +273,8 @@ def test_a_killed_trial_is_tried_again_and_ends_with_the_same_weights(ray_cluste
     ray_section = {"max_failures": 1, "resources_per_worker": {"CPU": 2}}
     config = sweep_config(0.1, {"num_samples": 1}, hooks={"search": "grid_search", "values": hooks}, ray=ray_section)
     result = run(tmp_path, config)
-    assert os.path.exists(marker) and [record.state for record in result.trials] == ["finished"] * 2
+    assert os.path.exists(marker)
+    assert [(record.state, record.reason) for record in result.trials] == [("finished", None)] * 2
     theirs, ours = (trunk(result.checkpoint_of(record)) for record in result.trials)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
