@@ -58,7 +58,8 @@ def shut_down_local() -> None:
     """
     import ray
 
-    node = find("ray._private.worker:_global_node", "the local Ray takes some seconds to end")
+    worker = find("ray._private:worker", "the local Ray takes some seconds to end")
+    node = getattr(worker, "_global_node", None)
     for infos in (getattr(node, "all_processes", None) or {}).values():
         for info in infos:
             info.process.terminate = info.process.kill
