@@ -97,7 +97,8 @@ def users_modules() -> UsersModules:
     Raises:
         ShippingError: a module has the name of another one, which workers would import instead.
     """
-    places = {name: place for finder in user_code() for name in finder.names if (place := place_of(name))}
+    found_beside = {name: place_of(name) for finder in user_code() for name in finder.names}
+    places = {name: place for name, place in found_beside.items() if place is not None and not is_installed(place)}
     places.update(reached([*places, *_named_by_main()], _users))
     found = UsersModules(dict(sorted(places.items())), [], {})
     texts: list[CodeFile] = []
