@@ -36,7 +36,9 @@ def weight_of(loss: Any, output: Any, target: Any) -> torch.Tensor | None:
         return loss.weight_of(output, target)
     if type(loss).forward not in _OF_CLASSES or not isinstance(target, torch.Tensor) or target.is_floating_point():
         return None
-    counted = target != ignored_index(loss)
+    index = ignored_index(loss)
+    assert index is not None
+    counted = torch.ne(target, index)
     if loss.weight is None:
         return counted.sum()
     return (loss.weight[target.masked_fill(~counted, 0)] * counted).sum()
