@@ -86,8 +86,8 @@ class Plan:
         named = stop if isinstance(stop, Mapping) else {}
         chosen = with_metric(chosen, config, examined.metrics, named)
         self.stop = Stop(stop, chosen.time_budget_s)
-        path = tuner.resume or tuner.extend
-        self.earlier = existing_sweep(path, self.filesystem) if path else None
+        earlier = tuner.resume or tuner.extend
+        self.earlier = existing_sweep(earlier, self.filesystem) if earlier else None
         before = len(self.records_in(self.earlier)) if self.earlier is not None else 0
         # A search algorithm that knows earlier trials must not draw the same values again.
         seed = derive_seed(self.seed, before) & 0x7FFFFFFF if before else self.seed
