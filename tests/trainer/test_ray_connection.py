@@ -182,6 +182,7 @@ def test_a_local_ray_is_private_and_reads_no_modules_of_the_working_directory(tm
 
 SEES = """
 import os
+import ray
 from ray_classy.models import ClassyModel, register_model
 from torch import nn
 
@@ -192,7 +193,7 @@ class SeesModel(ClassyModel):
         self.layer = nn.Linear(64, 10)
 
     def forward(self, x):
-        if self.training:
+        if ray.is_initialized():  # on a worker, not in the dry run
             assert (os.environ["OPEN"], os.environ["A_SECRET"]) == ("yes", "hidden-from-all")
         return self.layer(x.flatten(1))
 """
