@@ -127,11 +127,12 @@ def test_names_that_stay_in_a_store(config, s3):
     assert "epoch_" in result.best_checkpoint
 
 
-def test_a_pointer_that_cannot_be_written_ends_no_run(tmp_path, caplog):
+def test_a_folder_that_has_the_name_of_a_pointer_is_kept_aside(tmp_path, caplog):
     first = LocalTrainer(str(tmp_path), "r").train(make_task(epochs=1))
     for pointer in ("last", "best"):  # as a copy that follows links leaves them
         os.unlink(f"{first.path}/{pointer}")
         shutil.copytree(first.checkpoint, f"{first.path}/{pointer}")
     result = LocalTrainer(resume=first.path).train(make_task(epochs=4))
     assert len(result.metrics_history) == 8 and result.checkpoint.endswith("epoch_0004-step_000024")
-    assert caplog.text.count("last cannot be pointed to") == 1
+    assert caplog.text.count("last was a folder, as in a copy that follows links: renamed to last.copied") == 1
+    assert os.path.isdir(f"{first.path}/last.copied") and os.path.islink(f"{first.path}/last")

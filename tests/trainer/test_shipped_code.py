@@ -81,7 +81,7 @@ def test_a_module_that_looks_like_a_secret_is_sent_if_it_is_imported(tmp_path):
 def test_what_the_script_imports_is_sent(tmp_path, monkeypatch):
     write(tmp_path, script="import sc_mine\ndef f():\n    import sc_late", sc_mine="", sc_late="", sc_other="")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
     assert names() == ["sc_late.py", "sc_mine.py"]
 
 
@@ -90,7 +90,7 @@ def test_a_module_of_the_script_with_the_name_of_another_is_refused(tmp_path, mo
     write(tmp_path, script=f"import {name}", **{name: ""})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
     with pytest.raises(ShippingError, match=f"{name}.py has the name of .*{whose}, which workers import instead"):
         users_modules()
 
