@@ -56,6 +56,11 @@ def alike(names: Sequence[str]) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] != pair[1]]
 
 
+def share_a_name(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists have a name in common, also one that differs in case, spaces or the encoding of accents."""
+    return not {_bare(name).casefold() for name in one}.isdisjoint(_bare(name).casefold() for name in other)
+
+
 def class_map(
     own: Sequence[str] | None,
     known: Sequence[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from ray_classy.dataset.byte_budget import ByteBudget
-from ray_classy.dataset.image_formats import SIGNATURE_BYTES, formats_read, image_format, image_reader
+from ray_classy.dataset.image_formats import SIGNATURE_BYTES, formats_read, image_format, image_reader, is_heic
 from ray_classy.dataset.image_limits import check_codestream, check_image
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.image_tags import check_tags, orientation
@@ -25,9 +26,10 @@ MAX_FILE_BYTES = 1 << 30
 """Size of the largest image file that is read: that of an image with `MAX_PIXELS` of 64 bits, uncompressed, and some
 more. Without a limit, one wrong path could fill the memory."""
 DECODING_BYTES = 1 << 30
-"""Memory for the images that the threads of a process decode at one time. Ordinary photos never wait for it; of the
-largest images, one is decoded after the other."""
-_SMALL_PIXELS = 1 << 20  # those that need not ask for memory
+"""Memory for the images of more than `_ORDINARY_BYTES` that the threads of a process decode at one time: of the largest
+images, one is decoded after the other."""
+_ORDINARY_BYTES = 256 << 20
+"""Memory of an image that no thread waits for: JPEGs of up to 33 megapixels, as most cameras and phones take them."""
 _BYTES_PER_PIXEL = {"JPEG2000": 24, "AVIF": 16, "WEBP": 16}
 _USUAL_BYTES_PER_PIXEL = 8  # four of the image, four of the image in another mode
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
@@ -104,10 +106,8 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool, options: Image
         _let_pillow_read(options.max_pixels)
         with _opened(data, options.max_pixels) as image:
             check_image(image, data, options.max_pixels)
-            pixels = image.width * image.height
-            if pixels < _SMALL_PIXELS:
-                return _loaded(image, data, mode, as_tensor, options)
-            with _decoding.hold(pixels * _BYTES_PER_PIXEL.get(image.format, _USUAL_BYTES_PER_PIXEL)):
+            taken = image.width * image.height * _BYTES_PER_PIXEL.get(image.format, _USUAL_BYTES_PER_PIXEL)
+            with _decoding.hold(taken) if taken > _ORDINARY_BYTES else contextlib.nullcontext():
                 return _loaded(image, data, mode, as_tensor, options)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
@@ -155,6 +155,11 @@ def _opened(data: bytes, max_pixels: int) -> Any:
     """Opens an image and reads its header with the one decoder that its first bytes ask for."""
     name = image_format(data[:SIGNATURE_BYTES])
     begin = f"{len(data)} bytes that begin with {data[:12]!r}"
+    if is_heic(data):
+        raise DataError(
+            "a HEIC image, as iPhones take them, which is not decoded: convert it to JPEG (heif-convert IMG.heic "
+            "IMG.jpg), or set the camera to 'Most Compatible'"
+        )
     if name is None:
         raise DataError(f"not an image in a known format ({begin}); the formats are {formats_read()}")
     check_tags(data, name)

@@ -41,7 +41,7 @@ _FORMATS = {
         "webp",
     ),
     "GIF": _Format((".gif",), re.compile(rb"GIF8[79]a"), ("GifImagePlugin", "GifImageFile")),
-    "BMP": _Format((".bmp", ".dib"), re.compile(rb"BM"), ("BmpImagePlugin", "BmpImageFile")),
+    "BMP": _Format((".bmp",), re.compile(rb"BM"), ("BmpImagePlugin", "BmpImageFile")),
     "TIFF": _Format(
         (".tif", ".tiff"),
         re.compile(rb"II[*+]\0|MM\0[*+]"),
@@ -68,6 +68,8 @@ _FORMATS = {
 """All formats that are decoded. Every other decoder of Pillow stays closed: some run programs (EPS), some allocate
 whatever a header asks for (FITS), and hardly any data set needs them."""
 
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+
 IMAGE_EXTENSIONS = tuple(extension for known in _FORMATS.values() for extension in known.extensions)
 """The extensions of image files, in lower case with the dot."""
 
@@ -90,6 +92,15 @@ def image_format(start: bytes) -> str | None:
         The format's name; None for all that are not decoded.
     """
     return next((name for name, known in _FORMATS.items() if known.signature.match(start)), None)
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file is a HEIC image by the brands in its first box; AVIF images share the general brand `mif1`."""
+    if data[4:8] != b"ftyp":
+        return False
+    size = min(int.from_bytes(data[:4], "big"), 1024)
+    brands = {data[at : at + 4] for at in (8, *range(16, size, 4))}
+    return bool(brands & _HEIC_BRANDS) and not brands & {b"avif", b"avis"}
 
 
 @functools.cache

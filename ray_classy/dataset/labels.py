@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ray_classy.dataset.class_match import check_class_names, class_map, few, mapped, numbers_of
+from ray_classy.dataset.class_match import check_class_names, class_map, few, mapped, numbers_of, share_a_name
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 
@@ -27,11 +27,13 @@ class Labels(NamedTuple):
         targets: of all rows, shape (rows,), int64.
         classes: names in the order of their targets; None if labels are integers without names.
         by_label: targets by label; None if labels are the targets.
+        remarks: how labels were read, where they could be read in two ways.
     """
 
     targets: np.ndarray
     classes: list[str] | None
     by_label: dict[Any, int] | None
+    remarks: Sequence[str] = ()
 
 
 def class_targets(
@@ -75,7 +77,8 @@ def class_targets(
     for values, source in zip(columns, sources, strict=True):
         kinds.setdefault("string" if is_string(values.type) else str(values.type), source)
     if kinds.keys() == {"string"}:
-        return _of_strings(columns, column, classes, place)
+        labels = _of_strings(columns, column, classes, place)
+        return labels._replace(remarks=_two_readings(labels.targets, classes))
     if not all(pa.types.is_integer(part.type) or pa.types.is_boolean(part.type) for part in columns):
         held = " and ".join(f"{kind} ({kinds[kind]})" for kind in sorted(kinds))
         raise DataError(f"column {column!r} holds {held}: labels must be integers or strings, the same in all files")
@@ -119,8 +122,9 @@ def _of_integers(
     place: Callable[[int, int], str],
     named: Sequence[list[str] | None],
 ) -> Labels:
-    own = _agreed(named, sources)
+    own, source = _agreed(named, sources)
     names = list(classes) if classes is not None else own
+    remarks: list[str] = []
     numbers = None if classes is None or own is not None else numbers_of(classes)
     targets = []
     for number, part in enumerate(parts):
@@ -135,28 +139,53 @@ def _of_integers(
             raise DataError(f"{place(number, row)}: label {part[row]} {_why_no_class(names, own, numbers)}")
         targets.append(part)
     by_label = numbers or {}
-    if own is not None and classes is not None:
+    if own is not None and classes is not None and len(own) == len(classes) and not share_a_name(own, classes):
+        remarks.append(
+            f"`classes` renames the classes of {source} in their order: {own[0]} is {classes[0]}, ..., {own[-1]} is "
+            f"{classes[-1]}"
+        )
+    elif own is not None and classes is not None:
         try:
-            by_label = class_map(own, classes, sides=("in `classes`", f"in {sources[0]}"))
+            by_label = class_map(own, classes, sides=("in `classes`", f"in {source}"))
         except DataError as error:
-            raise DataError(f"`classes` lacks names that {sources[0]} gives to its labels: {error}") from None
+            raise DataError(f"`classes` lacks names that {source} gives to its labels: {error}") from None
     together = mapped(np.concatenate(targets), by_label)
+    remarks += _two_readings(together, classes if own is None else None)
     if not any(label != target for label, target in by_label.items()):
-        return Labels(together, names, None)
+        return Labels(together, names, None, remarks)
     every = range(len(own)) if own is not None else by_label
-    return Labels(together, names, {label: by_label.get(label, label) for label in (*every, *IGNORED)})
+    return Labels(together, names, {label: by_label.get(label, label) for label in (*every, *IGNORED)}, remarks)
 
 
-def _agreed(named: Sequence[list[str] | None], sources: Sequence[str]) -> list[str] | None:
-    """Returns the names that files give to integer labels; all must give the same, or none."""
-    for names, source in zip(named, sources, strict=False):
-        if names != named[0]:
-            first, other = ("no names" if one is None else few(one) for one in (named[0], names))
+def _two_readings(targets: np.ndarray, classes: Sequence[str] | None) -> list[str]:
+    """Returns a remark where labels are read as names of classes, and would be other classes as positions."""
+    numbers = numbers_of(classes or [])
+    if classes is None or numbers is None:
+        return []
+    used = set(np.unique(targets).tolist())
+    found = {number: target for number, target in numbers.items() if target in used}
+    moved = [number for number, target in found.items() if number != target]
+    if not moved or not all(0 <= number < len(classes) for number in found):
+        return []
+    return [
+        f"labels are read as the names in `classes`, not as positions: label {moved[0]} is the class "
+        f"{classes[found[moved[0]]]!r}, at position {found[moved[0]]}"
+    ]
+
+
+def _agreed(named: Sequence[list[str] | None], sources: Sequence[str]) -> tuple[list[str] | None, str]:
+    """Returns the names that files give to integer labels, and a file that does; those that give any must agree."""
+    giving = [(names, source) for names, source in zip(named, sources, strict=False) if names is not None]
+    if not giving:
+        return None, ""
+    first, where = giving[0]
+    for names, source in giving:
+        if names != first:
             raise DataError(
-                f"files name the classes of their labels differently: {sources[0]} has {first}, {source} has {other}; "
-                f"write them with one list of names"
+                f"files name the classes of their labels differently: {where} has {few(first)}, {source} has "
+                f"{few(names)}; write them with one list of names"
             )
-    return named[0] if named else None
+    return first, where
 
 
 def _int64(part: Any, number: int, place: Callable[[int, int], str]) -> np.ndarray:

@@ -201,7 +201,7 @@ def _held(folder: str) -> int:
     """Marks a folder as in use, and returns the open file descriptor of the mark."""
     while True:
         with contextlib.suppress(FileNotFoundError):  # another process just removed the folder
-            make_private(folder)
+            make_private(folder, repair=True)  # earlier versions left it to the umask
             path = os.path.join(folder, "in_use")
             mark = open_private(path, os.O_RDWR | os.O_CREAT)
             fcntl.flock(mark, fcntl.LOCK_SH)

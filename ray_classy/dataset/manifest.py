@@ -89,7 +89,7 @@ class ManifestDataset(ImageDataset):
             raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
         if label_column is not None:
-            self._labels, self.classes, _ = class_targets(
+            self._labels, self.classes, _, self.remarks = class_targets(
                 labels, [shown(file) for file in files], str(label_column), classes, named=named
             )
             columns["label"] = self._labels

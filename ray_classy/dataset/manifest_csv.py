@@ -44,13 +44,13 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
     import pyarrow.compute as pc
     from pyarrow import csv as arrow_csv
 
-    delimiter, first = _first_row(file, columns, [delimiter] if delimiter else [usual, *_DELIMITERS])
+    delimiter, first, blank = _first_row(file, columns, [delimiter] if delimiter else [usual, *_DELIMITERS])
     named = isinstance(columns[0], str)
     numbers = {column: first.index(column) if isinstance(column, str) else column for column in columns}
     wrong: list[Any] = []
 
     def skip(row: Any) -> str:
-        if row.text.strip():
+        if row.text.strip(f" \t\r\n{delimiter}"):
             wrong.append(row)
         return "skip"
 
@@ -73,22 +73,25 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
         values = {name: column.filter(pc.not_equal(column, "")) for name, column in values.items()}
     null = pa.scalar(None, pa.string())
     values = {name: pc.if_else(pc.equal(column, ""), null, column) for name, column in values.items()}
-    start = 1 if named else 0
+    start = blank + 1 if named else blank
     return pa.table({str(column): values[names[number]][start:] for column, number in numbers.items()})
 
 
-def _first_row(file: str, columns: Sequence[str | int], delimiters: Sequence[str]) -> tuple[str, list[str]]:
-    """Returns the first delimiter with which a file has the columns, and the values of its first row."""
+def _first_row(file: str, columns: Sequence[str | int], delimiters: Sequence[str]) -> tuple[str, list[str], int]:
+    """Returns the first delimiter with which a file has the columns, the values of its first row, and the rows before.
+
+    Rows without a value, of as many columns (`,,`), are before the first row; others are passed over by Arrow.
+    """
     head = read_head(file)
     rows = {delimiter: _row(file, head, delimiter) for delimiter in dict.fromkeys(delimiters)}
-    if not any(rows.values()):
+    if not any(row for row, _ in rows.values()):
         raise DataError(f"{shown(file)} is empty: it has no first line")
-    for delimiter, row in rows.items():
+    for delimiter, (row, blank) in rows.items():
         if all(column in row if isinstance(column, str) else column < len(row) for column in columns):
             if isinstance(columns[0], str):
                 check_names(file, columns, row, " in its first line")
-            return delimiter, row
-    row = rows[delimiters[0]]
+            return delimiter, row, blank
+    row, _ = rows[delimiters[0]]
     if isinstance(columns[0], str):
         check_names(file, columns, row, " in its first line")
     raise DataError(
@@ -97,10 +100,14 @@ def _first_row(file: str, columns: Sequence[str | int], delimiters: Sequence[str
     )
 
 
-def _row(file: str, head: str, delimiter: str) -> list[str]:
+def _row(file: str, head: str, delimiter: str) -> tuple[list[str], int]:
+    blank: list[int] = []  # numbers of values
     try:
-        rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
-        return next(([cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)), [])
+        for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter):
+            if any(cell.strip() for cell in row):
+                return [cell.strip() for cell in row], blank.count(len(row)) if len(row) > 1 else 0
+            blank.append(len(row))
+        return [], 0
     except csv.Error as error:
         raise DataError(f"{shown(file)}: the first line cannot be read: {error}") from None
 

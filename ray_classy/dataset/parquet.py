@@ -75,7 +75,7 @@ class ParquetDataset(ImageDataset):
         columns, by_label = [image_column], None
         if label_column is not None:
             columns.append(label_column)
-            self._labels, self.classes, by_label = read_labels(found, label_column, classes)
+            self._labels, self.classes, by_label, self.remarks = read_labels(found, label_column, classes)
         elif partition is None:
             self.without_targets = "label_column is null: set it to the column of labels"
         decode: Any = functools.partial(
@@ -90,6 +90,7 @@ class ParquetDataset(ImageDataset):
         )
         if partition is not None:
             self._labels, self.classes = np.repeat(partition.targets, sizes), partition.classes
+            self.remarks = partition.remarks
             ends = list(accumulate(sizes))
             decode = functools.partial(_of_partition, decode=decode, targets=partition.targets.tolist(), ends=ends)
         return RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)

@@ -15,6 +15,8 @@ SPARE_BYTES = 512 << 20
 """What the columns of a file may take beyond a multiple of the size in its footer: repeated labels, names and images
 are stored once per row group, and take their full size in memory."""
 _TIMES = 4
+_WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a number in memory. In a file, a number of up to 256 different ones takes a byte (pixels do) or less."""
 _SPARE_ROWS = 1 << 20
 """Rows of a file beyond one for each of its bytes. An image, or its path, takes more than a byte in any real file."""
 _ROWS_AT_ONCE = 32  # so that one value of megabytes, repeated, is noticed in time
@@ -60,16 +62,18 @@ def tables(file: str, opened: Any, columns: Sequence[str]) -> Iterator[Any]:
     """
     import pyarrow as pa
 
+    most = SPARE_BYTES
     for values, chunk in _chunks(opened, columns):
-        if values > SPARE_BYTES + 2 * _TIMES * chunk.total_uncompressed_size:
+        may_take = _TIMES * _WIDTHS.get(chunk.physical_type, 1) * chunk.total_uncompressed_size
+        if values > SPARE_BYTES + 2 * may_take:
             raise _too_large(file, values, chunk.total_uncompressed_size)
-    claimed = unpacked_bytes(opened, columns)
+        most += may_take
     taken, pieces, waiting = 0, [], 0
-    for batch in opened.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
+    for batch in _batches(opened, columns):
         size = batch.nbytes
         taken, waiting = taken + size, waiting + size
-        if taken > SPARE_BYTES + _TIMES * claimed:
-            raise _too_large(file, taken, claimed)
+        if taken > most:
+            raise _too_large(file, taken, unpacked_bytes(opened, columns))
         pieces.append(batch)
         if waiting >= _PIECE_BYTES:
             yield pa.Table.from_batches(pieces).combine_chunks()
@@ -78,6 +82,12 @@ def tables(file: str, opened: Any, columns: Sequence[str]) -> Iterator[Any]:
         yield opened.read(columns=list(columns))
     elif pieces:
         yield pa.Table.from_batches(pieces).combine_chunks()
+
+
+def _batches(opened: Any, columns: Sequence[str]) -> Iterator[Any]:
+    """Yields the rows of columns, some at a time; of a store's file, no more than a row group is read ahead."""
+    for group in range(opened.metadata.num_row_groups):
+        yield from opened.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=list(columns))
 
 
 def text_table(file: str, opened: Any, columns: Sequence[str]) -> Any:

@@ -9,11 +9,13 @@ import stat
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def make_private(folder: str) -> None:
+def make_private(folder: str, repair: bool = False) -> None:
     """Makes a folder that only this user can write to, or checks that one is.
 
     Args:
         folder: its path; the folder above it exists.
+        repair: whether to close a folder that others may write to, but never reached, since the one above is closed to
+            them.
 
     Raises:
         OSError: it cannot be made, belongs to another user, others may write to it, or it is a link or a file.
@@ -25,8 +27,16 @@ def make_private(folder: str) -> None:
         raise PermissionError(f"{folder} is not a folder but a link or a file; remove it")
     if status.st_uid != os.geteuid():
         raise PermissionError(f"{folder} belongs to user {status.st_uid}, and this is user {os.geteuid()}")
-    if status.st_mode & _OTHERS_WRITE:
+    if repair and status.st_mode & _OTHERS_WRITE and _is_closed(os.path.dirname(folder)):
+        os.chmod(folder, 0o700)
+    elif status.st_mode & _OTHERS_WRITE:
         raise PermissionError(f"{folder} may be written to by other users; remove it")
+
+
+def _is_closed(folder: str) -> bool:
+    """Whether a folder belongs to this user, and others can neither list nor enter it."""
+    status = os.lstat(folder)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def is_private(folder: str) -> bool:

@@ -212,15 +212,26 @@ def _array(values: Any) -> np.ndarray | None:
     import pyarrow as pa
 
     shape = [len(values)]
-    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        lengths = np.diff(values.offsets.to_numpy())
-        if values.null_count or not len(lengths) or (lengths != lengths[0]).any():
+    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or _is_fixed(values.type):
+        if values.null_count or not len(values):
             return None
-        shape.append(int(lengths[0]))
+        if _is_fixed(values.type):
+            shape.append(values.type.list_size)
+        else:
+            lengths = np.diff(values.offsets.to_numpy())
+            if (lengths != lengths[0]).any():
+                return None
+            shape.append(int(lengths[0]))
         values = values.flatten()
     if values.null_count or not pa.types.is_primitive(values.type):
         return None
     return values.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _is_fixed(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_fixed_size_list(kind)
 
 
 def _value(scalar: Any) -> Any:

@@ -79,7 +79,8 @@ def _remembered(shard: str, stamp: Stamp, layout: Layout) -> Any:
             return table
     except (OSError, pa.ArrowException, ValueError):
         pass  # there is none, or it is damaged
-    table = _scan(shard, layout).replace_schema_metadata({b"shard": key})
+    table, remarks = _scan(shard, layout)
+    table = table.replace_schema_metadata({b"shard": key, b"remarks": "\n".join(remarks).encode()})
     with contextlib.suppress(OSError, RunFolderError):  # not writable: the next process scans again
         Storage(folder).write(name, lambda file: pq.write_table(table, file, write_page_checksum=True))
     return table
@@ -110,13 +111,18 @@ def _is_sound(table: Any, layout: Layout, stamp: Stamp) -> bool:
     return least >= 0 and (stamp.size is None or pc.max(pc.add(offsets, sizes)).as_py() <= stamp.size)
 
 
-def _scan(shard: str, layout: Layout) -> Any:
+def shard_remarks(index: Any) -> list[str]:
+    """Returns what a user should know about the shard of an index, such as that it has no end mark."""
+    return index.schema.metadata.get(b"remarks", b"").decode(errors="replace").splitlines()
+
+
+def _scan(shard: str, layout: Layout) -> tuple[Any, list[str]]:
     import pyarrow as pa
 
-    name = shown(shard)
+    name, remarks = shown(shard), list[str]()
     try:
         with _opened(shard) as file:
-            samples, labels = _samples(name, file, layout)
+            samples, labels = _samples(name, file, layout, remarks)
     except OSError as error:
         raise DataError(f"cannot read the shard {name!r}: {reason(error)}") from error
     chosen = [_image(name, key, members, layout) for key, members in samples.items()]
@@ -133,7 +139,7 @@ def _scan(shard: str, layout: Layout) -> Any:
                     f"{layout.label_extension!r}; set it to another, or to null for images without labels"
                 )
         columns["label"] = _label_column(name, list(samples), [labels[key] for key in samples])
-    return pa.table(columns)
+    return pa.table(columns), remarks
 
 
 def _opened(shard: str) -> BinaryIO:
@@ -145,12 +151,12 @@ def _opened(shard: str) -> BinaryIO:
 
 
 def _samples(
-    shard: str, file: BinaryIO, layout: Layout
+    shard: str, file: BinaryIO, layout: Layout, remarks: list[str]
 ) -> tuple[dict[str, dict[str, tuple[str, int, int]]], dict[str, str | int]]:
     """Returns name, offset and size of each member, by key and extension; and the labels, by key."""
     samples: dict[str, dict[str, tuple[str, int, int]]] = {}
     labels: dict[str, str | int] = {}
-    for name, offset, size in tar_members(shard, file):
+    for name, offset, size in tar_members(shard, file, remarks):
         folder, _, base = name.removeprefix("./").rpartition("/")
         stem, _, extension = base.partition(".")
         if not stem or (stem.startswith("__") and stem.endswith("__")):  # hidden files, and metadata of the shard

@@ -1,7 +1,8 @@
 """Lists the files in a tar archive, with every size checked before it is believed.
 
-Also archives that were joined (`cat a.tar b.tar`) are read to the end of the file. What is not an archive to its last
-byte is an error: `tarfile` would take the first damaged header, and a file that was cut, for the end.
+Also archives that were joined (`cat a.tar b.tar`) are read to the end of the file. A damaged header, or a file that was
+cut within a member, is an error: `tarfile` would take it for the end. A file that ends after a member, without the mark
+of its end, is read, and so is one that something else follows, as by GNU tar; a remark says so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from ray_classy.errors import DataError
 from ray_classy.printable import printable
 
 _BLOCK = 512
-_ZERO_BYTES = 1 << 20  # zeros are skipped in pieces of this size
+_PIECE_BYTES = 1 << 20  # what lies between archives is read in pieces of this size
+_MAGIC, _MAGIC_AT = b"ustar", 257
 _EXTENDED_BYTES = 1 << 20
 """Size of the largest extended header (pax, or GNU's long names): they hold names and times, some hundred bytes."""
 _RECORD = re.compile(rb"(\d{1,9}) ")
@@ -45,27 +47,31 @@ class Member(NamedTuple):
     size: int
 
 
-def tar_members(archive: str, file: BinaryIO) -> Iterator[Member]:
+def tar_members(archive: str, file: BinaryIO, remarks: list[str]) -> Iterator[Member]:
     """Yields the files in an archive, in their order; folders are passed over.
 
     Args:
         archive: its name in errors.
         file: the archive; the caller may move its position between members.
+        remarks: to which it adds that the archive has no end mark, or is followed by something else.
 
     Raises:
-        DataError: it is compressed, damaged, cut, followed by something else, or has a member that is not a plain file.
+        DataError: it is compressed, damaged, cut within a member, or has a member that is not a plain file.
     """
     end = file.seek(0, os.SEEK_END)
-    at, named, ended = 0, _Named(), False
+    at, named, ended, found = 0, _Named(), False, False
     while at < end:
         file.seek(at)
         block = file.read(_BLOCK)
         if not block.strip(b"\0"):
             at, ended = _after_zeros(file, at, len(block)), True
             continue
+        if ended and found and not _is_header(block) and not _holds_header(file, at):
+            remarks.append(f"{archive}: {end - at:,} bytes after the end of the archive are passed over")
+            return
         header = _Header.read(archive, block, at, ended)
         content, at = at + _BLOCK, at + _BLOCK + -(-header.size // _BLOCK) * _BLOCK
-        ended = False
+        ended, found = False, True
         if header.kind in (b"x", b"X", b"g", b"L", b"K"):
             extended = _extended(archive, file, header, content, end)
             if header.kind == b"L":
@@ -94,9 +100,11 @@ def tar_members(archive: str, file: BinaryIO) -> Iterator[Member]:
                 f"{content + size:,}, and the file has {end:,}; write or copy it again"
             )
         yield member
-    if not ended:
-        what = "it is empty" if not end else f"it has no end mark after byte {end:,}: it was cut"
+    if not end or at > end or (named != _Named() and not ended):
+        what = "it is empty" if not end else f"it was cut at byte {end:,}, within a member"
         raise DataError(f"{archive} cannot be read as a tar file: {what}; write or copy it again")
+    if not ended:
+        remarks.append(f"{archive} has no end mark: if it was cut, at byte {end:,}, the samples after it are missing")
 
 
 class _Named(NamedTuple):
@@ -114,7 +122,7 @@ class _Header(NamedTuple):
 
     @classmethod
     def read(cls, archive: str, block: bytes, at: int, ended: bool) -> _Header:
-        if len(block) < _BLOCK or not _is_sound(block):
+        if not _is_header(block):
             raise _not_a_header(archive, block, at, ended)
         name = _text(block[:100].split(b"\0")[0])
         prefix = block[345:500].split(b"\0")[0] if block[257:263] == b"ustar\0" else b""
@@ -128,7 +136,7 @@ class _Header(NamedTuple):
 def _after_zeros(file: BinaryIO, at: int, length: int) -> int:
     """Returns where the zeros that begin at a block end, at the beginning of a block."""
     at += length
-    while piece := file.read(_ZERO_BYTES):
+    while piece := file.read(_PIECE_BYTES):
         rest = len(piece.lstrip(b"\0"))
         if rest:
             return at + (len(piece) - rest) // _BLOCK * _BLOCK
@@ -136,8 +144,25 @@ def _after_zeros(file: BinaryIO, at: int, length: int) -> int:
     return at
 
 
-def _is_sound(block: bytes) -> bool:
-    """Whether a header has the sum of its bytes; some writers sum signed bytes."""
+def _holds_header(file: BinaryIO, at: int) -> bool:
+    """Whether a header follows anywhere after a position: something before it was damaged then."""
+    file.seek(at)
+    before = b""
+    while piece := file.read(_PIECE_BYTES):
+        window = before + piece
+        found = window.find(_MAGIC, _MAGIC_AT)
+        while found >= 0:
+            if _is_header(window[found - _MAGIC_AT : found - _MAGIC_AT + _BLOCK]):
+                return True
+            found = window.find(_MAGIC, found + 1)
+        before = window[-_BLOCK:]
+    return False
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether a header is whole and has the sum of its bytes; some writers sum signed bytes."""
+    if len(block) < _BLOCK:
+        return False
     given = _number(block[148:156])
     blank = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(blank)

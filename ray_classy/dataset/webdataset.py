@@ -15,10 +15,12 @@ from ray_classy.dataset.labels import Labels, class_targets, typed_labels
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
-from ray_classy.dataset.shard_index import Layout, shard_index
+from ray_classy.dataset.shard_index import Layout, shard_index, shard_remarks
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import each, is_url, shown
+
+_MOST_REMARKS = 3  # about shards
 
 
 @register_dataset("webdataset")
@@ -80,8 +82,11 @@ class WebDatasetDataset(ImageDataset):
             columns[name] = pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
             columns[name] = columns[name].combine_chunks()
         if label_extension is not None:
-            self._labels, self.classes, _ = _targets(tables, files, layout, classes)
+            self._labels, self.classes, _, self.remarks = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
+        odd = [remark for table in tables for remark in shard_remarks(table)]
+        more = [f"so it is with {len(odd) - _MOST_REMARKS:,} more shards"] if len(odd) > _MOST_REMARKS else []
+        self.remarks = [*self.remarks, *odd[:_MOST_REMARKS], *more]
         return RowDataset(ItemRows(**columns), _Decode(image_mode, sources, self.image_options), max_bad_rows, sources)
 
 

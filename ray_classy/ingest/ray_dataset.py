@@ -107,7 +107,8 @@ class RayDataset(ImageDataset):
         by_label = None
         if label_column is not None:
             sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
-            self._labels, self.classes, by_label = class_targets(labels, sources, label_column, classes)
+            found = class_targets(labels, sources, label_column, classes)
+            self._labels, self.classes, by_label, self.remarks = found
         decode = functools.partial(
             encoded_sample,
             image_column=image_column,

@@ -171,10 +171,16 @@ def test_a_limit_above_that_of_pillow_is_raised_there_too(monkeypatch, kind):
 
 def test_large_images_are_decoded_one_after_the_other(monkeypatch):
     held = []
-    monkeypatch.setattr(decode, "_SMALL_PIXELS", 1)
+    monkeypatch.setattr(decode, "_ORDINARY_BYTES", 24 * 8 - 1)
     monkeypatch.setattr(decode._decoding, "hold", lambda count: held.append(count) or contextlib.nullcontext())
     decode_image(encoded(Image.fromarray(PIXELS)))
     assert held == [24 * 8]
+
+
+def test_ordinary_photos_are_decoded_at_once(monkeypatch):
+    monkeypatch.setattr(decode._decoding, "hold", lambda count: pytest.fail("it waits"))
+    photo = encoded(Image.new("RGB", (6000, 4000)), "JPEG")
+    assert decode_image(photo, as_tensor=True).shape == (3, 4000, 6000)
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0)])

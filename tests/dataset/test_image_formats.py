@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, features
 
 from ray_classy.dataset.decode import decode_image
-from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, image_format, is_image_name
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, image_format, is_heic, is_image_name
 from ray_classy.errors import DataError
 
 PICTURE = Image.effect_noise((40, 30), 50)
@@ -65,12 +65,23 @@ def test_signatures_that_open_no_decoder(start):
     assert image_format(start) is None
 
 
+@pytest.mark.parametrize("brands", [(b"heic", b"mif1"), (b"mif1", b"heic"), (b"heix", b"mif1"), (b"msf1", b"hevc")])
+def test_a_heic_image_is_named(brands):
+    data = b"\0\0\0\x18ftyp" + brands[0] + bytes(4) + brands[0] + brands[1] + bytes(100)
+    with pytest.raises(DataError, match=r"^x: a HEIC image, .*convert it to JPEG \(heif-convert"):
+        decode_image(data, source="x")
+
+
+def test_an_avif_image_of_the_general_brand_is_no_heic():
+    assert not is_heic(b"\0\0\0\x18ftypmif1" + bytes(4) + b"mif1avif") and not is_heic(b"") and not is_heic(b"\0" * 20)
+
+
 def test_image_names():
     for name in ("a.jpg", "a.JPEG", "a.jpe", "a.jfif", "a.png", "a.pgm", "a.pbm", "a.pnm", "a.ppm", "a.bmp", "a.gif"):
         assert is_image_name(name)
     for name in ("a.tif", "a.tiff", "a.webp", "a.avif", "a.jp2", "b.cls/a.Jp2"):
         assert is_image_name(name)
-    for name in ("a.txt", "a.fits", "a.eps", "a.psd", "a.pfm", "a.heic", "a.npy", "jpg", "a"):
+    for name in ("a.txt", "a.fits", "a.eps", "a.psd", "a.pfm", "a.heic", "a.dib", "a.npy", "jpg", "a"):
         assert not is_image_name(name)
 
 

@@ -242,6 +242,18 @@ def test_a_folder_that_others_may_write_to_is_refused(files, tmp_path, monkeypat
     assert not list(cache.iterdir())
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_copies_of_an_earlier_version_are_closed_to_others(files, cache, closed):
+    rows = ParquetRows(files, COLUMNS)
+    folder = cache / LocalCopy(files, COLUMNS, rows.sources, rows.sizes)._key()
+    folder.mkdir(parents=True)
+    folder.chmod(0o775)
+    cache.chmod(0o700 if closed else 0o755)
+    with contextlib.nullcontext() if closed else pytest.raises(DataError, match="may be written to by other users"):
+        assert rows.take([0])[0]["label"] == 0
+    assert folder.stat().st_mode & 0o777 == (0o700 if closed else 0o775)
+
+
 def test_a_link_in_place_of_the_folder_is_refused(files, tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir(0o700)
     (tmp_path / f"ray_classy-{os.geteuid()}").symlink_to(tmp_path / "mine")

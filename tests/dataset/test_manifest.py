@@ -344,6 +344,8 @@ def paths(data):
         "path,label\ra.png,0\rc.webp,1\r",
         "\n\npath,label\n\na.png,0\n   \nc.webp,1\n\n",
         "\ufeffpath,label\na.png,0\nc.webp,1\n",
+        ",\npath,label\na.png,0\nc.webp,1\n",
+        ",,,\n , \n\n,\npath,label\n,,,\na.png,0\nc.webp,1\n",
         '"path","label"\n"a.png","0"\n"c.webp","1"\n',
         "path;label\na.png;0\nc.webp;1\n",
         "note;path;label\nx, y;a.png;0\n;c.webp;1\n",
@@ -362,7 +364,9 @@ def test_tsv_that_has_commas_is_csv(folder):
     assert len(dataset(text(folder / "m.tsv", "path,label\na.png,0\n"))) == 1
 
 
-@pytest.mark.parametrize("content", ["a.png,0\nc.webp,1\n", "\ufeffa.png , 0\n\nc.webp,1", "a.png;0\nc.webp;1\n"])
+@pytest.mark.parametrize(
+    "content", ["a.png,0\nc.webp,1\n", "\ufeffa.png , 0\n\nc.webp,1", "a.png;0\nc.webp;1\n", ",\na.png,0\nc.webp,1"]
+)
 def test_csv_without_names_of_columns(folder, content):
     data = dataset(text(folder / "m.csv", content), path_column=0, label_column=1)
     assert paths(data) == ["a.png", "c.webp"] and data.labels().tolist() == [0, 1]

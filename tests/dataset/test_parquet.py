@@ -312,12 +312,47 @@ def test_a_column_that_is_there_twice(file):
         ParquetDataset(2, False, files=str(file))
 
 
+def named(path, names):
+    """A file whose labels have the names of a `ClassLabel`."""
+    feature = {"label": {"names": names, "_type": "ClassLabel"}}
+    table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+    pq.write_table(table, path)
+    return str(path)
+
+
+def test_classes_without_a_common_name_rename_those_of_the_file(file):
+    data = ParquetDataset(2, False, files=named(file, ["n01440764", "n01443537"]), classes=["tench", "goldfish"])
+    assert data.classes == ["tench", "goldfish"] and data.labels().tolist() == [0, 1, 0, 1] and data[1]["target"] == 1
+    assert "renames the classes of" in data.remarks[0] and "n01440764 is tench" in data.remarks[0]
+
+
+@pytest.mark.parametrize("classes", [["goldfish", "Tench"], ["goldfish", "shark"], ["eel", "shark", "ray"]])
+def test_classes_that_rename_only_some_are_refused(file, classes):
+    with pytest.raises(DataError, match="`classes` lacks names"):
+        ParquetDataset(2, False, files=named(file, ["tench", "goldfish"]), classes=classes)
+
+
+def test_labels_that_fit_two_readings_are_remarked(file):
+    data = dataset(file, label=[0, 1, 2, 1], classes=["0", "2", "1"])
+    assert data.labels().tolist() == [0, 2, 1, 2]
+    assert data.remarks == [
+        "labels are read as the names in `classes`, not as positions: label 2 is the class '2', at position 1"
+    ]
+    for label, classes in (([0, 1, 0, 1], ["0", "1", "10", "2"]), ([10, 1, 0, 1], ["0", "1", "10", "2"])):
+        assert dataset(file, label=label, classes=classes).remarks == []
+
+
+def test_a_file_without_names_has_those_of_the_others(tmp_path):
+    dataset(tmp_path / "a.parquet", label=[1, 1, 0, 0])
+    named(tmp_path / "b.parquet", ["cat", "dog"])
+    data = ParquetDataset(2, False, files=str(tmp_path))
+    assert data.classes == ["cat", "dog"] and data.labels().tolist() == [1, 1, 0, 0, 0, 1, 0, 1]
+
+
 def test_files_that_name_their_labels_differently(tmp_path):
     for name, names in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
-        feature = {"label": {"names": names, "_type": "ClassLabel"}}
-        table = pa.table({"image": BYTES, "label": [0, 1, 0, 1]})
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
-        pq.write_table(table, tmp_path / f"{name}.parquet")
+        named(tmp_path / f"{name}.parquet", names)
     with pytest.raises(DataError, match=r"differently: .*a\.parquet has cat, dog, .*b\.parquet has dog, cat"):
         ParquetDataset(2, False, files=str(tmp_path))
 

@@ -1,3 +1,5 @@
+import io
+import os
 import resource
 
 import numpy as np
@@ -85,3 +87,35 @@ def test_small_files_that_unpack_to_much_are_read_from_a_copy(tmp_path, monkeypa
     rows = ParquetDataset(2, False, files=file).dataset.rows
     assert rows.bytes < 10_000 and rows.are_large
     assert rows.take([7])[0]["image"] == images[7]
+
+
+def test_pixels_of_wide_integers_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_budget, "SPARE_BYTES", 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 100, 100))
+    file = write(
+        tmp_path / "a.parquet", image=pa.array(pixels.tolist(), pa.list_(pa.list_(pa.int64()))), label=[0] * 20
+    )
+    assert np.array_equal(np.asarray(ParquetDataset(2, False, files=file, image_mode="L")[7]["input"]), pixels[7])
+
+
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are read from it."""
+
+    count = 0
+
+    def read(self, size=-1):
+        self.count += size
+        return super().read(size)
+
+
+def test_row_groups_of_a_store_are_read_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(parquet_budget, "_PIECE_BYTES", 1)
+    file = Counted()
+    images = pa.table({"image": [os.urandom(100_000) for _ in range(20)]})
+    pq.write_table(images, file, row_group_size=1)
+    opened = pq.ParquetFile(pa.PythonFile(file, "r"), pre_buffer=True)
+    file.count = 0
+    tables = parquet_budget.tables("a", opened, ["image"])
+    first = next(tables)
+    assert 100_000 < file.count < 300_000
+    assert pa.concat_tables([first, *tables]) == images

@@ -72,6 +72,15 @@ def test_nested_lists_are_arrays(kind):
     assert np.array_equal([row["image"] for row in rows], values[1:])
 
 
+def test_lists_of_fixed_size_are_arrays_of_any_size():
+    values = np.arange(2 * 700 * 600 * 3).astype(np.uint8).reshape(2, 700, 600, 3)
+    column = pa.array(values.reshape(-1))
+    for size in (3, 600, 700):
+        column = pa.FixedSizeListArray.from_arrays(column, size)
+    rows = BlockRows([1], lambda number: pa.table({"image": column.slice(1)}))
+    assert np.array_equal(rows.take([0])[0]["image"], values[1])
+
+
 @pytest.mark.parametrize("value", [[[1, 2], [3]], [[1, None]], [None, [1]], [[]]])
 def test_nested_lists_that_are_no_array_stay_lists(value):
     rows = BlockRows([1], lambda number: pa.table({"image": pa.array([value], pa.list_(pa.list_(pa.int32())))}))

@@ -98,3 +98,9 @@ def test_list_dataset_refuses_metadata(metadata):
 
 def test_torch_sees_a_map_style_dataset():
     assert isinstance(RandomImageDataset(8, 5, 7, 20, 0), torch.utils.data.Dataset)
+
+
+@pytest.mark.parametrize("change", [{"num_samples": 10**9}, {"crop_size": 10**9}])
+def test_a_size_that_no_machine_has_is_refused(change):
+    with pytest.raises(ComponentError, match=r"crop_size of 1 to 10,000, num_samples of 1 to 10,000,000 .*1000000000"):
+        build_dataset({**CONFIG, **change})

@@ -23,8 +23,8 @@ def archive(*names, form=tarfile.PAX_FORMAT, **fields):
     return buffer.getvalue()
 
 
-def members(content):
-    return list(tar_members("a.tar", io.BytesIO(content)))
+def members(content, remarks=None):
+    return list(tar_members("a.tar", io.BytesIO(content), [] if remarks is None else remarks))
 
 
 def names(content):
@@ -70,13 +70,39 @@ def test_any_number_of_zeros_is_an_end():
 
 
 @pytest.mark.parametrize("rest", [b"garbage", b"garbage" * 200, b"\x1f\x8b" * 900])
-def test_what_follows_the_end_is_named(rest):
+def test_what_follows_the_end_is_remarked(rest):
+    content, remarks = archive("1.png"), []
+    assert len(members(content + rest, remarks)) == 1
+    assert remarks == [f"a.tar: {len(rest):,} bytes after the end of the archive are passed over"]
+
+
+@pytest.mark.parametrize("between", [100, 512, (1 << 20) - 300, 1 << 20])
+def test_an_archive_after_damage_is_an_error(between):
     content = archive("1.png")
     with pytest.raises(DataError, match=rf"a\.tar is damaged at byte {len(content)}: b'.*after the end"):
-        members(content + rest)
+        members(content + b"x" * between + archive("2.png"))
 
 
-@pytest.mark.parametrize("cut", [1, 100, 512, 513, 1023, 1024, 1025, 1536, 2047, 2048])
+def test_zeros_and_something_else_are_no_archive():
+    with pytest.raises(DataError, match=r"a\.tar is damaged at byte 1024"):
+        members(END + b"x" * 2000)
+
+
+@pytest.mark.parametrize(("cut", "count"), [(1024, 1), (2048, 2)])
+def test_an_archive_without_an_end_mark_is_remarked(cut, count):
+    remarks = []
+    assert len(members(archive("1.png", "2.png")[:cut], remarks)) == count
+    assert remarks == [
+        f"a.tar has no end mark: if it was cut, at byte {cut:,}, the samples after it are missing",
+    ]
+
+
+def test_a_cut_after_an_extended_header_is_an_error():
+    with pytest.raises(DataError, match="cut at byte 1,024, within a member"):
+        members(archive("x" * 300, form=tarfile.GNU_FORMAT)[:1024])
+
+
+@pytest.mark.parametrize("cut", [1, 100, 512, 513, 1023, 1025, 1536, 2047])
 def test_an_archive_that_was_cut_is_an_error(cut):
     content = archive("1.png", "2.png")
     with pytest.raises(DataError, match=r"a\.tar (cannot be read as a tar file|is damaged)"):
@@ -171,4 +197,4 @@ def test_the_members_are_those_of_tarfile(tmp_path, form):
     with tarfile.open(tmp_path / "a.tar") as tar:
         wanted = [(one.name, one.offset_data, one.size) for one in tar if one.isfile()]
     with open(tmp_path / "a.tar", "rb") as file:
-        assert list(tar_members("a.tar", file)) == wanted
+        assert list(tar_members("a.tar", file, [])) == wanted

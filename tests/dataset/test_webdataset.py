@@ -56,6 +56,15 @@ def test_images_and_labels(tmp_path):
     assert [data[i]["input"].width for i in (2, 0, 1)] == [12, 10, 11] and data.classes is None
 
 
+def test_shards_without_an_end_mark_are_remarked(tmp_path):
+    for name in "abcde":
+        with open(shard(tmp_path / f"{name}.tar", samples(2, 0)), "r+b") as file:
+            file.truncate(4096)
+    remarks = [dataset(str(tmp_path)).remarks for _ in range(2)]
+    assert [len(one) for one in remarks] == [4, 4] and "a.tar has no end mark" in remarks[0][0]
+    assert remarks[0][3] == "so it is with 2 more shards"
+
+
 def test_mixed_formats_sizes_and_modes(tmp_path):
     kinds = [("jpg", "CMYK"), ("jpeg", "L"), ("PNG", "P"), ("webp", "RGBA")]
     members = []

@@ -26,11 +26,15 @@ def _sample(kind: SampleType, image: Any, target: int, index: int) -> Any:
     return (image, target) if kind is SampleType.TUPLE else [image, target]
 
 
+_MOST_SAMPLES = 10_000_000
+_LARGEST_SIDE = 10_000
+
+
 def _check(crop_size: int, num_samples: int, seed: int) -> None:
-    if crop_size < 1 or num_samples < 1 or seed < 0:
+    if not 1 <= crop_size <= _LARGEST_SIDE or not 1 <= num_samples <= _MOST_SAMPLES or seed < 0:
         raise ComponentError(
-            f"random images need crop_size and num_samples of at least 1 and a seed of at least 0, "
-            f"not {crop_size!r}, {num_samples!r} and {seed!r}"
+            f"random images need a crop_size of 1 to {_LARGEST_SIDE:,}, num_samples of 1 to {_MOST_SAMPLES:,} and a "
+            f"seed of at least 0, not {crop_size!r}, {num_samples!r} and {seed!r}"
         )
 
 
