@@ -11,6 +11,7 @@ files needs protection, and a run can be resumed by another user. What remains o
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import re
@@ -20,22 +21,30 @@ from typing import Any
 MASK = "***"
 """Stands where a secret was."""
 
-_SECRET = re.compile(
-    r"(?:passwords?|passwd|passphrase|secrets?|credentials?|connectionstring|authorization|signature"
-    r"|(?:api|app|access|secret|private|account|shared|master|auth|signing|encryption|storage)keys?(?:id)?"
-    r"|(?:^|api|app|auth|access|session|security|bearer|refresh|sas|secret|hf|hub|wandb|git|github|gitlab|bot|user)"
-    r"tokens?)\Z"
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SECRET = re.compile(  # the end of a name whose words are joined by _
+    r"(?:(?:password|passwd|passphrase|secret)s?|(?:^|_)(?:credentials?|connection_?string|authorization|signature)"
+    r"|(?:api|access|secret|private)_?keys?(?:_?id)?|(?:app|account|shared|master|auth|signing|encryption|storage)_?key"
+    r"|^token|(?:^|_)(?:api|app|auth|oauth|jwt|access|session|security|bearer|refresh|sas|secret|hf|hub|huggingface"
+    r"|wandb|git|github|gitlab|bot|user)_?token)\Z"
 )
-_SECRET_IN_URLS = re.compile(r"(?:token|\Akey|\Apwd|\Apass|\Asig|\Asas|\Aauth)\Z")
+_SECRET_IN_URLS = re.compile(r"(?:token|^key|^pwd|^pass|^sig|^sas|^auth)\Z")
 _WITHOUT_USER = ("s3", "s3a", "s3n", "http", "https")  # where the user's name is a part of the secret, or a token
 _STORES = ("s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "adl")  # their URLs have no port
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\Z")
 _SPAN = re.compile(r"[^\s'\"<>]*")
 _AUTHORITY = re.compile(r"[^/?#]*")
 _NAME = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?)\s*+([=:])(?!//)[ \t]*+")
-_BEARER = re.compile(r"\b(Bearer|Basic)( +)[A-Za-z0-9._~+/=-]{8,}")
+_CREDENTIALS = re.compile(r"\b(Bearer|Basic)( +)([A-Za-z0-9._~+/-]{7,}=*+)")
+_NUMBER = re.compile(
+    r"[\s\[(]*(?:[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?%?|[-+]?\.?(?:nan|NaN|inf)|true|false|null|None|True|False)"
+    r"[\s\])]*(?:#.*)?"
+)
 _LONGEST_SCHEME = 40
-_SHORTEST_SECRET = 8  # a shorter value of a variable would be found in words that have nothing to do with it
+_SHORTEST_SECRET = 12
+"""Characters of a variable's value that is masked wherever it stands; a shorter one may be a usual word."""
+_SURE_TOKEN = 32
+"""Characters after `Bearer` that are masked whatever they are."""
 
 
 def is_secret(name: str) -> bool:
@@ -45,10 +54,10 @@ def is_secret(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _is_secret(name: str, in_url: bool = False) -> bool:
-    word = re.sub(r"[\W_]", "", name).lower()
-    if _SECRET.search(word) or (name.isupper() and word.endswith("token")):
+    words = "_".join(_WORD.findall(name)).lower()
+    if _SECRET.search(words) or (name.isupper() and words.endswith("token")):
         return True
-    return in_url and _SECRET_IN_URLS.search(word) is not None
+    return in_url and _SECRET_IN_URLS.search(words) is not None
 
 
 def redacted(text: str) -> str:
@@ -57,9 +66,10 @@ def redacted(text: str) -> str:
     Args:
         text: may hold URLs, `name=value`, mappings in YAML, JSON or Python, and values of environment variables.
     """
-    text = _BEARER.sub(rf"\1\2{MASK}", _named(_urls(text)))
+    text = _CREDENTIALS.sub(_without_credentials, _named(_urls(text)))
     for secret in _secrets_of_environment():
-        text = text.replace(secret, MASK)
+        if secret in text:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
     return text
 
 
@@ -67,6 +77,7 @@ def redacted_values(value: Any) -> Any:
     """Returns a copy of plain values (a config, a record) without the secrets in it; other objects stay as they are.
 
     A string is masked if its key is the name of a secret, or if it is the value of an environment variable that is one.
+    Numbers stay: a metric or a class may have any name.
     """
     return _values(value, set(_secrets_of_environment()))
 
@@ -85,12 +96,12 @@ def _values(value: Any, secrets: set[str]) -> Any:
 
 
 def _masked(value: Any) -> Any:
-    """Masks all that stands under the name of a secret, but for what cannot be one."""
+    """Masks the texts under the name of a secret."""
     if isinstance(value, Mapping):
         return {key: _masked(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_masked(item) for item in value]
-    return value if isinstance(value, bool) or value is None or value == "" else MASK
+    return value if isinstance(value, int | float) or value is None or value == "" else MASK
 
 
 def _string(text: str, secrets: set[str]) -> str:
@@ -99,14 +110,34 @@ def _string(text: str, secrets: set[str]) -> str:
         return MASK
     name, equals, value = text.partition("=")
     if equals and re.fullmatch(r"[\w.-]+", name):
-        return f"{name}={MASK if is_secret(name) and value else _string(value, secrets)}"
+        masked = is_secret(name) and value and not _NUMBER.fullmatch(value)
+        return f"{name}={MASK if masked else _string(value, secrets)}"
     return _named(_urls(text, whole=True), whole="://" in text) if "://" in text or "=" in text or ":" in text else text
 
 
 def _secrets_of_environment() -> list[str]:
     """The values of environment variables that are secrets, the longest first, as one may be a part of another."""
-    found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= _SHORTEST_SECRET}
+    found = {value for name, value in os.environ.items() if is_secret(name) and _is_random(value)}
     return sorted(found, key=len, reverse=True)
+
+
+def _is_random(value: str) -> bool:
+    """Whether a value is no usual word or path, which would be found where it is no secret."""
+    mixed = re.search(r"\d", value) or not (value.islower() or value.isupper() or value.istitle())
+    return len(value) >= _SHORTEST_SECRET and bool(mixed)
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    """Masks what follows `Bearer` or `Basic`, if it is no usual word."""
+    kind, space, value = found.groups()
+    if kind == "Basic":
+        try:
+            secret = b":" in base64.b64decode(f"{value.rstrip('=')}==")
+        except ValueError:
+            secret = False
+    else:
+        secret = len(value) >= _SURE_TOKEN or re.search(r"[\d=]", value) is not None
+    return f"{kind}{space}{MASK}" if secret else found[0]
 
 
 def _urls(text: str, whole: bool = False) -> str:
@@ -142,7 +173,7 @@ def _without_user(scheme: str, rest: str) -> str:
     if at:
         if colon and ("@" in user or "@" in tail):
             return f"{MASK}@{rest.rpartition('@')[2]}"
-        kept = "" if scheme in _WITHOUT_USER and name != MASK else name
+        kept = "" if scheme.rpartition("+")[2] in _WITHOUT_USER and name != MASK else name
         return f"{kept}@{host}{tail}" if kept else f"{host}{tail}"
     port = authority.startswith("[") or (scheme not in _STORES and authority.rpartition(":")[2].isdigit())
     if ":" in authority and "@" in tail and not port:
@@ -158,7 +189,8 @@ def _named(text: str, whole: bool = False) -> str:
         start = found.end()
         if _names_secret(text, found):
             end = _end_of_value(text, found, whole)
-            if end > start:
+            in_url = text[max(0, found.start() - 1) : found.start()] in ("?", "&", ";", "#")
+            if end > start and (in_url or not _NUMBER.fullmatch(text, start, end)):
                 parts += [text[done:start], MASK]
                 done = start = end
         found = _NAME.search(text, start)

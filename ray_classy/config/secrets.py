@@ -23,21 +23,18 @@ def restore_secrets(config: Config) -> None:
     problems = []
     for section, step, path in _masked(config, ()):
         name = str(path[-1])
-        if name in os.environ:
+        named = any(is_secret(str(part)) for part in path)  # others had the value of a variable that is a secret
+        if named and name in os.environ:
             section[step] = os.environ[name]
         else:
-            problems.append(
-                Problem(
-                    path,
-                    f"is masked ({MASK}), as no secret is recorded: give the value on the command line, or in the "
-                    f"environment variable {name}",
-                )
-            )
+            variable = f", or in the environment variable {name}" if named else ""
+            text = f"is masked ({MASK}), as no secret is recorded: give the value on the command line{variable}"
+            problems.append(Problem(path, text))
     raise_problems(problems, config)
 
 
 def _masked(value: Any, path: Path) -> Iterator[tuple[Any, Any, Path]]:
-    """Yields the container, the key and the path of each masked secret."""
+    """Yields the container, the key and the path of each value that is masked."""
     items: Any = ()
     if isinstance(value, Mapping):
         items = value.items()
@@ -45,7 +42,7 @@ def _masked(value: Any, path: Path) -> Iterator[tuple[Any, Any, Path]]:
         items = enumerate(value)
     for step, inner in items:
         here = (*path, step)
-        if inner == MASK and any(is_secret(str(part)) for part in here):
+        if inner == MASK:
             yield value, step, here
         else:
             yield from _masked(inner, here)
