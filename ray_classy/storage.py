@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.printable import printable
 from ray_classy.records import MOST_BYTES
-from ray_classy.urls import expanded, is_url, joined, located, reason, shown
+from ray_classy.urls import expanded, is_url, joined, located, reason, shown, without_file_scheme
 
 __all__ = ["Storage", "is_url", "retry_once"]
 
@@ -50,13 +50,15 @@ class Storage:
     """A folder of small files.
 
     Args:
-        path: a local path, or a URL that `pyarrow.fs` or fsspec opens.
+        path: a local path, also as a `file://` URL, or a URL that `pyarrow.fs` or fsspec opens.
         filesystem: the `pyarrow.fs.FileSystem` of `path`; None derives it from the path.
     """
 
     def __init__(self, path: str, filesystem: Any = None) -> None:
-        self.path = path if filesystem is not None or is_url(path) else os.path.abspath(expanded(path))
+        if filesystem is None:
+            path = without_file_scheme(path)
         self.local = filesystem is None and not is_url(path)
+        self.path = os.path.abspath(expanded(path)) if self.local else path
         self.filesystem = filesystem
 
     def _local(self, name: str) -> str:

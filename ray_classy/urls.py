@@ -43,6 +43,12 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def without_file_scheme(path: str) -> str:
+    """Returns the local path of a `file://` URL, which is percent-encoded; any other path or URL stays as it is."""
+    found = _URL.fullmatch(path)
+    return unquote(found["path"]) if found is not None and found["scheme"].lower() == "file" else path
+
+
 def expanded(path: str | os.PathLike[str]) -> str:
     """Returns a path in which a leading `~` or `~user` is replaced by the home folder; called where a path enters.
 
@@ -98,12 +104,11 @@ def located(path: str) -> tuple[Any, str]:
     """
     from pyarrow import fs
 
+    path = without_file_scheme(path)
     found = _URL.fullmatch(path)
     if found is None:
         return _opened("file", os.getpid()), path
     scheme = found["scheme"].lower()
-    if scheme == "file":
-        return _opened("file", os.getpid()), unquote(found["path"])
     _check_secrets(path, scheme)
     try:
         if scheme in _ARROW_SCHEMES:

@@ -91,6 +91,11 @@ def test_join_gives_a_path_back(storage, tmp_path):
     assert os.path.join(tmp_path, storage.join("x").removeprefix("file://")) == str(tmp_path / "s" / "x")
 
 
+def test_a_file_url_is_a_local_path(tmp_path):
+    storage = Storage(f"file://{tmp_path}/a%20b")
+    assert storage.local and storage.path == str(tmp_path / "a b")
+
+
 def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     storage = Storage("s")

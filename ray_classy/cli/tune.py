@@ -12,6 +12,7 @@ from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import add_logging
 from ray_classy.config.code import code_words
+from ray_classy.storage import Storage
 from ray_classy.trainer.interrupts import interrupted
 from ray_classy.urls import joined
 
@@ -35,6 +36,7 @@ def tune(arguments: argparse.Namespace) -> Answer:
         result = tuner.fit()
     except KeyboardInterrupt as error:
         path = str(error)
+        path = path if path and Storage(path).exists() else ""  # it is not if nothing has happened in it
         code = code_words(given.config, path)
         raise interrupted(error, command_line("tune", "--resume", short(path), *code) if path else "") from None
     return Answer(_summary(result, code_words(given.config, result.path)), _data(result))

@@ -42,6 +42,8 @@ TUNE = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
     # Failures are in the sweep's table. Default: each traceback is printed.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # The first Ctrl-C says that the sweep stops, the second ends it. Default: Tune's own handler comes first.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Default: Tune's own table.
     "RAY_AIR_NEW_OUTPUT": "0",
 }

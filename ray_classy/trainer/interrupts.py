@@ -8,6 +8,7 @@ A signal that is ignored, as Ctrl-C is in the background of a shell script and S
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -61,8 +62,14 @@ def install_stop_handlers(request: Callable[[], Any]) -> None:
     """Installs handlers with which the first signal calls `request`; the next one has the former handlers, or ends."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    asked = threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():  # Ray Tune, which `request` has stopped, has installed the handler that it found
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+            return
+        asked.set()
         _received.append(number)
         for each, earlier in before.items():
             signal.signal(each, _ignore if each in ENDING else earlier)
@@ -73,9 +80,9 @@ def install_stop_handlers(request: Callable[[], Any]) -> None:
                 _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); press Ctrl-C again to end it")
             else:
                 _print(_STOPPING)
+        finally:
             if number in ENDING:
                 time.sleep(_BURST_SECONDS)
-        finally:
             for each in before.keys() & set(ENDING):
                 signal.signal(each, signal.SIG_DFL if before[each] is _raise else before[each])
 
@@ -153,6 +160,29 @@ def stop_on_signal(request: Callable[[], Any] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stop_tune_on_signal() -> Iterator[None]:
+    """Lets the first signal within the block stop Ray Tune, which ends its trials at SIGUSR1 once its loop has begun.
+
+    Before that, the signal interrupts the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _interrupt)
+    try:
+        with handlers_restored():
+            install_stop_handlers(functools.partial(signal.raise_signal, signal.SIGUSR1))
+            yield
+    finally:
+        if before is not None:  # None: installed by other than Python
+            signal.signal(signal.SIGUSR1, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise interruption("")
+
+
+@contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
     """Holds SIGTERM and SIGHUP back for the block, and for good from the processes that are started in it.
 
@@ -170,6 +200,7 @@ def signals_held_back() -> Iterator[None]:
 def leave_signals_to_driver() -> None:
     """Lets SIGTERM and SIGHUP do nothing in a worker of a Ray that was started with `signals_held_back`.
 
+    It is called in the main thread, where alone signal handlers can be installed, once Ray has installed its own.
     The processes that a worker starts inherit what it holds back, and must end when they are told to.
     """
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING)

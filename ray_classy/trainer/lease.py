@@ -1,9 +1,10 @@
 """The lock of a run folder, as only one process may train in it.
 
 On a local disk a file lock of the kernel says whether the holder lives, across containers and processes, however clocks
-and process numbers differ. Another machine may not see that lock, and a store has none. To them the lock is a lease: it
-expires a minute after its holder last renewed it, by the clock of the disk or store in which the folder lies. Whoever
-takes the lock over writes a new token, and every write of the former holder checks the token first.
+and process numbers differ. Another machine may not see that lock, nor another mount of a store (gcsfuse, s3fs), and a
+store has none. To them the lock is a lease: it expires a minute after its holder last renewed it, by the clock of the
+disk or store in which the folder lies. Whoever takes the lock over writes a new token, and every write of the former
+holder checks the token first.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _Holder:
         started: when the process started, in ticks of the kernel.
         boot: identifies the running kernel, which the containers of a machine share; None if that is not known.
         pids: identifies the space of process numbers on it, of which each container may have its own.
-        locked: whether the process holds the file lock as well.
+        lock: device and number of the file on which the process holds a lock as well; None if it holds none.
         renewals: how often it has renewed the lease in a store; on a disk, the time of the file says it.
     """
 
@@ -53,7 +54,7 @@ class _Holder:
     started: float | None = None
     boot: str | None = None
     pids: str | None = None
-    locked: bool = False
+    lock: list[int] | None = None
     renewals: int = 0
 
 
@@ -75,13 +76,13 @@ class Lease:
         try:
             if not lock.free or (holder is not None and self._alive(holder, lock)):
                 raise RunFolderError(_in_use(storage, holder))
-            self._holder = _this_process(self.token, lock.held)
+            self._holder = _this_process(self.token, lock.file)
             self._write(self._holder)
-            if not lock.held:  # of two processes that begin at once, the one that wrote last gets the lock
+            if lock.file is None:  # of two processes that begin at once, the one that wrote last gets the lock
                 time.sleep(_SETTLE_SECONDS if storage.local else _SETTLE_SECONDS_IN_STORES)
                 check_token(storage, self.token)
         except BaseException:
-            if lock.held and holder is None:
+            if lock.file is not None and holder is None:
                 lock.remove()  # so that the folder is as it was
             lock.release()
             raise
@@ -95,10 +96,10 @@ class Lease:
         """Whether the process that a lease names may still hold it, now that the file lock is free or there is none."""
         if not holder.pid:
             return False
-        here = _this_process(self.token, lock.held)
+        here = _this_process(self.token, lock.file)
         if here.boot is not None and holder.boot == here.boot:
-            if lock.held and holder.locked:
-                return False  # under this kernel its lock would be seen
+            if lock.file is not None and holder.lock == lock.file:
+                return False  # under this kernel its lock on the same file would be seen
             if here.pids is not None and holder.pids == here.pids:
                 known = holder.pid != here.pid or holder.token in _held
                 return known and _started(holder.pid) is not None and _started(holder.pid) == holder.started
@@ -144,18 +145,20 @@ class _FileLock:
 
     Attributes:
         free: False if another process holds it.
-        held: whether this process holds it; False also where there are no such locks.
+        file: device and number of the file, if this process holds it; None also where there are no such locks.
     """
 
     def __init__(self, storage: Storage) -> None:
-        self.free, self.held = True, False
-        self._file: int | None = None
+        self.free, self.file = True, None
+        self._descriptor: int | None = None
         self._path = storage.join(LOCK_FILE) if storage.local else ""
         for mode in (os.O_RDONLY, os.O_RDWR) if storage.local else ():  # NFS locks only what is open for writing
             try:
-                self._file = os.open(self._path, mode | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self.held = True
+                self._descriptor = os.open(self._path, mode | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+                _open.add(self)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(self._descriptor)
+                self.file = [status.st_dev, status.st_ino]
                 return
             except BlockingIOError:
                 self.free = False
@@ -171,9 +174,30 @@ class _FileLock:
 
     def release(self) -> None:
         """Lets the next process have it; the file stays, as another process may have opened it."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = None
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for a child that has not closed it yet
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; the lock stays while another process has the same file open since a fork."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+        _open.discard(self)
+
+
+_open: set[_FileLock] = set()
+"""The locks of this process whose files are open."""
+
+
+def _close_in_child() -> None:
+    """Lets the locks of a process end with it, though it may leave children behind."""
+    for lock in list(_open):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def check_token(storage: Storage, token: str | None) -> None:
@@ -188,9 +212,7 @@ def check_token(storage: Storage, token: str | None) -> None:
     """
     holder = _read(storage) if token is not None else None
     if holder is not None and holder.token != token:
-        raise RunFolderError(
-            f"the run {storage.path!r} was taken over by process {holder.pid} on {printable(holder.host)}"
-        )
+        raise RunFolderError(f"the run {storage.path!r} was taken over by {_named(holder)}")
 
 
 def owns(storage: Storage, token: str | None) -> bool:
@@ -222,14 +244,14 @@ def _age(storage: Storage, token: str) -> float:
         storage.remove_file(name)
 
 
-def _this_process(token: str, locked: bool) -> _Holder:
+def _this_process(token: str, lock: list[int] | None) -> _Holder:
     boot: str | None = None
     pids: str | None = None
     with contextlib.suppress(OSError):
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
         pids = os.readlink("/proc/self/ns/pid")
-    return _Holder(token, socket.gethostname(), os.getpid(), _started(os.getpid()), boot, pids, locked)
+    return _Holder(token, socket.gethostname(), os.getpid(), _started(os.getpid()), boot, pids, lock)
 
 
 def _started(pid: int) -> float | None:
@@ -242,9 +264,20 @@ def _started(pid: int) -> float | None:
     return None if fields[0] in "ZX" else float(fields[19])
 
 
+def holder_of(storage: Storage) -> str:
+    """Names the process that has locked a run folder, for messages."""
+    return _named(_read(storage))
+
+
+def _named(holder: _Holder | None) -> str:
+    if holder is None or not holder.pid:
+        return "another process"
+    return f"process {holder.pid} on {printable(holder.host)}"
+
+
 def _in_use(storage: Storage, holder: _Holder | None) -> str:
-    who = f"process {holder.pid} on {printable(holder.host)}" if holder is not None else "another process"
     return (
-        f"the run {storage.path!r} is in use by {who}: wait until it has ended, stop it, or start another run with "
-        f"another name. (A process on another machine that died holds it for {_EXPIRES_AFTER_SECONDS:.0f} s more)"
+        f"the run {storage.path!r} is in use by {_named(holder)}: wait until it has ended, stop it, or start "
+        f"another run with another name. (A process on another machine that died holds it for "
+        f"{_EXPIRES_AFTER_SECONDS:.0f} s more)"
     )

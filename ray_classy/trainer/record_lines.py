@@ -16,7 +16,6 @@ _log = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**30
 """Size of the largest file that is read: the metrics of a million phases fit."""
-_MOST_BYTES_PER_LINE = 2**20
 
 
 class RecordLines:
@@ -71,7 +70,7 @@ class RecordLines:
         content = self._storage.read(self._name, most_bytes=_MOST_BYTES) if self._storage.exists(self._name) else b""
         for number, raw in enumerate(content.splitlines(keepends=True), 1):
             try:
-                line = parse_json(raw, f"{self._where}, line {number}", _MOST_BYTES_PER_LINE)
+                line = parse_json(raw, f"{self._where}, line {number}")
                 read_record(self._shape, line, f"{self._where}, line {number}")
                 lines.append(line)
             except RecordError as error:

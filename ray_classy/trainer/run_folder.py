@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import time
 from typing import Any, Self
@@ -24,7 +25,7 @@ from ray_classy.printable import printable, printable_lines
 from ray_classy.ray_compat.train import FILES_IN_RUNS
 from ray_classy.redact import redacted
 from ray_classy.storage import Storage
-from ray_classy.trainer.lease import LEASE_FILE, LOCK_FILE, Lease, check_token, owns
+from ray_classy.trainer.lease import LEASE_FILE, LOCK_FILE, Lease, check_token, holder_of, owns
 from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
@@ -35,6 +36,8 @@ from ray_classy.urls import parent, shown, split_query
 DEFAULT_STORAGE_PATH = "runs"
 LOG_FILE = "log.txt"
 _BEGINS_WITHIN_SECONDS = 10.0
+_TEMPORARY_NAME = re.compile(r".+\.[0-9a-f]{8}\.half|lease\.json\.[0-9a-f]{8}")
+"""The names under which `Storage` writes a file, and the lock looks at the clock of a disk."""
 
 
 class RunFolder:
@@ -89,8 +92,7 @@ class RunFolder:
             RunFolderError: a run of that name exists, or there can be no such folder.
         """
         run = cls.named(storage_path, name, filesystem)
-        used = run.storage.exists() and not run._empty() if run.storage.local else run._begun()
-        if used:
+        if not (run._empty() if run.storage.local and run.storage.exists() else run._never_began()):
             raise _taken(run)
         return run
 
@@ -181,17 +183,15 @@ class RunFolder:
 
     def _empty(self) -> bool:
         """Whether the folder was made some time ago, and the process died before it wrote down what it would run."""
-        if (
-            not self.storage.local
-            or not os.path.isdir(self.path)
-            or not set(os.listdir(self.path)) <= {LEASE_FILE, LOCK_FILE}
-        ):
+        if not self.storage.local or not os.path.isdir(self.path) or not self._never_began():
             return False
         return time.time() - os.stat(self.path).st_mtime > _BEGINS_WITHIN_SECONDS
 
-    def _begun(self) -> bool:
-        """Whether a folder in a store has anything but the lock of a run that never began."""
-        return bool(set(self.storage.names()) - {LEASE_FILE})
+    def _never_began(self) -> bool:
+        """Whether the folder has nothing but the lock of a run, and what is written before its record."""
+        names = {name for name in self.storage.names() if not _TEMPORARY_NAME.fullmatch(name)}
+        known = self.FILES_OF_A_START - {RUN_FILE} if LEASE_FILE in names else {LOCK_FILE}
+        return names <= known
 
     def check_owner(self) -> None:
         """Checks that no other process has taken the folder over from the one that gave this object its token.
@@ -278,6 +278,11 @@ def new_name() -> str:
 
 
 def _taken(run: RunFolder) -> RunFolderError:
+    if not os.path.isfile(run.path) and run._never_began():
+        return RunFolderError(
+            f"{shown(run.path)} is being started by {holder_of(run.storage)}: give another name, or try again in "
+            f"{_BEGINS_WITHIN_SECONDS:.0f} s if that was killed"
+        )
     if not run.record.exists():
         return RunFolderError(f"{shown(run.path)} has other files than those of a run: give another name")
     return RunFolderError(

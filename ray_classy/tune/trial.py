@@ -42,6 +42,7 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
+from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import check_resources
@@ -134,7 +135,8 @@ class TaskTrial(tune.Trainable):
     """One trial at a time; each `step` trains to the end of the next round that reports the sweep's metric."""
 
     def setup(self, config: dict[str, Any], job: Job) -> None:
-        """Called once for each process."""
+        """Called once for each process, in its main thread."""
+        leave_signals_to_driver()
         self._job = job
         self._rounds: Iterator[dict[str, Any]] | None = None
         self._source: dict[str, Any] | None = config.get(SOURCE)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +24,7 @@ from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.trainer.interrupts import install_stop_handlers, interruptible, interruption
+from ray_classy.trainer.interrupts import interrupted, interruptible, interruption, stop_tune_on_signal
 from ray_classy.trainer.logs import log_to_stderr
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visible
@@ -302,15 +299,14 @@ class _Sweep:
                     verbose=0,
                 ),
             )
-            # Ray Tune has handlers of its own for Ctrl-C and for SIGUSR1, by which it ends its trials.
-            if threading.current_thread() is threading.main_thread():
-                install_stop_handlers(functools.partial(os.kill, os.getpid(), signal.SIGUSR1))
             try:
-                with warnings.catch_warnings():
+                with stop_tune_on_signal(), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Consider boosting PBT performance")
                     tuner.fit()
             except tune.TuneError as error:
                 raise RunError(f"Ray Tune failed: {error}. Resume with --resume {folder.path}") from error
+            except KeyboardInterrupt as error:
+                raise interrupted(error, folder.path) from None
 
         left = [record for name, record in self.records.items() if name not in others and not record.ended]
         missing = not search.exhausted and len(self.records) < total

@@ -9,7 +9,14 @@ import pytest
 from ray_classy.errors import RunStopped, RunTerminated
 from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
-from ray_classy.trainer.interrupts import Terminated, exit_code, interruptible, signals_held_back
+from ray_classy.trainer.interrupts import (
+    Terminated,
+    exit_code,
+    install_stop_handlers,
+    interruptible,
+    signals_held_back,
+    stop_tune_on_signal,
+)
 from tests.helpers import equal_weights, weights
 from tests.trainer.test_row_resume import small_task
 
@@ -97,6 +104,25 @@ def test_a_handler_of_the_program_is_left_alone():
         os.kill(os.getpid(), signal.SIGTERM)
     signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM]
+
+
+def test_a_stop_handler_that_ray_tune_installs_again_ends_the_run(capfd):
+    with interruptible():
+        install_stop_handlers(lambda: signal.signal(signal.SIGINT, ours))
+        ours = signal.getsignal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert capfd.readouterr().err.count("press Ctrl-C again") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_loop_of_ray_tune_interrupts(number, code):
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(KeyboardInterrupt) as error, interruptible(), stop_tune_on_signal():
+        signal.raise_signal(number)
+        time.sleep(1)
+    assert exit_code(error.value) == code and signal.getsignal(signal.SIGUSR1) is before
 
 
 def test_what_is_started_while_signals_are_held_back_survives_them():

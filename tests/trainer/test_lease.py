@@ -104,8 +104,8 @@ def test_one_process_holds_it_once(place, request):
 
 def test_a_process_with_a_reused_number_is_another_owner(store):
     Lease(store).release()
-    change(store, pid=os.getppid(), started=1.0, boot=lease_module._this_process("", False).boot)
-    change(store, pids=lease_module._this_process("", False).pids)
+    here = lease_module._this_process("", None)
+    change(store, pid=os.getppid(), started=1.0, boot=here.boot, pids=here.pids)
     Lease(store).release()
 
 
@@ -115,12 +115,57 @@ def test_owner_on_another_machine_is_known_by_the_time_of_its_file(storage, seco
     if not locks:
         request.getfixturevalue("no_locks")
     Lease(storage).release()
-    change(storage, seconds, host="elsewhere", pid=7, boot="another", locked=locks)
+    change(storage, seconds, host="elsewhere", pid=7, boot="another", lock=[1, 2] if locks else None)
     if alive:
         with pytest.raises(RunFolderError, match="on elsewhere"):
             Lease(storage)
     else:
         Lease(storage).release()
+
+
+@pytest.mark.parametrize("lock", [[1, 2], None])
+def test_an_owner_whose_lock_is_on_another_mount_is_known_by_the_time_of_its_file(storage, lock):
+    Lease(storage).release()
+    boot = lease_module._this_process("", None).boot
+    change(storage, -1.0, host="container", pid=7, boot=boot, pids="another", lock=lock)
+    with pytest.raises(RunFolderError, match="on container"):
+        Lease(storage)
+
+
+def test_a_live_owner_keeps_it_when_the_lock_file_is_deleted(storage):
+    with holding(storage) as holder:
+        os.remove(storage.join("lock"))
+        with pytest.raises(RunFolderError, match=f"in use by process {holder.pid}"):
+            Lease(storage)
+        holder.kill()
+
+
+@pytest.mark.parametrize("end", ["release", "kill"])
+def test_a_forked_child_does_not_keep_it(storage, end):
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if not holder:
+        lease = Lease(storage)
+        if not os.fork():
+            os.write(writer, str(os.getpid()).encode())
+            time.sleep(60)
+            os._exit(0)
+        lease.release() if end == "release" else time.sleep(60)
+        os._exit(0)
+    child = int(os.read(reader, 20))
+    if end == "kill":
+        os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    Lease(storage).release()
+    os.kill(child, signal.SIGKILL)
+
+
+def test_an_owner_that_is_not_known_has_no_number(storage):
+    Lease(storage).release()
+    lock = lease_module._FileLock(storage)
+    with pytest.raises(RunFolderError, match="in use by another process"):
+        Lease(storage)
+    lock.release()
 
 
 @pytest.mark.parametrize("ahead", [-61.0, 3600.0])

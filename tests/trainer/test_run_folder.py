@@ -107,6 +107,28 @@ def test_a_folder_with_other_files_does_not_become_that_of_a_run(tmp_path, cls, 
     assert [path.read_text() for path in (tmp_path / "r").iterdir()] == ["precious"]
 
 
+LEFTOVERS = ("config.yaml", "run.json.0123abcd.half", "lease.json.0123abcd", "lease.json.0123abcd.4567cdef.half")
+
+
+@pytest.mark.parametrize("filesystem", [None, fs.LocalFileSystem()])
+def test_the_name_of_a_start_that_was_killed_is_free_again(tmp_path, filesystem):
+    RunFolder.create(str(tmp_path), "r", filesystem).release()
+    for name in LEFTOVERS:
+        (tmp_path / "r" / name).write_text("{}")
+    os.utime(tmp_path / "r", (0, 0))
+    run = RunFolder.create(str(tmp_path), "r", filesystem)
+    run.describe("num_epochs: 1")
+    run.release()
+
+
+def test_a_run_that_is_being_started_is_named_so(tmp_path):
+    run = RunFolder.create(str(tmp_path), "r")
+    (tmp_path / "r" / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError, match=f"is being started by process {os.getpid()} on"):
+        RunFolder.create(str(tmp_path), "r")
+    run.release()
+
+
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
 def test_what_somebody_put_into_the_folder_of_an_unused_run_stays(tmp_path, cls):
     for number, filesystem in enumerate((None, fs.LocalFileSystem())):
@@ -157,7 +179,7 @@ def test_a_run_is_found_by_its_newest_checkpoint(trained, path):
 
 def test_a_run_in_a_store_is_found_by_its_newest_checkpoint(trained):
     for path in (f"file://{trained.path}/last", f"file://{trained.path}/epoch_0002-step_000020/"):
-        assert RunFolder.existing(path).path == f"file://{trained.path}"
+        assert RunFolder.existing(path).path == trained.path
     assert RunFolder.existing(f"{trained.path}/last", fs.LocalFileSystem()).path == trained.path
 
 

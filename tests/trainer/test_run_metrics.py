@@ -16,6 +16,11 @@ def test_metrics_are_lines(run):
     assert len(run.storage.read("metrics.jsonl").splitlines()) == 3
 
 
+def test_a_long_line_is_read_back(run):
+    run.metrics.add({**LINE, "metrics": {"confusion": [[0.123456] * 400] * 400}})
+    assert len(run.metrics.lines()[0]["metrics"]["confusion"]) == 400
+
+
 def test_line_that_was_cut_off_is_passed_over(run):
     run.metrics.add(LINE)
     run.storage.append("metrics.jsonl", '{"phase_idx": 1, "metr')

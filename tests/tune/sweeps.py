@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import time
 
 import torch
@@ -120,6 +121,18 @@ class Slow(ClassyHook):
 
     def on_phase_start(self, task):
         time.sleep(self.seconds)
+
+
+@register_hook("ends_a_child")
+class EndsAChild(ClassyHook):
+    """Starts a process and tells it to end."""
+
+    on_step = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def on_start(self, task):
+        child = subprocess.Popen(["sleep", "60"])
+        child.terminate()
+        child.wait(10)
 
 
 @register_hook("leaves_a_mess")

@@ -44,6 +44,15 @@ def starts(folder, name):
         return len(json.load(file)["starts"])
 
 
+def wait_for(sweep, file, text, process):
+    """Waits until a text is in a file of one of the first trials."""
+    until = time.monotonic() + 120
+    files = [sweep / name / file for name in ("t0000", "t0001")]
+    while not any(file.exists() and text in file.read_text() for file in files):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+
+
 def write(folder, **changes):
     file = folder / "sweep.yaml"
     config = sweep_config(tune={"num_samples": 6}, **changes)
@@ -122,12 +131,23 @@ def test_a_signal_ends_the_sweep_and_tells_how_to_go_on(tmp_path, number):
     config = write(tmp_path, hooks=[{"name": "slow", "seconds": 0.5}])
     process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     sweep = tmp_path / "runs" / "stopped"
-    until = time.monotonic() + 120
-    while not any((sweep / name / "reports.jsonl").exists() for name in ("t0000", "t0001")):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(sweep, "reports.jsonl", "{", process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number, err
     assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
     assert "running" in states(sweep).values()
+
+
+@pytest.mark.full
+def test_the_second_interrupt_ends_the_sweep_at_once(tmp_path):
+    hooks = [{"name": "ends_a_child"}, {"name": "say_state"}, {"name": "slow", "seconds": 60}]
+    config = write(tmp_path, hooks=hooks)
+    process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(tmp_path / "runs" / "stopped", "log.txt", "phase 0", process)  # the trial has ended a process of its own
+    for _ in range(2):
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and "press Ctrl-C again" in err
+    assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
