@@ -66,7 +66,7 @@ def install_stop_handlers(request: Callable[[], Any]) -> None:
 
     def handler(number: int, frame: FrameType | None) -> None:
         if asked.is_set():  # Ray Tune, which `request` has stopped, has installed the handler that it found
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
             return
         asked.set()
