@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -57,6 +57,6 @@ class LabelSmoothingCrossEntropyLoss(ClassyLoss):
         smoothed = distribution._replace(mass=distribution.mass + self._smoothing_param / output.shape[1])
         return distribution_cross_entropy(output, smoothed.normalized(), self.reduction)
 
-    def weight_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Returns the number of samples that count in the mean."""
-        return counted_samples(target, self.ignore_index).sum()
+    def weight_of(self, output: Any, target: Any) -> torch.Tensor | None:
+        """Returns the number of samples that count in the mean; None if the target is of a loss of the task's own."""
+        return counted_samples(target, self.ignore_index).sum() if isinstance(target, torch.Tensor) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,8 +20,8 @@ def weight_of(loss: Any, output: Any, target: Any) -> torch.Tensor | None:
     """Returns what the mean of a loss over a batch divides by; None if that is the number of rows.
 
     A loss may say it in a method `weight_of(output, target)`. Torch's cross-entropy and NLL loss divide by the sum of
-    the weights of the rows' classes, without the rows to ignore; with class probabilities as the target, and in all
-    its other losses, rows count alike.
+    the weights of the rows' classes, without the rows to ignore, and by their number with class probabilities as the
+    target. In all its other losses rows count alike.
 
     Args:
         loss: any loss module; where its `reduction` is not "mean", the answer is None.
@@ -34,14 +35,30 @@ def weight_of(loss: Any, output: Any, target: Any) -> torch.Tensor | None:
         return None
     if hasattr(loss, "weight_of"):
         return loss.weight_of(output, target)
-    if type(loss).forward not in _OF_CLASSES or not isinstance(target, torch.Tensor) or target.is_floating_point():
+    if type(loss).forward not in _OF_CLASSES or not isinstance(target, torch.Tensor):
         return None
+    if target.is_floating_point():  # not None: all ranks and steps of an update must count in one way
+        return torch.full((), target[:, 0].numel() if target.ndim > 1 else 1, device=target.device)
+    target = target.long()  # uint8 would select as a mask does
     index = ignored_index(loss)
     assert index is not None
     counted = torch.ne(target, index)
     if loss.weight is None:
         return counted.sum()
     return (loss.weight[target.masked_fill(~counted, 0)] * counted).sum()
+
+
+def divides_by_rows(loss: nn.Module, labels: np.ndarray) -> bool:
+    """Whether the mean of a loss over any rows is known to divide by their number, so that no step need ask.
+
+    Args:
+        loss: the loss.
+        labels: the class indices of all rows; mixup may mix them.
+    """
+    ours = getattr(getattr(type(loss), "weight_of", None), "__module__", "").startswith("ray_classy.losses.")
+    if not ours and type(loss).forward not in _OF_CLASSES:
+        return False
+    return getattr(loss, "weight", None) is None and not (labels == ignored_index(loss)).any()
 
 
 def ignored_index(loss: nn.Module | None) -> int | None:
@@ -73,4 +90,7 @@ def unlabelled(loss: nn.Module, target: Any) -> Any:
     index = ignored_index(loss)
     if index is None or index < 0 or not isinstance(target, torch.Tensor) or target.is_floating_point():
         return target
-    return target if target.dtype is torch.bool else target.masked_fill(target == index, -1)
+    if target.dtype is torch.bool:
+        return target
+    target = target if target.dtype.is_signed else target.long()
+    return target.masked_fill(target == index, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +83,6 @@ class SoftTargetCrossEntropyLoss(ClassyLoss):
             distribution = distribution.normalized()
         return distribution_cross_entropy(output, distribution, self.reduction)
 
-    def weight_of(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Returns the number of samples that count in the mean."""
-        return counted_samples(target, self.ignore_index).sum()
+    def weight_of(self, output: Any, target: Any) -> torch.Tensor | None:
+        """Returns the number of samples that count in the mean; None if the target is of a loss of the task's own."""
+        return counted_samples(target, self.ignore_index).sum() if isinstance(target, torch.Tensor) else None

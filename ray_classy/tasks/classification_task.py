@@ -24,7 +24,7 @@ from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
-from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed
+from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed, rows_count_alike
 from ray_classy.tasks.update_step import UpdateStep
 
 __all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "ClassificationTask", "LastBatchInfo"]
@@ -61,6 +61,7 @@ class ClassificationTask(PlannedTask):
         self.device = torch.device("cpu")
         self.update_step = UpdateStep()
         self._loss_weight: torch.Tensor | None = None  # of the current step
+        self._rows_count_alike = False  # in the loss of the current phase
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
         self._in_phase: dict[str, Any] | None = None  # state of the unfinished phase in a checkpoint
         self._consumed = self._steps_before = 0  # rows and steps of the current phase before it was resumed
@@ -199,6 +200,7 @@ class ClassificationTask(PlannedTask):
         if unfinished is not None:
             phase_state.restore(self, unfinished)
             task_state.set_meter_states(self, unfinished["meters"])
+        self._rows_count_alike = rows_count_alike(self)
         strategies.unshard(self)
         self._set_model_train_mode()
         if not self.train:
@@ -253,7 +255,7 @@ class ClassificationTask(PlannedTask):
 
     def loss_weight(self, model_output: Any, sample: dict[str, Any]) -> torch.Tensor | None:
         """Returns what the mean of `compute_loss` divides by, a scalar; None if that is the number of rows."""
-        return weight_of(self.base_loss, model_output, sample["target"])
+        return None if self._rows_count_alike else weight_of(self.base_loss, model_output, sample["target"])
 
     def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
         """Updates every meter with the output of a step, on the device; rows that the loss ignores have target -1."""

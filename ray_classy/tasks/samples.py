@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.loader import PhaseIterator
+from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.dataset.transforms.placement import leaves_targets
+from ray_classy.distributed import all_reduce_min
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
-from ray_classy.losses.loss_weight import zero_without_weight
+from ray_classy.losses.loss_weight import divides_by_rows, zero_without_weight
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -59,6 +64,19 @@ def record(
     if rows:
         call("a meter", task.update_meters, output, sample)
     return loss, weight
+
+
+def rows_count_alike(task: ClassificationTask) -> bool:
+    """Whether the loss of each batch of the current phase is known to be a mean over its rows; every rank must call it.
+
+    That is known of losses that ignore the rows of a label, or can, where the labels of all rows are known.
+    """
+    dataset, mixup = task.datasets.get(task.phase_type), task.mixup_transform if task.train else None
+    known = isinstance(dataset, ClassyDataset) and dataset.samples_are_transformed_rows
+    known = known and leaves_targets(dataset.transform) and (mixup is None or type(mixup) is MixupTransform)
+    labels = class_indices(dataset) if known else None
+    alike = labels is not None and divides_by_rows(task.base_loss, labels)
+    return bool(all_reduce_min(torch.tensor(int(alike))))
 
 
 def rows_consumed(iterator: Any) -> int | None:

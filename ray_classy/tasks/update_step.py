@@ -19,8 +19,8 @@ class UpdateStep:
     The update of a group of accumulated steps is that of one batch of its rows, whatever the step and rank of a row:
     the loss of a step, a mean over its rows, is multiplied by its share of the rows of the group (times the number of
     ranks, because gradients are averaged over ranks). Rows that a loss weighs differently are only known when all are
-    read: then the gradients are divided once, at the end of the group, by the weight of all its rows. Groups never
-    cross the end of a phase.
+    read: then the weights of all ranks are added up before the backward pass; in a group of several steps the gradients
+    are divided once, at its end, by the weight of all its rows. Groups never cross the end of a phase.
 
     Args:
         period: train steps per update.
@@ -101,8 +101,11 @@ class UpdateStep:
         if self.starts_group(step):
             optimizer.zero_grad()
             self._weight = None
-        alone = self.starts_group(step) and self.ends_group(step, num_steps) and get_world_size() == 1
-        if weight is not None and not alone:
+        alone = self.starts_group(step) and self.ends_group(step, num_steps)
+        if weight is not None and alone:
+            total = all_reduce_sum(weight.double().clone())
+            loss = loss * (get_world_size() * weight / total).masked_fill(total == 0, 0).to(loss.dtype)
+        elif weight is not None:
             weight = weight.double()
             self._weight = weight if self._weight is None else self._weight + weight
             loss = loss * (weight * factor).to(loss.dtype)

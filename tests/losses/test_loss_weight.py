@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ray_classy.losses import LabelSmoothingCrossEntropyLoss, SoftTargetCrossEntropyLoss
-from ray_classy.losses.loss_weight import ignored_index, unlabelled, weight_of, zero_without_weight
+from ray_classy.losses.loss_weight import divides_by_rows, ignored_index, unlabelled, weight_of, zero_without_weight
 
 OUTPUT = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(1)
 TARGET = torch.tensor([0, 1, 2, 3, -1, -1, 0, 0, 1, -1, 3, 2])
@@ -92,3 +93,31 @@ def test_ignored_label_becomes_a_negative_one():
     assert unlabelled(nn.CrossEntropyLoss(ignore_index=3), torch.tensor([0, 3])).tolist() == [0, -1]
     assert unlabelled(nn.CrossEntropyLoss(ignore_index=-1), torch.tensor([0, -1])).tolist() == [0, -1]
     assert unlabelled(nn.CrossEntropyLoss(ignore_index=1), SOFT) is SOFT
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_targets_of_other_integer_types(dtype):
+    target = TARGET.clamp(min=0).to(dtype)
+    for loss in (nn.CrossEntropyLoss(WEIGHT, ignore_index=3), nn.CrossEntropyLoss(WEIGHT)):
+        assert weight_of(loss, OUTPUT, target) == weight_of(loss, OUTPUT, target.long())
+    assert unlabelled(nn.CrossEntropyLoss(ignore_index=3), target).tolist() == [
+        -1 if label == 3 else label for label in target.tolist()
+    ]
+
+
+def test_class_probabilities_have_a_weight_too():
+    images = torch.rand(2, 4, 5, 6, dtype=torch.float64)
+    assert weight_of(nn.CrossEntropyLoss(WEIGHT), images, images.softmax(1)) == 60
+    assert weight_of(nn.CrossEntropyLoss(), images[0, :, 0, 0], images[0, :, 0, 0].softmax(0)) == 1
+
+
+def test_target_of_a_loss_of_the_tasks_own_counts_rows():
+    for loss in (SoftTargetCrossEntropyLoss(), LabelSmoothingCrossEntropyLoss(0.1), nn.CrossEntropyLoss()):
+        assert weight_of(loss, OUTPUT, {"class": TARGET}) is None
+
+
+def test_losses_that_divide_by_the_number_of_known_labels():
+    labels = np.array([0, 1, 3])
+    dividing = [nn.CrossEntropyLoss(), nn.NLLLoss(ignore_index=2), LabelSmoothingCrossEntropyLoss(0.1)]
+    others = [nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(ignore_index=3), OwnMean(), Focal()]
+    assert [divides_by_rows(loss, labels) for loss in dividing + others] == [True] * 3 + [False] * 4

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ray_classy.dataset import ClassyDataset
 from ray_classy.errors import ComponentError
 from ray_classy.tasks.update_step import UpdateStep
-from tests.helpers import RecordingHook, equal_weights, make_task, sgd, train, weights
+from tests.helpers import RecordingHook, Vectors, equal_weights, make_task, sgd, train, weights
 
 DOUBLE = torch.float64
 
@@ -47,6 +49,41 @@ def test_accumulation_equals_one_big_batch_where_rows_have_weights(batch, clip):
 
     one, other = trained(batch), trained(12)
     assert close(one, other) and one.losses.row_mean() > 0
+
+
+def test_class_indices_and_probabilities_in_one_group():
+    # A random mixup gives probabilities for some batches only; here they are those of the indices.
+    def at_times(sample):
+        probabilities = nn.functional.one_hot(sample["target"], 4).double()
+        return {**sample, "target": probabilities if sample["row"][0] % 4 else sample["target"]}
+
+    small = make_task(train=24, test=None, batch=2, dtype=DOUBLE, momentum=0.9).set_simulated_global_batchsize(12)
+    small.set_mixup_transform(at_times)
+    assert close(train(small), train(make_task(train=24, test=None, batch=12, dtype=DOUBLE, momentum=0.9)))
+
+
+class Labelled(ClassyDataset):
+    def labels(self):
+        return np.asarray(self.dataset.targets)
+
+
+@pytest.mark.parametrize(
+    ("loss", "transform", "weighted"),
+    [
+        (nn.CrossEntropyLoss(), None, False),
+        (nn.CrossEntropyLoss(), some_unlabelled, True),
+        (nn.CrossEntropyLoss(ignore_index=2), None, True),
+        (nn.CrossEntropyLoss(torch.ones(4, dtype=DOUBLE)), None, True),
+    ],
+)
+def test_steps_ask_for_weights_only_where_rows_may_have_some(loss, transform, weighted):
+    task = make_task(train=None, test=None, dtype=DOUBLE).set_loss(loss)
+    task.set_dataset(Labelled(Vectors(8, dtype=DOUBLE), 4, False, transform), "train")
+    task.set_hooks([hook := RecordingHook(lambda task: task._loss_weight is not None)])
+    if transform is not None:
+        loss.ignore_index = -1
+    train(task)
+    assert hook.seen("on_step") == [weighted] * 2
 
 
 def test_group_of_ignored_rows_changes_nothing():

@@ -14,6 +14,7 @@ import torch
 
 from ray_classy.dataset.transforms.batched import BatchedTransform, BatchedTransforms
 from ray_classy.dataset.transforms.classy_transform import Compose
+from ray_classy.dataset.transforms.sample import TupleToMapTransform
 from ray_classy.dataset.transforms.traits import batched_form, entry_of, parts_of, traits_of
 
 
@@ -69,6 +70,12 @@ def place(transform: Any) -> Placement:
     on_host = last.with_transform(Compose(rest) if rest else None)
     before = parts[:-1] if on_host is None else [*parts[:-1], on_host]
     return Placement(Compose(before) if before else None, key, BatchedTransforms(steps))
+
+
+def leaves_targets(transform: Any) -> bool:
+    """Whether a transform of samples is known to leave their targets as they are."""
+    parts = _chain(transform)
+    return all(entry_of(part) in ("input", 0) or type(part) is TupleToMapTransform for part in parts)
 
 
 def _batched_end(chain: list[Any]) -> list[BatchedTransform]:
