@@ -50,7 +50,9 @@ class ClassyHookState:
         Raises:
             DamagedCheckpointError: `state` does not hold attributes by name.
         """
-        strange = [name for name in state if not isinstance(name, str) or hasattr(type(self), name)]
+        if not isinstance(state, Mapping):
+            raise DamagedCheckpointError(f"the checkpoint's state of a hook must be a dict, not {state!r:.40}")
+        strange = [name for name in state if not isinstance(name, str) or hasattr(ClassyHookState, name)]
         if strange:
             raise DamagedCheckpointError(f"the checkpoint's state of a hook is damaged: it has an entry {strange[0]!r}")
         self.__dict__.update(copy.deepcopy(dict(state)))
@@ -87,8 +89,9 @@ class ClassyHook(ABC):
         return self.state.get_classy_state()
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what `get_classy_state` returned."""
-        self.state.set_classy_state(state)
+        """Restores what `get_classy_state` returned; None, of a hook without a state, changes nothing."""
+        if state is not None:
+            self.state.set_classy_state(state)
 
     @abstractmethod
     def on_start(self, task: ClassyTask) -> None:

@@ -20,7 +20,7 @@ from ray_classy.optim.param_groups import (
 from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, build_param_scheduler
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
 from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
-from ray_classy.optim.saved_state import check_buffers, check_saved_state
+from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(
@@ -199,10 +199,10 @@ class ClassyOptimizer(ABC):
             raise CheckpointError(f"the checkpoint has no optimizer state: no 'optim' among {sorted(state)}")
         check_saved_state(state)
         saved, own = state["optim"], optimizer.param_groups
-        check_buffers(saved, [self.buffers(group) for group in saved["param_groups"]])
+        names = [buffers_of(self, group) for group in saved["param_groups"]]
+        check_buffers(saved, names)
         check_same_structure(saved["param_groups"], own)
-        numbers = [number for group in saved["param_groups"] for number in group["params"]]
-        check_same_shapes([saved["state"].get(number, {}) for number in numbers], own)
+        check_same_shapes(saved, names, own)
         groups = [
             {**group, "params": saved_group["params"]}
             for group, saved_group in zip(own, saved["param_groups"], strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -73,22 +73,28 @@ def check_same_structure(saved: list[Group], own: list[Group]) -> None:
         )
 
 
-def check_same_shapes(buffers: list[Mapping[str, Any]], own: list[Group]) -> None:
+def check_same_shapes(saved: Mapping[str, Any], names: list[Collection[str]], own: list[Group]) -> None:
     """Refuses a checkpoint whose momentum or moments have other shapes than the parameters they belong to.
 
     Args:
-        buffers: the saved state of each parameter.
+        saved: the optimizer's `state_dict`.
+        names: the buffers of the parameters of each group; others may have any shape.
         own: the optimizer's groups, whose parameters are in the same order.
 
     Raises:
         CheckpointError: a shape differs.
     """
-    parameters = [parameter for group in own for parameter in group["params"]]
-    for number, (parameter, state) in enumerate(zip(parameters, buffers, strict=True)):
-        for name, buffer in state.items():
-            if isinstance(buffer, torch.Tensor) and buffer.ndim and buffer.shape != parameter.shape:
-                raise CheckpointError(
-                    f"the checkpoint's optimizer has a {name} of shape {tuple(buffer.shape)} for parameter {number}, "
-                    f"which has shape {tuple(parameter.shape)} here: to train another model, start a fine_tuning "
-                    f"task from the checkpoint (pretrained_checkpoint)"
-                )
+    wanted = [
+        (number, parameter, name)
+        for group, saved_group, buffers in zip(own, saved["param_groups"], names, strict=True)
+        for number, parameter in zip(saved_group["params"], group["params"], strict=True)
+        for name in buffers
+    ]
+    for number, parameter, name in wanted:
+        buffer = saved["state"].get(number, {}).get(name)
+        if isinstance(buffer, torch.Tensor) and buffer.ndim and buffer.shape != parameter.shape:
+            raise CheckpointError(
+                f"the checkpoint's optimizer has a {name} of shape {tuple(buffer.shape)} for parameter {number}, "
+                f"which has shape {tuple(parameter.shape)} here: to train another model, start a fine_tuning "
+                f"task from the checkpoint (pretrained_checkpoint)"
+            )

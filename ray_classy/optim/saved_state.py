@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ray_classy.errors import DamagedCheckpointError, RecordError
 from ray_classy.records import read_record
+
+if TYPE_CHECKING:
+    from ray_classy.optim.classy_optimizer import ClassyOptimizer
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Optim:
-    state: dict[Any, dict[str, Any]]
+    state: dict[Any, Any]  # by number of a parameter; torch allows other keys for what all share
     param_groups: list[_Group]
 
 
@@ -47,13 +50,28 @@ def check_saved_state(state: Mapping[str, Any]) -> None:
     numbers = [number for group in saved.optim.param_groups for number in group.params]
     if len(set(numbers)) < len(numbers):
         raise _damaged("two of its parameters have one number")
-    strange = [number for number in saved.optim.state if type(number) is not int or number not in set(numbers)]
+    of_parameters = {number: entry for number, entry in saved.optim.state.items() if type(number) is int}
+    strange = sorted(of_parameters.keys() - set(numbers))
     if strange:
         raise _damaged(f"it has a state of parameter {strange[0]!r}, which is in none of its groups")
+    broken = [number for number, entry in of_parameters.items() if not isinstance(entry, Mapping)]
+    if broken:
+        raise _damaged(f"the state of parameter {broken[0]} is no dict")
     if saved.without_state is not None:
         lost = set(numbers) - set(saved.without_state) - saved.optim.state.keys()
         if lost:
             raise _damaged(f"the state of parameter {min(lost)} is missing")
+
+
+def buffers_of(optimizer: ClassyOptimizer, options: Mapping[str, Any]) -> Collection[str]:
+    """Returns what `optimizer.buffers` declares, if it does so of the torch optimizer that `prepare` creates.
+
+    A subclass that creates another one has other buffers, which are not known unless it declares them.
+    """
+    declares, creates = (
+        next(cls for cls in type(optimizer).__mro__ if name in vars(cls)) for name in ("buffers", "prepare")
+    )
+    return optimizer.buffers(options) if issubclass(declares, creates) else ()
 
 
 def check_buffers(saved: Mapping[str, Any], wanted: list[Collection[str]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ray_classy.errors import ComponentError
 from ray_classy.optim.classy_optimizer import ClassyOptimizer, build_optimizer, register_optimizer
 from ray_classy.optim.param_groups import Group
+from ray_classy.optim.saved_state import buffers_of
 
 
 @register_optimizer("zero")
@@ -39,7 +40,7 @@ class ZeRO(ClassyOptimizer):
 
     def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
         """Returns the names of the buffers of a parameter."""
-        return self.base_optimizer.buffers(options)
+        return buffers_of(self.base_optimizer, options)
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""

@@ -99,7 +99,7 @@ class PlannedTask(TaskParts):
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Refuses a state that no task of this kind can have returned."""
-        state_schema.check_state(state, self.test_only)
+        state_schema.check_state(self, state)
         if not self.test_only:
             state_schema.check_parts(self, state)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint.plain import check_plain
 from ray_classy.errors import CheckpointError, DamagedCheckpointError, RecordError
-from ray_classy.optim.saved_state import check_buffers, check_saved_state
+from ray_classy.generic.copies import copied
+from ray_classy.optim import ClassyOptimizer
+from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.records import read_record
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _State:
     num_updates: int
     losses: list[float]
     meters: list[dict[str, Any]]
-    hooks: dict[str, dict[str, Any]]
+    hooks: dict[str, Any]
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     phase_idx: int | None = None
@@ -73,15 +75,15 @@ class _Weights:
     """What a test-only task uses."""
 
     base_model: dict[str, Any]
-    hooks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hooks: dict[str, Any] = field(default_factory=dict)
 
 
-def check_state(state: Any, test_only: bool = False) -> None:
+def check_state(task: PlannedTask, state: Any) -> None:
     """Refuses a state that no classification task can have returned.
 
     Args:
+        task: the task that is to load it; a test-only one uses only the weights.
         state: the state.
-        test_only: only the weights will be used.
 
     Raises:
         DamagedCheckpointError: an entry is missing, or has another type or an impossible value.
@@ -94,11 +96,15 @@ def check_state(state: Any, test_only: bool = False) -> None:
         raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
     try:
         check_plain(state)
-        if test_only:
+        for hook in task.hooks:
+            kept = state.get("hooks")
+            if _is_ours(hook) and isinstance(kept, Mapping) and not isinstance(kept.get(hook.name(), {}), Mapping):
+                raise CheckpointError(f"hooks.{hook.name()} must be a dict, not {kept[hook.name()]!r:.40}")
+        if task.test_only:
             read_record(_Weights, state, where)
             return
         _check_numbers(read_record(_State, state, where))
-        if state["optimizer"]:
+        if state["optimizer"] and _has_our_state(task.optimizer):
             check_saved_state(state["optimizer"])
     except DamagedCheckpointError:
         raise
@@ -159,16 +165,29 @@ def check_parts(task: PlannedTask, state: Mapping[str, Any]) -> None:
     for saved in [*state["meters"], *inside.get("meters", [])]:
         for meter in task.meters:
             if saved.get("name") == meter.name:
-                _try(copy.deepcopy(meter), saved)
+                tried = copied(meter)
+                if tried is not None:
+                    _try(tried, saved)
     for hook in task.hooks:
-        if hook.name() in state["hooks"] and type(hook).__module__.startswith("ray_classy."):
-            tried = copy.copy(hook)  # others may not be copied
-            tried.state = copy.copy(hook.state)
-            _try(tried, state["hooks"][hook.name()])
+        if hook.name() in state["hooks"] and _is_ours(hook):
+            shallow = copy.copy(hook)  # others may not be copied
+            shallow.state = copy.copy(hook.state)
+            _try(shallow, state["hooks"][hook.name()])
     optimizer = state["optimizer"]
-    if optimizer and task.optimizer is not None and optimizer.get("name") == task.optimizer.type_name:
+    ours = task.optimizer is not None and _has_our_state(task.optimizer)
+    if optimizer and ours and optimizer.get("name") == task.optimizer.type_name:
         groups = optimizer["optim"]["param_groups"]
-        check_buffers(optimizer["optim"], [task.optimizer.buffers(group) for group in groups])
+        check_buffers(optimizer["optim"], [buffers_of(task.optimizer, group) for group in groups])
+
+
+def _is_ours(hook: Any) -> bool:
+    return type(hook).__module__.startswith("ray_classy.")
+
+
+def _has_our_state(optimizer: Any) -> bool:
+    """Whether an optimizer's state is that of the base class; a user's may be any."""
+    methods = ("get_classy_state", "set_classy_state")
+    return all(getattr(type(optimizer), name) is getattr(ClassyOptimizer, name) for name in methods)
 
 
 def _try(part: Any, state: Mapping[str, Any]) -> None:

@@ -181,7 +181,7 @@ def gather_state(task: ClassificationTask) -> dict[str, Any] | None:
 
 def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     """Restores what `get_state` returned, here or in Classy Vision."""
-    state_schema.check_state(state, task.test_only)
+    state_schema.check_state(task, state)
     unshard(task)
     set_model_state(task.base_model, state["base_model"], task.checkpoint_load_strict)
     if task.test_only:
@@ -204,7 +204,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     set_meter_states(task, state["meters"])
     _set_hook_states(task.hooks, state["hooks"])
     for name in state["hooks"].keys() - {hook.name() for hook in task.hooks}:
-        if state["hooks"][name]:
+        if state["hooks"][name] not in ({}, None):
             _log.warning("the checkpoint has the state of hook %r, which this run does not have: it is ignored", name)
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from ray_classy.errors import ComponentError, RayClassyError, TaskError
+from ray_classy.generic.copies import copied
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.resume import locate
@@ -50,6 +50,8 @@ def try_step(
 ) -> tuple[Any, list[str]]:
     """Runs model, loss, meters and, for rows of the train dataset, the backward pass; the task stays as it is.
 
+    A loss or a meter that cannot be copied is not tried, nor is the backward pass without the loss.
+
     Args:
         task: its model is where it is, on the host or on the meta device.
         phase_type: "train" or "test".
@@ -74,8 +76,13 @@ def try_step(
     if parameter is not None:
         sample = recursive_copy_to_device(sample, False, here)
     precision = task.precision if here.type == device.type else None
+    base_loss, meters = copied(task.base_loss), [copied(meter) for meter in task.meters]
+    loss = None
     try:
-        with _as_it_was(task, here), torch.set_grad_enabled(train):
+        with (
+            _as_it_was(task, here, base_loss, [meter for meter in meters if meter is not None]),
+            torch.set_grad_enabled(train),
+        ):
             task._freeze()
             task.train = train
             task._set_model_train_mode()
@@ -83,11 +90,12 @@ def try_step(
                 output = task.compute_model(sample)
                 check_output(output)
                 step = "loss"
-                loss = _tried_loss(task, output, sample)
+                if base_loss is not None:
+                    loss = _tried_loss(task, output, sample)
             step = "meters"
             _try_meters(task, output, sample)
-            if not train:
-                return output, []
+            if not train or loss is None:
+                return _detached(output), []
             step = "loss"
             loss.backward()
             return _detached(output), _without_gradient(task)
@@ -115,25 +123,14 @@ def _mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tried_loss(task: ClassificationTask, output: Any, sample: dict[str, Any]) -> torch.Tensor:
-    target = sample["target"]
-    if type(task.base_loss) in _NEEDS_ONE_VALUE_PER_OUTPUT and isinstance(output, torch.Tensor):
-        if getattr(target, "shape", None) != output.shape:
-            raise ValueError(
-                f"{type(task.base_loss).__name__} compares outputs of shape {tuple(output.shape)} with targets of the "
-                f"same shape. For class indices use CrossEntropyLoss; other targets need one value per output"
-            )
-        if isinstance(task.base_loss, nn.BCELoss) and output.is_meta:
-            raise ValueError("BCELoss takes outputs in [0, 1], which cannot be seen without the model's weights")
-    weights = getattr(task.base_loss, "weight", None)
-    if type(task.base_loss) in _ONE_WEIGHT_PER_CLASS and weights is not None and len(weights) != output.shape[1]:
-        raise ValueError(
-            f"its weight has {len(weights)} values, one per class, and the model has {output.shape[1]} outputs"
-        )
+    ours = type(task).compute_loss.__module__.startswith("ray_classy.")  # a user's may make one number of anything
+    if ours and isinstance(output, torch.Tensor):
+        _check_fit(task.base_loss, output, sample["target"])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", _SHAPE_WARNING, UserWarning)
         loss = task.compute_loss(output, sample)
     # A batch of two rows may hide that there is one value per row.
-    if loss.numel() != 1 or getattr(task.base_loss, "reduction", "mean") == "none":
+    if loss.numel() != 1 or (ours and getattr(task.base_loss, "reduction", "mean") == "none"):
         raise ValueError(f"it has shape {tuple(loss.shape)}; a task needs one number (reduction: mean)")
     weight = task.loss_weight(output, sample)
     if weight is not None and not (isinstance(weight, torch.Tensor) and weight.ndim == 0):
@@ -141,10 +138,29 @@ def _tried_loss(task: ClassificationTask, output: Any, sample: dict[str, Any]) -
     return loss
 
 
+def _check_fit(loss: Any, output: torch.Tensor, target: Any) -> None:
+    """Refuses outputs and targets that a loss of torch would take for something else."""
+    if type(loss) in _NEEDS_ONE_VALUE_PER_OUTPUT:
+        if getattr(target, "shape", None) != output.shape:
+            raise ValueError(
+                f"{type(loss).__name__} compares outputs of shape {tuple(output.shape)} with targets of the "
+                f"same shape. For class indices use CrossEntropyLoss; other targets need one value per output"
+            )
+        if isinstance(loss, nn.BCELoss) and output.is_meta:
+            raise ValueError("BCELoss takes outputs in [0, 1], which cannot be seen without the model's weights")
+    weights = getattr(loss, "weight", None)
+    per_class = type(loss) in _ONE_WEIGHT_PER_CLASS and weights is not None and output.ndim > 1
+    if per_class and len(weights) != output.shape[1]:
+        raise ValueError(
+            f"its weight has {len(weights)} values, one per class, and the model has {output.shape[1]} outputs"
+        )
+
+
 def _try_meters(task: ClassificationTask, output: Any, sample: dict[str, Any]) -> None:
     for meter in task.meters:
         try:
-            meter.validate(output.shape, sample["target"].shape)
+            if isinstance(output, torch.Tensor) and isinstance(sample["target"], torch.Tensor):
+                meter.validate(output.shape, sample["target"].shape)
         except ComponentError as error:
             raise ComponentError(f"{locate(task, 'meters', meter.name)}{error}") from None
     task.update_meters(output, sample)
@@ -161,8 +177,17 @@ def _without_gradient(task: ClassificationTask) -> list[str]:
 
 
 @contextlib.contextmanager
-def _as_it_was(task: ClassificationTask, device: torch.device) -> Iterator[None]:
-    """Restores what a step changes: modes, buffers, gradients, meters, and the wrappers of an earlier training."""
+def _as_it_was(
+    task: ClassificationTask, device: torch.device, base_loss: nn.Module | None, copies: list[Any]
+) -> Iterator[None]:
+    """Restores what a step changes: modes, buffers, gradients, meters, and the wrappers of an earlier training.
+
+    Args:
+        task: the task.
+        device: where the copy of the loss is tried.
+        base_loss: a copy of its loss.
+        copies: of its meters.
+    """
     model, loss, meters, was_train = task.base_model, task.base_loss, task.meters, task.train
     wrapped = task.distributed_model, task.distributed_loss
     modes = [(module, module.training) for module in model.modules()]
@@ -177,8 +202,9 @@ def _as_it_was(task: ClassificationTask, device: torch.device) -> Iterator[None]
         for parameter in model.parameters():
             parameter.grad = None
         task.distributed_model = task.distributed_loss = None
-        task.base_loss = copy.deepcopy(loss).to(device)
-        task.meters = copy.deepcopy(meters)
+        if base_loss is not None:
+            task.base_loss = base_loss.to(device)
+        task.meters = copies
         yield
     finally:
         task.base_loss, task.meters, task.train = loss, meters, was_train

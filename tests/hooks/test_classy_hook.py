@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from ray_classy.errors import RegistrationError, UnknownComponentError
 from ray_classy.hooks import HOOK_REGISTRY, ClassyHook, ClassyHookFunctions, ClassyHookState, build_hook, register_hook
@@ -29,6 +30,37 @@ def test_state_is_kept_and_updated():
     state.set_classy_state(kept)
     kept["b"].append(4)
     assert state.get_classy_state() == {"a": 1, "b": [3]}
+
+
+def test_state_of_a_class_with_defaults():
+    class Counted(ClassyHookState):
+        count: int = 0
+
+    state = Counted()
+    state.set_classy_state({"count": 3})
+    assert state.count == 3
+
+
+@pytest.mark.parametrize("kept", [None, [1, 2], torch.ones(2), 3])
+def test_hook_may_keep_any_plain_value(kept):
+    class Keeps(RecordingHook):
+        def get_classy_state(self):
+            return kept
+
+        def set_classy_state(self, state):
+            self.restored = state
+
+    state = train(make_task(hooks=[Keeps()])).get_classy_state()
+    again = make_task(hooks=[hook := Keeps()])
+    again.prepare()
+    again.check_state(state)
+    again.set_classy_state(state)
+    assert hook.restored is kept
+    train(make_task()).set_classy_state(state)  # without the hook
+
+
+def test_hook_without_a_state_restores_nothing():
+    RecordingHook().set_classy_state(None)
 
 
 def test_own_hook_is_built_by_name():

@@ -14,6 +14,7 @@ from ray_classy.optim.param_scheduler import (
     MultiStepParamScheduler,
     UpdateInterval,
 )
+from tests.helpers import make_task, train
 
 
 def parameters(count=2):
@@ -257,3 +258,45 @@ def test_a_users_optimizer_needs_only_prepare():
 
     optimizer = stepped(prepared(Plain.from_config({"name": "plain", "num_epochs": 3})))
     assert optimizer.options_view.lr == 0.01
+
+
+def restored(cls):
+    """What an optimizer of a class has after a step and its restored state, as a task restores it."""
+    task = train(make_task().set_optimizer(cls()))
+    state = task.get_classy_state(deep_copy=True)
+    again = make_task().set_optimizer(cls())
+    again.prepare()
+    again.check_state(state)
+    again.set_classy_state(state)
+    return again.optimizer
+
+
+class Factored(ClassyOptimizer):
+    def prepare(self, param_groups):
+        self.optimizer = torch.optim.Adafactor(param_groups)
+
+
+class OtherAdam(Adam):
+    def prepare(self, param_groups):
+        self.optimizer = torch.optim.Adagrad(param_groups)
+
+
+class SharedStep(ClassyOptimizer):
+    def prepare(self, param_groups):
+        self.optimizer = torch.optim.Adagrad(param_groups)
+        self.optimizer.state["shared"] = 3
+
+
+class OwnForm(SGD):
+    def get_classy_state(self):
+        return {"my": [1]}
+
+    def set_classy_state(self, state):
+        self.mine = state["my"]
+
+
+def test_states_of_users_optimizers_are_restored():
+    assert "row_var" in restored(Factored).optimizer.state_dict()["state"][0]
+    assert "sum" in restored(OtherAdam).optimizer.state_dict()["state"][0]
+    assert restored(SharedStep).optimizer.state_dict()["state"]["shared"] == 3
+    assert restored(OwnForm).mine == [1]

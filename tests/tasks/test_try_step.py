@@ -1,6 +1,7 @@
 """The dry run makes a step as a train phase does: loss, backward pass and meters, in train mode."""
 
 import logging
+import threading
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch import nn
 
 from ray_classy.errors import ComponentError, DataError, TaskError
 from ray_classy.losses import build_loss
+from ray_classy.meters import AccuracyMeter
 from ray_classy.models import ClassyModel
-from ray_classy.tasks import FineTuningTask
+from ray_classy.tasks import ClassificationTask, FineTuningTask
 from tests.helpers import equal_weights, linear_model, make_task, train, vectors, weights
 
 WEIGHT = {"weight": [1.0, 2.0, 3.0]}
@@ -203,3 +205,34 @@ def test_mixup_must_ignore_what_the_loss_ignores():
 
     task(-1).preflight()
     refused(task(-100), "set mixup.ignore_index to -1", ComponentError)
+
+
+class Locked(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class LockedMeter(AccuracyMeter):
+    def __init__(self):
+        super().__init__([1])
+        self.lock = threading.Lock()
+
+
+def test_parts_that_cannot_be_copied_are_not_tried():
+    task = make_task().set_loss(Locked()).set_meters([LockedMeter()])
+    task.preflight()
+    train(task).check_state(task.get_classy_state())
+
+
+class OwnLoss(ClassificationTask):
+    def compute_model(self, sample):
+        return {"scores": super().compute_model(sample)}
+
+    def compute_loss(self, model_output, sample):
+        return self.loss(model_output["scores"], sample["target"]).mean()
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(torch.ones(4)), nn.CrossEntropyLoss(reduction="none")])
+def test_loss_of_the_tasks_own_takes_outputs_of_any_form(loss):
+    make_task(cls=OwnLoss).set_loss(loss).set_meters([]).preflight()
