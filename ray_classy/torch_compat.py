@@ -5,9 +5,10 @@ An entry asks torch for a feature, never for its version. `docs/versions.md` say
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -40,6 +41,24 @@ def wrap_in_ddp(model: nn.Module, forward_sync_buffers: bool, **options: Any) ->
         for buffer in model.buffers():
             broadcast(buffer)
     return DistributedDataParallel(model, broadcast_buffers=forward_sync_buffers, **options)
+
+
+@contextlib.contextmanager
+def checksums_written() -> Iterator[None]:
+    """Files that `torch.save` writes in the block have checksums, also where a user has switched them off.
+
+    Releases before 2.6 always write them.
+    """
+    options = getattr(torch.serialization, "set_crc32_options", None)
+    if options is None:
+        yield
+        return
+    before = torch.serialization.get_crc32_options()
+    options(True)
+    try:
+        yield
+    finally:
+        options(before)
 
 
 def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) -> None:

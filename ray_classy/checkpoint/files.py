@@ -13,6 +13,7 @@ Files written by Classy Vision have the first two and are read as well.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ import torch
 
 from ray_classy.checkpoint.content import check_content
 from ray_classy.checkpoint.manifest import difference, read_manifest, remove_manifest, write_manifest
-from ray_classy.checkpoint.plain import check_plain, outline
+from ray_classy.checkpoint.plain import check_plain, in_full, outline
 from ray_classy.checkpoint.state_dicts import find_state_dict
 from ray_classy.checkpoint.torch_file import read_torch_file
 from ray_classy.errors import (
@@ -34,11 +35,13 @@ from ray_classy.errors import (
     StorageError,
 )
 from ray_classy.storage import Storage, retry_once
+from ray_classy.torch_compat import checksums_written
 from ray_classy.urls import expanded, is_url, parent, reason, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
+_log = logging.getLogger(__name__)
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 
@@ -64,11 +67,12 @@ def save_checkpoint(
         StorageError: it cannot be written; a checkpoint that was there before is still there.
     """
     target, name = (Storage(folder), file) if storage is None else (storage, f"{folder}/{file}")
-    buffer = io.BytesIO()
     try:
         check_plain(content)
-        torch.save(content, buffer)
-        read_torch_file(buffer.getvalue(), storages=False)
+        try:
+            data = _written(content)
+        except CheckpointError:
+            data = _written(in_full(content))
     except CheckpointError as error:
         raise CheckpointError(
             f"the task's state cannot be kept in a checkpoint: {error}. "
@@ -78,14 +82,24 @@ def save_checkpoint(
     try:
         if facts is not None:
             remove_manifest(target, inside)
-        target.write(name, buffer.getvalue())
+        target.write(name, data)
         if facts is not None:
-            write_manifest(target, inside, facts, {file: buffer.getvalue()})
+            write_manifest(target, inside, facts, {file: data})
     except OSError:
         if inside:
             target.remove_if_empty(inside)
         raise
     return target.join(name)
+
+
+def _written(content: dict[str, Any]) -> bytes:
+    """Returns the file of a content, which can be read."""
+    buffer = io.BytesIO()
+    with checksums_written():
+        torch.save(content, buffer)
+    data = buffer.getvalue()
+    read_torch_file(data, storages=False)
+    return data
 
 
 def followed(path: str) -> str:
@@ -204,14 +218,24 @@ def load_weights(path: str) -> dict[str, Any]:
         CheckpointError: the file is damaged, or is none of these.
         StorageError: the file cannot be read, also not in a second try.
     """
-    where, content = _read(path, None)
+    foreign: set[str] = set()
+    where, content = _read(path, None, foreign)
+    unknown = f"something else than tensors and plain values: {', '.join(sorted(foreign)[:3])}"
     if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
+        if foreign:
+            raise _damaged(where, f"it holds {unknown}")
         return check_content(content, where)
-    weights = find_state_dict(content)
-    if weights is None:
+    try:
+        key, weights = find_state_dict(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where!r}: {error}") from None
+    if not weights:
         raise CheckpointError(
             f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"
+            f"{f', but {unknown}' if foreign else ''}"
         )
+    if key:
+        _log.info("the weights in %r are the %d tensors under the key %s", where, len(weights), key)
     return {"state_dict": weights}
 
 
@@ -219,8 +243,8 @@ def _is_checkpoint(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("classy_state_dict"), dict)
 
 
-def _read(path: str, storage: Any) -> tuple[str, Any]:
-    """Where a file is, and what it holds."""
+def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str, Any]:
+    """Where a file is, and what it holds; `foreign` as for `read_torch_file`."""
     if storage is None:
         path = followed(expanded(path))
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
@@ -234,36 +258,39 @@ def _read(path: str, storage: Any) -> tuple[str, Any]:
     if not retry_once(lambda: storage.exists(name)):
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
     try:
-        data, manifest = retry_once(lambda: _read_with_manifest(storage, name))
+        data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name))
     except FileNotFoundError:  # removed a moment ago
         raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
     except RecordError as error:
         raise _damaged(where, f"its manifest cannot be read: {error}") from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
-    wrong = None if manifest is None else difference(manifest, file, data)
     if wrong is not None:
         raise _damaged(where, wrong)
     try:
-        return where, _tensors(data) if file.endswith(".safetensors") else read_torch_file(data)
+        return where, _tensors(data) if file.endswith(".safetensors") else read_torch_file(data, foreign=foreign)
     except MemoryError as error:
         raise ResourceError(f"the checkpoint {where!r} does not fit into the memory of this process") from error
     except CheckpointError as error:
-        if manifest is not None:  # the bytes are as they were written: an earlier checkpoint loads no better
+        if listed:  # the bytes are as they were written: an earlier checkpoint loads no better
             raise CheckpointError(f"the checkpoint {where!r} is intact, but cannot be loaded here ({error})") from None
         raise _damaged(where, str(error)) from None
 
 
-def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, dict[str, Any] | None]:
-    """Returns a file's content and its manifest, if there is one; anew if both were replaced in between."""
+def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, bool, str | None]:
+    """Returns a file's content, whether it has a manifest, and in what it differs from that.
+
+    It reads anew where they differ, as both may have been replaced in between.
+    """
     folder, file = _folder_and_file(name)
     for last in (False, True):
         data = storage.read(name, most_bytes=None)
         # A manifest beside a file of another name may be that of another program.
         manifest = read_manifest(storage, folder) if file == CHECKPOINT_FILE else None
-        if last or manifest is None or difference(manifest, file, data) is None:
+        wrong = None if manifest is None else difference(manifest, file, data)
+        if last or wrong is None:
             break
-    return data, manifest
+    return data, manifest is not None, wrong
 
 
 def _damaged(where: str, wrong: str) -> DamagedCheckpointError:

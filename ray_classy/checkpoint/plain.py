@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,9 +19,16 @@ MOST_VALUES = 10_000_000
 MOST_BITS = 1024
 """Bits of an integer, so that each can be printed, and converted to a float."""
 
+
+class Foreign(NamedTuple):
+    """Stands for an object of a class that is not known, of which nothing but the class's name is kept."""
+
+    name: str
+
+
 SCALARS = frozenset((bool, int, float, complex, str, bytes, type(None)))
 """Types of keys and of members of sets."""
-_PLAIN = SCALARS | {bytearray, torch.dtype, torch.device}
+_PLAIN = SCALARS | {bytearray, torch.dtype, torch.device, Foreign}
 _MAPPINGS = (dict, OrderedDict, Counter)
 _CONTAINERS = (*_MAPPINGS, list, tuple, set, torch.Size)
 
@@ -83,6 +91,23 @@ def _check_leaf(value: Any, kind: type, path: str) -> None:
     if kind not in (torch.Tensor, torch.nn.Parameter) or value.layout != torch.strided or value.is_quantized:
         layout = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
         raise CheckpointError(f"{printable(path)} is a {kind.__qualname__} ({layout}), and not a dense tensor")
+
+
+def in_full(value: Any) -> Any:
+    """Returns a content whose tensors have what files can: each number written, and no conjugate or negative views.
+
+    Args:
+        value: what `check_plain` has accepted.
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().resolve_conj().resolve_neg()
+        return tensor.contiguous() if tensor.nbytes > tensor.untyped_storage().nbytes() else tensor
+    if type(value) in _MAPPINGS:
+        copied = copy.copy(value)  # with the `_metadata` of a state dict
+        for key, item in value.items():
+            copied[key] = in_full(item)
+        return copied
+    return type(value)(map(in_full, value)) if type(value) in (list, tuple) else value
 
 
 def outline(content: Any) -> str:

@@ -16,33 +16,36 @@ from ray_classy.errors import CheckpointError
 _ZIP = b"PK\x03\x04"
 _MOST_PICKLE_BYTES = 128 * 2**20
 """Bytes of the pickle in an archive; those of a thousand tensors are about 200 KiB."""
+_BLOCK = 2**20
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read_torch_file(data: bytes, storages: bool = True) -> Any:
+def read_torch_file(data: bytes, storages: bool = True, foreign: set[str] | None = None) -> Any:
     """Returns the content of a file that `torch.save` wrote, with its tensors on the CPU.
 
     Args:
         data: the file.
         storages: read the numbers in the tensors; False makes tensors without, on the meta device.
+        foreign: gets the names of classes that are not known, for whose objects `Foreign` stands; None refuses them.
 
     Raises:
         CheckpointError: it is damaged, holds something else than dense tensors and plain values, or would take much
             more memory than the file has bytes.
     """
-    content = _read_archive(data, storages) if data[:4] == _ZIP else _read_legacy(data)
+    content = _read_archive(data, storages, foreign) if data[:4] == _ZIP else _read_legacy(data, foreign)
     check_plain(content)
     return content
 
 
-def _read_archive(data: bytes, storages: bool) -> Any:
+def _read_archive(data: bytes, storages: bool, foreign: set[str] | None) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _Archive(archive, len(data)).content(storages)
+            return _Archive(archive, len(data)).content(storages, foreign)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, LookupError, ValueError, EOFError, OSError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"its archive is damaged: {error}") from None
+        unsummed = "; or torch wrote it without checksums (set_crc32_options): write it with them"
+        raise CheckpointError(f"its archive is damaged: {error}{unsummed if 'CRC' in str(error) else ''}") from None
 
 
 class _Archive:
@@ -68,7 +71,7 @@ class _Archive:
     def _folders(self, file: str) -> list[str]:
         return [name.removesuffix(file) for name in self._sizes if f"/{name}".endswith(f"/{file}")]
 
-    def content(self, storages: bool) -> Any:
+    def content(self, storages: bool, foreign: set[str] | None) -> Any:
         """Returns what the archive holds; without storages, tensors on the meta device."""
         pickle = f"{self._folder}data.pkl"
         if self._sizes[pickle] > _MOST_PICKLE_BYTES:
@@ -78,13 +81,17 @@ class _Archive:
         if written not in (b"little", b"big"):
             raise CheckpointError("its archive names an unknown order of bytes")
         self._swapped = written == b"big"
-        return Unpickler(self._record(pickle), self._storage if storages else self._empty, self._most).load()
+        read_storage = self._storage if storages else self._empty
+        return Unpickler(self._record(pickle), read_storage, self._most, foreign).load()
 
-    def _record(self, name: str) -> bytes:
+    def _record(self, name: str) -> bytearray:
         """Reads a record, and compares its checksum; no more is unpacked than it claims to have."""
-        with self._archive.open(name) as record:
-            content = record.read(self._sizes[name])
-            if len(content) < self._sizes[name] or record.read(1):
+        content, at = bytearray(self._sizes[name]), 0
+        record: Any
+        with self._archive.open(name) as record, memoryview(content) as view:
+            while count := record.readinto(view[at : at + _BLOCK]):  # in place: tensors take it as it is
+                at += count
+            if at < len(content) or record.read(1):
                 raise CheckpointError(f"its record {name} has another size than it claims")
         return content
 
@@ -95,7 +102,7 @@ class _Archive:
     def _storage(self, key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
         name = self._check(key, dtype, count)
         if key not in self._read:
-            self._read[key] = _storage_of(bytearray(self._record(name)))
+            self._read[key] = _storage_of(self._record(name))
             if self._swapped:
                 self._read[key].byteswap(dtype)
         return self._read[key]
@@ -112,7 +119,7 @@ def _storage_of(content: bytearray) -> torch.UntypedStorage:
     return torch.frombuffer(content, dtype=torch.uint8).untyped_storage() if content else torch.UntypedStorage(0)
 
 
-def _read_legacy(data: bytes) -> Any:
+def _read_legacy(data: bytes, foreign: set[str] | None) -> Any:
     """Reads the format before torch 1.6: five pickles, the last one the keys of the storages, which follow."""
     buffers: dict[str, bytearray] = {}
     storages: dict[str, torch.UntypedStorage] = {}
@@ -129,7 +136,7 @@ def _read_legacy(data: bytes) -> Any:
             raise CheckpointError(f"its storage {key} has two sizes")
         return storages[key]
 
-    pickles = Unpickler(data, storage, most_bytes(len(data)))
+    pickles = Unpickler(data, storage, most_bytes(len(data)), foreign)
     if pickles.load() != _LEGACY_MAGIC or pickles.load() != _LEGACY_PROTOCOL:
         raise CheckpointError("it is not a file that torch.save wrote")
     system = pickles.load()

@@ -1,7 +1,8 @@
 """Evaluates the pickle in a file of tensors without running code, in time and memory bounded by the file's size.
 
-It knows what `torch.load(..., weights_only=True)` knows of dense tensors and plain values, and no other classes. Unlike
-it, it checks every size that a file claims before memory is allocated, and what tensors claim of their storages.
+It knows what `torch.load(..., weights_only=True)` knows of dense tensors and plain values, and no other classes:
+objects of others are refused, or `Foreign` stands for them. Unlike it, it checks every size that a file claims before
+memory is allocated, and what tensors claim of their storages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ray_classy.checkpoint.plain import MOST_BITS, is_key
+from ray_classy.checkpoint.plain import MOST_BITS, Foreign, is_key
 from ray_classy.errors import CheckpointError
 
 MOST_OPERATIONS = 16_000_000
@@ -75,13 +76,21 @@ class Unpickler:
         data: the file, or the part of it that has the pickles.
         read_storage: returns the storages that tensors name.
         most: how many bytes the tensors may have together.
+        foreign: gets the names of classes and functions that are not known; None refuses them.
     """
 
-    def __init__(self, data: bytes, read_storage: StorageReader | None = None, most: int = 0) -> None:
+    def __init__(
+        self,
+        data: bytes | bytearray,
+        read_storage: StorageReader | None = None,
+        most: int = 0,
+        foreign: set[str] | None = None,
+    ) -> None:
         self.at = 0
         self._data = data
         self._read_storage = read_storage
         self._bytes_left = most
+        self._foreign = foreign
         self._operations_left, self._containers_left = MOST_OPERATIONS, MOST_CONTAINERS
 
     def load(self) -> Any:
@@ -110,7 +119,7 @@ class Unpickler:
         except _WRONG as error:
             raise CheckpointError(f"byte {self.at} of its pickle is wrong: {type(error).__name__}") from None
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int) -> bytes | bytearray:
         taken = self._data[self.at : self.at + size]
         if len(taken) < size:
             raise CheckpointError("it is cut off")
@@ -163,6 +172,10 @@ class Unpickler:
             return
         storage = module in ("torch", "torch.storage") and name in _STORAGES
         if not storage and f"{module}.{name}" not in _FUNCTIONS:
+            if self._foreign is not None:
+                self._foreign.add(f"{module}.{name}")
+                self._push(Foreign(f"{module}.{name}"))
+                return
             raise CheckpointError(f"it holds something else than tensors and plain values: {module}.{name}")
         self._push(_Name(name if storage else f"{module}.{name}"))
 
@@ -177,14 +190,22 @@ class Unpickler:
         arguments, function = self._stack.pop(), self._stack.pop()
         self._push_container(self._call(function, arguments))
 
+    def _new(self) -> None:
+        cls = self._stack[-2]
+        if type(cls) is not Foreign:
+            raise CheckpointError("it makes an object of something else than a class")
+        self._reduce()
+
     def _call(self, function: Any, arguments: Any) -> Any:
+        if type(function) is Foreign:
+            return function
         if type(function) is not _Name or type(arguments) is not tuple:
             raise CheckpointError("it calls something else than what makes tensors and plain values")
         return _FUNCTIONS[function.name](self, *arguments)
 
     def _build(self) -> None:
         self._stack.pop()  # attributes, such as the `_metadata` of a state dict
-        if not isinstance(self._stack[-1], OrderedDict | torch.Tensor):
+        if not isinstance(self._stack[-1], OrderedDict | torch.Tensor | Foreign):
             raise CheckpointError("it sets attributes of something else than tensors and state dicts")
 
     def _append(self) -> None:
@@ -192,6 +213,8 @@ class Unpickler:
         self._extend([item])
 
     def _extend(self, items: list[Any]) -> None:
+        if type(self._stack[-1]) is Foreign:
+            return
         if type(self._stack[-1]) is not list:
             raise CheckpointError("it adds an item to something else than a list")
         self._stack[-1].extend(items)
@@ -202,9 +225,13 @@ class Unpickler:
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
+        if type(target) is Foreign:
+            return
         if type(target) not in (dict, OrderedDict, Counter):
             raise CheckpointError("it sets an item of something else than a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) is Foreign:
+                continue
             if not is_key(key):
                 raise CheckpointError(f"it has a key of type {type(key).__name__}")
             target[key] = value
@@ -256,6 +283,9 @@ class Unpickler:
         self._set_items([part for key, value in pairs for part in (key, value)])
         return self._stack.pop()
 
+    def _default_dict(self, *_: Any) -> dict[Any, Any]:
+        return {}
+
     def _counter(self, counts: Any = None) -> Counter[Any]:
         if counts is not None and type(counts) is not dict:
             raise CheckpointError("it holds a counter of something else than a dict")
@@ -303,6 +333,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch.Size": Unpickler._size,
     "torch.device": Unpickler._device,
     "collections.OrderedDict": Unpickler._ordered,
+    "collections.defaultdict": Unpickler._default_dict,
     "collections.Counter": Unpickler._counter,
     "builtins.set": Unpickler._set,
     "builtins.bytes": Unpickler._bytes,
@@ -344,6 +375,7 @@ _OPERATIONS: dict[int, Callable[[Unpickler], None]] = {
         "j": lambda self: self._push(self._memo[self._number("<I")]),
         "c": Unpickler._global,
         "R": Unpickler._reduce,
+        "\x81": Unpickler._new,
         "b": Unpickler._build,
         "Q": Unpickler._persistent,
     }.items()

@@ -72,9 +72,10 @@ def rows_count_alike(task: ClassificationTask) -> bool:
     That is known of losses that ignore the rows of a label, or can, where the labels of all rows are known.
     """
     dataset, mixup = task.datasets.get(task.phase_type), task.mixup_transform if task.train else None
-    known = isinstance(dataset, ClassyDataset) and dataset.samples_are_transformed_rows
-    known = known and leaves_targets(dataset.transform) and (mixup is None or type(mixup) is MixupTransform)
-    labels = class_indices(dataset) if known else None
+    labels = None
+    if isinstance(dataset, ClassyDataset) and (mixup is None or type(mixup) is MixupTransform):
+        known = dataset.samples_are_transformed_rows and leaves_targets(dataset.transform)
+        labels = class_indices(dataset) if known else None
     alike = labels is not None and divides_by_rows(task.base_loss, labels)
     return bool(all_reduce_min(torch.tensor(int(alike))))
 

@@ -298,8 +298,8 @@ def _model_state_of(model: Any, content: dict[str, Any], reset_heads: bool) -> t
     """Returns the state of a model in a file, and the prefix that its names had."""
     whole = content.get("classy_state_dict")
     if not isinstance(whole, Mapping) or "base_model" not in whole:
-        weights = find_state_dict(content)
-        if weights is None:
+        _, weights = find_state_dict(content)
+        if not weights:
             raise CheckpointError(f"the weights to start from hold no tensors, only the keys {[*content][:8]}")
         found = find_weights(model, weights)
         return found.state(model, reset_heads), found.prefix

@@ -148,7 +148,7 @@ def _check_fit(loss: Any, output: torch.Tensor, target: Any) -> None:
             )
         if isinstance(loss, nn.BCELoss) and output.is_meta:
             raise ValueError("BCELoss takes outputs in [0, 1], which cannot be seen without the model's weights")
-    weights = getattr(loss, "weight", None)
+    weights: Any = getattr(loss, "weight", None)
     per_class = type(loss) in _ONE_WEIGHT_PER_CLASS and weights is not None and output.ndim > 1
     if per_class and len(weights) != output.shape[1]:
         raise ValueError(

@@ -1,5 +1,10 @@
+import argparse
+import collections
+import hashlib
 import os
+import pathlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,3 +150,69 @@ def test_a_folder_with_a_file_that_only_looks_like_a_pointer_has_no_checkpoint(t
     (tmp_path / "last").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointNotFoundError, match="there is no checkpoint at"):
         load_checkpoint(str(tmp_path))
+
+
+WEIGHTS = {"a.weight": torch.ones(2), "a.bias": torch.ones(1)}
+
+
+class Beside(dict):
+    """An object of a class that is not known."""
+
+
+class Seen(argparse.Namespace):
+    def __setstate__(self, state):
+        raise AssertionError("code ran")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_objects_beside_weights_are_passed_over(tmp_path, zipped):
+    beside = {
+        "args": argparse.Namespace(lr=0.1, path=pathlib.PurePosixPath("a")),
+        "best": np.float64(0.5),
+        "history": collections.defaultdict(list, a=[np.arange(3)]),
+        "hyper_parameters": Beside(a=1),
+        "seen": Seen(a=1),
+        Seen: [Seen(a=2)],
+    }
+    torch.save({**beside, "model": WEIGHTS}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    loaded = load_weights(str(tmp_path / "w.pth"))["state_dict"]
+    assert loaded.keys() == WEIGHTS.keys() and torch.equal(loaded["a.weight"], torch.ones(2))
+    with pytest.raises(CheckpointError, match="something else than tensors"):
+        load_checkpoint(str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("content", [{"model": Seen()}, {"model": {**WEIGHTS, "b": Seen()}}])
+def test_weights_of_an_unknown_class_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"something else than tensors .*Seen"):
+        load_weights(str(tmp_path / "w.pth"))
+
+
+def test_conjugate_and_expanded_tensors_are_written_in_full(tmp_path):
+    state = {"a": torch.tensor([1 + 2j]).conj(), "b": (torch.zeros(1).expand(20_000_000),)}
+    path = save_checkpoint(str(tmp_path), {"classy_state_dict": state})
+    loaded = load_checkpoint(path)["classy_state_dict"]
+    assert loaded["a"].tolist() == [1 - 2j] and loaded["b"][0].shape == (20_000_000,)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "set_crc32_options"), reason="this torch always writes checksums")
+def test_checkpoint_has_checksums_also_where_they_are_switched_off(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save_checkpoint(str(tmp_path), {"classy_state_dict": {"a": torch.ones(3)}})
+        assert torch.serialization.get_crc32_options() is False
+        torch.save(WEIGHTS, tmp_path / "w.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_checkpoint(path)["classy_state_dict"]["a"].tolist() == [1, 1, 1]
+    with pytest.raises(CheckpointError, match="without checksums"):
+        load_weights(str(tmp_path / "w.pth"))
+
+
+def test_checkpoint_is_hashed_once(tmp_path, monkeypatch):
+    path = save_checkpoint(str(tmp_path), {"classy_state_dict": {}}, facts={})
+    hashed = []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda data: hashed.append(data) or sha256(data))
+    load_checkpoint(path)
+    assert len(hashed) == 1
