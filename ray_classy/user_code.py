@@ -9,9 +9,11 @@ beside them.
 from __future__ import annotations
 
 import ast
+import collections
 import functools
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import site
@@ -27,7 +29,8 @@ SEARCH_VARIABLE = "RAY_CLASSY_USER_CODE"
 SHIPPED_FOLDER = "_shipped_code"
 """The folder in this package in which the user's modules are shipped to other machines."""
 
-_MOST_SOURCES = 10_000
+_MOST_SEEN, _MOST_IN_FOLDER = 100_000, 10_000
+_MOST_LEVELS_WITHOUT = 2
 _IMPORTERS = ("import_module", "__import__")
 
 
@@ -145,17 +148,37 @@ def beside(folder: str, name: str) -> str | None:
 
 
 def sources(place: str) -> Iterator[str]:
-    """The Python files of a module or package; links to folders are not followed."""
+    """The Python files of a module or package; links to folders are not followed.
+
+    A package may hold a dataset too. So folders are not entered whose names no import can have, nor those that are more
+    than two levels below a Python file, and the number of files that are looked at has a limit.
+    """
     if not os.path.isdir(place):
         yield place
         return
-    count = 0
-    for folder, folders, files in os.walk(place):
-        folders[:] = sorted(name for name in folders if not skipped(name))
-        for name in sorted(files):
-            if name.endswith(".py") and count < _MOST_SOURCES:
-                count += 1
-                yield os.path.join(folder, name)
+    waiting, seen = collections.deque([(place, 0)]), 0
+    while waiting and seen < _MOST_SEEN:
+        folder, levels_without = waiting.popleft()
+        entries = _entries(folder)
+        seen += len(entries)
+        files = [entry.path for entry in entries if entry.name.endswith(".py")]
+        yield from files
+        levels_without = 0 if files or folder == place else levels_without + 1
+        if levels_without < _MOST_LEVELS_WITHOUT:
+            waiting += [
+                (entry.path, levels_without)
+                for entry in entries
+                if entry.name.isidentifier() and not skipped(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """The first files and folders in a folder, by name."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(itertools.islice(found, _MOST_IN_FOLDER), key=lambda entry: entry.name)
+    except OSError:
+        return []
 
 
 def skipped(name: str) -> bool:
@@ -220,15 +243,12 @@ def is_installed(path: str) -> bool:
     )
 
 
+@functools.cache
 def _installation() -> tuple[str, ...]:
-    prefixes = {
-        sys.prefix,
-        sys.base_prefix,
-        sys.exec_prefix,
-        site.getusersitepackages(),
-        *sysconfig.get_paths().values(),
-    }
-    return tuple(os.path.join(prefix, "") for prefix in prefixes if prefix and prefix != os.sep)
+    """The folders of the standard library and of packages; a project may lie below the prefix, such as `/usr`."""
+    paths = sysconfig.get_paths()
+    folders = {*(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), site.getusersitepackages()}
+    return tuple(os.path.join(folder, "") for folder in folders)
 
 
 def own_folders() -> list[str]:
@@ -240,9 +260,13 @@ def own_folders() -> list[str]:
 def place_of(name: str) -> str | None:
     """The file or folder from which an import of a top-level module takes it; None if it is not found, or built in."""
     try:
-        spec = importlib.util.find_spec(name)
+        return place_in(importlib.util.find_spec(name))
     except (ImportError, ValueError, AttributeError):
         return None
+
+
+def place_in(spec: ModuleSpec | None) -> str | None:
+    """The file or folder of a top-level module; None if there is none, or it is built in."""
     if spec is None:
         return None
     if spec.submodule_search_locations:

@@ -15,6 +15,7 @@ from ray_classy.user_code import (
     is_installed,
     own_folders,
     reached,
+    sources,
     user_code,
     user_module,
 )
@@ -91,14 +92,25 @@ def test_a_file_that_is_no_python_imports_nothing(tmp_path):
     assert imported_by(str(tmp_path / "bad.py")) == []
 
 
-def test_folder_beside_the_installation_is_the_users(tmp_path, monkeypatch):
-    folders = [str(tmp_path / name) for name in ("env", "env/lib", "env-project", "home/site-packages")]
+def test_a_project_below_the_prefix_of_python_is_the_users(tmp_path, monkeypatch):
+    folders = [str(tmp_path / name) for name in ("app", "env-project", "home/site-packages")]
     for folder in folders:
         os.makedirs(folder)
-    monkeypatch.setattr(sys, "prefix", folders[0])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "path", folders)
-    assert own_folders() == [folders[2]]
-    assert is_installed(os.__file__)
+    assert own_folders() == folders[:2]
+    assert not is_installed(os.path.join(sys.base_prefix, "src", "app"))
+    assert is_installed(os.__file__) and is_installed(pytest.__file__)
+
+
+def test_images_in_a_package_are_not_searched_for_modules(tmp_path):
+    write(tmp_path, p____init__="", p__nets="")
+    for folder in ("parts/deep", "data/train/cats", "no-name"):
+        (tmp_path / "p" / folder).mkdir(parents=True)
+        (tmp_path / "p" / folder / "found.py").write_text("")
+    (tmp_path / "p" / "data" / "train" / "more").mkdir()
+    found = [os.path.relpath(path, tmp_path / "p") for path in sources(str(tmp_path / "p"))]
+    assert found == ["__init__.py", "nets.py", "parts/deep/found.py"]
 
 
 def test_a_worker_finds_what_its_driver_finds(tmp_path):

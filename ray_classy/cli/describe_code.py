@@ -15,11 +15,15 @@ _MOST_NAMED = 20
 def describe_code(address: str | None) -> dict[str, Any]:
     """Returns the user's files that are sent to the nodes of a cluster, with their bytes, and those left out.
 
+    Args:
+        address: of the cluster; None or "local" for a local Ray.
+
     Raises:
-        ShippingError: they are too large, and a cluster is named.
+        ShippingError: a module has the name of another one, or they are too large for a cluster.
     """
-    modules = users_modules()
-    if address is not None and address != "local":
+    local = address is None or address == "local"
+    modules = users_modules(local)
+    if not local:
         modules.check()
     return {
         "files": {file.name: file.size for file in modules.files},

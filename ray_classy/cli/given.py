@@ -13,13 +13,13 @@ from typing import NamedTuple
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, load_config
-from ray_classy.config.code import in_run, may_name_code
+from ray_classy.config.code import in_run, is_record, is_run, may_name_code
 from ray_classy.config.load import STDIN
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
 from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage, is_url
-from ray_classy.urls import expanded, parent
+from ray_classy.urls import expanded, parent, shown
 
 
 class Given(NamedTuple):
@@ -95,9 +95,11 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
             + (", or --resume RUN to resume a run" if resumes else "")
         )
     from ray_classy.trainer.run_folder import RunFolder
-    from ray_classy.trainer.run_record import CONFIG_FILE
+    from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE
 
     run = RunFolder.existing(earlier)
+    if not is_record(run.record.facts()):
+        raise RunFolderError(f"{shown(run.path)!r} is no run folder: its {RUN_FILE} is not the record of a run")
     file = run.storage.join(CONFIG_FILE)
     if not run.storage.exists(CONFIG_FILE):
         raise RunFolderError(
@@ -129,9 +131,8 @@ def _at_home(config: Config, folder: Storage) -> Config:
     """
     from ray_classy.trainer.run_record import RunRecord
 
-    record = RunRecord(folder)
-    if record.exists():
-        facts = record.facts()
+    if is_run(folder):
+        facts = RunRecord(folder).facts()
         file = facts.get("config_file")
         if file and may_name_code(folder.path, file):
             config.file = file

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import Any
 
+from ray_classy.errors import RayClassyError
+from ray_classy.records import parse_json
+from ray_classy.storage import Storage
 from ray_classy.urls import is_url
 
 RUN_FILE = "run.json"
 HINT = "name the folder of your modules with --code DIR"
+_LEVELS_OF_A_RUN = 3  # the folders of a checkpoint, its trial and its sweep
 
 
 def code_folder(config: Any) -> str | None:
@@ -22,9 +27,26 @@ def code_folder(config: Any) -> str | None:
 
 
 def in_run(folder: str) -> bool:
-    """Whether a folder is that of a run, or lies in one."""
-    above = os.path.dirname(folder)
-    return os.path.exists(os.path.join(folder, RUN_FILE)) or (above != folder and in_run(above))
+    """Whether a folder is that of a run, or lies in one: a checkpoint's, or that of a trial's checkpoint."""
+    for _ in range(_LEVELS_OF_A_RUN):
+        if is_run(Storage(folder)):
+            return True
+        folder = os.path.dirname(folder)
+    return False
+
+
+def is_run(folder: Storage) -> bool:
+    """Whether a folder has the record of a run; other programs may have a file of its name."""
+    try:
+        return folder.exists(RUN_FILE) and is_record(parse_json(folder.read(RUN_FILE), RUN_FILE))
+    except (OSError, RayClassyError):
+        return False
+
+
+def is_record(facts: Any) -> bool:
+    """Whether the content of a `run.json` is what a run writes there."""
+    versions = facts.get("versions") if isinstance(facts, Mapping) else None
+    return isinstance(versions, Mapping) and "ray_classy" in versions and "starts" in facts
 
 
 def may_name_code(run: str, file: str) -> bool:

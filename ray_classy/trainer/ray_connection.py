@@ -21,7 +21,7 @@ from ray_classy.ray_compat.authentication import with_own_token, with_token_of
 from ray_classy.ray_compat.cluster import running_cluster, shut_down_local
 from ray_classy.ray_compat.local import job_config, on_loopback, private_folders, without_uv
 from ray_classy.trainer.interrupts import handlers_restored, signals_held_back
-from ray_classy.trainer.shipped_code import staged_code
+from ray_classy.trainer.shipped_code import places_on_local_workers, staged_code
 from ray_classy.user_code import SEARCH_VARIABLE, Search, is_installed, set_up_worker
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ def connected(
 
     Raises:
         ResourceError: nothing answers at the address, it refuses the token, or this process is connected to another.
+        ShippingError: the user's modules cannot be sent, or one has the name of another.
     """
     given, address = address, address or os.environ.get("RAY_ADDRESS") or "local"
     _check_options(given, address, runtime_env, object_store_memory)
@@ -71,7 +72,7 @@ def _check_options(
     given: str | None, address: str, runtime_env: Mapping[str, Any] | None, object_store_memory: int | None
 ) -> None:
     problem = address_problem(address)
-    if problem is not None:
+    if problem is not None and (given or not ray.is_initialized()):  # RAY_ADDRESS may be the dashboard's, for `ray job`
         where = "--address (ray.address)" if given else "RAY_ADDRESS"
         raise ResourceError(f"{where} is {address!r}: {problem}")
     if ray.is_initialized():
@@ -89,6 +90,7 @@ def _check_options(
 @contextlib.contextmanager
 def _local_ray(options: dict[str, Any], keep: bool) -> Iterator[None]:
     """A Ray of this process alone: on the loopback interface, with files and a token that no other user can read."""
+    places_on_local_workers()
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment(settings.LOCAL))
         stack.enter_context(environment(_worker_variables(), replace=True))

@@ -52,8 +52,8 @@ class RayTrainer(ClassyTrainer):
         verbose: let Ray and the workers print.
         autoscaling: whether nodes are added to the cluster on demand: the run waits for resources that the cluster does
             not have yet.
-        wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds; at
-            last 60.
+        wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds; by
+            default 60.
         checkpoint_upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each (or Ray's
             `CheckpointUploadMode` of that name); None is "ASYNC".
 

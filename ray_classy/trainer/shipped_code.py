@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import os
 import re
@@ -10,18 +11,22 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from typing import NamedTuple
 
 import ray_classy
+from ray_classy.config.code import is_run
 from ray_classy.errors import ShippingError
+from ray_classy.storage import Storage
 from ray_classy.user_code import (
     SHIPPED_FOLDER,
     beside,
     imported_by,
     is_installed,
     is_standard,
+    own_folders,
+    place_in,
     place_of,
     reached,
     skipped,
@@ -91,16 +96,16 @@ class UsersModules(NamedTuple):
         )
 
 
-def users_modules() -> UsersModules:
+def users_modules(local: bool = False) -> UsersModules:
     """Finds the modules that are sent, and their files.
+
+    Args:
+        local: check the names for the workers of a local Ray, which search the driver's folders.
 
     Raises:
         ShippingError: a module has the name of another one, which workers would import instead.
     """
-    found_beside = {name: place_of(name) for finder in user_code() for name in finder.names}
-    places = {name: place for name, place in found_beside.items() if place is not None and not is_installed(place)}
-    places.update(reached([*places, *_named_by_main()], _users))
-    found = UsersModules(dict(sorted(places.items())), [], {})
+    found = UsersModules(places_on_local_workers() if local else _places(_installed_folders()), [], {})
     texts: list[CodeFile] = []
     for name, place in found.places.items():
         if os.path.isdir(place):
@@ -118,7 +123,29 @@ def users_modules() -> UsersModules:
     return found
 
 
-def _users(name: str) -> str | None:
+def places_on_local_workers() -> dict[str, str]:
+    """The file or folder of each of the user's top-level modules, all of which the workers of a local Ray import too.
+
+    Raises:
+        ShippingError: a module has the name of another one, which workers would import instead.
+    """
+    inherited = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    return _places([*inherited, *_installed_folders(), *own_folders()])
+
+
+def _installed_folders() -> list[str]:
+    return [folder for folder in sys.path if folder and is_installed(folder)]
+
+
+def _places(searched: Sequence[str]) -> dict[str, str]:
+    """The places of the user's modules, if workers that search these folders import no others."""
+    found_beside = {name: place_of(name) for finder in user_code() for name in finder.names}
+    places = {name: place for name, place in found_beside.items() if place is not None and not is_installed(place)}
+    places.update(reached([*places, *_named_by_main()], functools.partial(_users, searched)))
+    return dict(sorted(places.items()))
+
+
+def _users(searched: Sequence[str], name: str) -> str | None:
     """The place of a top-level module, if it is the user's."""
     top = name.partition(".")[0]
     place = place_of(top)
@@ -126,8 +153,9 @@ def _users(name: str) -> str | None:
         return None
     if os.path.isdir(place) and beside(os.path.dirname(place), name) is None:
         return None  # a folder without modules, such as one of data
-    installed = [folder for folder in sys.path if folder and is_installed(folder)]
-    if is_standard(top) or PathFinder.find_spec(top, installed) is not None:
+    found = PathFinder.find_spec(top, searched)
+    others = [place_in(found), *(found.submodule_search_locations or ())] if found is not None else [place]
+    if is_standard(top) or place not in others:
         other = "a module of Python's standard library" if is_standard(top) else "an installed package"
         raise ShippingError(f"{place} has the name of {other}, which workers import instead: rename yours")
     return place
@@ -151,7 +179,7 @@ def _add_package(found: UsersModules, name: str, place: str) -> None:
     for folder, folders, files in os.walk(place):
         for each in list(folders):
             path = os.path.join(folder, each)
-            if skipped(each) or os.path.isfile(os.path.join(path, "run.json")):
+            if skipped(each) or is_run(Storage(path)):
                 folders.remove(each)
             elif os.path.islink(path):
                 folders.remove(each)

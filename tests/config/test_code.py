@@ -10,7 +10,7 @@ from ray_classy.config.code import code_folder, code_words, may_name_code
 def run(tmp_path):
     """The folder of a run."""
     (tmp_path / "run" / "inner").mkdir(parents=True)
-    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "run" / "run.json").write_text('{"starts": [], "versions": {"ray_classy": "1"}}')
     return tmp_path / "run"
 
 
@@ -22,6 +22,16 @@ def test_modules_are_looked_for_beside_the_config(tmp_path):
 @pytest.mark.parametrize("inner", ["c.yaml", "inner/c.yaml"])
 def test_no_module_is_looked_for_in_the_folder_of_a_run(run, inner):
     assert code_folder(Config(file=str(run / inner))) is None
+
+
+@pytest.mark.parametrize("text", ["{}", '{"starts": 3, "versions": {"node": "20"}}', "[1]", "// no JSON"])
+def test_a_file_of_another_program_forbids_no_code(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    assert code_folder(Config(file=str(tmp_path / "c.yaml"))) == str(tmp_path)
+
+
+def test_a_project_far_below_a_run_has_code(run):
+    assert code_folder(Config(file=str(run / "a" / "b" / "c" / "c.yaml"))) == str(run / "a" / "b" / "c")
 
 
 def test_only_a_folder_of_this_user_is_named_by_a_run_of_this_user(tmp_path, run):

@@ -72,6 +72,13 @@ def test_another_address_than_that_of_the_connection_is_refused(ray_cluster):
 
 
 @pytest.mark.ray
+def test_a_dashboards_address_in_the_environment_is_not_that_of_the_connection(ray_cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with connected(None):
+        pass
+
+
+@pytest.mark.ray
 def test_options_of_a_connection_that_the_user_made_are_refused(ray_cluster):
     with pytest.raises(ResourceError, match=r"give runtime_env to ray\.init"), connected(None, runtime_env={"pip": []}):
         pass

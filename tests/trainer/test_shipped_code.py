@@ -3,9 +3,11 @@ import sys
 
 import pytest
 
+from ray_classy.cli.describe_code import describe_code
 from ray_classy.errors import ShippingError
 from ray_classy.trainer import shipped_code
-from ray_classy.trainer.shipped_code import staged_code, users_modules
+from ray_classy.trainer.ray_connection import connected
+from ray_classy.trainer.shipped_code import places_on_local_workers, staged_code, users_modules
 from ray_classy.user_code import SHIPPED_FOLDER
 from tests.test_user_code import load, own_search, write  # noqa: F401
 
@@ -93,6 +95,35 @@ def test_a_module_of_the_script_with_the_name_of_another_is_refused(tmp_path, mo
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
     with pytest.raises(ShippingError, match=f"{name}.py has the name of .*{whose}, which workers import instead"):
         users_modules()
+
+
+@pytest.fixture
+def taken(tmp_path, monkeypatch):
+    """A script's folder with a package of the name that an installed one has."""
+    write(tmp_path, script="import sc_taken", sc_taken____init__="")
+    write(tmp_path / "site-packages", sc_taken____init__="")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path, str(tmp_path / "site-packages")])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"))
+    return tmp_path
+
+
+def test_a_package_with_the_name_of_an_installed_one_is_refused_for_a_local_ray(taken):
+    text = "sc_taken has the name of an installed package, which workers import instead"
+    with pytest.raises(ShippingError, match=text):
+        places_on_local_workers()
+    with pytest.raises(ShippingError, match=text), connected("local"):
+        pass
+
+
+def test_a_package_that_workers_of_a_local_ray_find_first_is_accepted(taken, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(taken))
+    assert places_on_local_workers() == {"sc_taken": str(taken / "sc_taken")}
+    assert describe_code(None)["files"] == {"sc_taken/__init__.py": 0}
+
+
+def test_a_folder_without_modules_that_is_installed_takes_no_name(taken):
+    (taken / "site-packages" / "sc_taken" / "__init__.py").unlink()
+    assert list(places_on_local_workers()) == ["sc_taken"]
 
 
 def test_too_much_is_refused_with_the_largest_files(tmp_path, monkeypatch):
