@@ -183,6 +183,14 @@ def test_resuming_finds_the_modules_beside_the_first_config(local, ray_classy, t
     assert ray_classy("train", "--resume", "runs/one", "--local", "num_epochs=2").code == 0
 
 
+def test_a_file_run_json_of_another_program_is_no_record(config, ray_classy, tmp_path):
+    (tmp_path / "run.json").write_text('{"starts": 3, "status": ["x"]}')
+    (tmp_path / "beside_a_foreign_file.py").write_text("")
+    assert ray_classy("train", config, "--local", "imports=[beside_a_foreign_file]").code == 0
+    (tmp_path / "run.json").write_text("{}")
+    assert "its run.json is not the record of a run" in ray_classy("train", "--resume", ".", "--local").err
+
+
 @pytest.fixture
 def foreign_run(config, ray_classy, tmp_path, monkeypatch):
     """A run with a module in its folder, and a record that names that folder."""
