@@ -266,12 +266,14 @@ def place_of(name: str) -> str | None:
 
 
 def place_in(spec: ModuleSpec | None) -> str | None:
-    """The file or folder of a top-level module; None if there is none, or it is built in."""
+    """The file or folder of a top-level module; None if there is none, also no longer, or it is built in."""
     if spec is None:
         return None
     if spec.submodule_search_locations:
-        return os.path.abspath(next(iter(spec.submodule_search_locations)))
-    return os.path.abspath(spec.origin) if spec.origin and spec.has_location else None
+        place = next(iter(spec.submodule_search_locations))
+    else:
+        place = (spec.origin if spec.has_location else None) or ""
+    return os.path.abspath(place) if os.path.exists(place) else None
 
 
 def user_module(folder: str, name: str) -> str | None:

@@ -14,6 +14,7 @@ from ray_classy.user_code import (
     imported_by,
     is_installed,
     own_folders,
+    place_of,
     reached,
     sources,
     user_code,
@@ -111,6 +112,14 @@ def test_images_in_a_package_are_not_searched_for_modules(tmp_path):
     (tmp_path / "p" / "data" / "train" / "more").mkdir()
     found = [os.path.relpath(path, tmp_path / "p") for path in sources(str(tmp_path / "p"))]
     assert found == ["__init__.py", "nets.py", "parts/deep/found.py"]
+
+
+def test_a_module_whose_file_is_gone_has_no_place(tmp_path):
+    write(tmp_path, uc_gone="")
+    load(tmp_path, "uc_gone")
+    assert place_of("uc_gone") == str(tmp_path / "uc_gone.py")
+    (tmp_path / "uc_gone.py").unlink()
+    assert place_of("uc_gone") is None
 
 
 def test_a_worker_finds_what_its_driver_finds(tmp_path):

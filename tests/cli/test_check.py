@@ -1,6 +1,7 @@
 """`ray-classy check`: what would be trained, without training it."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from ray_classy.config import load_config
 from ray_classy.models import ClassyModel, register_model
 from ray_classy.registry import Registry
+from ray_classy.user_code import UserCode
 
 
 @pytest.fixture
@@ -152,7 +154,8 @@ def test_a_batch_of_all_workers_that_drop_last_leaves_empty(check):
     assert "128 (32 x 4 workers)" in outcome.err
 
 
-def test_it_lists_the_code_that_nodes_of_a_cluster_get(check, tmp_path):
+def test_it_lists_the_code_that_nodes_of_a_cluster_get(check, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "meta_path", [one for one in sys.meta_path if not isinstance(one, UserCode)])
     (tmp_path / "sent_by_check").mkdir()
     (tmp_path / "sent_by_check" / "parts.py").write_text("x = 1\n")
     (tmp_path / "sent_by_check" / "key.pem").write_text("k")

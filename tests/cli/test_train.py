@@ -150,7 +150,7 @@ def test_a_run_that_was_resumed_as_it_is_stays_that_of_the_first_command(local, 
 def test_the_name_of_a_run_that_died_before_it_began_is_free(local, tmp_path):
     folder = tmp_path / "runs" / "one"
     folder.mkdir(parents=True)
-    assert "there is a run 'one'" in local("--name", "one").err  # another process may be about to begin it
+    assert "is being started by another process" in local("--name", "one").err
     os.utime(folder, (0, 0))
     assert local("--name", "one").code == 0
 
@@ -202,7 +202,8 @@ def foreign_run(config, ray_classy, tmp_path, monkeypatch):
     run = tmp_path / "runs/one"
     os.rename(tmp_path / "planted_module.py", run / "planted_module.py")
     (run / "run.json").write_text((run / "run.json").read_text().replace(str(tmp_path / "c.yaml"), f"{run}/c.yaml"))
-    return run
+    yield run
+    sys.modules.pop("planted_module", None)
 
 
 @pytest.mark.parametrize(
