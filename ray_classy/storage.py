@@ -13,15 +13,16 @@ import os
 import pathlib
 import re
 import shutil
-import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 from ray_classy.errors import RunFolderError, StorageError
+from ray_classy.local_files import append, open_regular
 from ray_classy.printable import printable
 from ray_classy.records import MOST_BYTES
+from ray_classy.remote_files import fill, is_file, is_object_store, rename, write_remote
 from ray_classy.urls import expanded, is_url, joined, located, reason, shown, without_file_scheme
 
 __all__ = ["Storage", "is_url", "retry_once"]
@@ -33,7 +34,6 @@ _SECONDS_TO_NEXT_TRY = 2.0
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _MOST_POINTER_BYTES = 4096
 _FOLDER_NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff\ufffd]+")
-_OBJECT_STORES = ("s3", "gcs", "abfs")
 _HINTS = {
     errno.ENOTDIR: "a file has the name of a folder in this path",
     errno.EEXIST: "a file has the name of a folder in this path",
@@ -159,7 +159,7 @@ class Storage:
             OSError: the file cannot be read, or is a pipe or a device.
         """
         if self.local:
-            with os.fdopen(_open_regular(self._local(name), os.O_RDONLY), "rb") as file:
+            with os.fdopen(open_regular(self._local(name), os.O_RDONLY), "rb") as file:
                 self._check_size(name, os.fstat(file.fileno()).st_size - start, most_bytes)
                 file.seek(start)
                 return file.read()
@@ -220,14 +220,14 @@ class Storage:
         if not self.local:
             filesystem, path = self._remote(name)
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            _write_remote(filesystem, path, content)
+            write_remote(filesystem, path, content)
             return
         path = self._own(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         half = f"{path}.{uuid.uuid4().hex[:8]}.half"
         try:
             with open(half, "xb") as file:
-                _fill(file, content)
+                fill(file, content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(half, path)
@@ -266,10 +266,10 @@ class Storage:
             from pyarrow import fs
 
             filesystem, path = self._remote(name)
-            if _is_object_store(filesystem) or filesystem.get_file_info(path).type != fs.FileType.Directory:
+            if is_object_store(filesystem) or filesystem.get_file_info(path).type != fs.FileType.Directory:
                 return
             new = self.free_name(f"{name}.copied")
-            _rename(filesystem, path, self._remote(new)[1])
+            rename(filesystem, path, self._remote(new)[1])
         _log.warning("%s was a folder, as in a copy that follows links: renamed to %s", shown(self.join(name)), new)
 
     def has_link(self, name: str) -> bool:
@@ -295,7 +295,7 @@ class Storage:
         path = self._local(name) if self.local else ""
         if self.local and os.path.islink(path):
             target = os.readlink(path)
-        elif os.path.isfile(path) if self.local else _is_file(*self._remote(name)):
+        elif os.path.isfile(path) if self.local else is_file(*self._remote(name)):
             if self.size(name) > _MOST_POINTER_BYTES:
                 return None
             target = self.read(name).decode(errors="replace")
@@ -363,7 +363,7 @@ class Storage:
         """
         with self._storage_errors(name, len(text)):
             if self.local:
-                _append(self._own(name), text)
+                append(self._own(name), text)
                 return
             before = self.read(name, most_bytes=None) if self.exists(name) else b""
             self._write(name, before + text.encode(errors="backslashreplace"))
@@ -393,113 +393,6 @@ class Storage:
         except OSError:
             return ""
         return f"; {_size(usage.free)} of {_size(usage.total)} are free there"
-
-
-def _fill(stream: Any, content: bytes | Callable[[BinaryIO], None]) -> None:
-    if callable(content):
-        content(stream)
-    else:
-        stream.write(content)
-
-
-def _write_remote(filesystem: Any, path: str, content: bytes | Callable[[BinaryIO], None]) -> None:
-    """Writes a file of a `pyarrow.fs.FileSystem` atomically.
-
-    An object store shows a file once it is complete. On any other file system the content is written under a temporary
-    name, which is then changed.
-    """
-    if _is_object_store(filesystem):
-        with filesystem.open_output_stream(path) as stream:
-            _fill(stream, content)
-        return
-    half = f"{path}.{uuid.uuid4().hex[:8]}.half"
-    try:
-        with filesystem.open_output_stream(half) as stream:
-            _fill(stream, content)
-        _replace(filesystem, half, path)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            filesystem.delete_file(half)
-        raise
-
-
-def _is_object_store(filesystem: Any) -> bool:
-    """Returns whether a file becomes visible once it is complete, rather than growing as it is written.
-
-    A file system of fsspec is taken for an object store if it has no rename of its own: fsspec then copies the file,
-    which is no more atomic than writing it.
-    """
-    from pyarrow import fs
-
-    if isinstance(filesystem, fs.SubTreeFileSystem):
-        return _is_object_store(filesystem.base_fs)
-    inner = _fsspec_of(filesystem)
-    if inner is None:
-        return filesystem.type_name in _OBJECT_STORES
-    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
-    from fsspec.implementations.dirfs import DirFileSystem  # type: ignore[import-untyped]
-
-    while isinstance(inner, DirFileSystem):
-        inner = inner.fs
-    return type(inner).mv is AbstractFileSystem.mv
-
-
-def _fsspec_of(filesystem: Any) -> Any:
-    """Returns the fsspec file system that a pyarrow one wraps; None if it is pyarrow's own."""
-    handler = getattr(filesystem, "handler", None)
-    return getattr(handler, "fs", None)
-
-
-def _replace(filesystem: Any, source: str, target: str) -> None:
-    """Renames a file to a name that another file may have.
-
-    Where a rename does not replace a file (SMB, HDFS, some FTP servers), the old file is removed first; until the new
-    one has its name, readers find no file.
-    """
-    try:
-        _rename(filesystem, source, target)
-    except Exception:
-        if not _is_file(filesystem, target):
-            raise
-    if _is_file(filesystem, source):  # WebHDFS refuses without an error
-        filesystem.delete_file(target)
-        _rename(filesystem, source, target)
-
-
-def _rename(filesystem: Any, source: str, target: str) -> None:
-    inner = _fsspec_of(filesystem)
-    if inner is None:
-        filesystem.move(source, target)
-    else:
-        inner.mv(source, target)  # pyarrow's call has an argument that fsspec's SFTP does not take
-
-
-def _is_file(filesystem: Any, path: str) -> bool:
-    return filesystem.get_file_info(path).is_file
-
-
-def _append(path: str, text: str) -> None:
-    with os.fdopen(_open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab") as file:
-        before = os.fstat(file.fileno()).st_size
-        try:
-            file.write(text.encode(errors="backslashreplace"))
-            file.flush()
-        except OSError:
-            with contextlib.suppress(OSError):  # an incomplete line would corrupt the next one
-                os.truncate(file.fileno(), before)
-            raise
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Opens a regular file, without waiting for the other end of a pipe, and returns its descriptor."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise OSError(errno.ENXIO, "not a regular file", path)
 
 
 def _size(number: float) -> str:
