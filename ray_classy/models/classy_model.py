@@ -68,7 +68,7 @@ class ClassyModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._heads = nn.ModuleList()  # the name that models.blocks.HEADS tells
+        self._heads = nn.ModuleList()  # the name in models.head_points.HEADS
         self._fork_blocks: list[str] = []  # the block of each head, in the order of _heads
         self._last_call = LastCall()
         self._hooks: list[RemovableHandle] = []
