@@ -61,10 +61,9 @@ def test_a_dataset_by_itself_must_say_whether_it_is_shuffled():
 
 
 def test_a_part_that_memory_cannot_hold_is_named():
-    images = {"name": "synthetic_image", "batchsize_per_replica": 1, "crop_size": 8, "class_ratio": 0.5, "seed": 0}
-    config = {**CONFIG, "dataset": {"train": {**images, "num_samples": 10**18}}}
-    with pytest.raises(ConfigError, match=r"dataset.train: MemoryError: Unable to allocate"):
-        build_task(config)
+    model = {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [10**14]}
+    with pytest.raises(ConfigError, match=r"model: RuntimeError: .*allocate memory"):
+        build_task({**CONFIG, "model": model})
 
 
 @pytest.mark.parametrize("name", [{}, [], None, 3])

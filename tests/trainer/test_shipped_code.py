@@ -103,7 +103,7 @@ def taken(tmp_path, monkeypatch):
     write(tmp_path, script="import sc_taken", sc_taken____init__="")
     write(tmp_path / "site-packages", sc_taken____init__="")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path, str(tmp_path / "site-packages")])
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
     return tmp_path
 
 
