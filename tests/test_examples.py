@@ -55,9 +55,8 @@ def test_own_model_trains_in_one_process(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    "script", [SCRIPTS[0], *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:])]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_script_trains_on_two_workers(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script))) > 0.85
 

@@ -125,7 +125,7 @@ def packed(folder, name):
 OTHERS = ["manifest", "webdataset"]
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["manifest", pytest.param("webdataset", marks=pytest.mark.full)])
 def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_cluster, tmp_path, monkeypatch, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = image_folder(tmp_path / "train")
@@ -147,6 +147,7 @@ def test_a_file_that_is_not_an_image_stops_the_run_with_its_path(ray_cluster, tm
         RayTrainer(scaling(), storage_path=str(tmp_path / "runs")).train(build_task(folder_config(train, train)))
 
 
+@pytest.mark.full
 def test_files_that_are_not_images_are_skipped_and_counted_if_the_config_says_so(ray_cluster, tmp_path):
     train = image_folder(tmp_path / "train")
     for name in ("7.jpg", "8.jpg", "9.jpg"):
@@ -156,6 +157,7 @@ def test_files_that_are_not_images_are_skipped_and_counted_if_the_config_says_so
     assert [line["bad_rows"] for line in result.metrics_history] == [3, 3, 3, 3]
 
 
+@pytest.mark.full
 def test_a_dataset_that_cannot_describe_itself_runs_through_loading_processes(ray_cluster, tmp_path):
     synthetic = {
         "name": "synthetic_image",

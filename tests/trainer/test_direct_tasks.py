@@ -61,7 +61,7 @@ def test_a_run_under_torchrun(tmp_path, straight):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("cls", [LineTask, UncountedLine])
+@pytest.mark.parametrize("cls", [pytest.param(LineTask, marks=pytest.mark.full), UncountedLine])
 def test_a_run_on_ray_resumes(cls, ray_cluster, tmp_path, straight):
     from ray.train import ScalingConfig
 

@@ -136,6 +136,7 @@ def test_more_workers_than_rows(ray_cluster, tmp_path):
     assert recorded(folder) == {0: [0, 1], 1: [0]}
 
 
+@pytest.mark.full
 def test_a_task_changed_after_from_config_is_trained_as_it_is(ray_cluster, tmp_path):
     other = build_model({"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [7]})
     task = digits_task().set_num_epochs(1).set_model(other)
@@ -416,6 +417,7 @@ def test_resources_that_others_hold_are_waited_for_and_then_given_up(ray_cluster
         time.sleep(1)
 
 
+@pytest.mark.full
 def test_fractions_of_a_cpu_per_worker(ray_cluster, tmp_path):
     folder = tmp_path / "ids"
     folder.mkdir()

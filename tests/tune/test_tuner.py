@@ -167,6 +167,7 @@ def test_extending_adds_the_trials_that_come_next_and_trains_the_best_longer(ran
         assert ours.name == part.best.name or ours.metrics == theirs.metrics
 
 
+@pytest.mark.full
 def test_the_best_is_trained_longer_where_the_number_of_epochs_is_searched(ray_cluster, tmp_path):
     config = sweep_config(0.1, {"num_samples": 1}, num_epochs={"search": "grid_search", "values": [1, 2]})
     result = run(tmp_path, config)
@@ -187,6 +188,7 @@ def test_asha_stops_bad_trials(ray_cluster, tmp_path):
     assert result.best.params[LR] in (0.1, "0.1#2") and result.best.epoch == 4
 
 
+@pytest.mark.full
 def test_hyperband_goes_on_from_where_it_paused(ray_cluster, tmp_path):
     section = {"num_samples": 6, "scheduler": {"name": "hyperband", "max_t": 4, "reduction_factor": 2}}
     result = run(tmp_path, sweep_config(tune=section, num_epochs=4))
@@ -279,6 +281,7 @@ def test_a_killed_trial_is_tried_again_and_ends_with_the_same_weights(ray_cluste
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.full
 def test_if_all_trials_fail_the_first_reason_is_told(ray_cluster, tmp_path):
     hooks = [{"name": "dies", "phase": 0, "how": "raise"}]
     with pytest.raises(RunError, match="all 2 trials failed; t0000: ValueError: the hook had enough"):
