@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pathlib
+import signal
 from typing import Any
 
 from ray_classy.ray_compat import find
@@ -55,15 +59,35 @@ def shut_down_local() -> None:
 
     Serves "frees what it held" at once: Ray's public `shutdown` sends SIGTERM to one process after the other, and waits
     a second for each before it kills it. Ray 2.57 to 2.60 have the list of processes. Without it that is what happens.
+
+    The agents of a node outlive it at times: they wait for SIGTERM, or for a process that has ended already.
     """
     import ray
 
     worker = find("ray._private:worker", "the local Ray takes some seconds to end")
     node = getattr(worker, "_global_node", None)
-    for infos in (getattr(node, "all_processes", None) or {}).values():
-        for info in infos:
-            info.process.terminate = info.process.kill
-    ray.shutdown()
+    started = [info.process for infos in (getattr(node, "all_processes", None) or {}).values() for info in infos]
+    below = _open_children({process.pid for process in started})
+    for process in started:
+        process.terminate = process.kill
+    try:
+        ray.shutdown()
+    finally:
+        for descriptor in below:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+
+
+def _open_children(parents: set[int]) -> list[int]:
+    """Descriptors of the child processes of some processes; none where the system has no such descriptors."""
+    found = []
+    for entry in os.listdir("/proc") if hasattr(os, "pidfd_open") and os.path.isdir("/proc") else ():
+        with contextlib.suppress(OSError, ValueError):
+            status = pathlib.Path("/proc", entry, "stat").read_bytes()
+            if entry.isdigit() and int(status.rpartition(b")")[2].split()[1]) in parents:
+                found.append(os.pidfd_open(int(entry)))
+    return found
 
 
 def current_group() -> str:
