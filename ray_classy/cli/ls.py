@@ -44,7 +44,7 @@ def _describe(run: RunFolder) -> Answer:
     read = {name: _read(run, name) for name in names}
     entries = [{**values, "name": name, "best": name == best} for name, (values, _) in read.items()]
     status = run.record.facts().get("status")
-    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoints"]
+    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoint{'' if len(entries) == 1 else 's'}"]
     lines += [f"  {name}  {line}{'  best' if name == best else ''}" for name, (_, line) in read.items()]
     return Answer("\n".join(map(printable, lines)), {"run": run.path, "status": status, "checkpoints": entries})
 

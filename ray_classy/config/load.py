@@ -45,7 +45,8 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     name = "<stdin>" if file == STDIN else shown(file)
     suffix = pathlib.PurePath(split_query(file)[0]).suffix.lower()
     if file != STDIN and suffix not in _PARSERS:
-        raise ConfigError(f"{name}: a config file ends in .json, .yaml or .yml, not {suffix or 'without a suffix'!r}")
+        kind = f"this name ends in {suffix!r}" if suffix else "this name has no such ending"
+        raise ConfigError(f"{name}: the name of a config file ends in .json, .yaml or .yml, and {kind}")
     try:
         data = _read_stdin() if file == STDIN else _read_url(file) if is_url(file) else _read_file(file)
         if len(data) > _MOST_BYTES:

@@ -317,9 +317,10 @@ def _model_state_of(model: Any, content: dict[str, Any], reset_heads: bool) -> t
 def _hint(model: Any, state: Any, error: Exception, reset_heads: bool) -> str:
     """Names the key of the config that helps."""
     own, theirs = (part["model"]["trunk"] for part in (model.get_classy_state(), state))
+    hint = with_key(error, "pretrained_checkpoint_load_strict").removeprefix(str(error))
     if not reset_heads and model.get_heads() and not compare(own, model.own_names(theirs)):
-        return ". Only the heads differ: reset_heads: true leaves them as they are"
-    return with_key(error, "pretrained_checkpoint_load_strict").removeprefix(str(error))
+        hint += ". Only the heads differ: reset_heads: true keeps the new heads of the model"
+    return hint
 
 
 def with_key(error: Exception, key: str) -> str:

@@ -51,6 +51,23 @@ class RunMetrics:
         self._check_owner()
         self._file.add(line)
 
+    def set_aside(self) -> str | None:
+        """Moves the lines to another file, before the run is trained from its start again.
+
+        Returns:
+            The name of that file; None if there are no lines.
+
+        Raises:
+            RunFolderError: another process has taken the run over.
+        """
+        if not self.lines():
+            return None
+        self._check_owner()
+        name = self._storage.free_name(f"{METRICS_FILE}.before")
+        self._storage.write(name, self._storage.read(METRICS_FILE))
+        self._file.replace([])
+        return name
+
     def keep_until(self, epoch: int, tested: bool) -> None:
         """Drops the lines of phases that are about to be run again.
 

@@ -139,6 +139,11 @@ class FolderSession(Session):
             _log.info("resuming from %s", shown(self.run.storage.join(name)))
         self.began = (epoch, name)
         if is_primary():
+            aside = self.run.metrics.set_aside() if name is None else None
+            if aside is not None:
+                _log.warning(
+                    "the run has no checkpoint: it starts from the beginning; its metrics so far are in %s", aside
+                )
             self.run.metrics.keep_until(epoch, tested)
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")

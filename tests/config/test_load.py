@@ -311,7 +311,10 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path):
-    assert refusal(tmp_path / "a.toml") == "a.toml: a config file ends in .json, .yaml or .yml, not '.toml'"
+    assert (
+        refusal(tmp_path / "a.toml")
+        == "a.toml: the name of a config file ends in .json, .yaml or .yml, and this name ends in '.toml'"
+    )
 
 
 def test_a_folder_and_binary_files_are_refused(tmp_path):

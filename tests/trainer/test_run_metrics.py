@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import pytest
 
@@ -106,3 +107,14 @@ def test_metrics_that_are_a_link_are_not_written_through(tmp_path, capsys):
     before = (tmp_path / "mine").read_bytes()
     result = LocalTrainer(resume=path).train(make_task(epochs=2))
     assert (tmp_path / "mine").read_bytes() == before and len(result.metrics_history) == 4
+
+
+def test_the_metrics_of_a_run_whose_checkpoints_are_gone_are_kept(tmp_path, caplog):
+    first = LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
+    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
+    for name in os.listdir(first.path):
+        if name.startswith("epoch_"):
+            shutil.rmtree(f"{first.path}/{name}")
+    again = LocalTrainer(resume=first.path).train(make_task(epochs=3))
+    assert len(again.metrics_history) == 6 and "its metrics so far are in metrics.jsonl.before" in caplog.text
+    assert (tmp_path / "r" / "metrics.jsonl.before").read_bytes() == before
