@@ -41,11 +41,19 @@ def train_own_model(folder, *more):
     return json.loads(run(folder, "-m", "ray_classy", "train", config, "--json", *more))
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, pytest.param("train_on_video.py", marks=needs_video)])
+@pytest.mark.parametrize(
+    "script",
+    [
+        SCRIPTS[0],
+        *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:]),
+        pytest.param("train_on_video.py", marks=needs_video),
+    ],
+)
 def test_script_trains_in_one_process(script, tmp_path):
     assert top_1(run(tmp_path, str(ROOT / "examples" / script), "--local")) > 0.9
 
 
+@pytest.mark.full
 def test_custom_task_trains_in_one_process(tmp_path):
     assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"), "--local")
 
