@@ -12,6 +12,9 @@ from ray_classy.config.text import check_text
 from ray_classy.config.yaml_text import parse_yaml, plain_value
 from ray_classy.errors import ConfigError
 
+_MOST_SHOWN = 200
+"""Characters of an override in a message."""
+
 
 def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     """Returns a new config with `key.path=value` overrides applied in order.
@@ -31,7 +34,8 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
     marks = dict(getattr(config, "marks", {}))
     for override in overrides:
         path_text, equals, value_text = override.partition("=")
-        origin = f"override {override!r}"
+        short = override if len(override) <= _MOST_SHOWN else f"{override[:_MOST_SHOWN]}..."
+        origin = f"override {short!r}"
         if not equals or not path_text.strip():
             raise ConfigError(f"{origin}: must read key.path=value, for example optimizer.lr=0.01")
         value = _value(value_text, origin)
@@ -76,7 +80,7 @@ def _put(values: dict[str, Any], words: list[str], value: Any, origin: str) -> t
     if not all(words):
         raise ConfigError(f"{origin}: the path has an empty part; write it as optimizer.lr=0.01")
     if len(words) > MOST_LEVELS:
-        raise too_deep(origin[:80])
+        raise too_deep(origin)
     path: Path = ()
     created: list[Path] = []
     place: Any = values

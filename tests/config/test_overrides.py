@@ -147,3 +147,9 @@ def test_a_name_that_is_not_in_utf_8_is_refused():
 def test_a_long_path_and_a_long_position_are_refused():
     assert "nested too deeply" in refusal("a." * 10**4 + "b=1")
     assert "is none of them" in refusal(f"list.{'9' * 5000}=1")
+
+
+def test_a_long_override_is_shown_in_part():
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides({"seed": 1}, ["seed=" + "[" * 100_000])
+    assert len(str(caught.value)) < 1000
