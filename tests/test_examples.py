@@ -70,6 +70,7 @@ def test_script_trains_on_two_workers(script, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.full
 def test_custom_task_trains_on_two_workers(tmp_path):
     assert "y = 2.00 x + 1.00" in run(tmp_path, str(ROOT / "examples" / "custom_task.py"))
 

@@ -125,7 +125,8 @@ def packed(folder, name):
 OTHERS = ["manifest", "webdataset"]
 
 
-@pytest.mark.parametrize("name", ["manifest", pytest.param("webdataset", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("name", OTHERS)
 def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_cluster, tmp_path, monkeypatch, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = image_folder(tmp_path / "train")

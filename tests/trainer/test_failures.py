@@ -88,6 +88,7 @@ def test_a_controller_that_is_killed_too_often_ends_the_run_and_frees_what_it_he
     raise AssertionError(f"{before} CPUs were free before, {free_cpus(ray_cluster)} are now")
 
 
+@pytest.mark.full
 def test_an_exception_of_the_users_is_not_tried_for_ever(ray_cluster, tmp_path):
     task = digits_task(num_epochs=1).set_hooks([Always(5)])
     with pytest.raises(RunError) as raised:

@@ -129,6 +129,7 @@ def test_every_row_is_trained_once_per_epoch_and_evaluated_once(ray_cluster, tmp
     assert phases[1] == phases[3] == list(range(37))
 
 
+@pytest.mark.full
 def test_more_workers_than_rows(ray_cluster, tmp_path):
     folder = tmp_path / "ids"
     folder.mkdir()
@@ -271,7 +272,8 @@ def kill_driver(script, tmp_path, *arguments):
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("phase", [2, pytest.param(0, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("phase", [2, 0])
 def test_a_run_whose_driver_was_killed_is_resumed_to_equal_weights(digits_run, tmp_path, phase):
     result, _ = digits_run
     run = kill_driver(DRIVER.format(phase=phase), tmp_path, str(tmp_path))
