@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray_classy.dataset.manifest_text import check_names, not_utf8, open_lines, open_manifest, read_head
@@ -56,8 +58,9 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
 
     names = [str(number) for number in range(len(first))]
     read = [names[number] for number in dict.fromkeys(numbers.values())]
+    undecodable: list[Any] = []
     try:
-        with open_manifest(file) as stream:
+        with open_manifest(file) as stream, _decode_errors(undecodable):
             table = arrow_csv.read_csv(
                 stream,
                 arrow_csv.ReadOptions(column_names=names),
@@ -66,6 +69,9 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
             )
     except pa.ArrowInvalid as error:
         raise not_utf8(file) or error from None
+    unreadable = not_utf8(file) if undecodable else None
+    if unreadable is not None:
+        raise unreadable
     if wrong:
         raise _wrong_row(file, delimiter, len(first), named)
     values = {name: pc.utf8_trim_whitespace(table.column(name)) for name in read}
@@ -75,6 +81,24 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
     values = {name: pc.if_else(pc.equal(column, ""), null, column) for name, column in values.items()}
     start = blank + 1 if named else blank
     return pa.table({str(column): values[names[number]][start:] for column, number in numbers.items()})
+
+
+@contextlib.contextmanager
+def _decode_errors(found: list[Any]) -> Iterator[None]:
+    """Collects the errors of rows that Arrow cannot decode for the handler of wrong rows, and only prints."""
+    usual = sys.unraisablehook
+
+    def collect(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, UnicodeDecodeError):
+            found.append(unraisable.exc_value)
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = collect
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _first_row(file: str, columns: Sequence[str | int], delimiters: Sequence[str]) -> tuple[str, list[str], int]:

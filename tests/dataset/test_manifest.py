@@ -483,3 +483,12 @@ def test_a_pipe_is_no_manifest(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="is a folder, pipe or device"):
         dataset(str(tmp_path / name))
+
+
+def test_a_wrong_row_that_is_not_utf_8_is_one_error(tmp_path, capsys):
+    (tmp_path / "m.csv").write_bytes(b"path,label\na.png,0\n\xff,1,2\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        build_dataset(
+            {"name": "manifest", "manifest": str(tmp_path / "m.csv"), "batchsize_per_replica": 1, "use_shuffle": False}
+        )
+    assert capsys.readouterr().err == ""
