@@ -41,7 +41,7 @@ def parse_json(content: bytes | str, where: str, most_bytes: int = MOST_BYTES) -
         most_bytes: how long the text may be.
 
     Raises:
-        RecordError: it is no such text; the message says why, and where.
+        RecordError: the text breaks one of these limits or is not JSON; the message says why, and where.
     """
     if len(content) > most_bytes:
         raise damaged(where, f"it has {len(content):,} bytes, and at most {most_bytes:,} are read")

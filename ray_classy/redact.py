@@ -122,13 +122,13 @@ def _secrets_of_environment() -> list[str]:
 
 
 def _is_random(value: str) -> bool:
-    """Whether a value is no usual word or path, which would be found where it is no secret."""
+    """Whether a value looks random. An ordinary word or path would be masked where it is not a secret."""
     mixed = re.search(r"\d", value) or not (value.islower() or value.isupper() or value.istitle())
     return len(value) >= _SHORTEST_SECRET and bool(mixed)
 
 
 def _without_credentials(found: re.Match[str]) -> str:
-    """Masks what follows `Bearer` or `Basic`, if it is no usual word."""
+    """Masks what follows `Bearer` or `Basic`, unless it is an ordinary word."""
     kind, space, value = found.groups()
     if kind == "Basic":
         try:

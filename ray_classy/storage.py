@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
+from ray_classy.disk_errors import FULL, HINTS, size_text
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.local_files import append, open_regular
 from ray_classy.printable import printable
@@ -31,19 +32,8 @@ _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 _SECONDS_TO_NEXT_TRY = 2.0
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _MOST_POINTER_BYTES = 4096
 _FOLDER_NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff\ufffd]+")
-_HINTS = {
-    errno.ENOTDIR: "a file has the name of a folder in this path",
-    errno.EEXIST: "a file has the name of a folder in this path",
-    errno.EISDIR: "a folder has this name",
-    errno.EFBIG: "it exceeds the file size limit of this process (ulimit -f) or of the file system",
-    errno.EDQUOT: "the disk quota is exceeded",
-    errno.ELOOP: "it is a link, or in a folder that is one, and links in a run's folder are not written through: "
-    "replace the link by what it leads to, or remove it",
-    errno.ENXIO: "it is a pipe or a device: remove it",
-}
 
 
 class Storage:
@@ -176,7 +166,7 @@ class Storage:
 
     def _check_size(self, name: str, size: int, most_bytes: int | None) -> None:
         if most_bytes is not None and size > most_bytes:
-            raise StorageError(f"cannot read {shown(self.join(name))}: it is larger than {_size(most_bytes)}")
+            raise StorageError(f"cannot read {shown(self.join(name))}: it is larger than {size_text(most_bytes)}")
 
     def size(self, name: str) -> int:
         """Returns the bytes of a file; 0 if there is none.
@@ -379,10 +369,10 @@ class Storage:
         try:
             yield
         except OSError as error:
-            what = shown(self.join(name)) + ("" if size is None else f" ({_size(size)})")
-            hint = _HINTS.get(error.errno or 0)
+            what = shown(self.join(name)) + ("" if size is None else f" ({size_text(size)})")
+            hint = HINTS.get(error.errno or 0)
             text = f"cannot write {what}: {error.strerror or reason(error)}" + (f" ({hint})" if hint else "")
-            raise StorageError(text + (self._room() if error.errno in _FULL else "")) from error
+            raise StorageError(text + (self._room() if error.errno in FULL else "")) from error
 
     def _room(self) -> str:
         """Returns the free space of the disk for an error message; an empty string if it is not known."""
@@ -392,15 +382,7 @@ class Storage:
             usage = shutil.disk_usage(self.path if os.path.isdir(self.path) else os.path.dirname(self.path))
         except OSError:
             return ""
-        return f"; {_size(usage.free)} of {_size(usage.total)} are free there"
-
-
-def _size(number: float) -> str:
-    for unit in ("KiB", "MiB"):
-        number /= 1024
-        if number < 1024:
-            return f"{number:.1f} {unit}"
-    return f"{number / 1024:.1f} GiB"
+        return f"; {size_text(usage.free)} of {size_text(usage.total)} are free there"
 
 
 def retry_once(action: Callable[[], _Answer]) -> _Answer:

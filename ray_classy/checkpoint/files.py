@@ -280,7 +280,7 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
 def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, bool, str | None]:
     """Returns a file's content, whether it has a manifest, and in what it differs from that.
 
-    It reads anew where they differ, as both may have been replaced in between.
+    It reads both again where they differ, as both may have been replaced in between.
     """
     folder, file = _folder_and_file(name)
     for last in (False, True):

@@ -108,7 +108,7 @@ def check_format(value: Any, where: str) -> None:
     """Checks the version of a checkpoint or manifest.
 
     Raises:
-        RecordError: it is no version.
+        RecordError: the value is not a version number.
         CheckpointError: it is of another release.
     """
     if type(value) is not int or value < 1:

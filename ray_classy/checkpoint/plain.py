@@ -21,7 +21,7 @@ MOST_BITS = 1024
 
 
 class Foreign(NamedTuple):
-    """Stands for an object of a class that is not known, of which nothing but the class's name is kept."""
+    """Placeholder for an object of an unknown class; only the name of the class is kept."""
 
     name: str
 

@@ -1,7 +1,7 @@
 """Evaluates the pickle in a file of tensors without running code, in time and memory bounded by the file's size.
 
 It knows what `torch.load(..., weights_only=True)` knows of dense tensors and plain values, and no other classes:
-objects of others are refused, or `Foreign` stands for them. Unlike it, it checks every size that a file claims before
+objects of others are refused, or replaced by `Foreign`. Unlike it, it checks every size that a file claims before
 memory is allocated, and what tensors claim of their storages.
 """
 

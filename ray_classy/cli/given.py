@@ -99,7 +99,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
 
     run = RunFolder.existing(earlier)
     if not is_record(run.record.facts()):
-        raise RunFolderError(f"{shown(run.path)!r} is no run folder: its {RUN_FILE} is not the record of a run")
+        raise RunFolderError(f"{shown(run.path)!r} is not a run folder: its {RUN_FILE} is not the record of a run")
     file = run.storage.join(CONFIG_FILE)
     if not run.storage.exists(CONFIG_FILE):
         raise RunFolderError(

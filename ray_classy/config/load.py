@@ -19,7 +19,7 @@ from ray_classy.errors import ConfigError, DataError
 from ray_classy.urls import expanded, is_url, located, reason, shown, split_query
 
 STDIN = "-"
-"""Stands for standard input in place of a path."""
+"""The path that means standard input."""
 _MOST_BYTES = 64 * 2**20
 """Size of the largest config: one with a million class names fits."""
 _PARSERS: dict[str, Callable[[str, str], tuple[Any, dict[Path, Mark]]]] = {

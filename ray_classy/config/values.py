@@ -1,7 +1,8 @@
 """Whether a plain value fits a type annotation.
 
-Nothing is coerced: "1" is no integer, 1 is no boolean, true is no number; an integer is a number and a list is a
-tuple. What a config cannot spell (a function, an object of some class) is accepted, for only the constructor can judge.
+Nothing is coerced: "1" is not an integer, 1 is not a boolean, true is not a number; an integer is a number, and a list
+is a tuple. What a config cannot spell (a function, an object of some class) is accepted, because only the
+constructor can judge.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def check_delimiter(delimiter: str | None) -> str | None:
     """Returns the character that separates values; `\\t` as text means a tab.
 
     Raises:
-        ComponentError: it is no single character, or one that CSV uses otherwise.
+        ComponentError: it is not a single character, or CSV uses the character for something else.
     """
     delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0'):

@@ -1,6 +1,6 @@
 """Reads Parquet files in pieces, and stops where they unpack to much more than they say.
 
-A Parquet file may hold one value and a count, so that some hundred bytes stand for gigabytes. The footer's sizes are
+A Parquet file may hold one value and a count, so that a few hundred bytes expand to gigabytes. The footer's sizes are
 those before such runs and dictionaries are expanded.
 """
 

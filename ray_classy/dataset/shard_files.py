@@ -40,14 +40,14 @@ def expand_braces(pattern: str) -> list[str]:
     """Expands a pattern such as `train-{000..012}.tar` or `{a,b}.tar` to names, in its order.
 
     Raises:
-        ComponentError: it stands for too many names.
+        ComponentError: the pattern expands to too many names.
     """
     count = 1
     for first, last, listed in _BRACES.findall(pattern):
         long = max(len(first), len(last)) > 20
         count *= listed.count(",") + 1 if listed else abs(int(last) - int(first)) + 1 if not long else _MOST_NAMES + 1
         if count > _MOST_NAMES:
-            raise ComponentError(f"{pattern[:200]!r} stands for more than {_MOST_NAMES:,} names; correct the numbers")
+            raise ComponentError(f"{pattern[:200]!r} expands to more than {_MOST_NAMES:,} names; correct the numbers")
     braces = _BRACES.search(pattern)
     if braces is None:
         return [pattern]

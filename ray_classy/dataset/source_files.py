@@ -19,7 +19,7 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     """Finds the files of a path, a glob, a folder or a list of those, sorted by name; each may be a URL.
 
     A path that exists is that path, also if it has signs of a glob in it (`data[v2]/t.parquet`); so is the part of it
-    that exists. A glob that matches folders only stands for the files in them. Hidden files and folders, and those
+    that exists. A glob that matches only folders means the files in them. Hidden files and folders, and those
     whose names begin with `_`, are not among those of a folder.
 
     Args:

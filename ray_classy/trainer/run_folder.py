@@ -165,7 +165,7 @@ class RunFolder:
                 return run
             near = [name for name in Storage(parent(run.path), filesystem).names()][-5:]
             raise RunFolderError(
-                f"{shown(path)!r} is no run folder: it has no {RUN_FILE}"
+                f"{shown(path)!r} is not a run folder: it has no {RUN_FILE}"
                 + (f"; beside it there are {printable(', '.join(near))}" if near else "")
             )
         return run

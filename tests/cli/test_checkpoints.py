@@ -62,4 +62,4 @@ def test_one_run_at_a_time(capsys):
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert main(["ls", str(tmp_path)]) == 1
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

@@ -110,4 +110,4 @@ def test_a_folder_of_runs_with_links_that_lead_nowhere(tmp_path, capsys):
     (tmp_path / "dangling").symlink_to("nothing")
     for name in ("loop", "dangling", "loop/last", "."):
         code, _, err = result_of(capsys, "ls", str(tmp_path / name))
-        assert code == 1 and "is no run folder" in err
+        assert code == 1 and "is not a run folder" in err

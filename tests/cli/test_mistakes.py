@@ -100,7 +100,7 @@ def test_a_storage_path_that_is_a_file(local, config):
 
 
 def test_resuming_nothing(ray_classy, config):
-    refused(ray_classy("train", "--resume", "runs/none"), 1, "'runs/none' is no run folder: it has no run.json")
+    refused(ray_classy("train", "--resume", "runs/none"), 1, "'runs/none' is not a run folder: it has no run.json")
 
 
 def test_resuming_with_the_config_of_another_model_changes_nothing(local):

@@ -135,7 +135,7 @@ def test_trials_of_an_elastic_number_of_workers(sweep, refused):
 
 
 def test_resuming_what_is_no_sweep(sweep, refused):
-    assert "is no run folder" in refused(sweep(), "--resume", "nowhere", code=1)
+    assert "is not a run folder" in refused(sweep(), "--resume", "nowhere", code=1)
 
 
 def test_extending_by_nothing(sweep, refused):

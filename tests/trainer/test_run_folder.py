@@ -191,7 +191,7 @@ def test_an_older_checkpoint_is_not_resumed_as_if_it_were_the_newest(trained, pa
 
 def test_a_name_in_a_run_that_is_no_checkpoint_is_no_run(trained):
     for path in ("runs/a/epoch_0003-step_000030", "runs/a/lost", "runs"):
-        with pytest.raises(RunFolderError, match=r"is no run folder: it has no run\.json"):
+        with pytest.raises(RunFolderError, match=r"is not a run folder: it has no run\.json"):
             RunFolder.existing(path)
 
 
@@ -199,7 +199,7 @@ def test_what_leads_nowhere_is_no_run(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to("nothing")
     for name in ("loop", "dangling"):
-        with pytest.raises(RunFolderError, match=r"is no run folder.*beside it there are dangling, loop"):
+        with pytest.raises(RunFolderError, match=r"is not a run folder.*beside it there are dangling, loop"):
             RunFolder.existing(str(tmp_path / name))
 
 
