@@ -206,15 +206,31 @@ def leave_signals_to_driver() -> None:
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING)
     if threading.current_thread() is threading.main_thread():
         for number in held:
-            signal.signal(number, _only_in_children(os.getpid()))
+            signal.signal(number, _ignore)
             signal.siginterrupt(number, False)
+        _end_forks_when_told()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
-def _only_in_children(process: int) -> Callable[[int, FrameType | None], None]:
-    def handler(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a fork
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+@functools.cache
+def _end_forks_when_told() -> None:
+    """Lets SIGTERM and SIGHUP end what is forked from this process, where they are ignored in it.
 
-    return handler
+    They are held back during the fork: Python forgets those that a fork has received before it runs the first of its
+    own code.
+    """
+    thread = threading.local()  # several may fork at the same time
+
+    def hold_back() -> None:
+        thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+    def restore() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, thread.mask)
+
+    def restore_in_child() -> None:
+        for number in ENDING:
+            if signal.getsignal(number) is _ignore:
+                signal.signal(number, signal.SIG_DFL)
+        restore()
+
+    os.register_at_fork(before=hold_back, after_in_parent=restore, after_in_child=restore_in_child)
