@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ LOCAL = ("--local",)
 
 
 class Training:
-    """A training in a session of its own, as systemd, Slurm and `timeout` start it; it is in its first epoch."""
+    """A training in a session of its own, as systemd, Slurm and `timeout` start it; it is inside an epoch."""
 
     def __init__(self, folder, *words, prefix=()):
         data = ["num_epochs=1000", "dataset.train.batchsize_per_replica=4"]
@@ -41,7 +42,7 @@ class Training:
         _, err = self.process.communicate(timeout=200)
         facts = json.loads((self.run / "run.json").read_text())
         assert self.process.returncode == 128 + number and facts["status"] == "interrupted", err
-        assert any(name.startswith("epoch_0000-") for name in os.listdir(self.run))
+        assert any(re.fullmatch(r"epoch_\d{4}-step_\d{6}", name) for name in os.listdir(self.run))
         assert "resume with: ray-classy train --resume runs/r" in err
         assert "resume with: ray-classy train --resume runs/r" in (self.run / "log.txt").read_text()
         return time.monotonic() - began < self.start_seconds + 10
