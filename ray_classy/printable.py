@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from collections.abc import Iterable
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -22,3 +25,28 @@ def printable(text: object) -> str:
 def printable_lines(text: str) -> str:
     """Returns a text of several lines, each of them `printable`."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def shell_word(text: str, encodings: Iterable[str] = ("utf-8",)) -> str:
+    r"""Returns a word for a shell, quoted where it needs to be, so that a printed command can be pasted.
+
+    A word that would be printed in another form is written as bash and zsh read it: `$'l\303\244ufe'`.
+
+    Args:
+        text: the word; a name of a file may have surrogates for bytes that are not UTF-8.
+        encodings: of the streams that it is printed to.
+    """
+    if printable(text) == text and all(_fits(text, encoding) for encoding in encodings):
+        return shlex.quote(text)
+    escaped = (
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\" else f"\\{byte:03o}" for byte in os.fsencode(text)
+    )
+    return f"$'{''.join(escaped)}'"
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -108,6 +108,17 @@ def damaged(where: str, what: str) -> RecordError:
     return RecordError(f"{printable(where)} is damaged: {what}; restore the file from a copy")
 
 
+def what_is_wrong(error: Exception, where: str) -> str:
+    """Returns what an error of `parse_json` or `read_record` says, for one that names the file and the remedy itself.
+
+    Args:
+        error: the error.
+        where: the file that it was given.
+    """
+    text = str(error).removeprefix(f"{printable(where)} is damaged: ").removeprefix(f"{printable(where)}: ")
+    return text.partition("; restore the file")[0].replace(" is damaged: it must", " must")
+
+
 class _TooLong(Exception):
     """An integer has too many digits."""
 

@@ -113,7 +113,8 @@ class Storage:
                 filesystem.create_dir(path, recursive=True)
         except OSError as error:
             raise RunFolderError(
-                f"cannot create the folder {self.path!r}: {error.strerror or error}; choose another storage path"
+                f"cannot create the folder {shown(self.path)!r}: {error.strerror or reason(error)}; "
+                f"choose another storage path"
             ) from None
 
     def exists(self, name: str = "") -> bool:

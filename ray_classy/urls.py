@@ -344,10 +344,15 @@ _REMEDIES = (
 )
 
 
+_AWS = re.compile(r"^When [^\n]*: AWS Error \w+ during \w+ operation(?: \([^)]*\))?: (?:curlCode: \d+, )?")
+"""What pyarrow puts before the cause: an operation of which the user has not heard, on a key that is named beside."""
+
+
 def reason(error: BaseException) -> str:
     """Returns the message of a store's error, followed by a remedy where one is known."""
     text = re.sub(r"\s*\(Request ID: [^)]*\)", "", str(error)) or type(error).__name__
+    short = _AWS.sub("", text).rpartition("; Details: ")[2] or text
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, text, re.I):
-            return f"{text}; {remedy}"
-    return text
+            return f"{short}; {remedy}"
+    return short

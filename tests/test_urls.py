@@ -14,6 +14,7 @@ from ray_classy.urls import (
     located,
     parent,
     read_bytes,
+    reason,
     shown,
     split_query,
     stamp_of,
@@ -200,3 +201,12 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert expanded("~odd") == "~odd" and expanded("a/~/b") == "a/~/b" and expanded("s3://b/~") == "s3://b/~"
     with pytest.raises(DataError, match="no user 'nobody-here'"):
         expanded("~nobody-here/a")
+
+
+def test_the_cause_of_a_stores_error_is_short():
+    error = OSError(
+        "When reading information for key 'a' in bucket 'b': AWS Error ACCESS_DENIED during GetObject operation (x): "
+        "Access Denied (Request ID: 12)"
+    )
+    assert reason(error).startswith("Access Denied; provide credentials")
+    assert reason(OSError("When it rains")) == "When it rains" and reason(OSError()) == "OSError"

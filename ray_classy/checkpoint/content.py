@@ -7,7 +7,7 @@ from typing import Any
 
 from ray_classy.checkpoint.manifest import check_format
 from ray_classy.errors import DamagedCheckpointError, RecordError
-from ray_classy.records import read_record
+from ray_classy.records import read_record, what_is_wrong
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def check_content(content: dict[str, Any], where: str) -> dict[str, Any]:
         for names in (ours or {}).get("classes", {}).values():
             check_classes_are_names(names, where)
     except RecordError as error:
-        raise DamagedCheckpointError(str(error)) from None
+        raise DamagedCheckpointError(f"{where} is damaged: {what_is_wrong(error, where)}") from None
     if not all(isinstance(name, str) for name in content["classy_state_dict"]):
         raise DamagedCheckpointError(f"{where} is damaged: the parts of its state have no names")
     return content

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ray_classy.checkpoint.content import check_content
-from ray_classy.checkpoint.manifest import difference, read_manifest, remove_manifest, write_manifest
+from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manifest, remove_manifest, write_manifest
 from ray_classy.checkpoint.plain import check_plain, in_full, outline
 from ray_classy.checkpoint.state_dicts import find_state_dict
 from ray_classy.checkpoint.torch_file import read_torch_file
@@ -34,15 +34,17 @@ from ray_classy.errors import (
     ResourceError,
     StorageError,
 )
+from ray_classy.records import what_is_wrong
 from ray_classy.storage import Storage, retry_once
 from ray_classy.torch_compat import checksums_written
-from ray_classy.urls import expanded, is_url, parent, reason, split_query
+from ray_classy.urls import expanded, is_url, parent, reason, shown, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
 _log = logging.getLogger(__name__)
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
+_MOST_NAMED = 5
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -245,6 +247,7 @@ def _is_checkpoint(content: Any) -> bool:
 
 def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str, Any]:
     """Where a file is, and what it holds; `foreign` as for `read_torch_file`."""
+    in_run, given = storage is not None, path
     if storage is None:
         path = followed(expanded(path))
         folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
@@ -254,19 +257,20 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
     else:
         name = path
     where = storage.join(name)
-    _, file = _folder_and_file(name)
-    if not retry_once(lambda: storage.exists(name)):
-        raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}")
+    inside, file = _folder_and_file(name)
     try:
+        if not retry_once(lambda: storage.exists(name)):
+            raise FileNotFoundError
         data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name))
-    except FileNotFoundError:  # removed a moment ago
-        raise CheckpointNotFoundError(f"there is no checkpoint at {where!r}") from None
+    except FileNotFoundError:  # it may have been removed a moment ago
+        raise CheckpointNotFoundError(_missing(given, where, in_run)) from None
     except RecordError as error:
-        raise _damaged(where, f"its manifest cannot be read: {error}") from None
+        manifest = storage.join(f"{inside}/{MANIFEST_FILE}".lstrip("/"))
+        raise _damaged(where, f"its manifest cannot be read: {what_is_wrong(error, manifest)}", in_run) from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
     if wrong is not None:
-        raise _damaged(where, wrong)
+        raise _damaged(where, wrong, in_run)
     try:
         return where, _tensors(data) if file.endswith(".safetensors") else read_torch_file(data, foreign=foreign)
     except MemoryError as error:
@@ -274,7 +278,7 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
     except CheckpointError as error:
         if listed:  # the bytes are as they were written: an earlier checkpoint loads no better
             raise CheckpointError(f"the checkpoint {where!r} is intact, but cannot be loaded here ({error})") from None
-        raise _damaged(where, str(error)) from None
+        raise _damaged(where, str(error), in_run) from None
 
 
 def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, bool, str | None]:
@@ -293,10 +297,23 @@ def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, bool, str |
     return data, manifest is not None, wrong
 
 
-def _damaged(where: str, wrong: str) -> DamagedCheckpointError:
-    return DamagedCheckpointError(
-        f"the checkpoint {where!r} is damaged or not a checkpoint ({wrong}); use an earlier one, or write it again"
-    )
+def _damaged(where: str, wrong: str, in_run: bool = False) -> DamagedCheckpointError:
+    """The error for a file that is not what was written; what to do if it is one of a run's is said there."""
+    remedy = "" if in_run else "; use an earlier one, or write it again"
+    return DamagedCheckpointError(f"the checkpoint {where!r} is damaged or not a checkpoint ({wrong}){remedy}")
+
+
+def _missing(given: str, where: str, in_run: bool) -> str:
+    """The message for a path at which there is no checkpoint, with those that may be meant."""
+    text = f"there is no checkpoint at {shown(where)!r}"
+    if in_run:
+        return text
+    folder, name = _split(expanded(given))
+    run = Storage(folder)
+    if name in (LAST, BEST) and (target := run.pointed(name)) is not None:
+        text = f"{shown(given)!r} leads to {target!r}, which is gone"
+    names = checkpoints_in(run)
+    return text + (f"; its run has {', '.join(names[-_MOST_NAMED:])}" if names else "")
 
 
 def _tensors(data: bytes) -> dict[str, torch.Tensor]:

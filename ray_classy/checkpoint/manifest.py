@@ -128,11 +128,16 @@ def difference(manifest: Mapping[str, Any], name: str, data: bytes) -> str | Non
     expected = manifest["files"].get(name)
     if expected is None:
         return "its manifest does not list it"
-    if len(data) != expected["bytes"]:
-        return f"it has {len(data)} bytes, and {expected['bytes']} were written"
+    if (wrong := size_difference(expected["bytes"], len(data))) is not None:
+        return wrong
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
         return "its bytes are not those that were written"
     return None
+
+
+def size_difference(written: int, found: int) -> str | None:
+    """Compares the bytes of a file with those that were written; None if they agree."""
+    return None if found == written else f"it has {found} bytes, and {written} were written"
 
 
 def _inside(folder: str) -> str:

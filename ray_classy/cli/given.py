@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
+from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, load_config
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
@@ -18,6 +19,7 @@ from ray_classy.config.load import STDIN
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
 from ray_classy.errors import RunFolderError
+from ray_classy.printable import shell_word
 from ray_classy.storage import Storage, is_url
 from ray_classy.urls import expanded, parent, shown
 
@@ -97,16 +99,29 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     from ray_classy.trainer.run_folder import RunFolder
     from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE
 
-    run = RunFolder.existing(earlier)
-    if not is_record(run.record.facts()):
+    with reading(earlier):
+        run = RunFolder.existing(earlier)
+        facts, has_config = run.record.facts(), run.storage.exists(CONFIG_FILE)
+    if not is_record(facts):
         raise RunFolderError(f"{shown(run.path)!r} is not a run folder: its {RUN_FILE} is not the record of a run")
+    _check_kind(arguments.command, run.path, facts.get("kind"))
     file = run.storage.join(CONFIG_FILE)
-    if not run.storage.exists(CONFIG_FILE):
+    if not has_config:
         raise RunFolderError(
             f"the run {run.path!r} has no {CONFIG_FILE}, because its task was built in Python: resume it from there, "
             f"with a trainer's `resume`, or give a config before --resume"
         )
     return _at_home(load_config(file), run.storage), file, words
+
+
+def _check_kind(command: str, path: str, kind: Any) -> None:
+    """Refuses to train a sweep, or to search in a run."""
+    if (kind == "sweep") != (command == "tune"):
+        what, other = ("sweep, not a run", "tune") if kind == "sweep" else ("run, not a sweep", "train")
+        raise RunFolderError(
+            f"{shown(path)!r} is a {what}: resume it with ray-classy {other} --resume {shell_word(shown(path))}"
+            + ("; each of its trials is a run" if kind == "sweep" else "")
+        )
 
 
 def _code_folder(given: str) -> str:

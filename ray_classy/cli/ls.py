@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
-from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest
+from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest, size_difference
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
-from ray_classy.errors import RayClassyError
+from ray_classy.disk_errors import size_text
+from ray_classy.errors import RayClassyError, RecordError
 from ray_classy.printable import printable
-from ray_classy.records import read_record
+from ray_classy.records import read_record, what_is_wrong
 from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.near_runs import runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import shown
 
 
 def ls(arguments: argparse.Namespace) -> Answer:
-    """Lists the checkpoints of a run, oldest first, from their manifests; the checkpoint files are not read.
+    """Lists the checkpoints of a run, oldest first, from their manifests and sizes; the files are not read.
 
     Raises:
         RunFolderError: there is no such run.
@@ -36,7 +38,6 @@ class _Manifest:
     where: float
     in_phase: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
-    files: dict[str, dict[str, Any]] | None = None
 
 
 def _describe(run: RunFolder) -> Answer:
@@ -46,26 +47,34 @@ def _describe(run: RunFolder) -> Answer:
     status = run.record.facts().get("status")
     lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoint{'' if len(entries) == 1 else 's'}"]
     lines += [f"  {name}  {line}{'  best' if name == best else ''}" for name, (_, line) in read.items()]
+    if within := runs_in(run.storage):
+        lines.append(f"  a sweep, whose trials are runs: {', '.join(within)}")
     return Answer("\n".join(map(printable, lines)), {"run": run.path, "status": status, "checkpoints": entries})
 
 
 def _read(run: RunFolder, name: str) -> tuple[dict[str, Any], str]:
     """The manifest of a checkpoint, without its classes, and a line about the checkpoint."""
+    size, where = run.storage.size(f"{name}/{CHECKPOINT_FILE}"), run.storage.join(f"{name}/{MANIFEST_FILE}")
     try:
         manifest = read_manifest(run.storage, name)
         if manifest is None:
-            return {}, "(without a manifest)"
-        line = _line(read_record(_Manifest, manifest, run.storage.join(f"{name}/{MANIFEST_FILE}")))
+            return {}, f"{size_text(size)}  (without a manifest)"
+        line = _line(read_record(_Manifest, manifest, where))
+    except RecordError as error:
+        return {"error": str(error)}, f"damaged: its manifest cannot be read: {what_is_wrong(error, where)}"
     except RayClassyError as error:
         return {"error": str(error)}, f"({error})"
-    return {key: value for key, value in manifest.items() if key != "classes"}, line
+    values = {key: value for key, value in manifest.items() if key != "classes"}
+    written = (manifest["files"].get(CHECKPOINT_FILE) or {}).get("bytes")
+    wrong = "its manifest does not list it" if written is None else size_difference(written, size)
+    if wrong is not None:
+        return {**values, "error": f"{CHECKPOINT_FILE} is damaged: {wrong}"}, f"damaged: {wrong}"
+    return values, f"{size_text(size)}  {line}"
 
 
 def _line(manifest: _Manifest) -> str:
-    size = ((manifest.files or {}).get(CHECKPOINT_FILE) or {}).get("bytes")
     inside = manifest.in_phase
-    words = [f"{size / 2**20:.1f} MiB"] if isinstance(size, int) else []
-    words.append(f"{manifest.where:.0%} done")
+    words = [f"{manifest.where:.0%} done"]
     if inside:
         words[-1] += f", {inside.get('rows')} of {inside.get('of')} rows of an epoch"
     metrics = dotted(manifest.metrics or {}).items()

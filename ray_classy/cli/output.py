@@ -6,12 +6,12 @@ import contextlib
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray_classy.printable import shell_word
 from ray_classy.redact import redacted_values
 
 
@@ -58,8 +58,9 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def command_line(*words: str) -> str:
-    """Returns a `ray-classy` command, quoted for a shell."""
-    return shlex.join(["ray-classy", *words])
+    """Returns a `ray-classy` command, quoted for a shell, as it can be pasted from either standard stream."""
+    encodings = [getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdout, sys.stderr)]
+    return " ".join(["ray-classy", *(shell_word(word, encodings) for word in words)])
 
 
 def short(path: str) -> str:

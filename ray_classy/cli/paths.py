@@ -28,7 +28,7 @@ def path_in(arguments: argparse.Namespace, what: str) -> str:
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turns the errors of a disk or a store, in the block, into one that names the path.
+    """Turns the errors of a disk or a store, in the block, into one that names the path or URL.
 
     Raises:
         RunFolderError: the path cannot be read.
@@ -38,4 +38,5 @@ def reading(path: str) -> Iterator[None]:
     except RayClassyError:
         raise
     except OSError as error:
-        raise RunFolderError(f"{shown(path)} cannot be read ({reason(error)}): correct the path or the URL") from error
+        file = error.filename if isinstance(error.filename, str) else path
+        raise RunFolderError(f"{shown(file)!r} cannot be read: {error.strerror or reason(error)}") from error

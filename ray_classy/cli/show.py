@@ -9,13 +9,15 @@ from typing import Any
 import torch
 
 from ray_classy.checkpoint import load_checkpoint
-from ray_classy.checkpoint.files import followed
+from ray_classy.checkpoint.files import LAST, followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
+from ray_classy.errors import CheckpointNotFoundError
 from ray_classy.printable import printable
 from ray_classy.storage import Storage
 from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.near_runs import near_runs, runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.urls import shown
@@ -35,9 +37,12 @@ def show(arguments: argparse.Namespace) -> Answer:
 
 def _describe(path: str) -> Answer:
     if Storage(path).exists(RUN_FILE):
-        path = RunFolder.existing(path).checkpoints.latest() or path
+        path = _newest(RunFolder.existing(path))
+    try:
+        content = load_checkpoint(path)
+    except CheckpointNotFoundError as error:
+        raise CheckpointNotFoundError(f"{error}{near_runs(path)}") from None
     path = followed(path)
-    content = load_checkpoint(path)
     folder = path.rpartition("/")[0] if path.endswith(".torch") else path
     manifest = read_manifest(Storage(folder or "."), "") or {}
     parts = {name: _size(part) for name, part in content["classy_state_dict"].items()}
@@ -51,6 +56,23 @@ def _describe(path: str) -> Answer:
         "input_args": content.get("input_args"),
     }
     return Answer("\n".join(map(printable, _lines(path, manifest, parts, classes))), data)
+
+
+def _newest(run: RunFolder) -> str:
+    path = run.checkpoints.latest()
+    if path is None:
+        if within := runs_in(run.storage):
+            raise CheckpointNotFoundError(
+                f"{shown(run.path)!r} is a sweep: give one of its trials, {', '.join(within)}"
+            )
+        gone = run.storage.pointed(LAST)
+        lost = f" (`last` leads to {gone}, which is gone)" if gone is not None else ""
+        status = run.record.facts().get("status")
+        raise CheckpointNotFoundError(
+            f"the run {shown(run.path)!r} has no checkpoint{lost}: its status is {status}; the first one is written at "
+            f"the end of a round, and an evaluation (test_only) writes none"
+        )
+    return path
 
 
 def _lines(

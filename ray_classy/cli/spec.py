@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given
+from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, dotted, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
@@ -15,6 +16,7 @@ from ray_classy.config.document import search_node
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
+from ray_classy.printable import shell_word
 from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
@@ -57,17 +59,18 @@ def spec_of(given: Given) -> RunSpec:
     ray = None if flags.local else _ray_settings(config, section, flags.verbose)
     (config.get("ray") or {}).pop("name", None)  # the name is that of one run, the config may serve several
     facts: dict[str, Any] = config_file_fact(config.file)
-    earlier = RunFolder.existing(flags.resume) if flags.resume else None
-    if earlier is None:
-        facts["given"] = _given(config)
-        if section.name:
-            earlier = _same_command(config, facts["given"], section)
-    elif flags.words:  # resumed with another config than the one of the command that started it
-        facts["given"] = None
-    if earlier is None or flags.resume:
-        _find_checkpoints(config)
+    with reading(flags.resume or section.storage_path or DEFAULT_STORAGE_PATH):
+        earlier = RunFolder.existing(flags.resume) if flags.resume else None
+        if earlier is None:
+            facts["given"] = _given(config)
+            if section.name:
+                earlier = _same_command(config, facts["given"], section)
+        elif flags.words:  # resumed with another config than the one of the command that started it
+            facts["given"] = None
+        if earlier is None or flags.resume:
+            _find_checkpoints(config)
+        folder = earlier or RunFolder.planned(section.storage_path, section.name)
     add_logging(config)
-    folder = earlier or RunFolder.planned(section.storage_path, section.name)
     return RunSpec(
         config=config,
         facts=facts,
@@ -109,7 +112,7 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
         lines = [f"there is a run {section.name!r} in {storage_path!r} already, with another config; what changed:"]
         lines += changed_lines(before, now)
         raise RunFolderError(
-            "\n".join([*lines, f"To resume it: --resume {run.path}; for a new run, give another name"])
+            "\n".join([*lines, f"To resume it: --resume {shell_word(run.path)}; for a new run, give another name"])
         )
     recorded = run.record.config_facts()["config"] or {}
     config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
@@ -120,11 +123,14 @@ def _find_checkpoints(config: Config) -> None:
     """Replaces a run folder that is given for a checkpoint by the run's newest checkpoint."""
     for key in _CHECKPOINT_KEYS:
         path = config.get(key)
-        if isinstance(path, str) and Storage(path).exists(RUN_FILE):
-            latest = RunFolder(path).checkpoints.latest()
-            if latest is None:
-                raise CheckpointNotFoundError(f"{mark_of(config, (key,))}: the run {path!r} has no checkpoint yet")
-            config[key] = latest
+        if not isinstance(path, str):
+            continue
+        with reading(path):
+            if Storage(path).exists(RUN_FILE):
+                latest = RunFolder(path).checkpoints.latest()
+                if latest is None:
+                    raise CheckpointNotFoundError(f"{mark_of(config, (key,))}: the run {path!r} has no checkpoint yet")
+                config[key] = latest
 
 
 def add_logging(config: Config) -> None:

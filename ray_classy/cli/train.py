@@ -88,6 +88,11 @@ def _flags(spec: RunSpec, folder: RunFolder) -> list[str]:
 
 def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, finished: bool) -> str:
     lines = [f"the run {run.name} is already finished; nothing was trained"] if finished else []
+    if not result.metrics_history:
+        lines.append(
+            "nothing was trained: the checkpoint has made all phases that the config asks for; to train more, raise "
+            "num_epochs; to evaluate it, add test_only=true"
+        )
     lines += [f"{name:<28} {_number(value)}" for name, value in dotted(result.metrics).items()]
     places = {"run": run.path, "metrics": run.storage.join(METRICS_FILE), "checkpoint": result.checkpoint}
     lines += ["", *(f"{what + ':':<12} {short(place)}" for what, place in places.items() if place)]

@@ -106,5 +106,6 @@ class _Walk:
 
 def duplicate(second: Mark, path: Path, first: Mark) -> str:
     """What to say about a key that stands twice in one mapping."""
-    at = f"line {first.line}" if first.line is not None and first.line != second.line else "the same line"
-    return f"{second}: {dotted(path)}: the key stands here a second time (first on {at}); keep one of the two"
+    at = f"line {first.line}" if first.line != second.line else "the same line"
+    first_on = f" (first on {at})" if first.line is not None else ""
+    return f"{second}: {dotted(path)}: the key stands here a second time{first_on}; keep one of the two"

@@ -40,6 +40,11 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
             raise ConfigError(f"{origin}: must read key.path=value, for example optimizer.lr=0.01")
         value = _value(value_text, origin)
         check_text(value, origin)
+        if path_text.strip().startswith("x-"):
+            raise ConfigError(
+                f"{origin}: a key that begins with `x-` holds what other places of the file repeat (`*anchor`), and "
+                f"each of these has its own copy by now: override the keys there"
+            )
         path, created = _put(values, path_text.strip().split("."), value, origin)
         for old in [old for old in marks if old[: len(path)] == path]:
             del marks[old]
@@ -56,13 +61,12 @@ def _value(text: str, origin: str) -> Any:
             return text if isinstance(value, str) else value
         # A `#` would begin a comment: the parser gets another character in its place.
         sign = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if sign not in text)
-        value, _ = parse_yaml(stripped.replace("#", sign), origin)
+        value, _ = parse_yaml(stripped.replace("#", sign), origin, lines=False)
         return _replaced(value, sign, "#")
-    except ValueError as error:  # ConfigError is one
-        message = str(error) if isinstance(error, ConfigError) else f"{origin}: {error}"
-        raise ConfigError(
-            f"{message}; text that begins with a bracket or a quote must be quoted for YAML: 'key=\"[...\"'"
-        ) from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:

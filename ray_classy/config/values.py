@@ -20,6 +20,7 @@ from typing import Any
 
 from ray_classy.config.schema import element_of, is_list, is_mapping, union_members
 from ray_classy.config.wording import expectation, shown
+from ray_classy.config.yaml_text import plain_value
 
 _AS_THEY_ARE = (int, float, bool, str, type(None))
 _NUMBERS = {numbers.Number: float, numbers.Real: float, numbers.Integral: int}
@@ -176,18 +177,27 @@ def _hint(value: Any, annotation: Any) -> str:
     if isinstance(value, str):
         word = value.strip().lower()
         if bool in members and word in ("true", "yes", "on", "false", "no", "off"):
-            right = "true" if word in ("true", "yes", "on") else "false"
-            return f"; write {right}{' without quotes' if word == right else ''}"
+            return _write(word in ("true", "yes", "on"), value)
         if any(member in (int, float) for member in members):
-            return _number_hint(word)
+            return _number_hint(value)
     if isinstance(value, float) and value.is_integer() and int in members and abs(value) < 1e18:
         return f"; write {int(value)}"
     return ""
 
 
-def _number_hint(word: str) -> str:
+def _number_hint(text: str) -> str:
+    word = text.strip()
     try:
         number = int(word) if word.replace("_", "").lstrip("+-").isdigit() else float(word)
     except ValueError:
         return ""
-    return f"; write {shown(number)} without quotes" if number == number and abs(number) != float("inf") else ""
+    return _write(number, text) if math.isfinite(number) else ""
+
+
+def _write(meant: bool | int | float, text: str) -> str:
+    """Says to write a value; "without quotes" if these are all that is wrong with the text."""
+    try:
+        quoted = plain_value(text) == meant
+    except ValueError:  # a number out of range
+        quoted = False
+    return f"; write {shown(meant)}{' without quotes' if quoted else ''}"

@@ -37,8 +37,13 @@ class _ConfigLoader(_Loader):
     yaml_implicit_resolvers = {None: [(_PLAIN, re.compile(""))]}
 
 
-def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
+def parse_yaml(text: str, file: str, lines: bool = True) -> tuple[Any, dict[Path, Mark]]:
     """Returns the value of `text` (one document) and the line of each value in it.
+
+    Args:
+        text: YAML.
+        file: where it was read, for the errors.
+        lines: whether its reader knows of lines; those of a word on the command line mean nothing.
 
     Raises:
         ConfigError: the text is not YAML, or uses what this dialect lacks: a key twice, a key that is not a string, a
@@ -47,23 +52,23 @@ def parse_yaml(text: str, file: str) -> tuple[Any, dict[Path, Mark]]:
     try:
         loader = _ConfigLoader(text)
         try:
-            values = _count_values(text, file)
+            values = _count_values(text, file, lines)
             node = loader.get_single_node()
         finally:
             loader.dispose()
-        construct = _Construct(file, values, len(text))
+        construct = _Construct(file, values, len(text), lines)
         return (None if node is None else construct.value(node, ())), construct.marks
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in str(error):
             raise too_deep(file) from None
-        raise ConfigError(_not_yaml(error, text, file)) from None
+        raise ConfigError(_not_yaml(error, text, file) if lines else _not_yaml_word(error, file)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML: {error} (save it as UTF-8 text)") from None
     except UnicodeEncodeError:
         raise ConfigError(f"{file}: not Unicode text: it has a surrogate; save it as UTF-8") from None
 
 
-def _count_values(text: str, file: str) -> int:
+def _count_values(text: str, file: str, lines: bool) -> int:
     """Returns how many keys and values are written in a text, and refuses what is nested too deeply.
 
     It parses without recursion; PyYAML's composer, a recursion in C, would end the process (up to version 6.0.3).
@@ -75,10 +80,21 @@ def _count_values(text: str, file: str) -> int:
         if isinstance(event, yaml.CollectionStartEvent):
             level += 1
             if level > MOST_LEVELS:
-                raise too_deep(str(Mark(file, event.start_mark.line + 1)))
+                raise too_deep(str(_mark(file, event, lines)))
         elif isinstance(event, yaml.CollectionEndEvent):
             level -= 1
     return count
+
+
+def _mark(file: str, node: Any, lines: bool) -> Mark:
+    return Mark(file, node.start_mark.line + 1 if lines else None)
+
+
+def _not_yaml_word(error: yaml.MarkedYAMLError, file: str) -> str:
+    return (
+        f"{file}: not YAML: {error.problem or error.context} (close each bracket and quote; text that begins with one "
+        f"must be quoted for YAML: 'key=\"[...\"')"
+    )
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, file: str) -> str:
@@ -109,8 +125,9 @@ def _remedy(message: str, line: str) -> str:
 class _Construct:
     """Builds values from YAML nodes; each alias gives a separate copy."""
 
-    def __init__(self, file: str, values: int, characters: int) -> None:
+    def __init__(self, file: str, values: int, characters: int, lines: bool = True) -> None:
         self.file = file
+        self.lines = lines
         self.marks: dict[Path, Mark] = {}
         self._open: set[int] = set()
         self._known: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
@@ -213,7 +230,7 @@ class _Construct:
             raise ConfigError(f"{self._at(node, path)}: unknown tag {_tag(node)}; write plain values without tags")
 
     def _mark(self, node: yaml.Node) -> Mark:
-        return Mark(self.file, node.start_mark.line + 1)
+        return _mark(self.file, node, self.lines)
 
     def _at(self, node: yaml.Node, path: Path) -> str:
         return f"{self._mark(node)}: {dotted(path)}" if path else str(self._mark(node))

@@ -30,7 +30,8 @@ class FullyConnectedHead(ClassyHead):
     The input is (N, in_plane), or (N, in_plane, ...) with any number of positions; the output is (N, num_classes).
 
     Raises:
-        ComponentError: a width is less than 1, or `activation` or `normalize_inputs` is unknown.
+        ComponentError: a width is less than 1, or `activation` or `normalize_inputs` is unknown; when it is called: the
+            input has another number of channels than `in_plane`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class FullyConnectedHead(ClassyHead):
             raise ComponentError(f"activation of head {unique_id!r} is {activation!r}; choose 'relu' or 'silu'")
         if normalize_inputs not in (None, "l2"):
             raise ComponentError(f"normalize_inputs of head {unique_id!r} is {normalize_inputs!r}; choose 'l2' or None")
+        self.in_plane = in_plane
         self.normalize_inputs = normalize_inputs
         self.conv: nn.Module | None = None
         if conv_planes is not None:
@@ -67,6 +69,11 @@ class FullyConnectedHead(ClassyHead):
                 nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim > 1 and x.shape[1] != self.in_plane and (self.conv is not None or self.fc is not None):
+            raise ComponentError(
+                f"head {self.unique_id!r} reads {x.shape[1]} channels, and its in_plane is {self.in_plane}: set "
+                f"in_plane to {x.shape[1]}, or another fork_block"
+            )
         if self.conv is not None:
             x = self.conv(x)
         if x.ndim > 2:

@@ -22,7 +22,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.heads import ClassyHead, build_head
-from ray_classy.models.head_points import find_block, in_trunk, unambiguous_names
+from ray_classy.models.head_points import block_list, find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
 from ray_classy.models.model_state import (
     StateMismatch,
@@ -369,7 +369,7 @@ def _build_model(config: Mapping[str, Any]) -> ClassyModel:
         if "fork_block" not in head:
             raise ComponentError(
                 f"a head of model {config['name']!r} has no `fork_block`, the block that it reads: {dict(head)!r}; "
-                f"{type(model).__name__} has {', '.join(model.attachable_block_names)}"
+                f"{type(model).__name__} has {block_list(model)}"
             )
         heads.setdefault(head["fork_block"], []).append(build_head(head))
     if heads:

@@ -13,7 +13,7 @@ from ray_classy.errors import CheckpointError, DamagedCheckpointError, RecordErr
 from ray_classy.generic.copies import copied
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
-from ray_classy.records import read_record
+from ray_classy.records import read_record, what_is_wrong
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -109,9 +109,7 @@ def check_state(task: PlannedTask, state: Any) -> None:
     except DamagedCheckpointError:
         raise
     except (RecordError, CheckpointError) as error:
-        what = str(error).removeprefix(f"{where} is damaged: ").removeprefix(f"{where}: ")
-        what = what.partition("; restore the file")[0].replace(" is damaged: it must", " must")
-        raise DamagedCheckpointError(f"{where} is damaged: {what}") from None
+        raise DamagedCheckpointError(f"{where} is damaged: {what_is_wrong(error, where)}") from None
 
 
 def _check_numbers(state: _State) -> None:

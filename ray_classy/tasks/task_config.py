@@ -22,6 +22,7 @@ from ray_classy.losses import ClassyLoss, build_loss
 from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import ClassyModel, build_model
+from ray_classy.models.head_hints import hint_at
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
@@ -121,8 +122,14 @@ def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not problems and cls is not None and options_of(cls):
         keys = config_keys(cls) or {}
         problems = list(_contradictions(cls, config)) if classification_keys(cls).keys() <= keys.keys() else []
-    raise_problems(problems, config)
+    raise_problems([_with_hint(problem, config) for problem in problems], config)
     return config
+
+
+def _with_hint(problem: Problem, config: Mapping[str, Any]) -> Problem:
+    """Adds to a missing key what the rest of the config says about its value."""
+    hint = hint_at(config, problem.path) if problem.message.startswith("missing") else ""
+    return Problem(problem.path, problem.message + hint)
 
 
 def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:

@@ -87,7 +87,7 @@ def try_step(
             task.train = train
             task._set_model_train_mode()
             with autocast(precision, here):
-                output = task.compute_model(sample)
+                output = _output(task, sample)
                 check_output(output)
                 step = "loss"
                 if base_loss is not None:
@@ -106,6 +106,13 @@ def try_step(
             f"{locate(task, step)}the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
             f"{_shown_target(target)}): {type(error).__name__}: {error}"
         ) from error
+
+
+def _output(task: ClassificationTask, sample: dict[str, Any]) -> Any:
+    try:
+        return task.compute_model(sample)
+    except ComponentError as error:
+        raise ComponentError(f"{locate(task, 'model', 'heads')}{error}") from None
 
 
 def _mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:

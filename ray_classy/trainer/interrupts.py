@@ -24,7 +24,6 @@ SIGNALS = (signal.SIGINT, *ENDING)
 _BURST_SECONDS = 1.0
 """Within which several SIGTERM and SIGHUP are one: torchrun, shells and systemd repeat what the kernel sent."""
 _STDERR = 2
-_STOPPING = "stopping after a checkpoint at the current step; press Ctrl-C again to end the run at once"
 _received: list[int] = []
 """The signals since the last `interruptible` began; a process has one set of handlers."""
 
@@ -77,9 +76,9 @@ def install_stop_handlers(request: Callable[[], Any]) -> None:
             try:
                 request()
             except Exception as error:
-                _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); press Ctrl-C again to end it")
+                _print(f"cannot ask the run to stop ({type(error).__name__}: {error}); {_again(number)} to end it")
             else:
-                _print(_STOPPING)
+                _print(f"stopping after a checkpoint at the current step; {_again(number)} to end the run at once")
         finally:
             if number in ENDING:
                 time.sleep(_BURST_SECONDS)
@@ -88,6 +87,11 @@ def install_stop_handlers(request: Callable[[], Any]) -> None:
 
     for number in before:
         signal.signal(number, handler)
+
+
+def _again(number: int) -> str:
+    """What the user does to repeat a signal."""
+    return f"send {signal.Signals(number).name} again" if number in ENDING else "press Ctrl-C again"
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from ray_classy.errors import RecordError, RunFolderError
 from ray_classy.printable import printable
 from ray_classy.records import parse_json, read_record
 from ray_classy.storage import Storage
+from ray_classy.urls import shown
 
 LEASE_FILE, LOCK_FILE = "lease.json", "lock"
 _SECONDS_BETWEEN_RENEWALS = 5.0
@@ -75,7 +76,7 @@ class Lease:
         lock = _FileLock(storage)
         try:
             if not lock.free or (holder is not None and self._alive(holder, lock)):
-                raise RunFolderError(_in_use(storage, holder))
+                raise RunFolderError(_in_use(storage, holder, certain=not lock.free))
             self._holder = _this_process(self.token, lock.file)
             self._write(self._holder)
             if lock.file is None:  # of two processes that begin at once, the one that wrote last gets the lock
@@ -100,9 +101,8 @@ class Lease:
         if here.boot is not None and holder.boot == here.boot:
             if lock.file is not None and holder.lock == lock.file:
                 return False  # under this kernel its lock on the same file would be seen
-            if here.pids is not None and holder.pids == here.pids:
-                known = holder.pid != here.pid or holder.token in _held
-                return known and _started(holder.pid) is not None and _started(holder.pid) == holder.started
+            if _is_near(holder, here):
+                return _runs(holder)
         try:
             return abs(_age(self._storage, self.token)) < _EXPIRES_AFTER_SECONDS
         except OSError:  # a store that does not say when a file was written
@@ -264,9 +264,32 @@ def _started(pid: int) -> float | None:
     return None if fields[0] in "ZX" else float(fields[19])
 
 
-def holder_of(storage: Storage) -> str:
-    """Names the process that has locked a run folder, for messages."""
-    return _named(_read(storage))
+def _runs(holder: _Holder) -> bool:
+    """Whether a process that this one sees runs and has the lock."""
+    if holder.pid == os.getpid() and holder.token not in _held:
+        return False
+    return _started(holder.pid) is not None and _started(holder.pid) == holder.started
+
+
+def _is_near(holder: _Holder, here: _Holder) -> bool:
+    """Whether a process is among those that this one sees."""
+    return None not in (here.boot, here.pids) and (holder.boot, holder.pids) == (here.boot, here.pids)
+
+
+def in_use(storage: Storage) -> str | None:
+    """Returns the message for a run folder that another process has locked; None if that has ended, or there is none.
+
+    Nothing is locked or written for it. Of a process elsewhere the age of its lease decides, by the clock of this host.
+    """
+    holder = _read(storage)
+    if holder is None or not holder.pid:
+        return None
+    if _is_near(holder, _this_process("", None)):
+        return _in_use(storage, holder, certain=True) if _runs(holder) else None
+    with contextlib.suppress(OSError):
+        if time.time() - storage.modified(LEASE_FILE) > _EXPIRES_AFTER_SECONDS:
+            return None
+    return _in_use(storage, holder, certain=False)
 
 
 def _named(holder: _Holder | None) -> str:
@@ -275,9 +298,11 @@ def _named(holder: _Holder | None) -> str:
     return f"process {holder.pid} on {printable(holder.host)}"
 
 
-def _in_use(storage: Storage, holder: _Holder | None) -> str:
+def _in_use(storage: Storage, holder: _Holder | None, certain: bool) -> str:
+    """The message for a folder that is locked; `certain` if the kernel says that its holder is alive."""
+    certain = certain or holder is None or _is_near(holder, _this_process("", None))
+    doubt = "" if certain else f". (If it has died there, its lock expires within {_EXPIRES_AFTER_SECONDS:.0f} s)"
     return (
-        f"the run {storage.path!r} is in use by {_named(holder)}: wait until it has ended, stop it, or start "
-        f"another run with another name. (A process on another machine that died holds it for "
-        f"{_EXPIRES_AFTER_SECONDS:.0f} s more)"
+        f"the run {shown(storage.path)!r} is in use by {_named(holder)}: wait until it has ended, stop it, or start "
+        f"another run with another name{doubt}"
     )

@@ -14,6 +14,7 @@ from ray.train.torch import TorchTrainer
 
 from ray_classy.errors import RunError
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
+from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
 from ray_classy.ray_compat.train import FILES_IN_RUNS, failure_policy, scaling_policy, trainer_class
 from ray_classy.storage import Storage
@@ -114,8 +115,8 @@ def _fit(
             died = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             if 0 <= allowed < deaths:
                 raise RunError(
-                    f"Ray Train's controller died: {died}. Resume with --resume {folder.path}, or let runs recover by "
-                    f"themselves (ray.max_failures)"
+                    f"Ray Train's controller died: {died}. Resume with --resume {shell_word(folder.path)}, or "
+                    f"let runs recover by themselves (ray.max_failures)"
                 ) from None
             _log.warning("Ray Train's controller died (%s): starting it again", died)
 

@@ -14,6 +14,7 @@ import ray
 from ray.train import ScalingConfig
 
 from ray_classy.errors import ResourceError
+from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import free_by_node, nodes_of_group, remove_group
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.trainer.ray_cluster import amounts, fitting
@@ -84,7 +85,7 @@ class FreeRoom:
             raise ResourceError(
                 f"the run needs {needed} to resume, but there was no room within {self._wait_seconds:.0f} s: only "
                 f"{free} is free; nodes were lost, or others hold the rest. Resume it later with "
-                f"--resume {self._run.path}"
+                f"--resume {shell_word(self._run.path)}"
             )
         if now - self._logged >= _SECONDS_BETWEEN_MESSAGES:
             self._logged = now

@@ -152,8 +152,10 @@ class RunCheckpoints:
             _warned.update(damaged)
             return name, content
         if damaged:
-            count = "the only checkpoint" if len(damaged) == 1 else f"each of the {len(damaged)} checkpoints"
-            raise DamagedCheckpointError(f"{count} of the run is damaged; the newest: {damaged[0]}")
+            others = f"; neither are the older ones ({len(damaged) - 1})" if len(damaged) > 1 else ""
+            raise DamagedCheckpointError(
+                f"the run has no intact checkpoint: {damaged[0]}{others}. Restore one from a copy, or start a new run"
+            )
         return None
 
 

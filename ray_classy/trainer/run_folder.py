@@ -21,12 +21,13 @@ from typing import Any, Self
 
 from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.errors import RunFolderError
-from ray_classy.printable import printable, printable_lines
+from ray_classy.printable import printable_lines, shell_word
 from ray_classy.ray_compat.train import FILES_IN_RUNS
 from ray_classy.redact import redacted
 from ray_classy.storage import Storage
-from ray_classy.trainer.lease import LEASE_FILE, LOCK_FILE, Lease, check_token, holder_of, owns
+from ray_classy.trainer.lease import LEASE_FILE, LOCK_FILE, Lease, check_token, in_use, owns
 from ray_classy.trainer.log_file import LogFile
+from ray_classy.trainer.near_runs import not_a_run
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
 from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE, RunRecord
@@ -163,11 +164,7 @@ class RunFolder:
                         f"--checkpoint"
                     )
                 return run
-            near = [name for name in Storage(parent(run.path), filesystem).names()][-5:]
-            raise RunFolderError(
-                f"{shown(path)!r} is not a run folder: it has no {RUN_FILE}"
-                + (f"; beside it there are {printable(', '.join(near))}" if near else "")
-            )
+            raise not_a_run(path, filesystem)
         return run
 
     @classmethod
@@ -278,14 +275,17 @@ def new_name() -> str:
 
 
 def _taken(run: RunFolder) -> RunFolderError:
+    held = in_use(run.storage)
+    if held is not None:
+        return RunFolderError(held)
     if not os.path.isfile(run.path) and run._never_began():
         return RunFolderError(
-            f"{shown(run.path)} is being started by {holder_of(run.storage)}: give another name, or try again in "
+            f"{shown(run.path)} is being started by another process: give another name, or try again in "
             f"{_BEGINS_WITHIN_SECONDS:.0f} s if that was killed"
         )
     if not run.record.exists():
         return RunFolderError(f"{shown(run.path)} has other files than those of a run: give another name")
     return RunFolderError(
-        f"there is a run {run.name!r} in {parent(run.path)!r} already. To resume it: --resume {run.path}; "
+        f"there is a run {run.name!r} in {parent(run.path)!r} already. To resume it: --resume {shell_word(run.path)}; "
         f"to start a new one, give another name"
     )

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from ray_classy.errors import RunFolderError
+from ray_classy.printable import shell_word
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import reason, shown
 
@@ -27,7 +28,7 @@ def explain_storage_errors(run: RunFolder) -> Iterator[None]:
 
 
 def _how_to_resume(run: RunFolder) -> str:
-    path = shown(run.path)
+    path = shell_word(shown(run.path))
     resume = f"resume with --resume {path}"
     try:
         if not run.record.exists():

@@ -18,6 +18,7 @@ from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
 from ray_classy.distributed import check_single_process
 from ray_classy.errors import ConfigError, RunError, RunFolderError
+from ray_classy.printable import shell_word
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
 from ray_classy.ray_compat.train import resources_per_worker
@@ -304,7 +305,7 @@ class _Sweep:
                     warnings.filterwarnings("ignore", "Consider boosting PBT performance")
                     tuner.fit()
             except tune.TuneError as error:
-                raise RunError(f"Ray Tune failed: {error}. Resume with --resume {folder.path}") from error
+                raise RunError(f"Ray Tune failed: {error}. Resume with --resume {shell_word(folder.path)}") from error
             except KeyboardInterrupt as error:
                 raise interrupted(error, folder.path) from None
 

@@ -72,7 +72,7 @@ def test_resuming_a_run_with_it_runs_nothing(tmp_path):
     result = LocalTrainer(str(tmp_path), "r").train(make_task())
     os.remove(os.path.join(result.checkpoint, "manifest.json"))
     torch.save({"classy_state_dict": Runs(tmp_path / "ran")}, os.path.join(result.checkpoint, "checkpoint.torch"))
-    with pytest.raises(CheckpointError, match="the only checkpoint of the run is damaged"):
+    with pytest.raises(CheckpointError, match="the run has no intact checkpoint"):
         LocalTrainer(resume=result.path).train(make_task(epochs=2))
     assert not (tmp_path / "ran").exists()
 

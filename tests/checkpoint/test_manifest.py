@@ -104,7 +104,8 @@ def test_a_run_with_a_damaged_manifest_goes_on_from_the_checkpoint_before(tmp_pa
     last = run.checkpoints.names()[-1]
     (tmp_path / "r" / last / "manifest.json").write_text("{")
     LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=2))
-    assert "its manifest cannot be read" in caplog.text and "resuming from the one before" in caplog.text
+    assert "its manifest cannot be read: line 1, column 2 is not JSON" in caplog.text
+    assert "); resuming from the one before" in caplog.text and "restore the file" not in caplog.text
 
 
 def test_the_manifest_of_another_program_beside_a_file_of_weights_is_passed_over(tmp_path):
@@ -134,8 +135,11 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
     LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
     for file in (tmp_path / "r").glob("*/checkpoint.torch"):
         file.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(CheckpointError, match="the run has no intact checkpoint") as caught:
         LocalTrainer(resume=str(tmp_path / "r")).train(make_task(epochs=3))
+    message = str(caught.value)
+    assert message.endswith("; neither are the older ones (1). Restore one from a copy, or start a new run")
+    assert message.count("is damaged") == 1 and "use an earlier one" not in message
 
 
 class FailingReads(LocalFileSystem):

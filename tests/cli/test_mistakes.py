@@ -8,6 +8,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from ray_classy.storage import Storage
+from tests.data.record import RECORDED
+
 TYPOS = [
     ("num_epoch=1", "num_epoch: unknown key; did you mean 'num_epochs'?"),
     ("dataset.trian.name=digits", "dataset.trian: unknown key; did you mean 'train'?"),
@@ -100,7 +103,34 @@ def test_a_storage_path_that_is_a_file(local, config):
 
 
 def test_resuming_nothing(ray_classy, config):
-    refused(ray_classy("train", "--resume", "runs/none"), 1, "'runs/none' is not a run folder: it has no run.json")
+    refused(
+        ray_classy("train", "--resume", "runs/none"), 1, "'runs/none' is not a run folder: there is nothing of that"
+    )
+
+
+def test_a_sweep_is_not_resumed_as_a_run_nor_a_run_as_a_sweep(ray_classy):
+    for command, name, other in (("train", "sweep", "tune"), ("tune", "finished", "train")):
+        outcome = ray_classy(command, "--resume", str(RECORDED / name))
+        refused(outcome, 1, f"resume it with ray-classy {other} --resume {RECORDED / name}")
+
+
+@pytest.mark.parametrize("command", ["ls", "show", "train"])
+def test_a_store_that_does_not_answer_is_one_short_error(ray_classy, config, monkeypatch, command):
+    def fail(*_):
+        raise OSError(
+            "When getting information for key 'r/run.json' in bucket 'b': AWS Error NETWORK_CONNECTION during "
+            "HeadObject operation: curlCode: 7, Couldn't connect to server; Details: Failed to connect to h port 9"
+        )
+
+    monkeypatch.setattr(Storage, "exists", fail)
+    words = ["--resume", "s3://b/r", "--local"] if command == "train" else ["s3://b/r"]
+    told = "'s3://b/r' cannot be read: Failed to connect to h port 9; check the address (endpoint_override"
+    assert "AWS Error" not in refused(ray_classy(command, *words), 1, told).err
+
+
+def test_a_checkpoint_with_nothing_left_to_train_is_said_to_be_so(local):
+    local("--name", "one")
+    assert local("--checkpoint", "runs/one").out.startswith("nothing was trained: the checkpoint has made all phases")
 
 
 def test_resuming_with_the_config_of_another_model_changes_nothing(local):

@@ -123,11 +123,30 @@ def test_an_empty_part_of_the_path_is_refused():
     assert "empty part" in refusal("optimizer..lr=1")
 
 
-@pytest.mark.parametrize("text", ["[1", "[v2]/a", "{a}.tar", "[1] #", "'a' b", '"a', "{a: !b c}", "{<<: 1}"])
+@pytest.mark.parametrize("text", ["[1", "[v2]/a", "{a}.tar", "[1] #", "'a' b", '"a'])
 def test_a_value_that_is_no_yaml_is_refused_with_a_remedy(text):
     message = refusal(f"optimizer.lr={text}")
-    assert message.startswith("override")
-    assert message.endswith("""must be quoted for YAML: 'key="[..."'""")
+    assert message.startswith(f"override {f'optimizer.lr={text}'!r}: not YAML: ")
+    assert message.endswith("""must be quoted for YAML: 'key="[..."')""")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1e999", "1e999 is out of range: numbers go up to 1.8e308"),
+        ("[1e999]", "0: 1e999 is out of range"),
+        ("{a: 1, a: 2}", "a: the key stands here a second time; keep one of the two"),
+        ("{a: !b c}", "a: !b cannot stand before 'c'; write the plain value"),
+        ("{<<: 1}", "`<<` merges a mapping or a list of them"),
+    ],
+)
+def test_a_value_that_cannot_be_has_no_position_and_no_hint_about_brackets(text, told):
+    message = refusal(f"lr={text}")
+    assert message.startswith(f"override {f'lr={text}'!r}: {told}") and "must be quoted" not in message
+
+
+def test_a_key_for_anchors_is_refused_with_the_reason():
+    assert "override 'x-lr=1': " in refusal("x-lr=1") and "has its own copy by now" in refusal("x-lr=1")
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "1e999", "-1e999", "[1e999]"])

@@ -133,7 +133,7 @@ def test_a_run_resumes_from_the_checkpoint_before_one_with_a_bad_state(tmp_path,
 def test_a_run_whose_only_checkpoint_has_a_bad_state_is_refused(tmp_path):
     run = LocalTrainer(str(tmp_path), "r").train(make_task())
     spoil(run, "num_updates", None)
-    with pytest.raises(DamagedCheckpointError, match=r"the only checkpoint of the run is damaged.*num_updates must be"):
+    with pytest.raises(DamagedCheckpointError, match=r"the run has no intact checkpoint.*num_updates must be"):
         LocalTrainer(resume=run.path).train(make_task(epochs=2))
 
 

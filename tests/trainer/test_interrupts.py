@@ -8,7 +8,7 @@ import pytest
 
 from ray_classy.errors import RunStopped, RunTerminated
 from ray_classy.hooks import ClassyHook
-from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer import LocalTrainer, interrupts
 from ray_classy.trainer.interrupts import (
     Terminated,
     exit_code,
@@ -114,6 +114,19 @@ def test_a_stop_handler_that_ray_tune_installs_again_ends_the_run(capfd):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert capfd.readouterr().err.count("press Ctrl-C again") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "again"),
+    [(signal.SIGINT, "press Ctrl-C"), (signal.SIGTERM, "send SIGTERM"), (signal.SIGHUP, "send SIGHUP")],
+)
+def test_the_answer_to_a_signal_says_how_to_repeat_it(capfd, monkeypatch, number, again):
+    monkeypatch.setattr(interrupts, "_BURST_SECONDS", 0.0)
+    for request, then in ((lambda: None, "to end the run at once"), (lambda: 1 / 0, "to end it")):
+        with interruptible():
+            install_stop_handlers(request)
+            signal.raise_signal(number)
+        assert capfd.readouterr().err.endswith(f"; {again} again {then}\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -11,7 +11,7 @@ import pytest
 from ray_classy.errors import RunFolderError
 from ray_classy.storage import Storage
 from ray_classy.trainer import lease as lease_module
-from ray_classy.trainer.lease import Lease, check_token
+from ray_classy.trainer.lease import Lease, check_token, in_use
 from ray_classy.trainer.run_folder import RunFolder
 from tests.helpers import children
 
@@ -86,6 +86,33 @@ def test_a_live_owner_in_another_container_keeps_it(storage):
             Lease(storage)
         os.kill(children(holder.pid)[0], signal.SIGKILL)
     Lease(storage).release()
+
+
+def test_only_of_a_process_elsewhere_it_is_said_that_it_may_have_died(storage):
+    lease = Lease(storage)
+    with pytest.raises(RunFolderError, match=r"another name$"):
+        Lease(storage)
+    assert in_use(storage).endswith("another name")
+    lease.release()
+    assert in_use(storage) is None
+    change(storage, 0.0, host="elsewhere", pid=7, boot="another")
+    for message in (in_use(storage), refusal(storage)):
+        assert "on elsewhere" in message and message.endswith("(If it has died there, its lock expires within 60 s)")
+    change(storage, -1000.0)
+    assert in_use(storage) is None
+
+
+def refusal(storage):
+    with pytest.raises(RunFolderError) as caught:
+        Lease(storage)
+    return str(caught.value)
+
+
+def test_a_lock_whose_holder_was_killed_is_not_in_use(storage):
+    with holding(storage) as holder:
+        assert f"in use by process {holder.pid}" in in_use(storage)
+        holder.kill()
+    assert in_use(storage) is None and in_use(Storage(storage.join("none"))) is None
 
 
 def test_released_folder_is_free(storage):

@@ -34,8 +34,19 @@ def test_impossible_name(tmp_path, name):
 
 
 def test_name_that_is_taken(run):
+    run.release()
     with pytest.raises(RunFolderError, match="--resume"):
         RunFolder.create(os.path.dirname(run.path), "r", run.storage.filesystem)
+
+
+def test_a_run_that_is_in_use_is_said_to_be_so_at_once(run):
+    for start in (lambda: RunFolder.create(os.path.dirname(run.path), "r", run.storage.filesystem), lambda: again(run)):
+        with pytest.raises(RunFolderError, match=rf"in use by process {os.getpid()} on [^()]*another name$"):
+            start()
+
+
+def again(run):
+    return RunFolder.resume(run.path, run.storage.filesystem)
 
 
 def test_storage_path_that_is_a_file(tmp_path):
@@ -51,9 +62,8 @@ def test_storage_path_below_a_file(tmp_path):
 
 
 def test_resume_what_is_no_run(tmp_path):
-    (tmp_path / "other").mkdir()
-    with pytest.raises(RunFolderError, match=r"no run\.json; beside it there are other"):
-        RunFolder.resume(str(tmp_path / "oter"))
+    with pytest.raises(RunFolderError, match=r"is not a run folder: there is nothing of that name$"):
+        RunFolder.resume(str(tmp_path / "other"))
 
 
 def test_log_is_a_file(run):
@@ -124,7 +134,7 @@ def test_the_name_of_a_start_that_was_killed_is_free_again(tmp_path, filesystem)
 def test_a_run_that_is_being_started_is_named_so(tmp_path):
     run = RunFolder.create(str(tmp_path), "r")
     (tmp_path / "r" / "config.yaml").write_text("")
-    with pytest.raises(RunFolderError, match=f"is being started by process {os.getpid()} on"):
+    with pytest.raises(RunFolderError, match=f"in use by process {os.getpid()} on"):
         RunFolder.create(str(tmp_path), "r")
     run.release()
 
@@ -191,7 +201,7 @@ def test_an_older_checkpoint_is_not_resumed_as_if_it_were_the_newest(trained, pa
 
 def test_a_name_in_a_run_that_is_no_checkpoint_is_no_run(trained):
     for path in ("runs/a/epoch_0003-step_000030", "runs/a/lost", "runs"):
-        with pytest.raises(RunFolderError, match=r"is not a run folder: it has no run\.json"):
+        with pytest.raises(RunFolderError, match=r"is not a run folder: "):
             RunFolder.existing(path)
 
 
@@ -199,7 +209,7 @@ def test_what_leads_nowhere_is_no_run(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to("nothing")
     for name in ("loop", "dangling"):
-        with pytest.raises(RunFolderError, match=r"is not a run folder.*beside it there are dangling, loop"):
+        with pytest.raises(RunFolderError, match=r"is not a run folder: there is nothing"):
             RunFolder.existing(str(tmp_path / name))
 
 
