@@ -94,9 +94,9 @@ def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device:
     else:
         transformed = [sample for _, sample in good]
     if placement is not None and placement.batched is not None:
-        ready = [made.made_ready(number, sample) for (number, _), sample in zip(good, transformed, strict=True)]
+        ready = made.packed([made.made_ready(one[0], sample) for one, sample in zip(good, transformed, strict=True)])
         size = dataset.get_batchsize_per_replica()
-        packs = [made.collate(list(ready[at : at + size])) for at in range(0, len(ready), size)]
+        packs = [made.collate(ready[at : at + size]) for at in range(0, len(ready), size)]
         batched, key = placement.batched, placement.key
 
         def transform_batches() -> None:

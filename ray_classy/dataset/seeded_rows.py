@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -18,9 +18,9 @@ from torch.utils.data import default_collate
 
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import row_dataset_of, row_name, with_remedy
-from ray_classy.dataset.transforms.placement import Placement, place, with_packed
+from ray_classy.dataset.transforms.placement import Placement, packed, place
 from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
-from ray_classy.dataset.transforms.traits import is_thread_safe
+from ray_classy.dataset.transforms.traits import is_deterministic, is_thread_safe
 from ray_classy.errors import DataError, TaskError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 
@@ -77,6 +77,8 @@ class SeededRows(torch.utils.data.Dataset):
         self.placement: Placement | None = place(dataset.transform) if plain else None
         self.max_bad_rows = getattr(self.base, "max_bad_rows", 0)
         self._row_dataset = row_dataset_of(dataset)
+        # Seeding takes longer than reading a small row. A `RowDataset` draws nothing.
+        self._draws = self._row_dataset is None or self.placement is None or not is_deterministic(self.placement.host)
         if self._row_dataset is not None:
             self._row_dataset.decode_to_tensors(self.placement is not None and self.placement.takes_tensors)
 
@@ -89,17 +91,27 @@ class SeededRows(torch.utils.data.Dataset):
     def __getitems__(self, indices: Sequence[int]) -> list[Row | DataError]:
         if hasattr(self.base, "fetch"):
             self.base.fetch(indices)
-        return self._in_order(indices)
+        return self._padded(self._made(indices), indices)
 
-    def _in_order(self, indices: Sequence[int]) -> list[Row | DataError]:
+    def _made(self, indices: Sequence[int]) -> list[Row | DataError]:
         """Makes the rows in this thread, with the generators of the process."""
+        if not self._draws:
+            return self.packed([self._row(index) for index in indices])
         with host_rng_kept():
-            rows = [self._seeded(index) for index in indices]
-        return self._padded(rows, indices)
+            return self.packed(list(self._seeded(indices, seed_host)))
 
-    def _seeded(self, index: int) -> Row | DataError:
-        seed_host(derive_seed(self.seed, self.epoch, index))
-        return self._row(index)
+    def _made_apart(self, indices: Sequence[int]) -> list[Row | DataError]:
+        """Makes the rows in a thread, with a generator of its own."""
+        if not self._draws:
+            return self._made(indices)
+        with ThreadGenerator() as generator:
+            rows = list(self._seeded(indices, generator.seed))
+        return self.packed(rows)
+
+    def _seeded(self, indices: Sequence[int], seed: Callable[[int], None]) -> Iterator[Row | DataError]:
+        for index in indices:
+            seed(derive_seed(self.seed, self.epoch, index))
+            yield self._row(index)
 
     def _row(self, index: int) -> Row | DataError:
         try:
@@ -130,8 +142,21 @@ class SeededRows(torch.utils.data.Dataset):
         if batched is None or not isinstance(sample, dict) or key not in sample:
             return Row(index, sample, False)
         if self.placement.is_ready(sample):
-            return Row(index, with_packed(sample, key) if batched.take_images else sample, True)
+            return Row(index, sample, True)
         return Row(index, {**sample, key: batched.row(sample[key], self.seed, self.epoch, index)}, False)
+
+    def packed(self, rows: list[Row | DataError]) -> list[Row | DataError]:
+        """Replaces the images of rows that are ready for the batched transforms by their bytes."""
+        if self.placement is None or self.placement.batched is None or not self.placement.batched.take_images:
+            return rows
+        key = self.placement.key
+        images = iter(packed([row.sample[key] for row in rows if isinstance(row, Row) and row.needs_batched]))
+        return [
+            Row(row.number, {**row.sample, key: next(images)}, True)
+            if isinstance(row, Row) and row.needs_batched
+            else row
+            for row in rows
+        ]
 
     def _padded(self, rows: list[Row | DataError], indices: Sequence[int]) -> list[Row | DataError]:
         """Adds the next good rows to a train batch that bad rows leave with fewer than two rows, if it had two.
@@ -144,14 +169,13 @@ class SeededRows(torch.utils.data.Dataset):
         if not self.train or not bad or good >= 2:
             return rows
         added: list[Row | DataError] = []
-        with host_rng_kept():
-            for step in range(1, len(self.dataset)):
-                if good + len(added) >= min(2, len(rows)):
-                    break
-                number = (indices[-1] + step) % len(self.dataset)
-                row = self._seeded(number) if number not in indices else None
-                if isinstance(row, Row):
-                    added.append(row._replace(is_padding=not good))
+        for step in range(1, len(self.dataset)):
+            if good + len(added) >= min(2, len(rows)):
+                break
+            number = (indices[-1] + step) % len(self.dataset)
+            row = self._made([number])[0] if number not in indices else None
+            if isinstance(row, Row):
+                added.append(row._replace(is_padding=not good))
         if not good and not added:
             raise DataError("none of the dataset's rows can be decoded")
         return [*rows, *added]
@@ -173,12 +197,12 @@ class SeededRows(torch.utils.data.Dataset):
                         base.fetch(indices, ahead=True)
                     size = len(indices) // (_PIECES_PER_THREAD * base.number_of_threads()) + 1
                     pieces = [indices[at : at + size] for at in range(0, len(indices), size)] if in_threads else []
-                    ahead.append((indices, [pool.submit(self._seeded_apart, piece) for piece in pieces]))
+                    ahead.append((indices, [pool.submit(self._made_apart, piece) for piece in pieces]))
                 if not ahead:
                     return
                 indices, futures = ahead.popleft()
                 if not in_threads:
-                    yield self._in_order(indices)
+                    yield self._padded(self._made(indices), indices)
                     continue
                 yield self._padded([row for future in futures for row in future.result()], indices)
         finally:
@@ -186,15 +210,6 @@ class SeededRows(torch.utils.data.Dataset):
                 for future in futures:
                     future.cancel()
             base.drop_fetched()
-
-    def _seeded_apart(self, indices: Sequence[int]) -> list[Row | DataError]:
-        """Makes the rows in a thread, with a generator of its own."""
-        made = []
-        with ThreadGenerator() as generator:
-            for index in indices:
-                generator.seed(derive_seed(self.seed, self.epoch, index))
-                made.append(self._row(index))
-        return made
 
     def collate(self, rows: list[Row | DataError]) -> Batch:
         """Collates the rows that were read."""

@@ -125,7 +125,18 @@ def test_changes_to_a_batch_do_not_reach_the_next_epoch():
     assert torch.cat([batch["input"] for batch in batches(made)]).sum() > 0
 
 
-@pytest.mark.parametrize("extra", [str, lambda value: torch.zeros(value % 2 + 1), lambda value: np.zeros(2)])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        str,
+        lambda value: {"nested": value},
+        lambda value: torch.zeros(value % 2 + 1),
+        lambda value: torch.ones(2, requires_grad=True),
+        lambda value: torch.zeros(2, dtype=torch.float64 if value % 2 else torch.float32),
+        lambda value: value if value % 2 else True,
+        lambda value: value if value % 2 else 0.5,
+    ],
+)
 def test_what_does_not_fit_into_columns_goes_the_usual_way(extra, monkeypatch):
     made = dataset(extra=extra)
     try:
@@ -135,6 +146,26 @@ def test_what_does_not_fit_into_columns_goes_the_usual_way(extra, monkeypatch):
         return
     assert len(ours) == 4 and sum(len(batch["target"]) for batch in ours) == 20
     assert made._cache.columns is None
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        lambda value: np.full((2, 3), value, np.int16),
+        np.float32,
+        bool,
+        float,
+        lambda value: torch.tensor(value * 1j),
+        lambda value: torch.full((3, 1), value, dtype=torch.bfloat16).T,
+        lambda value: torch.zeros(0, 2),
+    ],
+)
+def test_columns_take_what_collation_makes_tensors_of(extra, monkeypatch):
+    made = dataset(extra=extra)
+    ours = [batches(made, phase) for phase in range(2)]
+    assert made.dataset.decode.count == 20
+    passed_by(monkeypatch)
+    assert all(same(one, batches(dataset(extra=extra), phase)) for phase, one in enumerate(ours))
 
 
 def test_a_dataset_that_is_too_large_is_not_cached(monkeypatch):
@@ -167,11 +198,12 @@ def test_copies_go_without_it():
     assert "_cache" not in copy.deepcopy(made).__dict__
 
 
-def test_transforms_of_images_are_not_cached_with_their_random_part():
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_transforms_of_images_are_not_cached_with_their_random_part(mode):
     transforms = [
         {"name": "apply_transform_to_key", "transforms": [{"name": "RandomHorizontalFlip"}, {"name": "PILToTensor"}]}
     ]
-    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).convert(mode)
     base = RowDataset(ItemRows(value=[0] * 64), lambda row: {"input": image, "target": 0})
     made = ClassyDataset(base, 64, False, build_transforms(transforms))
     flipped = [(b["input"][:, 0, 0, 0] == 3).sum().item() for phase in range(3) for b in batches(made, phase)]

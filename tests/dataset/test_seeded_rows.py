@@ -186,6 +186,14 @@ def test_threads_leave_the_generators_of_the_process_alone():
     assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
 
 
+@pytest.mark.parametrize(("chain", "seeds"), [("crop", 30), ("no draws on the host", 1)])
+def test_rows_are_seeded_only_where_something_draws(chain, seeds):
+    made, seen = dataset(CHAINS[chain]), set()
+    made.dataset.decode = lambda row: (seen.add(torch.initial_seed()), decode(row))[1]
+    rows_of(made)
+    assert len(seen) == seeds
+
+
 class Own(ClassyDataset):
     def __getitem__(self, index):
         return {**super().__getitem__(index), "extra": torch.rand(1)}

@@ -239,15 +239,14 @@ class BatchedTransforms:
 
     Args:
         steps: at least one.
+
+    Attributes:
+        take_images: whether a batch must hold the bytes of images, which one of the transforms makes tensors of.
     """
 
     def __init__(self, steps: Sequence[BatchedTransform]) -> None:
         self.steps = list(steps)
-
-    @property
-    def take_images(self) -> bool:
-        """Whether a batch must hold the bytes of images, which one of the transforms makes tensors of."""
-        return any(step.makes_tensors for step in self.steps)
+        self.take_images = any(step.makes_tensors for step in self.steps)
 
     def batch(self, images: torch.Tensor, seed: int, epoch: int, rows: np.ndarray) -> torch.Tensor:
         """Transforms a batch.

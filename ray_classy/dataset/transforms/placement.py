@@ -6,7 +6,7 @@ is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,9 +117,11 @@ _PACKED = {"RGB": ("RGB;L", 3), "L": ("L", 1)}
 """By mode of a PIL image: its raw mode with the channels one after the other in each line, and their number."""
 
 
-def with_packed(sample: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Replaces a sample's image of mode "RGB" or "L" by its bytes, a tensor (channels, height, width)."""
-    image = sample[key]
-    layout, channels = _PACKED[image.mode]
-    lines = np.frombuffer(image.tobytes("raw", layout), dtype=np.uint8).reshape(image.height, channels, image.width)
-    return {**sample, key: torch.from_numpy(lines.transpose(1, 0, 2).copy())}
+def packed(images: Sequence[Any]) -> Sequence[torch.Tensor]:
+    """Returns the bytes of images of mode "RGB" or "L", tensors (channels, height, width)."""
+    if len({(image.mode, image.size) for image in images}) != 1:
+        return [packed([image])[0] for image in images]
+    layout, channels = _PACKED[images[0].mode]
+    lines = np.frombuffer(b"".join([image.tobytes("raw", layout) for image in images]), dtype=np.uint8)
+    lines = lines.reshape(len(images), images[0].height, channels, images[0].width)
+    return torch.from_numpy(lines.transpose(0, 2, 1, 3).copy()).unbind()
