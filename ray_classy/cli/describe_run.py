@@ -18,7 +18,7 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.generic.profiler import compute_flops, count_params
-from ray_classy.ingest.store_memory import disk_bytes, format_bytes, shared_bytes
+from ray_classy.ingest.store_memory import PART_OF_STORE, disk_bytes, format_bytes, shared_bytes
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
@@ -73,6 +73,9 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
                 f"batches read ahead, {phase_type}: {format_bytes(count)} of each worker's own memory"
                 for phase_type, count in data["batches_ahead"].items()
             ]
+            data["ingest"] = {phase_type: spec.ray.ingest_of(phase_type) for phase_type in dry_runs}
+            data["ingest_memory"] = spec.ray.ingest_memory
+            lines += _ingest_lines(data, spec.world_size)
         data["disk"] = {phase_type: disk_bytes(task.datasets[phase_type]) for phase_type in dry_runs}
         lines += [
             f"disk: {phase_type} is read through a copy of {format_bytes(count)} in {cache_folder()} of each machine"
@@ -107,6 +110,21 @@ def _batches_ahead(task: ClassyTask, dry_runs: dict[str, DryRun]) -> dict[str, i
             row = math.prod(dry_run.input_shape) * (1 if packed else 4)
             ahead[phase_type] = (BATCHES_AHEAD + 1) * dataset.get_batchsize_per_replica() * row
     return ahead
+
+
+def _ingest_lines(data: Mapping[str, Any], world_size: int) -> Iterator[str]:
+    """Says who makes the batches and, where other CPUs of the cluster may, what is needed for it."""
+    for phase_type, way in data["ingest"].items():
+        if way == "worker":
+            yield f"ingest, {phase_type}: worker: the workers make their batches"
+            continue
+        who = "other CPUs of the cluster" if way == "cluster" else "the workers, or other nodes if they cannot keep up,"
+        each = data["batches_ahead"].get(phase_type, 0) // (BATCHES_AHEAD + 1)
+        size = f", {format_bytes(each)} each" if each else ""
+        memory = data["ingest_memory"]
+        room = f"{PART_OF_STORE:.0%} of the smallest node's object store" if memory is None else format_bytes(memory)
+        fits = f", {memory // world_size // each} for each worker" if memory is not None and each else ""
+        yield f"ingest, {phase_type}: {way}: {who} make batches{size}; shared memory for them: {room}{fits}"
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

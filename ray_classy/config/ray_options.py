@@ -34,6 +34,9 @@ _RUNTIME_ENV: Keys = {
 """The fields of Ray's `RuntimeEnv` that a config can give."""
 
 
+Ingest = Literal["worker", "cluster", "auto"]
+
+
 @dataclass(frozen=True)
 class RayOptions:
     """Options of a run on a Ray cluster, named and defaulted as in Ray's own classes.
@@ -48,6 +51,10 @@ class RayOptions:
         runtime_env: Ray's runtime environment of the workers: packages to install (`pip`, `uv`, `conda`), `env_vars`,
             ... The code that the workers lack is added to it.
         object_store_memory: bytes of shared memory of a local Ray; None takes Ray's default, a part of the memory.
+        ingest: who reads, decodes and transforms rows: "worker" (the training workers), "cluster" (other CPUs of the
+            cluster) or "auto" (other CPUs, if the workers cannot keep up); also a mapping from "train" and "test".
+        ingest_memory: bytes of batches of all workers that other CPUs may have ready in shared memory; None takes a
+            part of it.
         num_workers, use_gpu, resources_per_worker, placement_strategy, accelerator_type, label_selector, use_tpu,
             topology, elastic_resize_monitor_interval_s: of Ray's `ScalingConfig`; `num_workers` is a number, or the
             least and the most of an elastic run.
@@ -65,6 +72,8 @@ class RayOptions:
     wait_for_resources_s: float = 60.0
     runtime_env: dict[str, Any] | None = None
     object_store_memory: int | None = None
+    ingest: Ingest | dict[str, Ingest] = "auto"
+    ingest_memory: int | None = None
     num_workers: int | tuple[int, int] = 1
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None
@@ -108,7 +117,8 @@ class RayOptions:
 
     def problems(self) -> list[Problem]:
         """Returns the mistakes that the types of the keys do not show."""
-        return resource_problems(self.resources_per_worker, ("ray", "resources_per_worker"))
+        found = resource_problems(self.resources_per_worker, ("ray", "resources_per_worker"))
+        return found + ingest_problems(self.ingest, self.ingest_memory)
 
     def given(self) -> dict[str, Any]:
         """Returns the options that differ from their defaults."""
@@ -134,6 +144,27 @@ def resource_problems(resources: Any, path: Path) -> list[Problem]:
         for name in resources or {}
         if (right := _RESOURCES.get(str(name).lower(), name)) != name
     ]
+
+
+def ingest_problems(ingest: Any, memory: int | None) -> list[Problem]:
+    """Returns the mistakes in who makes the batches, and in the bytes that they may take.
+
+    Args:
+        ingest: one of `Ingest`, or a mapping from phase types to them.
+        memory: bytes, or None.
+    """
+    ways = ingest if isinstance(ingest, Mapping) else {"train": ingest}
+    found = [
+        Problem(("ray", "ingest", str(phase_type)), f"no phase type {phase_type!r}: write train or test")
+        for phase_type in ways
+        if phase_type not in ("train", "test")
+    ]
+    for way in ways.values():
+        if way not in typing.get_args(Ingest):
+            found.append(Problem(("ray", "ingest"), f"must be {', '.join(typing.get_args(Ingest))}, not {way!r}"))
+    if memory is not None and memory < 1:
+        found.append(Problem(("ray", "ingest_memory"), f"must be a number of bytes, not {memory}"))
+    return found
 
 
 RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch.utils.data
 
-from ray_classy.dataset.loader import PhaseLoader
+from ray_classy.dataset.loader import Feed, PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
@@ -54,6 +54,7 @@ class ClassyDataset:
         remarks: what a user should know about the source of the rows; `ray-classy check` prints it, a run logs it.
         without_targets: why samples have no targets, for the error of a task that needs them.
         order_is_stable: whether row i is the same row in every run; if not, a run cannot resume inside an epoch.
+        feed: makes the batches elsewhere; None makes them in this process or its loading processes.
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -65,6 +66,7 @@ class ClassyDataset:
     remarks: Sequence[str] = ()
     without_targets: str = ""
     order_is_stable: bool = True
+    feed: Feed | None = None
 
     def __init__(
         self,
@@ -92,8 +94,8 @@ class ClassyDataset:
         self.phases_per_epoch = 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the memory cache out of copies."""
-        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
+        """Leaves out of copies what belongs to this process: the memory cache and the feed."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_cache", "feed")}
 
     @classmethod
     @reads_signature

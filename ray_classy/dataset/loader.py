@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch.utils.data
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -30,6 +30,21 @@ class _PlannedBatches(torch.utils.data.Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.plan.batches():
             yield batch.tolist()
+
+
+class Feed(Protocol):
+    """Gives a dataset's batches in place of the process that trains on them."""
+
+    def batches(
+        self, rows: SeededRows, plan: PhasePlan, in_this_process: Callable[[int], Iterator[Batch]]
+    ) -> Iterator[Batch]:
+        """Yields the batches of a plan, in its order and bit by bit as this process would make them.
+
+        Args:
+            rows: the rows of the phase.
+            plan: of this rank.
+            in_this_process: makes those after so many of the first batches here.
+        """
 
 
 class PhaseIterator:
@@ -103,7 +118,12 @@ class PhaseLoader(torch.utils.data.DataLoader):
         super().__init__(self._rows, batch_sampler=_PlannedBatches(plan), collate_fn=self._rows.collate, **options)
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
-        batches = super().__iter__() if self.num_workers else self._in_this_process()
+        batches: Iterator[Batch]
+        feed: Feed | None = getattr(self._rows.dataset, "feed", None)
+        if feed is not None:
+            batches = map(self._pinned, feed.batches(self._rows, self.plan, self._in_this_process))
+        else:
+            batches = super().__iter__() if self.num_workers else map(self._pinned, self._in_this_process())
         ready = batches_on_device(self._checked(batches), self._rows.placement, self.plan, self.device)
         return PhaseIterator(ready, self.plan, self._rows.max_bad_rows)
 
@@ -119,14 +139,13 @@ class PhaseLoader(torch.utils.data.DataLoader):
             raise type(error)(message.strip()) from error
         check_sources(self._rows.dataset, self.plan.rank, ends=True)
 
-    def _in_this_process(self) -> Iterator[Batch]:
-        """Yields batches from memory as far as rows can be cached there, and then as they are read."""
-        done = 0
-        for batch in cached_batches(self._rows, self.plan):
+    def _in_this_process(self, done: int = 0) -> Iterator[Batch]:
+        """Yields the batches after the first `done`: from memory as far as rows can be cached there, then as read."""
+        for batch in () if done else cached_batches(self._rows, self.plan):
             done += 1
-            yield self._pinned(batch)
+            yield batch
         for rows in self._rows.read(itertools.islice(self.plan.batches(), done, None)):
-            yield self._pinned(self._rows.collate(rows))
+            yield self._rows.collate(rows)
 
     def _pinned(self, batch: Batch) -> Batch:
         return pin_memory(batch) if self._pins else batch

@@ -124,6 +124,12 @@ def cached_batches(rows: SeededRows, plan: PhasePlan) -> Iterator[Batch]:
         yield batch
 
 
+def is_cached(dataset: Any) -> bool:
+    """Whether the rows that this process has read of a dataset are cached in memory."""
+    cache, base = dataset.__dict__.get("_cache"), row_dataset_of(dataset)
+    return (cache is not None and cache.columns is not None) or (base is not None and base.is_caching)
+
+
 class _Cache(NamedTuple):
     """The cache of a dataset object, valid while its transform and rows are the same; no columns: not cacheable."""
 

@@ -15,9 +15,11 @@ import ray
 import ray.data
 import ray.train
 
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.row_dataset import detached_rows, row_dataset_of
 from ray_classy.dataset.rows import BlockRows
+from ray_classy.ingest.cluster_feed import ClusterFeed
 from ray_classy.ray_compat.data import arrow_table, blocks_of
 
 
@@ -104,11 +106,18 @@ def detached_shards(datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shards
 
 
-def attach(dataset: Any, shard: Shard | None) -> None:
+def attach(dataset: Any, shard: Shard | None, feed: ClusterFeed | None = None) -> None:
     """Lets a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
 
     `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
+
+    Args:
+        dataset: of a phase.
+        shard: its raw rows.
+        feed: lets other CPUs make its batches.
     """
+    if isinstance(dataset, ClassyDataset) and type(dataset).iterator is ClassyDataset.iterator:
+        dataset.feed = feed
     base = row_dataset_of(dataset)
     if base is None:
         return

@@ -12,6 +12,9 @@ _log = logging.getLogger(__name__)
 _FULL = 0.7
 """Share of the object store that blocks may fill before a warning: workers and tasks need room in it as well."""
 
+PART_OF_STORE = 0.3
+"""Share of the smallest object store of a node that batches of other CPUs may take, if `ray.ingest_memory` is unset."""
+
 
 def shared_bytes(dataset: Any) -> int:
     """Estimates the bytes of blocks that a dataset has in the object store during training; 0 if it is not there.

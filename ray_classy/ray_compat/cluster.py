@@ -13,6 +13,9 @@ from ray_classy.ray_compat import find
 HEAD = "node:__internal_head__"
 """A resource of which the head node has one, by the name in Ray's documentation."""
 
+NODE_ID = "ray.io/node-id"
+"""A label that each node has, by the name in Ray's documentation."""
+
 
 def running_cluster() -> str:
     """The address that "auto" means: of RAY_ADDRESS, or of a cluster that was started on this machine.

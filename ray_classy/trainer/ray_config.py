@@ -11,7 +11,7 @@ import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_options import RayOptions, address_problem, resource_problems
+from ray_classy.config.ray_options import Ingest, RayOptions, address_problem, ingest_problems, resource_problems
 from ray_classy.errors import ComponentError
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.train import config_fields, resources_per_worker
@@ -33,6 +33,8 @@ class RaySettings:
         wait_for_resources_s: how long to wait for resources that others hold, or that are to be added, in seconds.
         runtime_env: Ray's runtime environment of the workers.
         object_store_memory: bytes of shared memory of a local Ray; None leaves it to Ray.
+        ingest: who makes the batches: "worker", "cluster" or "auto", or one of them by phase type.
+        ingest_memory: bytes of batches of all workers in shared memory; None takes a part of it.
         verbose: let Ray and the workers print.
     """
 
@@ -45,6 +47,8 @@ class RaySettings:
     wait_for_resources_s: float = 60.0
     runtime_env: Mapping[str, Any] | None = None
     object_store_memory: int | None = None
+    ingest: Ingest | Mapping[str, Ingest] = "auto"
+    ingest_memory: int | None = None
     verbose: bool = False
 
     @classmethod
@@ -73,6 +77,8 @@ class RaySettings:
             "wait_for_resources_s": section.wait_for_resources_s,
             "runtime_env": section.runtime_env,
             "object_store_memory": section.object_store_memory,
+            "ingest": section.ingest,
+            "ingest_memory": section.ingest_memory,
             **{name: value for name, value in options.items() if value is not None},
         }
         settings_of_ray.check_train()
@@ -87,6 +93,8 @@ class RaySettings:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
         for problem in resource_problems(settings.scaling.resources_per_worker, ()):
             raise ComponentError(f"resources_per_worker: {problem.message}")
+        for problem in ingest_problems(settings.ingest, settings.ingest_memory):
+            raise ComponentError(f"{'.'.join(map(str, problem.path))}: {problem.message}")
         check_gpu_shares(settings.scaling, settings.torch_config)
         _check_connection(settings)
         return settings
@@ -99,6 +107,10 @@ class RaySettings:
             runtime_env=self.runtime_env,
             object_store_memory=self.object_store_memory,
         )
+
+    def ingest_of(self, phase_type: str) -> Ingest:
+        """Who makes the batches of a phase."""
+        return self.ingest if isinstance(self.ingest, str) else self.ingest.get(phase_type, "auto")
 
     @property
     def most_workers(self) -> int:
@@ -150,6 +162,8 @@ OUR_OWN = {
     "address",
     "autoscaling",
     "checkpoint_upload_mode",
+    "ingest",
+    "ingest_memory",
     "object_store_memory",
     "runtime_env",
     "wait_for_resources_s",

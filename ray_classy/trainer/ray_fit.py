@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from ray_classy.errors import RunError
+from ray_classy.ingest.cluster_feed import Ingest
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
 from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
@@ -73,7 +75,8 @@ def fit_trial(
 ) -> None:
     """The same for a trial, which Ray Tune tries again; the sweep's driver removes its checkpoints."""
     trainer = trainer_class({}, keeps_cleaner=False)
-    _fit(trainer, *_sent(task, folder, settings, listeners, None), settings, run_config, folder)
+    sent = _sent(task, folder, dataclasses.replace(settings, ingest="worker"), listeners, None)
+    _fit(trainer, *sent, settings, run_config, folder)
 
 
 def _fit(
@@ -138,6 +141,11 @@ def _sent(
         waits=settings.upload_mode == "SYNC",
         listeners=listeners,
         shards=frozenset(shards),
+        ingest=Ingest(
+            {phase_type: settings.ingest_of(phase_type) for phase_type in task.datasets},
+            settings.ingest_memory,
+            settings.most_workers,
+        ),
         cwd=os.getcwd(),
         search=Search.here(),
     )

@@ -12,7 +12,7 @@ import torch
 from ray.train import CheckpointConfig, CheckpointUploadMode, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.ray_options import Ingest, RayOptions
 from ray_classy.dataset.row_dataset import data_files
 from ray_classy.distributed import check_single_process
 from ray_classy.errors import ComponentError, RunStopped
@@ -56,6 +56,9 @@ class RayTrainer(ClassyTrainer):
             default 60.
         checkpoint_upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each (or Ray's
             `CheckpointUploadMode` of that name); None is "ASYNC".
+        ingest: who makes the batches: "worker", "cluster" or "auto", or one of them for "train" and "test"; None is
+            "auto" (docs/data.md).
+        ingest_memory: bytes of batches of all workers that other CPUs may have ready in shared memory.
 
     Raises:
         ComponentError: there is no such mode.
@@ -75,6 +78,8 @@ class RayTrainer(ClassyTrainer):
         autoscaling: bool | None = None,
         wait_for_resources_s: float | None = None,
         checkpoint_upload_mode: Literal["ASYNC", "SYNC"] | CheckpointUploadMode | None = None,
+        ingest: Ingest | Mapping[str, Ingest] | None = None,
+        ingest_memory: int | None = None,
     ) -> None:
         self.scaling_config = scaling_config
         self.run_config = run_config
@@ -86,6 +91,8 @@ class RayTrainer(ClassyTrainer):
         self.verbose = verbose
         self.autoscaling = autoscaling
         self.wait_for_resources_s = wait_for_resources_s
+        self.ingest = ingest
+        self.ingest_memory = ingest_memory
         self.checkpoint_upload_mode = getattr(checkpoint_upload_mode, "value", checkpoint_upload_mode)
         if self.checkpoint_upload_mode not in ("ASYNC", "SYNC", None):
             raise ComponentError(
@@ -122,6 +129,8 @@ class RayTrainer(ClassyTrainer):
             upload_mode=self.checkpoint_upload_mode,
             autoscaling=self.autoscaling,
             wait_for_resources_s=self.wait_for_resources_s,
+            ingest=self.ingest,
+            ingest_memory=self.ingest_memory,
             verbose=self.verbose,
         )
 
