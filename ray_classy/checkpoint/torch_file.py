@@ -13,7 +13,7 @@ from ray_classy.checkpoint.plain import check_plain
 from ray_classy.checkpoint.unpickle import Unpickler, most_bytes
 from ray_classy.errors import CheckpointError
 
-_ZIP = b"PK\x03\x04"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MOST_PICKLE_BYTES = 128 * 2**20
 """Bytes of the pickle in an archive; those of a thousand tensors are about 200 KiB."""
 _BLOCK = 2**20
@@ -32,7 +32,15 @@ def read_torch_file(data: bytes, storages: bool = True, foreign: set[str] | None
         CheckpointError: it is damaged, holds something else than dense tensors and plain values, or would take much
             more memory than the file has bytes.
     """
-    content = _read_archive(data, storages, foreign) if data[:4] == _ZIP else _read_legacy(data, foreign)
+    if data[:4] == _ZIP:
+        content = _read_archive(data, storages, foreign)
+    else:
+        try:
+            content = _read_legacy(data, foreign)
+        except CheckpointError:
+            if data[:1] != _PICKLE:
+                raise CheckpointError("it is not a file that torch.save wrote") from None
+            raise
     check_plain(content)
     return content
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from ray_classy import __version__
 from ray_classy.errors import RayClassyError
+from ray_classy.printable import shell_word
 from ray_classy.registry import nearest
 
 FLAG_KEYS: dict[str, tuple[str, ...]] = {
@@ -53,14 +54,38 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: after --help and --version.
     """
     parser, options = _parser()
+    if argv and not argv[0].startswith("-") and argv[0] not in options:
+        raise UsageError(_unknown_command(argv[0], list(options)))
     arguments, rest = parser.parse_known_args(list(argv))
     for word in rest:
         if word.startswith("-"):
-            near = nearest(word.partition("=")[0], options[arguments.command])
-            hint = f"did you mean {near}?" if near else f"see ray-classy {arguments.command} --help"
-            raise UsageError(f"unknown option {word!r}: {hint}")
+            raise UsageError(f"unknown option {word!r}: {_instead(word, arguments.command, options)}")
     arguments.words += rest
     return arguments
+
+
+def _unknown_command(word: str, commands: list[str]) -> str:
+    near = nearest(word, commands)
+    hint = f"did you mean {near}? The" if near else "the"
+    if word.endswith((".yaml", ".yml", ".json")):
+        hint = f"write ray-classy train {shell_word(word)}; the"
+    return f"there is no command {word!r}: {hint} commands are {', '.join(commands)}"
+
+
+def _instead(word: str, command: str, options: dict[str, list[str]]) -> str:
+    """What to write in place of an option that a command does not have."""
+    name, _, value = word.partition("=")
+    if name == "--local" and command == "tune":
+        return "a sweep runs on Ray, which starts on this machine without --address"
+    near = nearest(name, options[command])
+    if near:
+        return f"did you mean {near}?"
+    others = [one for one, names in options.items() if name in names]
+    if others:
+        return f"{command} has none; it is one of {' and '.join(others)}"
+    if "--code" in options[command]:
+        return f"values of the config are given without dashes, as in {name.strip('-')}={value or 'VALUE'}"
+    return f"see ray-classy {command} --help"
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:

@@ -44,8 +44,10 @@ def _describe(run: RunFolder) -> Answer:
     best, names = run.checkpoints.best_name(), run.checkpoints.names()
     read = {name: _read(run, name) for name in names}
     entries = [{**values, "name": name, "best": name == best} for name, (values, _) in read.items()]
-    status = run.record.facts().get("status")
-    lines = [f"{shown(run.path)}: {status}, {len(entries)} checkpoint{'' if len(entries) == 1 else 's'}"]
+    facts = run.record.facts()
+    status, error = facts.get("status"), facts.get("error") or ""
+    why = f" ({error.splitlines()[0]})" if error.strip() else ""
+    lines = [f"{shown(run.path)}: {status}{why}, {len(entries)} checkpoint{'' if len(entries) == 1 else 's'}"]
     lines += [f"  {name}  {line}{'  best' if name == best else ''}" for name, (_, line) in read.items()]
     if within := runs_in(run.storage):
         lines.append(f"  a sweep, whose trials are runs: {', '.join(within)}")

@@ -13,6 +13,7 @@ from ray_classy.checkpoint.files import LAST, followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
+from ray_classy.disk_errors import size_text
 from ray_classy.errors import CheckpointNotFoundError
 from ray_classy.printable import printable
 from ray_classy.storage import Storage
@@ -92,8 +93,7 @@ def _lines(
     yield "  parts"
     for name, size in parts.items():
         if size["tensors"]:
-            numbers, mebibytes = f"{size['numbers']:,}", f"{size['bytes'] / 2**20:.1f}"
-            yield f"    {name:<22} {size['tensors']} tensors, {numbers} numbers, {mebibytes} MiB"
+            yield f"    {name:<22} {size['tensors']} tensors, {size['numbers']:,} numbers, {size_text(size['bytes'])}"
     yield "  the file is what was written" if manifest else "  there is no manifest to compare the file with"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from ray_classy.registry import (
 )
 
 _MOST_LISTED = 16  # names in one message
+_MOST_TAKERS = 3
+_LEAST_LETTERS = 4  # of a key that is the start of another
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class _UnknownKey:
     path: Path
     known: list[str]
     owner: str
+    registry: Registry | None
 
 
 def _walked(config: Any, schema: Keys | Registry, path: Path, sections: Keys | None) -> _Walk:
@@ -150,7 +154,7 @@ class _Walk:
         elif registry is not None:
             self.component(registry, value, path)
         elif not _has_shape(value, annotation):
-            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}")
+            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}{_form(value, annotation)}")
         elif isinstance(annotation, dict):
             self._section(value, annotation, path, dotted(path) or "the config")
         elif isinstance(annotation, ByName):
@@ -163,9 +167,10 @@ class _Walk:
     def component(self, registry: Registry, config: Any, path: Path, sections: Keys | None = None) -> None:
         """`{name: ..., arguments ...}`; `sections` are keys that may stand there whatever the component."""
         kind = registry.kind
+        self.sections.append((path, ["name"]))
         if not isinstance(config, Mapping):
-            hint = f"; write {{name: {config}}}" if isinstance(config, str) and config in registry.names() else ""
-            self.add(path, f"expected {article(kind)} config, a mapping with a `name`, not {shown(config)}{hint}")
+            form = _form(config, registry.base)
+            self.add(path, f"expected {article(kind)} config, a mapping with a `name`, not {shown(config)}{form}")
         elif "name" not in config:
             self.add((*path, "name"), f"missing; it chooses the {kind} ({_listed(sorted(registry))})")
         elif not isinstance(config["name"], str):
@@ -197,9 +202,17 @@ class _Walk:
             given = {key: value for key, value in arguments.items() if key in sections}
             self._section(given, sections, path, name)
         else:
-            self._section(arguments, {**keys, **sections}, path, name, cls)
+            self._section(arguments, {**keys, **sections}, path, name, cls, registry)
 
-    def _section(self, values: Mapping, keys: Keys, path: Path, owner: str, cls: type | None = None) -> None:
+    def _section(
+        self,
+        values: Mapping,
+        keys: Keys,
+        path: Path,
+        owner: str,
+        cls: type | None = None,
+        registry: Registry | None = None,
+    ) -> None:
         former = former_keys(cls) if cls else frozenset()
         self.sections.append((path, list(keys)))
         for name, value in values.items():
@@ -211,7 +224,7 @@ class _Walk:
             elif name in former and cls is not None:
                 self.former.append((here, cls.__name__))
             elif cls is None or not _takes_any_key(cls):
-                self.found.append(_UnknownKey(here, list(keys), owner))
+                self.found.append(_UnknownKey(here, list(keys), owner, registry))
         for name, key in keys.items():
             if name in values:
                 continue
@@ -219,6 +232,8 @@ class _Walk:
                 self.add((*path, name), f"missing; {owner} requires it: {expectation(key.annotation)}")
             elif isinstance(key.annotation, dict):  # an absent section is still one where a stray key may belong
                 self.sections.append(((*path, name), list(key.annotation)))
+            elif any(registry_of(member) is not None for member in union_members(key.annotation)):
+                self.sections.append(((*path, name), ["name"]))
 
     def _union(self, value: Any, annotation: Any, path: Path) -> None:
         members = union_members(annotation)
@@ -231,7 +246,7 @@ class _Walk:
                 tries.append(_Walk())
                 tries[-1].value(value, member, path)
         if not tries:
-            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}")
+            self.add(path, f"expected {expectation(annotation)}, not {shown(value)}{_form(value, annotation)}")
             return
         best = min(tries, key=lambda one: len(one.found))
         self.found += best.found
@@ -240,14 +255,49 @@ class _Walk:
 
     def _unknown(self, one: _UnknownKey) -> Problem:
         key, section = str(one.path[-1]), one.path[:-1]
-        near = nearest(key, one.known) or _abbreviated(key, one.known)
         elsewhere = [path for path, names in self.sections if one.path[-1] in names and path != section]
+        below = [path for path in elsewhere if path[: len(section)] == section]
+        elsewhere = below or ([] if key == "name" else elsewhere)  # each component has a name
+        others = [] if elsewhere or one.registry is None else _takers(one.registry, key)
+        near = "" if others else nearest(key, one.known) or _abbreviated(key, one.known)
         advice = f"; did you mean {near}?" if near else ""
+        if others:
+            advice = f"; of the {one.registry.kind}s, {', '.join(others)} {'take' if len(others) > 1 else 'takes'} it"
+        if not (near or others or elsewhere):
+            like = [f"`{dotted((*path, name))}`" for path, names in self.sections for name in _longer(key, names)]
+            advice = f"; did you mean {' or '.join(list(dict.fromkeys(like))[:2])}?" if like else ""
         if elsewhere:
             places = [f"under `{dotted(path)}`" if path else "at the top level" for path in elsewhere]
             advice += f"; it belongs {' or '.join(list(dict.fromkeys(places))[:2])}"
         takes = f"{one.owner} takes {_listed(one.known)}" if one.known else f"{one.owner} takes no keys"
         return Problem(one.path, f"unknown key{advice} ({takes})")
+
+
+def _takers(registry: Registry, key: str) -> list[str]:
+    """The first components of a registry that have a key."""
+    found = []
+    for name in registry:
+        with contextlib.suppress(Exception):  # of a module that cannot be imported here
+            if key in (component_keys(registry[name]) or {}):
+                found.append(name)
+    return found[:_MOST_TAKERS]
+
+
+def _form(value: Any, annotation: Any) -> str:
+    """Says how to write what is given as a component's name alone, or which keys a section has; else empty."""
+    for member in union_members(annotation):
+        if isinstance(member, dict):
+            return f"; its keys are {_listed(list(member))}"
+        if isinstance(member, ByName):
+            base, form = member.base, "{{{}: {{}}}}"
+        elif is_list(member):
+            base, form = element_of(member), "[{{name: {}}}]"
+        else:
+            base, form = member, "{{name: {}}}"
+        registry = registry_of(base)
+        if registry is not None and isinstance(value, str) and value in registry.names():
+            return f"; write {form.format(value)}"
+    return ""
 
 
 def _has_shape(value: Any, annotation: Any) -> bool:
@@ -267,8 +317,16 @@ def _is_default(value: Any, default: Any) -> bool:
 
 def _abbreviated(key: str, known: list[str]) -> str:
     """The known keys of which `key` is short, or which are short for it: lr and learning_rate, end and end_value."""
+    return " or ".join(map(repr, _longer(key, known)))
+
+
+def _longer(key: str, known: list[str]) -> list[str]:
+    plain = key.replace("_", "").lower()
+    longer = [name for name in known if len(plain) >= _LEAST_LETTERS and name.replace("_", "").startswith(plain)]
+    if longer:
+        return longer
     pairs = [(name, {_initials(name), *(name[:at] for at in range(len(name)) if name[at] == "_")}) for name in known]
-    return " or ".join(repr(name) for name, short in pairs if key and (key in short or name == _initials(key)))
+    return [name for name, short in pairs if key and (key in short or name == _initials(key))]
 
 
 def _initials(name: str) -> str:

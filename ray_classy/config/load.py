@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from ray_classy.config.code import is_run
 from ray_classy.config.document import Config, Mark, Path, mark_of
 from ray_classy.config.json_text import parse_json
 from ray_classy.config.text import check_text
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError, DataError
+from ray_classy.printable import shell_word
+from ray_classy.storage import Storage
 from ray_classy.urls import expanded, is_url, located, reason, shown, split_query
 
 STDIN = "-"
@@ -46,7 +49,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     suffix = pathlib.PurePath(split_query(file)[0]).suffix.lower()
     if file != STDIN and suffix not in _PARSERS:
         kind = f"this name ends in {suffix!r}" if suffix else "this name has no such ending"
-        raise ConfigError(f"{name}: the name of a config file ends in .json, .yaml or .yml, and {kind}")
+        raise ConfigError(f"{name}: the name of a config file ends in .json, .yaml or .yml, and {kind}{_instead(file)}")
     try:
         data = _read_stdin() if file == STDIN else _read_url(file) if is_url(file) else _read_file(file)
         if len(data) > _MOST_BYTES:
@@ -112,11 +115,29 @@ def _read_stdin() -> bytes:
     return stream.read(_MOST_BYTES + 1)
 
 
+def _instead(file: str) -> str:
+    """The end of a message about a name that no config file has: what may be meant."""
+    path = pathlib.Path(file)
+    if is_url(file) or path.is_file():
+        return ""
+    if not path.is_dir():
+        near = _near_files(path)
+        return near if not path.suffix or "did you mean" in near else ""
+    if is_run(Storage(file)):
+        return f"; it is the folder of a run: to resume it, give --resume {shell_word(file)}"
+    configs = _configs_in(path)
+    return f"; it is a folder, with the configs {', '.join(configs[:8])}" if configs else "; it is a folder"
+
+
+def _configs_in(folder: pathlib.Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _PARSERS)
+
+
 def _near_files(path: pathlib.Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"; there is no folder {str(folder)!r} either"
-    configs = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _PARSERS)
+    configs = _configs_in(folder)
     near = difflib.get_close_matches(path.name, configs, n=3, cutoff=0.5)
     near += [name for name in configs if pathlib.Path(name).stem == path.stem and name not in near]
     if near:

@@ -117,8 +117,12 @@ class RayOptions:
 
     def problems(self) -> list[Problem]:
         """Returns the mistakes that the types of the keys do not show."""
-        found = resource_problems(self.resources_per_worker, ("ray", "resources_per_worker"))
-        return found + ingest_problems(self.ingest, self.ingest_memory)
+        problems = resource_problems(self.resources_per_worker, ("ray", "resources_per_worker"))
+        problems += ingest_problems(self.ingest, self.ingest_memory)
+        if self.num_to_keep is not None and self.num_to_keep < 1:
+            text = f"must be at least 1, not {self.num_to_keep}; null keeps all checkpoints"
+            problems.append(Problem(("ray", "num_to_keep"), text))
+        return problems
 
     def given(self) -> dict[str, Any]:
         """Returns the options that differ from their defaults."""

@@ -26,6 +26,12 @@ def is_list(annotation: Any) -> bool:
     return _origin(annotation) in _LISTS
 
 
+def is_fixed(annotation: Any) -> bool:
+    """Whether the annotation describes a list with a fixed number of elements: a tuple of several types."""
+    arguments = typing.get_args(annotation)
+    return typing.get_origin(annotation) is tuple and bool(arguments) and Ellipsis not in arguments
+
+
 def is_mapping(annotation: Any) -> bool:
     """Whether the annotation describes a mapping whose keys the user chooses."""
     return _origin(annotation) in _MAPPINGS

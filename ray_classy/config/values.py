@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ray_classy.config.schema import element_of, is_list, is_mapping, union_members
+from ray_classy.config.schema import element_of, is_fixed, is_list, is_mapping, union_members
 from ray_classy.config.wording import expectation, shown
 from ray_classy.config.yaml_text import plain_value
 
@@ -116,7 +116,7 @@ def _json_type(annotation: Any) -> Any:
 
 def _list_type(annotation: Any) -> Any:
     arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple and arguments and Ellipsis not in arguments:
+    if is_fixed(annotation):
         return tuple[tuple(_json_type(argument) for argument in arguments)]  # type: ignore[misc]
     return list[_json_type(element_of(annotation))]  # type: ignore[misc]
 
@@ -180,6 +180,14 @@ def _hint(value: Any, annotation: Any) -> str:
             return _write(word in ("true", "yes", "on"), value)
         if any(member in (int, float) for member in members):
             return _number_hint(value)
+    for member in members:
+        if (
+            is_list(member)
+            and element_of(member) is not Any
+            and not is_fixed(member)
+            and _fits(value, element_of(member))
+        ):
+            return f"; write [{shown(value)}]"
     if isinstance(value, float) and value.is_integer() and int in members and abs(value) < 1e18:
         return f"; write {int(value)}"
     return ""

@@ -9,7 +9,7 @@ import os
 import typing
 from typing import Any
 
-from ray_classy.config.schema import element_of, is_list, is_mapping, union_members
+from ray_classy.config.schema import element_of, is_fixed, is_list, is_mapping, union_members
 from ray_classy.registry import ByName, registry_of
 
 _WORDS: dict[Any, tuple[str, str]] = {
@@ -92,7 +92,7 @@ def _either(members: list[Any], many: bool) -> str:
 def _list(annotation: Any, many: bool) -> str:
     start = "lists" if many else "a list"
     arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple and arguments and Ellipsis not in arguments:
+    if is_fixed(annotation):
         if element_of(annotation) is Any:
             return f"{start} of " + " and ".join(expectation(argument) for argument in arguments)
         if len(arguments) > 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
 from ray_classy.tasks.try_step import try_step
+from ray_classy.user_code import is_installed
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -125,7 +128,10 @@ def _check_dataset(
     on_gpu: bool | None,
     default_steps: bool,
 ) -> DryRun:
-    rows = len(dataset)
+    try:
+        rows = len(dataset)
+    except DataError as error:
+        raise DataError(f"{locate(task, 'dataset', phase_type)}{error}") from None
     if rows == 0:
         raise DataError(f"the {phase_type} dataset has no rows")
     batch = dataset.get_batchsize_per_replica() * world_size
@@ -140,7 +146,7 @@ def _check_dataset(
         )
     if not default_steps:
         return DryRun(rows, None, None, dataset.num_classes)
-    sample, device = _small_batch(phase_type, dataset, task.seed), _device(task, on_gpu)
+    sample, device = _small_batch(task, phase_type, dataset), _device(task, on_gpu)
     with host_rng_kept():
         seed_host(derive_seed(task.seed))
         check_output = partial(_check_labels, task, phase_type, dataset)
@@ -161,11 +167,11 @@ _ROWS_READ = 8
 """Rows that are read to find two of different sizes."""
 
 
-def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str, Any]:
+def _small_batch(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> dict[str, Any]:
     """Returns a batch of two rows, of different sizes if there are such; of one row if batches have no more."""
     with host_rng_kept():
-        seed_host(derive_seed(seed, 0, 0))
-        rows = _two_rows(phase_type, dataset)
+        seed_host(derive_seed(task.seed, 0, 0))
+        rows = _two_rows(task, phase_type, dataset)
     try:
         return default_collate([row for _, row in rows])
     except (TypeError, RuntimeError, StopIteration, KeyError) as error:
@@ -190,7 +196,7 @@ def _small_batch(phase_type: str, dataset: ClassyDataset, seed: int) -> dict[str
         ) from None
 
 
-def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[str, Any]]]:
+def _two_rows(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[str, Any]]]:
     """Returns the number and the sample of the first row, and of the first of another size or else the second."""
     bad, most_bad = 0, getattr(dataset.dataset, "max_bad_rows", 0)
     last: DataError | None = None
@@ -205,10 +211,10 @@ def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[s
             continue
         except RayClassyError:
             raise
-        except (StopIteration, KeyError) as error:
+        except Exception as error:
             raise TaskError(
-                f"row {index} of the {phase_type} dataset cannot be read: {_first_line(error)}. Correct the dataset or "
-                f"its transforms"
+                f"{locate(task, 'dataset', phase_type)}row {index} of the {phase_type} dataset cannot be read: "
+                f"{_first_line(error).rstrip('.')}{_place_of(error)}. Correct the dataset or its transforms"
             ) from error
         if isinstance(sample, dict) and "input" in sample and "target" not in sample and dataset.without_targets:
             raise DataError(f"samples of the {phase_type} dataset have no targets: {dataset.without_targets}")
@@ -226,6 +232,14 @@ def _two_rows(phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[s
     if not rows:
         raise DataError(f"none of the {bad} rows of the {phase_type} dataset can be decoded: {last}") from last
     return rows[:2]
+
+
+def _place_of(error: Exception) -> str:
+    """Names the last line of the user's own code through which an error came; empty if there is none."""
+    package = os.path.dirname(os.path.dirname(__file__))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not is_installed(one.filename) and not one.filename.startswith(package)]
+    return f" (in {own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -34,6 +34,9 @@ TYPOS = [
     ("ray.num_workers=two", "ray.num_workers"),
     ("ray.max_failure=2", "did you mean 'max_failures'"),
     ("ray.resources_per_worker={CPU: one}", "ray.resources_per_worker"),
+    ("ray.num_to_keep=0", "ray.num_to_keep: must be at least 1, not 0; null keeps all checkpoints"),
+    ("checkpoint_every=5", "checkpoint_every: expected a mapping, not 5; its keys are rounds, steps, minutes"),
+    ("batch_size=3", "did you mean `dataset.train.batchsize_per_replica` or `dataset.test.batchsize_per_replica`?"),
     ("import=[x]", "did you mean 'imports'?"),
     ("imports=[no_such_module_here]", "cannot import 'no_such_module_here'"),
     ("name=clasification_task", "did you mean 'classification_task'?"),
@@ -227,3 +230,16 @@ def test_a_simulated_batch_that_is_no_multiple(local):
 def test_a_file_that_may_not_be_written(local, tmp_path):
     (tmp_path / "taken").write_text("")
     refused(local("--storage-path", "taken/runs"), 1, "taken/runs", "Not a directory")
+
+
+def test_ls_says_why_a_run_failed(local, ray_classy):
+    local("--name", "one", "optimizer.param_schedulers.lr.start_value=1e30")
+    assert "one: failed (FloatingPointError: the loss is nan" in ray_classy("ls", "runs/one").out
+
+
+def test_more_rows_than_the_dataset_has_are_located(local):
+    refused(local("dataset.train.num_samples=10000000"), 1, "tiny.yaml:4: dataset.train: num_samples is 10000000, but")
+
+
+def test_a_text_file_is_no_checkpoint(local, config):
+    refused(local("--checkpoint", config), 1, "is damaged or not a checkpoint (it is not a file that torch.save wrote)")

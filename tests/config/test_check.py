@@ -14,7 +14,9 @@ from ray_classy.config import (
     raise_problems,
 )
 from ray_classy.errors import ConfigError
+from ray_classy.optim import ClassyOptimizer
 from ray_classy.registry import Key
+from ray_classy.tasks import TASK_REGISTRY
 
 from .toys import ENGINES, MACHINE, WHEELS, machine
 
@@ -56,7 +58,10 @@ def test_an_unknown_key_without_a_near_one_tells_all():
     assert motor(zzz=1) == [f"zzz: unknown key (motor takes {MOTOR})"]
 
 
-@pytest.mark.parametrize("key, known", [("lerning_rate", "lr"), ("wd", "weight_decay"), ("end", "end_value")])
+@pytest.mark.parametrize(
+    "key, known",
+    [("lerning_rate", "lr"), ("wd", "weight_decay"), ("end", "end_value"), ("batch_size", "batchsize_per_replica")],
+)
 def test_short_forms_count_as_near(key, known):
     assert lines({key: 1}, {known: Key(int, 1)}) == [
         f"{key}: unknown key; did you mean '{known}'? (the config takes {known})"
@@ -70,6 +75,27 @@ def test_a_key_of_another_section_is_sent_there():
         "lights.speed: unknown key; it belongs at the top level",
         "power: unknown key; it belongs under `engine`",
     ]
+
+
+def test_a_key_that_another_component_takes_is_said_to_be_its():
+    [line] = lines(machine(engine={"name": "declared", "volume": 1, "power": 1}))
+    assert line.startswith("engine.power: unknown key; of the toy_engines, motor takes it (declared takes ")
+
+
+def test_a_short_form_of_a_key_of_another_section_is_found():
+    assert lines(machine(rate=1))[0].startswith("rate: unknown key; did you mean `engine.rate_limit`? (")
+    assert lines(machine(zzzz=1))[0].startswith("zzzz: unknown key (")
+
+
+def test_a_name_is_sent_to_the_components_of_its_section():
+    config = {"name": "classification_task", "dataset": {"name": "digits", "train": {"batchsize_per_replica": 1}}}
+    found = [problem for problem in problems_in(config, TASK_REGISTRY) if problem.path == ("dataset", "name")]
+    assert found[0].message.startswith("unknown key; it belongs under `dataset.train` or under `dataset.test` (")
+
+
+def test_a_name_alone_where_a_component_may_be_missing_is_told_its_form():
+    [problem] = problems_in({"it": "adam"}, {"it": Key(ClassyOptimizer | None)})
+    assert problem.message == "expected an optimizer config or null, not 'adam'; write {name: adam}"
 
 
 def test_a_key_of_an_absent_section_is_sent_there():
@@ -114,10 +140,15 @@ def test_what_is_no_component_config(engine, message):
     [
         ({"wheels": {"name": "round"}}, 'wheels: expected a list of toy_wheel configs, not {"name": "round"}'),
         ({"wheels": None}, "wheels: expected a list of toy_wheel configs, not null"),
-        ({"wheels": "round"}, "wheels: expected a list of toy_wheel configs, not 'round'"),
+        ({"wheels": "round"}, "wheels: expected a list of toy_wheel configs, not 'round'; write [{name: round}]"),
+        ({"wheels": "square"}, "wheels: expected a list of toy_wheel configs, not 'square'"),
+        (
+            {"gauges": "round"},
+            "gauges: expected a mapping from toy_wheel names to their arguments, not 'round'; write {round: {}}",
+        ),
         ({"spares": []}, "spares: expected a mapping from names to toy_wheel configs, not []"),
-        ({"lights": "on"}, "lights: expected a mapping, not 'on'"),
-        ({"lights": [1]}, "lights: expected a mapping, not [1]"),
+        ({"lights": "on"}, "lights: expected a mapping, not 'on'; its keys are beam, count"),
+        ({"lights": [1]}, "lights: expected a mapping, not [1]; its keys are beam, count"),
         ({"gauges": ["round"]}, 'gauges: expected a mapping from toy_wheel names to their arguments, not ["round"]'),
         (
             {"gauges": {"round": None}},

@@ -12,6 +12,7 @@ import yaml
 from ray_classy.config import Config, Mark, load_config
 from ray_classy.config.yaml_text import parse_yaml, plain_value
 from ray_classy.errors import ConfigError
+from tests.data.record import RECORDED
 
 DOCUMENTS = [
     {"a": 1, "b": -2, "c": 0, "d": 10**30},
@@ -346,3 +347,23 @@ def test_the_values_do_not_depend_on_the_c_parser(tmp_path):
     text = "a: 1e-4\nb: [yes, 010, ~, '1']\nc: &c {<<: {x: 1}}\nd: *c\ne:\n"
     node = PureLoader(text).get_single_node()
     assert yaml_text._Construct("f", 99, 99).value(node, ()) == parse_yaml(text, "f")[0]
+
+
+def test_a_name_without_an_ending_is_told_what_may_be_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "digits.yaml").write_text("name: x")
+    (tmp_path / "empty").mkdir()
+    for name, told in (
+        ("configs/digits", "; did you mean 'configs/digits.yaml'?"),
+        ("configs", "; it is a folder, with the configs digits.yaml"),
+        ("empty", "; it is a folder"),
+        ("nowhere/x", "; there is no folder 'nowhere' either"),
+        (
+            str(RECORDED / "finished"),
+            f"; it is the folder of a run: to resume it, give --resume {RECORDED / 'finished'}",
+        ),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_config(name)
+        assert str(caught.value).endswith(f"and this name has no such ending{told}")

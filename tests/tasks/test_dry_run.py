@@ -170,6 +170,17 @@ def test_row_that_raises_what_would_end_or_hide_an_error(error):
     refused(make_task(transform=bad), TaskError, f"row 0 of the train dataset cannot be read: {type(error).__name__}")
 
 
+def test_row_that_a_transform_cannot_take_is_one_error_with_the_line_of_the_users_code():
+    def bad(sample):
+        raise ValueError("too large")
+
+    line = bad.__code__.co_firstlineno + 1
+    told = (
+        rf"row 0 of the train dataset cannot be read: ValueError: too large \(in .*test_dry_run\.py:{line}\)\. Correct"
+    )
+    refused(make_task(transform=bad), TaskError, told)
+
+
 def test_rows_with_different_keys():
     def sometimes(sample):
         return {**sample, "mask": 1} if sample["row"] == 0 else sample
