@@ -261,7 +261,7 @@ class _Walk:
         others = [] if elsewhere or one.registry is None else _takers(one.registry, key)
         near = "" if others else nearest(key, one.known) or _abbreviated(key, one.known)
         advice = f"; did you mean {near}?" if near else ""
-        if others:
+        if others and one.registry is not None:
             advice = f"; of the {one.registry.kind}s, {', '.join(others)} {'take' if len(others) > 1 else 'takes'} it"
         if not (near or others or elsewhere):
             like = [f"`{dotted((*path, name))}`" for path, names in self.sections for name in _longer(key, names)]
