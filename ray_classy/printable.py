@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -27,15 +28,17 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def shell_word(text: str, encodings: Iterable[str] = ("utf-8",)) -> str:
+def shell_word(text: str, encodings: Iterable[str] | None = None) -> str:
     r"""Returns a word for a shell, quoted where it needs to be, so that a printed command can be pasted.
 
     A word that would be printed in another form is written as bash and zsh read it: `$'l\303\244ufe'`.
 
     Args:
         text: the word; a name of a file may have surrogates for bytes that are not UTF-8.
-        encodings: of the streams that it is printed to.
+        encodings: of the streams that it is printed to; None are those of standard output and error.
     """
+    if encodings is None:
+        encodings = [getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdout, sys.stderr)]
     if printable(text) == text and all(_fits(text, encoding) for encoding in encodings):
         return shlex.quote(text)
     escaped = (

@@ -77,12 +77,12 @@ def _instead(word: str, command: str, options: dict[str, list[str]]) -> str:
     name, _, value = word.partition("=")
     if name == "--local" and command == "tune":
         return "a sweep runs on Ray, which starts on this machine without --address"
-    near = nearest(name, options[command])
-    if near:
-        return f"did you mean {near}?"
     others = [one for one, names in options.items() if name in names]
     if others:
         return f"{command} has none; it is one of {' and '.join(others)}"
+    near = nearest(name, options[command])
+    if near:
+        return f"did you mean {near}?"
     if "--code" in options[command]:
         return f"values of the config are given without dashes, as in {name.strip('-')}={value or 'VALUE'}"
     return f"see ray-classy {command} --help"
@@ -143,9 +143,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option(
         "--extend", "add --num-samples trials to this sweep, or train its best trials up to num_epochs=N", metavar="RUN"
     )
-    option(
-        "--best", "with --extend and num_epochs=N, the number of best trials to train; default: 3", default=3, **_NUMBER
-    )
+    option("--best", "with --extend and num_epochs=N, the number of best trials to train; default: 3", **_NUMBER)
     option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ray_classy.cli.arguments import UsageError
-from ray_classy.cli.given import Given
+from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.output import Answer
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.cpus import cpus_of_this_process
@@ -40,6 +40,7 @@ def bench_data(given: Given) -> Answer:
     """
     if given.flags.rows < 1:
         raise UsageError(f"--rows must be at least 1, not {given.flags.rows}")
+    refuse_search(given, "bench-data")
     config = checked(given.config)
     sections = config.get("dataset") or {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.cli.spec import spec_of
@@ -19,6 +20,8 @@ def check(given: Given) -> Answer:
         RayClassyError: there is a mistake; the message says where.
     """
     if search_node(given.config) is not None:
+        if given.flags.local:
+            raise UsageError("the config has search nodes, and a sweep runs on Ray: leave out --local")
         from ray_classy.cli.describe_sweep import describe_sweep
 
         return describe_sweep(given)

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
 from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
-from ray_classy.config import Config, Mark, apply_overrides, load_config
+from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
+from ray_classy.config.document import search_node
 from ray_classy.config.load import STDIN
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
-from ray_classy.errors import RunFolderError
+from ray_classy.errors import ConfigError, RunFolderError
 from ray_classy.printable import shell_word
 from ray_classy.storage import Storage, is_url
 from ray_classy.urls import expanded, parent, shown
@@ -64,6 +65,20 @@ def read_given(arguments: argparse.Namespace) -> Given:
     return Given(config, file, arguments)
 
 
+def refuse_search(given: Given, command: str) -> None:
+    """Checks that a config has a value in each place.
+
+    Raises:
+        ConfigError: it has a search node.
+    """
+    node = search_node(given.config)
+    if node is not None:
+        raise ConfigError(
+            f"{mark_of(given.config, node)}: {dotted(node)} is a search node, and {command} needs a value; to run the "
+            f"sweep: ray-classy tune {shell_word(given.file)}"
+        )
+
+
 def _check_usage(arguments: argparse.Namespace) -> None:
     if getattr(arguments, "local", False):
         for flag, why in (
@@ -94,7 +109,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     if earlier is None:
         raise UsageError(
             f"{arguments.command} needs a config file: ray-classy {arguments.command} CONFIG [key=value ...]"
-            + (", or --resume RUN to resume a run" if resumes else "")
+            + (f", or --resume RUN to resume a {'sweep' if arguments.command == 'tune' else 'run'}" if resumes else "")
         )
     from ray_classy.trainer.run_folder import RunFolder
     from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
+from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest, size_difference
 from ray_classy.cli.output import Answer
 from ray_classy.cli.paths import path_in, reading
@@ -27,7 +28,9 @@ def ls(arguments: argparse.Namespace) -> Answer:
         RunFolderError: there is no such run.
     """
     with reading(path := path_in(arguments, "a run's folder")):
-        return _describe(RunFolder.existing(path))
+        run = RunFolder(path)
+        above = None if run.record.exists() else run_of_checkpoint(run.path)[0]
+        return _describe(RunFolder.existing(path if above is None else above))
 
 
 @dataclass

@@ -58,9 +58,8 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def command_line(*words: str) -> str:
-    """Returns a `ray-classy` command, quoted for a shell, as it can be pasted from either standard stream."""
-    encodings = [getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdout, sys.stderr)]
-    return " ".join(["ray-classy", *(shell_word(word, encodings) for word in words)])
+    """Returns a `ray-classy` command, quoted for a shell, so that it can be pasted."""
+    return " ".join(["ray-classy", *map(shell_word, words)])
 
 
 def short(path: str) -> str:

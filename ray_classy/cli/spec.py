@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.cli.given import Given
+from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
-from ray_classy.config import Config, dotted, mark_of, raise_problems
+from ray_classy.config import Config, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
-from ray_classy.config.document import search_node
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
@@ -21,6 +20,7 @@ from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked, located
+from ray_classy.trainer.lease import in_use
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
@@ -42,12 +42,7 @@ def spec_of(given: Given) -> RunSpec:
         CheckpointNotFoundError: the run that is to be started from has no checkpoint.
     """
     config, flags = given.config, given.flags
-    node = search_node(config)
-    if node is not None:
-        raise ConfigError(
-            f"{mark_of(config, node)}: {dotted(node)} is a search node, and training needs a value; to run the sweep: "
-            f"ray-classy tune {given.file}"
-        )
+    refuse_search(given, "training")
     checked(config)
     section = RayOptions.of(config.get("ray"))
     raise_problems(section.problems(), config)
@@ -111,9 +106,8 @@ def _same_command(config: Config, given: Mapping[str, Any] | None, section: RayO
     if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
         lines = [f"there is a run {section.name!r} in {storage_path!r} already, with another config; what changed:"]
         lines += changed_lines(before, now)
-        raise RunFolderError(
-            "\n".join([*lines, f"To resume it: --resume {shell_word(run.path)}; for a new run, give another name"])
-        )
+        resume = f"To resume it: --resume {shell_word(run.path)}; for a new run, give another name"
+        raise RunFolderError("\n".join([*lines, in_use(run.storage) or resume]))
     recorded = run.record.config_facts()["config"] or {}
     config.update({key: recorded[key] for key in _CHECKPOINT_KEYS if key in recorded and key in config})
     return run

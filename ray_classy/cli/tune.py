@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ray_classy.tune import SweepResult, TaskTuner
 
 _MOST_ROWS = 20
+_BEST = 3
 
 
 def tune(arguments: argparse.Namespace) -> Answer:
@@ -62,10 +63,15 @@ def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
 def _extension(arguments: argparse.Namespace) -> dict[str, Any]:
     """Reads what --extend adds, and removes it from the arguments, as it does not change the sweep's config."""
     if arguments.extend is None:
+        if arguments.best is not None:
+            raise UsageError("--best chooses the trials that --extend trains longer: give --extend SWEEP num_epochs=N")
         return {}
     if arguments.resume is not None:
         raise UsageError("--extend adds to a sweep, --resume continues one unchanged: use one of them")
-    more: dict[str, Any] = {"num_samples": arguments.num_samples or 0, "best": arguments.best}
+    more: dict[str, Any] = {
+        "num_samples": arguments.num_samples or 0,
+        "best": _BEST if arguments.best is None else arguments.best,
+    }
     words = []
     for word in arguments.words:
         key, equals, value = word.partition("=")

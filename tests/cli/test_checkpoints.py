@@ -54,6 +54,12 @@ def test_ls_gives_the_size_of_a_checkpoint_without_a_manifest(run, tmp_path, cap
     assert "KiB  (without a manifest)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["last", "epoch_0001-step_000006", "epoch_0001-step_000006/checkpoint.torch"])
+def test_ls_takes_any_checkpoint_for_its_run(run, capsys, name):
+    assert main(["ls", f"{run}/{name}"]) == 0
+    assert "r: finished, 2 checkpoints" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["ls", "show"])
 def test_the_trials_of_a_sweep_are_named(capsys, command):
     main([command, str(RECORDED / "sweep")])

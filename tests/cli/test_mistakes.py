@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ray_classy.storage import Storage
+from ray_classy.trainer.run_folder import RunFolder
 from tests.data.record import RECORDED
 
 TYPOS = [
@@ -99,6 +100,15 @@ def test_a_name_that_is_taken_by_a_run_with_another_config(local):
         "--resume",
     )
     assert Path("runs/one/run.json").read_text() == before
+
+
+def test_a_name_that_is_taken_by_a_run_that_is_training(local):
+    local("--name", "one")
+    run = RunFolder.resume("runs/one")
+    refused(
+        local("--name", "one", "num_epochs=5"), 1, "num_epochs: 1 -> 5\nthe run ", f"in use by process {os.getpid()}"
+    )
+    run.release()
 
 
 def test_a_storage_path_that_is_a_file(local, config):
@@ -243,3 +253,15 @@ def test_more_rows_than_the_dataset_has_are_located(local):
 
 def test_a_text_file_is_no_checkpoint(local, config):
     refused(local("--checkpoint", config), 1, "is damaged or not a checkpoint (it is not a file that torch.save wrote)")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["check", "--local"], "a sweep runs on Ray: leave out --local"),
+        (["bench-data"], "is a search node, and bench-data"),
+    ],
+)
+def test_a_sweep_where_it_cannot_be(ray_classy, config, words, told):
+    command, *flags = words
+    refused(ray_classy(command, config, "num_epochs={search: choice, categories: [1, 2]}", *flags), 2, told)

@@ -51,6 +51,8 @@ def test_help_names_the_commands(capsys):
         (["train", "c.yaml", "--num_epochs", "3"], "without dashes, as in num_epochs=VALUE"),
         (["train", "c.yaml", "--lr=0.1"], "without dashes, as in lr=0.1"),
         (["bench-data", "c.yaml", "--local"], "bench-data has none; it is one of train and check"),
+        (["check", "c.yaml", "--num-samples", "3"], "check has none; it is one of tune"),
+        (["tune", "c.yaml", "--best", "3"], "--best chooses the trials that --extend trains longer"),
         (["ls", "--lr=0.1"], "see ray-classy ls --help"),
         (["tune", "c.yaml", "--local"], "a sweep runs on Ray, which starts on this machine without --address"),
         (["train"], "train needs a config file"),
