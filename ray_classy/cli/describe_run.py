@@ -17,19 +17,25 @@ from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
+from ray_classy.errors import TaskError
 from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import PART_OF_STORE, disk_bytes, format_bytes, shared_bytes
+from ray_classy.memory import machine_bytes
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.classes import data_notes
 from ray_classy.tasks.dry_run import DryRun
+from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.urls import parent
 
 if TYPE_CHECKING:
     from ray_classy.trainer.ray_config import RaySettings
+
+_MOST_MODEL_BYTES = 4 << 40
+"""Parameters of a model on other machines, whose memory is not known: more than any has."""
 
 
 def describe_run(given: Given, spec: RunSpec) -> Answer:
@@ -47,6 +53,7 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
     assert spec.config is not None, "a command gives a config"
     former = former_keys_used(spec.config, TASK_REGISTRY, sections=RESERVED)
     task, dry_runs = draft_task(spec.config, spec.world_size, spec.on_gpu)
+    _check_memory(task, spec)
     spec.retention.check(task.reported_metrics(), spec.config)
     data: dict[str, Any] = {
         "config": given.file,
@@ -89,6 +96,21 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         lines += code_lines(data["code"])
     place = f"resumes: {short(spec.resume)}" if spec.resume else f"runs in: {short(data['storage_path'])}"
     return data, [*lines, place, f"cluster: {_cluster_line(data['cluster'])}"]
+
+
+def _check_memory(task: ClassyTask, spec: RunSpec) -> None:
+    """Refuses a model that is too large for this machine, if it trains here; of other machines nothing is known."""
+    address = spec.ray is not None and (spec.ray.address or os.environ.get("RAY_ADDRESS"))
+    most = machine_bytes() if address in (False, None, "local") else None
+    if task.base_model is None:
+        return
+    size = sum(parameter.numel() * parameter.element_size() for parameter in task.base_model.parameters())
+    if size > (most or _MOST_MODEL_BYTES):
+        there = f"this machine has {format_bytes(most)}" if most else f"{format_bytes(_MOST_MODEL_BYTES)} is the limit"
+        raise TaskError(
+            f"{locate(task, 'model')}the model has {count_params(task.base_model):,} parameters, which take "
+            f"{format_bytes(size)} of memory, and {there}: make its layers smaller"
+        )
 
 
 def _shared_memory(bytes_by_phase: dict[str, int]) -> str:

@@ -28,9 +28,20 @@ _NUMBERS = {numbers.Number: float, numbers.Real: float, numbers.Integral: int}
 
 def mismatch(value: Any, annotation: Any) -> str | None:
     """What is wrong with `value`, or None if it fits `annotation`."""
+    large = _too_large(value)
+    if large is not None:
+        return f"{shown(large, 40)} is too large: integers go from -{1 << 63:,} to {(1 << 63) - 1:,} (64 bits)"
     if _fits(value, annotation):
         return None
     return f"expected {expectation(annotation)}, not {shown(value)}{_hint(value, annotation)}"
+
+
+def _too_large(value: Any) -> int | None:
+    """The first integer in a value that has more than 64 bits, which no library takes; None without one."""
+    if type(value) is int:
+        return None if -(1 << 63) <= value < 1 << 63 else value
+    found = map(_too_large, value) if type(value) in (list, tuple) else ()
+    return next((one for one in found if one is not None), None)
 
 
 def _fits(value: Any, annotation: Any) -> bool:

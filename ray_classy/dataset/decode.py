@@ -14,7 +14,7 @@ from PIL import Image
 
 from ray_classy.dataset.byte_budget import ByteBudget
 from ray_classy.dataset.image_formats import SIGNATURE_BYTES, formats_read, image_format, image_reader, is_heic
-from ray_classy.dataset.image_limits import check_codestream, check_image
+from ray_classy.dataset.image_limits import check_codestream, check_image, decoding_bytes
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.image_tags import check_tags, orientation
 from ray_classy.dataset.pixels import array_image, converted
@@ -30,8 +30,6 @@ DECODING_BYTES = 1 << 30
 images, one is decoded after the other."""
 _ORDINARY_BYTES = 256 << 20
 """Memory of an image that no thread waits for: JPEGs of up to 33 megapixels, as most cameras and phones take them."""
-_BYTES_PER_PIXEL = {"JPEG2000": 24, "AVIF": 16, "WEBP": 16}
-_USUAL_BYTES_PER_PIXEL = 8  # four of the image, four of the image in another mode
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -106,7 +104,7 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool, options: Image
         _let_pillow_read(options.max_pixels)
         with _opened(data, options.max_pixels) as image:
             check_image(image, data, options.max_pixels)
-            taken = image.width * image.height * _BYTES_PER_PIXEL.get(image.format, _USUAL_BYTES_PER_PIXEL)
+            taken = decoding_bytes(image)
             with _decoding.hold(taken) if taken > _ORDINARY_BYTES else contextlib.nullcontext():
                 return _loaded(image, data, mode, as_tensor, options)
     except DataError as error:

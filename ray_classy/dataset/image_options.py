@@ -17,7 +17,8 @@ class ImageOptions:
     """How images are decoded.
 
     Args:
-        max_pixels: a larger image counts as damaged; its pixels are never unpacked.
+        max_pixels: a larger image counts as damaged; its pixels are never unpacked. Of JPEG 2000, WebP and AVIF, whose
+            decoders take two to three times the memory of others, the limit is as much lower, down to 33 megapixels.
         background: colour below transparent pixels: a name, "#rrggbb" or [red, green, blue]. None drops transparency,
             so that the colours below it show, as in Classy Vision and torchvision.
         value_range: for grey pixels of 16 or 32 bits or floating point: the values [black, white], or "image" for the

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray_classy.dataset import parquet_budget
-from ray_classy.dataset.parquet_columns import opened_parquet
+from ray_classy.dataset.parquet_source import opened_parquet
 from ray_classy.dataset.private_folder import is_private, make_private, open_private
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
@@ -141,11 +141,11 @@ class LocalCopy:
 
     def _tables(self, file: str, folder: str) -> Iterator[Any]:
         """Yields the columns of a file in tables of some megabytes, once there is room for them."""
-        with opened_parquet(file) as opened:
-            needed = parquet_budget.unpacked_bytes(opened, self._columns)
+        with opened_parquet(file) as source:
+            needed = parquet_budget.unpacked_bytes(source, self._columns)
             if shutil.disk_usage(folder).free < needed + _SPARE_BYTES:
                 _make_room(folder, needed)
-            yield from parquet_budget.tables(shown(file), opened, self._columns)
+            yield from parquet_budget.tables(source, self._columns)
 
     def _copy(self, number: int, path: str) -> None:
         import pyarrow as pa

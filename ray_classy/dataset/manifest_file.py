@@ -11,7 +11,8 @@ from ray_classy.dataset.manifest_csv import check_delimiter, read_csv
 from ray_classy.dataset.manifest_json import read_json
 from ray_classy.dataset.manifest_text import check_is_file, check_names
 from ray_classy.dataset.parquet_budget import text_table
-from ray_classy.dataset.parquet_columns import label_names, opened_parquet
+from ray_classy.dataset.parquet_columns import label_names
+from ray_classy.dataset.parquet_source import opened_parquet
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import is_url, reason, shown, split_query
 
@@ -127,6 +128,6 @@ def _check_columns(file: str, kind: str, columns: Sequence[Any], delimiter: str 
 
 def _read_parquet(file: str, columns: list[str]) -> Any:
     check_is_file(file)
-    with opened_parquet(file, columns) as opened:
-        check_names(file, columns, opened.schema_arrow.names)
-        return text_table(shown(file), opened, columns)
+    with opened_parquet(file) as source:
+        check_names(file, columns, source.file.schema_arrow.names)
+        return text_table(source, columns)

@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from ray_classy.dataset.labels import Labels, class_targets, typed_labels
-from ray_classy.dataset.parquet_budget import check_rows, text_table
+from ray_classy.dataset.parquet_budget import text_table
+from ray_classy.dataset.parquet_source import opened_parquet
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
-from ray_classy.urls import each, is_url, located, reason, shown, split_query
-
-
-@contextmanager
-def opened_parquet(file: str, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
-    """Opens a Parquet file at a path or URL, as a `pyarrow.parquet.ParquetFile`.
-
-    Args:
-        file: path or URL.
-        dictionaries: columns of texts that are read as dictionaries.
-
-    Raises:
-        DataError: it cannot be read, is not a Parquet file, is damaged, or claims more rows than it can hold.
-    """
-    import pyarrow as pa
-
-    try:
-        if not is_url(file):
-            with _parquet(file, dictionaries, memory_map=True) as opened:
-                check_rows(shown(file), opened.metadata.num_rows, os.path.getsize(file))
-                yield opened
-            return
-        filesystem, inside = located(file)
-        with (
-            filesystem.open_input_file(inside) as stream,
-            _parquet(stream, dictionaries, pre_buffer=True) as opened,
-        ):
-            check_rows(shown(file), opened.metadata.num_rows, stream.size())
-            yield opened
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{shown(file)} cannot be read as a Parquet file: {reason(error)}") from error
-
-
-def _parquet(source: Any, dictionaries: Sequence[str], **options: Any) -> Any:
-    import pyarrow.parquet as pq
-
-    if not dictionaries:
-        return pq.ParquetFile(source, **options)
-    try:
-        return pq.ParquetFile(source, read_dictionary=list(dictionaries), **options)
-    except KeyError:  # there is no such column, or it is nested
-        return pq.ParquetFile(source, **options)
+from ray_classy.urls import each, is_url, shown, split_query
 
 
 def read_parquet(file: str, columns: Sequence[str]) -> Any:
@@ -64,8 +22,8 @@ def read_parquet(file: str, columns: Sequence[str]) -> Any:
     Raises:
         DataError: it cannot be read, or unpacks to much more than its footer says.
     """
-    with opened_parquet(file, columns) as opened:
-        return text_table(shown(file), opened, columns)
+    with opened_parquet(file) as source:
+        return text_table(source, columns)
 
 
 def parquet_sizes(files: Sequence[str]) -> list[int]:
@@ -76,8 +34,8 @@ def parquet_sizes(files: Sequence[str]) -> list[int]:
     """
 
     def size(file: str) -> int:
-        with opened_parquet(file) as opened:
-            return opened.metadata.num_rows
+        with opened_parquet(file) as source:
+            return source.file.metadata.num_rows
 
     return each(size, files, any(map(is_url, files)))
 
@@ -90,9 +48,9 @@ def check_columns(files: Sequence[str], image_column: str, label_column: str | N
     """
 
     def rows_of(file: str) -> int:
-        with opened_parquet(file) as opened:
-            _check_schema(shown(file), opened.schema_arrow, image_column, label_column)
-            return opened.metadata.num_rows
+        with opened_parquet(file) as source:
+            _check_schema(source.name, source.file.schema_arrow, image_column, label_column)
+            return source.file.metadata.num_rows
 
     rows = each(rows_of, files, any(map(is_url, files)))
     if not sum(rows):
@@ -168,8 +126,8 @@ def read_partition(files: Sequence[str], column: str, classes: Sequence[str] | N
     values = [dict(_PARTITION.findall(split_query(file)[0])).get(column) for file in files]
     if not any(value is not None for value in values):
         return None
-    with opened_parquet(files[0]) as opened:
-        if column in opened.schema_arrow.names:
+    with opened_parquet(files[0]) as source:
+        if column in source.file.schema_arrow.names:
             return None
     for file, value in zip(files, values, strict=True):
         if value in (None, "", "__HIVE_DEFAULT_PARTITION__"):

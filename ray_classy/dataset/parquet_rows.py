@@ -10,7 +10,8 @@ import numpy as np
 
 from ray_classy.dataset import parquet_budget
 from ray_classy.dataset.local_copy import LocalCopy
-from ray_classy.dataset.parquet_columns import opened_parquet, parquet_sizes, read_parquet
+from ray_classy.dataset.parquet_columns import parquet_sizes, read_parquet
+from ray_classy.dataset.parquet_source import opened_parquet
 from ray_classy.dataset.rows import BlockRows, Rows
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
@@ -62,8 +63,8 @@ class ParquetRows(Rows):
 
         file = self.paths[number]
         self.sources.check([file])
-        with opened_parquet(file) as opened:
-            table = pa.concat_tables(parquet_budget.tables(shown(file), opened, self.columns)).combine_chunks()
+        with opened_parquet(file) as source:
+            table = pa.concat_tables(parquet_budget.tables(source, self.columns)).combine_chunks()
         if table.num_rows != self.sizes[number]:
             raise DataError(
                 f"{shown(file)} was changed since the run began: it had {self.sizes[number]} rows, and has "
@@ -88,8 +89,8 @@ class ParquetRows(Rows):
         """Returns what the columns take unpacked, as far as the footers say it."""
 
         def unpacked(file: str) -> int:
-            with opened_parquet(file) as opened:
-                return parquet_budget.unpacked_bytes(opened, self.columns)
+            with opened_parquet(file) as source:
+                return parquet_budget.unpacked_bytes(source, self.columns)
 
         if self._unpacked is None:
             self._unpacked = sum(each(unpacked, self.paths, any(map(is_url, self.paths))))

@@ -41,4 +41,4 @@ def check_betas(betas: Any) -> tuple[float, float]:
     if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
         raise ComponentError(f"betas must be two numbers in [0, 1), such as [0.9, 0.999], not {betas!r}")
     first, second = (check_number("betas", beta, below=1, example="[0.9, 0.999]") for beta in betas)
-    return first, second
+    return float(first), float(second)  # torch takes no integers

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.dataset import ClassyDataset
+from ray_classy.memory import within_memory
 from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.task_config import checked
@@ -37,7 +38,8 @@ def build_checked_task(config: Mapping[str, Any], draft: Draft | None = None) ->
     """
     build = TASK_REGISTRY.named_class(config).from_config
     takes_draft = draft is not None and "draft" in inspect.signature(build).parameters
-    task = build(_copied(config), **({"draft": draft} if takes_draft else {}))
+    with within_memory():
+        task = build(_copied(config), **({"draft": draft} if takes_draft else {}))
     if task.built_from is None:
         task.config = _copied(config)
     return task

@@ -176,7 +176,7 @@ def label_note(dataset: Any, outputs: int | None) -> str | None:
     if outputs is not None:
         text += f", {outputs:,} {'output' if outputs == 1 else 'outputs'}"
     if number is not None and len(used) < number:
-        lacking = np.setdiff1d(np.arange(number), used)[:6].tolist()
+        lacking = np.setdiff1d(np.arange(min(number, len(used) + 6)), used)[:6].tolist()
         named = [names[index] if names and index < len(names) else index for index in lacking]
         text += f"; no row of {few(named)}"
     ignored = len(labels) - int((labels >= 0).sum())

@@ -14,6 +14,7 @@ from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.losses.loss_weight import unlabelled, weight_of
+from ray_classy.memory import within_memory
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
@@ -123,7 +124,8 @@ class ClassificationTask(PlannedTask):
         start = self._content_to_start_from() if resume is None else (resume.content, resume.path)
         classes.match_classes(self, *start)
         ours = all(getattr(type(self), name) is getattr(ClassificationTask, name) for name in dry_run.STEP_METHODS)
-        seen = dry_run.preflight(self, world_size, on_gpu, ours)
+        with within_memory():
+            seen = dry_run.preflight(self, world_size, on_gpu, ours)
         if resume is None:
             self._check_weights()
         else:

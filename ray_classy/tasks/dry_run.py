@@ -25,6 +25,7 @@ from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import map_tensors
 from ray_classy.losses.loss_weight import ignored_index
+from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import strategies
 from ray_classy.tasks.classes import match_classes
@@ -191,7 +192,7 @@ def _small_batch(task: ClassificationTask, phase_type: str, dataset: ClassyDatas
                 f"(add Resize and CenterCrop, say), or set batchsize_per_replica to 1"
             ) from None
         raise TaskError(
-            f"samples of the {phase_type} dataset cannot be put together into a batch: {_first_line(error)}. "
+            f"samples of the {phase_type} dataset cannot be put together into a batch: {reason_of(error)}. "
             f"The transforms must end in a tensor (add ToTensor, or ToImage and ToDtype)"
         ) from None
 
@@ -214,7 +215,7 @@ def _two_rows(task: ClassificationTask, phase_type: str, dataset: ClassyDataset)
         except Exception as error:
             raise TaskError(
                 f"{locate(task, 'dataset', phase_type)}row {index} of the {phase_type} dataset cannot be read: "
-                f"{_first_line(error).rstrip('.')}{_place_of(error)}. Correct the dataset or its transforms"
+                f"{reason_of(error).rstrip('.')}{_place_of(error)}. Correct the dataset or its transforms"
             ) from error
         if isinstance(sample, dict) and "input" in sample and "target" not in sample and dataset.without_targets:
             raise DataError(f"samples of the {phase_type} dataset have no targets: {dataset.without_targets}")
@@ -240,12 +241,6 @@ def _place_of(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if not is_installed(one.filename) and not one.filename.startswith(package)]
     return f" (in {own[-1].filename}:{own[-1].lineno})" if own else ""
-
-
-def _first_line(error: Exception) -> str:
-    """Returns the type of an error, and the first line of its message if it has one."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _try_one_row(
@@ -323,7 +318,14 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
 def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
     """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
     if not task.test_only:
-        task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
+        try:
+            task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
+        except RayClassyError:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"{locate(task, 'optimizer')}the optimizer cannot take the model's parameters: {reason_of(error)}"
+            ) from error
         accumulation_period(task, world_size)
 
 

@@ -20,6 +20,7 @@ from ray_classy.heads import HEAD_REGISTRY
 from ray_classy.hooks import ClassyHook, build_hook
 from ray_classy.losses import ClassyLoss, build_loss
 from ray_classy.losses.loss_weight import ignored_index
+from ray_classy.memory import reason_of
 from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import ClassyModel, build_model
 from ray_classy.models.head_hints import hint_at
@@ -166,9 +167,10 @@ def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
         AssertionError,
         RuntimeError,
         OSError,
+        OverflowError,
         MemoryError,
     ) as error:
-        reason = str(error) if isinstance(error, RayClassyError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, RayClassyError) else reason_of(error)
         place = ": ".join(filter(None, (str(mark_of(config, path)), dotted(path))))
         raise ConfigError(f"{place}: {reason}") from error
 

@@ -13,6 +13,7 @@ from torch import nn
 from ray_classy.errors import ComponentError, RayClassyError, TaskError
 from ray_classy.generic.copies import copied
 from ray_classy.generic.util import recursive_copy_to_device
+from ray_classy.memory import reason_of
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.resume import locate
 
@@ -104,7 +105,7 @@ def try_step(
     except Exception as error:
         raise TaskError(
             f"{locate(task, step)}the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
-            f"{_shown_target(target)}): {type(error).__name__}: {error}"
+            f"{_shown_target(target)}): {reason_of(error)}"
         ) from error
 
 

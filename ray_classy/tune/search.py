@@ -13,7 +13,7 @@ from ray_classy.errors import RunError
 from ray_classy.ray_compat.tune import make_trial, replay
 from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
 from ray_classy.tune.space import Space
-from ray_classy.tune.trial import NUM_EPOCHS, SOURCE
+from ray_classy.tune.trial import NUM_EPOCHS, SOURCE, Pointer
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -143,7 +143,7 @@ class SweepSearch(SearchAlgorithm):
         clone = record.pending_clone
         if clone is None or clone.of is None or clone.checkpoint is None:
             return {}
-        return {SOURCE: {"run": self._folder_of(clone.of), "checkpoint": clone.checkpoint}}
+        return {SOURCE: Pointer(self._folder_of(clone.of), clone.checkpoint).plain()}
 
     # -- history ------------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ _POINTER = "pointer.json"
 NUM_EPOCHS = "__num_epochs__"
 """In a trial's parameters: to how many epochs `--extend` has it trained."""
 SOURCE = "__source__"
-"""In a trial's parameters: the checkpoint that it resumes from, as in the pointers that Ray Tune keeps."""
+"""In a trial's parameters: the `Pointer` to the checkpoint that it resumes from."""
 _ABORT_SECONDS = 15.0
 _WAIT_SECONDS = 3600.0  # for room that was there when the sweep began, and that others have taken
 
@@ -99,11 +99,25 @@ class Job:
 
 
 @dataclasses.dataclass
-class _Pointer:
-    """What Ray Tune keeps of a trial: which of its checkpoints another one may resume from."""
+class Pointer:
+    """Which checkpoint of a trial another one may resume from: what Ray Tune keeps of a trial.
+
+    Attributes:
+        run: the path of the trial's folder.
+        checkpoint: the name of its checkpoint; None if it has none yet.
+    """
 
     run: str
     checkpoint: str | None
+
+    def plain(self) -> dict[str, Any]:
+        """As it is in a trial's parameters, in Ray Tune's checkpoint and in the record of the trial that adopts it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def in_parameters(cls, params: dict[str, Any]) -> Pointer | None:
+        """The pointer in a trial's parameters, if there is one."""
+        return cls(**params[SOURCE]) if params.get(SOURCE) else None
 
 
 class TrialReporter(Listener):
@@ -139,7 +153,7 @@ class TaskTrial(tune.Trainable):
         leave_signals_to_driver()
         self._job = job
         self._rounds: Iterator[dict[str, Any]] | None = None
-        self._source: dict[str, Any] | None = config.get(SOURCE)
+        self._source = Pointer.in_parameters(config)
         self._last: dict[str, Any] = {}
         self._reported = 0
         if os.path.isdir(job.cwd):
@@ -149,7 +163,7 @@ class TaskTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes the process ready for another trial."""
         self.cleanup()
-        self._source, self._last, self._reported = new_config.get(SOURCE), {}, 0
+        self._source, self._last, self._reported = Pointer.in_parameters(new_config), {}, 0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -181,21 +195,21 @@ class TaskTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes a pointer to the checkpoint of the last report."""
-        pointer = _Pointer(self._folder().path, self._last.get("checkpoint"))
+        pointer = Pointer(self._folder().path, self._last.get("checkpoint"))
         with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
-            json.dump(dataclasses.asdict(pointer), file)
+            json.dump(pointer.plain(), file)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Reads which checkpoint to resume from; it is adopted when the trial starts."""
         file = Storage(str(checkpoint))
         where = file.join(_POINTER)
-        pointer = read_record(_Pointer, parse_json_object(file.read(_POINTER), where), where)
+        pointer = read_record(Pointer, parse_json_object(file.read(_POINTER), where), where)
         trial = RunFolder(pointer.run).name
         if not is_trial_name(trial) or self._sweep().join(trial) != pointer.run:
             raise damaged(where, f"{printable(pointer.run)!r} is not a trial of the sweep")
         if pointer.checkpoint is not None and not is_checkpoint_name(pointer.checkpoint):
             raise damaged(where, f"{printable(pointer.checkpoint)!r} is not the name of a checkpoint")
-        self._source = dataclasses.asdict(pointer)
+        self._source = pointer
 
     def cleanup(self) -> None:
         """Ends the trial that is running."""
@@ -234,14 +248,14 @@ class TaskTrial(tune.Trainable):
                         folder.log(traceback.format_exc().rstrip())
                     raise
 
-    def _adopt(self, folder: RunFolder, source: dict[str, Any] | None, config: Config) -> dict[str, Any]:
+    def _adopt(self, folder: RunFolder, source: Pointer | None, config: Config) -> dict[str, Any]:
         """Adopts another trial's state, unless that was done before this process was killed; a fact to record."""
-        if source is None or source["run"] == folder.path or not source["checkpoint"]:
+        if source is None or source.run == folder.path or not source.checkpoint:
             return {}
-        adopted = redacted_values({**source, "config": json.loads(json.dumps(config, default=repr))})
+        adopted = redacted_values({**source.plain(), "config": json.loads(json.dumps(config, default=repr))})
         if folder.record.exists() and folder.record.facts().get("taken_up") == adopted:
             return {}
-        adopt(folder, RunFolder(source["run"], self._job.filesystem), source["checkpoint"])
+        adopt(folder, RunFolder(source.run, self._job.filesystem), source.checkpoint)
         return {"taken_up": adopted}
 
     def _in_process(self, task: ClassyTask, run: RunFolder) -> Iterator[dict[str, Any]]:

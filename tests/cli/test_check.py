@@ -1,6 +1,7 @@
 """`ray-classy check`: what would be trained, without training it."""
 
 import os
+import resource
 import sys
 
 import pytest
@@ -93,8 +94,16 @@ def test_gpus_are_asked_for(check):
 
 
 def test_a_model_is_built_without_memory_for_its_weights(check):
-    out = check("model={name: mlp, input_dim: 64, output_dim: 10, hidden_dims: [1000000, 1000000]}").out
-    assert "1,000,076,000,010 parameters" in out
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    out = check("model={name: mlp, input_dim: 64, output_dim: 10, hidden_dims: [20000, 20000]}").out
+    assert "401,520,010 parameters" in out  # which take 1.5 GiB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 800_000  # KiB
+
+
+def test_a_model_on_other_machines_may_be_larger_than_this_one_holds(check):
+    large = "model={name: mlp, input_dim: 64, output_dim: 10, hidden_dims: [1000000, 1000000]}"
+    assert "1,000,076,000,010 parameters" in check(large, "--address", "head:6379").out
+    assert "this machine has" in check(large).err
 
 
 def test_a_model_that_needs_real_weights_is_built_on_the_cpu(check, monkeypatch):

@@ -265,3 +265,24 @@ def test_a_text_file_is_no_checkpoint(local, config):
 def test_a_sweep_where_it_cannot_be(ray_classy, config, words, told):
     command, *flags = words
     refused(ray_classy(command, config, "num_epochs={search: choice, categories: [1, 2]}", *flags), 2, told)
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "told"),
+    [
+        ("model.hidden_dims=[1000000000000]", 1, "parameters, which take"),
+        ("model.hidden_dims=[9223372036854775808]", 2, "is too large: integers go from"),
+        (
+            "dataset.train.transforms=[{name: Resize, size: 1000000}]",
+            2,
+            "size of Resize is 1000000, and must be at most",
+        ),
+        ("dataset.train.transforms=[{name: Normalize, mean: [0], std: [1]}]", 1, "row 0 of the train dataset"),
+    ],
+)
+def test_a_number_that_no_part_can_take_is_one_error(ray_classy, config, override, code, told):
+    refused(ray_classy("check", config, "--local", override), code, told)
+
+
+def test_a_model_that_memory_cannot_hold_is_one_error(local):
+    refused(local("model.hidden_dims=[1000000000000]"), 2, "model: it takes more memory than there is")

@@ -153,3 +153,13 @@ def test_unknown_types_are_called_by_their_name():
 def test_importing_the_package_does_not_import_pydantic():
     code = "import sys, ray_classy.config; sys.exit('pydantic' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1, [1, 1 << 63], [[10**40]]])
+@pytest.mark.parametrize("annotation", [int, float, Any, list[int] | int | None])
+def test_integers_of_more_than_64_bits_are_too_large(value, annotation):
+    assert "is too large: integers go from -9,223,372,036,854,775,808 to" in mismatch(value, annotation)
+
+
+def test_the_largest_integers_fit():
+    assert mismatch([(1 << 63) - 1, -(1 << 63)], list[int]) is None

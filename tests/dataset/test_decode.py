@@ -14,7 +14,8 @@ from torchvision import tv_tensors
 
 from ray_classy.dataset import decode, image_limits
 from ray_classy.dataset.decode import decode_image
-from ray_classy.dataset.image_options import ImageOptions
+from ray_classy.dataset.image_limits import most_pixels
+from ray_classy.dataset.image_options import MAX_PIXELS, ImageOptions
 from ray_classy.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
@@ -507,3 +508,20 @@ def test_most_jpegs_become_tensors_without_a_pil_image(monkeypatch):
     data = encoded(LARGER, "JPEG")
     monkeypatch.setattr(Image.Image, "load", None)
     assert decode_image(data, as_tensor=True).shape == (3, *reversed(LARGER.size))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("JPEG", MAX_PIXELS), ("JPEG2000", 1 << 25), ("WEBP", 39_768_215), ("AVIF", 44_739_242)]
+)
+def test_formats_whose_decoders_take_more_memory_have_fewer_pixels(kind, most):
+    assert most_pixels(kind, MAX_PIXELS) == most > 24_000_000
+
+
+@pytest.mark.parametrize("kind", ["JPEG2000", "WEBP", "AVIF"])
+def test_a_limit_below_33_megapixels_is_that_of_all_formats(kind):
+    assert most_pixels(kind, 1000) == 1000 and most_pixels(kind, 1 << 25) == 1 << 25
+
+
+def test_a_large_webp_is_refused_by_its_header():
+    with pytest.raises(DataError, match="too large: 8000 x 8000 pixels, and at most 39,768,215 are decoded"):
+        decode_image(encoded(Image.new("RGB", (8000, 8000)), "WEBP", lossless=True, method=0, quality=0))

@@ -172,3 +172,8 @@ def test_a_flat_folder_is_told_the_layout_that_is_expected(tmp_path):
         DataError, match=r"train dataset have no targets: .*ant' has no class folders: expected one fold"
     ):
         make_task().set_dataset(flat, "train").preflight()
+
+
+def test_a_billion_outputs_are_described_at_once(tmp_path):
+    note = label_note(manifest(tmp_path, [0, 1, 3]), 10**9)
+    assert note == "3 labels (0 to 3), 1,000,000,000 outputs; no row of 2, 4, 5, 6, 7, ..."

@@ -162,12 +162,23 @@ def test_no_row_that_can_be_decoded():
     refused(task, DataError, "none of the 5 rows of the train dataset can be decoded: row 4 is damaged")
 
 
-@pytest.mark.parametrize("error", [StopIteration(), KeyError("label")])
-def test_row_that_raises_what_would_end_or_hide_an_error(error):
+@pytest.mark.parametrize(
+    "error", [StopIteration(), KeyError("label"), TypeError("no\nPIL"), OverflowError(), MemoryError()]
+)
+def test_row_that_raises_anything_is_named(error):
     def bad(sample):
         raise error
 
-    refused(make_task(transform=bad), TaskError, f"row 0 of the train dataset cannot be read: {type(error).__name__}")
+    reason = "it takes more memory than there is" if isinstance(error, MemoryError) else type(error).__name__
+    refused(
+        make_task(transform=bad), TaskError, rf"row 0 of the train dataset cannot be read: {reason}.*test_dry_run\.py"
+    )
+
+
+def test_an_optimizer_that_does_not_take_the_parameters_is_named(monkeypatch):
+    task = make_task()
+    monkeypatch.setattr(type(task.optimizer), "prepare", lambda *_: (_ for _ in ()).throw(ValueError("no such option")))
+    refused(task, TaskError, "the optimizer cannot take the model's parameters: ValueError: no such option")
 
 
 def test_row_that_a_transform_cannot_take_is_one_error_with_the_line_of_the_users_code():

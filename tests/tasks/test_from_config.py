@@ -62,7 +62,7 @@ def test_a_dataset_by_itself_must_say_whether_it_is_shuffled():
 
 def test_a_part_that_memory_cannot_hold_is_named():
     model = {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [10**14]}
-    with pytest.raises(ConfigError, match=r"model: RuntimeError: .*allocate memory"):
+    with pytest.raises(ConfigError, match=r"model: it takes more memory than there is .*allocate memory"):
         build_task({**CONFIG, "model": model})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ray_classy.dataset.transforms.batched import BatchedTransform
-from ray_classy.errors import ConfigError
+from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
 TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
@@ -101,7 +101,21 @@ def build_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
     """
     cls = TRANSFORM_REGISTRY.named_class(config)
     arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "name"}
+    if cls.__module__.startswith(("ray_classy.", "torchvision.")):
+        _check_counts(config["name"], arguments)
     return cls.from_config(arguments)
+
+
+_MOST = 1 << 16
+"""The greatest integer that a transform of this package or torchvision takes: no side of an image is longer, and no
+operation is applied more often."""
+
+
+def _check_counts(name: str, arguments: Mapping[str, Any]) -> None:
+    for key, value in arguments.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        if key != "num_classes" and any(type(item) is int and abs(item) > _MOST for item in items):
+            raise ComponentError(f"{key} of {name} is {value!r}, and must be at most {_MOST:,}")
 
 
 def build_transforms(configs: Sequence[Mapping[str, Any]]) -> Compose:

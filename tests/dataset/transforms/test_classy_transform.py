@@ -135,3 +135,22 @@ def test_every_name_describes_its_keys():
 def test_import_leaves_torchvision_alone():
     code = "import sys, ray_classy.dataset.transforms; sys.exit('torchvision' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "imagenet_augment", "crop_size": 10**6},
+        {"name": "Resize", "size": [4, 1 << 20]},
+        {"name": "AugMix", "mixture_width": 10**6},
+        {"name": "Pad", "padding": -(10**9)},
+    ],
+)
+def test_integers_that_no_image_has_are_refused(config):
+    (key,) = config.keys() - {"name"}
+    with pytest.raises(ComponentError, match=f"{key} of {config['name']} is .*, and must be at most 65,536"):
+        build_transform(config)
+
+
+def test_a_number_of_classes_may_be_large():
+    build_transform({"name": "MixUp", "num_classes": 100_000})
