@@ -33,7 +33,7 @@ from ray_classy.ingest.store_memory import format_bytes
 _log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 60.0
-"""How long the first batch may take: processes start, and import torch and the user's modules."""
+"""How long the first batches may take: processes start, and import torch and the user's modules."""
 _LEAST_SECONDS, _LATE = 2.0, 5.0
 """A batch is late after so many seconds, and so many times what batches usually take."""
 _MOST_OWN = 3
@@ -106,8 +106,9 @@ class Window:
                 return
 
     def _use(self, room: Room) -> None:
-        self._room, self._looked = room, time.monotonic()
-        self._task = remote_task(make_batch, self._room)
+        self._looked = time.monotonic()
+        self._slots = max(1, room.slots // self._world_size)
+        self._task = remote_task(make_batch, room)
 
     def _fill(self) -> bool:
         """Starts tasks; returns whether there is a batch to come."""
@@ -123,7 +124,7 @@ class Window:
 
     def _most(self) -> int:
         """How many batches may be ready or being made."""
-        slots = max(1, self._room.slots // self._world_size)
+        slots = self._slots
         if not self._bytes:
             return slots + 1
         wanted, most = 2 * slots + BATCHES_AHEAD, max(1, self._memory // self._bytes)
@@ -149,7 +150,7 @@ class Window:
         return made.batch
 
     def _waited(self, coming: _Coming) -> Made | None:
-        patience = max(_LEAST_SECONDS, _LATE * statistics.median(self._seconds)) if self._seconds else FIRST_SECONDS
+        patience = self._patience()
         began, waited = time.monotonic(), 0.0
         while waited < patience:
             with contextlib.suppress(TimeoutError):
@@ -159,6 +160,12 @@ class Window:
                 self._say(f"waiting for a batch of the cluster for {waited:.0f} s")
         self._say(f"the cluster has not made a batch within {waited:.0f} s: the worker makes it itself")
         return None
+
+    def _patience(self) -> float:
+        """How many seconds to wait for a batch."""
+        if len(self._seconds) < min(self._slots, self._seconds.maxlen or 0):
+            return FIRST_SECONDS  # some processes are still to make their first one
+        return max(_LEAST_SECONDS, _LATE * statistics.median(self._seconds))
 
     def _result(self, coming: _Coming, seconds: float) -> Made | None:
         try:

@@ -1,0 +1,235 @@
+"""What the tests of ingest do on a cluster of their own: `python -m tests.ingest.cluster_scripts NAME DIR`."""
+
+import collections
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import ray
+import torch
+from ray.cluster_utils import Cluster
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.util.placement_group import placement_group_table
+
+from ray_classy.checkpoint import load_checkpoint
+from ray_classy.ray_compat.settings import LOCAL
+from ray_classy.trainer import RayTrainer
+from tests.trainer.ray_parts import Slow, digits_config
+from tests.trainer.ray_parts import digits_task as build
+
+for setting in LOCAL:
+    os.environ.pop(setting, None)
+
+PLAIN = {"mixup": None, "loss": {"name": "CrossEntropyLoss"}}
+MIB = 1 << 20
+
+
+class SeenOn:
+    """Notes on which node and in which process each row is made; rows made on `slow` take a while."""
+
+    def __init__(self, folder, inner, slow=None, pad=0):
+        self.folder, self.inner, self.slow, self.pad = str(folder), inner, slow, pad
+        self.driver = os.getpid()
+
+    def __call__(self, sample):
+        if os.getpid() != self.driver:  # the dry run
+            node = ray.get_runtime_context().get_node_id()
+            with open(os.path.join(self.folder, f"{node}-{os.getpid()}"), "ab") as file:
+                file.write(b".")
+            if self.slow is not None and os.path.exists(self.slow) and pathlib.Path(self.slow).read_text() == node:
+                time.sleep(1.0)
+        made = self.inner(sample)
+        return {**made, "pad": torch.zeros(self.pad, dtype=torch.uint8)} if self.pad else made
+
+
+def task_seen(folder, slow=None, pad=0, hooks=(), **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    task = build(**{**PLAIN, **changes})
+    for dataset in task.datasets.values():
+        dataset.transform = SeenOn(folder, dataset.transform, slow, pad)
+    return task.set_hooks(list(hooks))
+
+
+def rows_by_node(folder):
+    counts = collections.Counter()
+    for file in folder.iterdir():
+        counts[file.name.partition("-")[0]] += file.stat().st_size
+    return counts
+
+
+@contextlib.contextmanager
+def cluster_of(training=2, cpus=2, **node):
+    """A cluster with a node for training workers, and one with CPUs alone."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    train = cluster.add_node(num_cpus=training, resources={"train": training}, **node)
+    other = cluster.add_node(num_cpus=cpus, **node)
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        yield cluster, train, other
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def trained(tmp_path, name, task, workers=2, **options):
+    scaling = ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1, "train": 1})
+    config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=2))
+    return RayTrainer(scaling, config, **options).train(task)
+
+
+def log_of(tmp_path, name):
+    file = tmp_path / "runs" / name / "log.txt"
+    return file.read_text() if file.exists() else ""
+
+
+def equal(one, other):
+    first, second = (
+        load_checkpoint(run.checkpoint)["classy_state_dict"]["base_model"]["model"] for run in (one, other)
+    )
+    same = all(torch.equal(value, second["trunk"][name]) for name, value in first["trunk"].items())
+    return same and [line["metrics"] for line in one.metrics_history] == [
+        line["metrics"] for line in other.metrics_history
+    ]
+
+
+def waited_for(condition, what, running=None, seconds=120):
+    began = time.monotonic()
+    while not condition():
+        assert running is None or not running.done(), running.result()
+        assert time.monotonic() - began < seconds, f"no {what} within {seconds} s"
+        time.sleep(0.1)
+
+
+def nodes_change(tmp_path):
+    """Rows are made on CPU nodes alone; one that joins is used, one that is killed costs neither rows nor a restart."""
+    seen = tmp_path / "seen"
+    with cluster_of() as (cluster, train, other), ThreadPoolExecutor(1) as pool:
+        task = task_seen(seen, hooks=[Slow(0.2)])
+        running = pool.submit(trained, tmp_path, "disturbed", task, ingest="cluster")
+        waited_for(lambda: rows_by_node(seen)[other.node_id] > 100, "row on the CPU node", running)
+        assert rows_by_node(seen)[train.node_id] == 0
+        joined = cluster.add_node(num_cpus=2)
+        waited_for(lambda: rows_by_node(seen)[joined.node_id] > 100, "row on the node that joined", running)
+        cluster.remove_node(other, False)
+        disturbed = running.result()
+        print(dict(rows_by_node(seen)), log_of(tmp_path, "disturbed"))
+        assert log_of(tmp_path, "disturbed").count("run disturbed on 2 processes") == 1
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
+    assert equal(calm, disturbed)
+
+
+def all_nodes_lost(tmp_path):
+    """When the last CPU node is lost, the workers make their batches, and the run ends as it would have."""
+    seen = tmp_path / "seen"
+    with cluster_of() as (cluster, train, other), ThreadPoolExecutor(1) as pool:
+        running = pool.submit(trained, tmp_path, "disturbed", task_seen(seen, hooks=[Slow(0.2)]), ingest="cluster")
+        waited_for(lambda: rows_by_node(seen)[other.node_id] > 100, "row on the CPU node", running)
+        cluster.remove_node(other, False)
+        disturbed = running.result()
+        print(dict(rows_by_node(seen)), log_of(tmp_path, "disturbed"))
+        assert rows_by_node(seen)[train.node_id]
+        assert log_of(tmp_path, "disturbed").count("run disturbed on 2 processes") == 1
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
+    assert equal(calm, disturbed)
+
+
+def slow_node(tmp_path):
+    """A node that takes minutes for what takes others milliseconds does not stall the run."""
+    seen, slow = tmp_path / "seen", tmp_path / "slow"
+    with cluster_of() as (cluster, _, other):
+        joined = cluster.add_node(num_cpus=1)
+        slow.write_text(joined.node_id)
+        began = time.monotonic()
+        run = trained(tmp_path, "run", task_seen(seen, str(slow)), ingest="cluster")
+        took = time.monotonic() - began
+        print(took, dict(rows_by_node(seen)), log_of(tmp_path, "run"))
+        assert rows_by_node(seen)[other.node_id] > 10 * rows_by_node(seen)[joined.node_id] > 0
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
+    assert equal(calm, run)
+
+
+def auto(tmp_path):
+    """With `auto`, workers that cannot keep up hand their batches over to nodes without workers, and say so."""
+    seen, slow = tmp_path / "seen", tmp_path / "slow"
+    with cluster_of(training=1) as (_, train, other):
+        slow.write_text(train.node_id)
+        task = task_seen(seen, str(slow), dataset=smaller(4))
+        run = trained(tmp_path, "run", task, workers=1, ingest={"train": "auto", "test": "worker"})
+        log = log_of(tmp_path, "run")
+        print(log, dict(rows_by_node(seen)))
+        assert log.count("other CPUs make them from now on") == 1 and rows_by_node(seen)[other.node_id]
+        slow.unlink()
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", dataset=smaller(4)), 1, ingest="worker")
+    assert equal(calm, run)
+
+
+def smaller(batch):
+    dataset = digits_config()["dataset"]
+    for section in dataset.values():
+        section.update(batchsize_per_replica=batch, num_samples=100)
+    return dataset
+
+
+def small_store(tmp_path):
+    """Batches that do not fit into a small object store are made one after the other, which the log says."""
+    with cluster_of(object_store_memory=80 * MIB):
+        pad = 8 * MIB // 50
+        run = trained(
+            tmp_path,
+            "run",
+            task_seen(tmp_path / "seen", pad=pad, num_epochs=1),
+            ingest="cluster",
+            ingest_memory=17 * MIB,
+        )
+        log = log_of(tmp_path, "run")
+        print(log)
+        assert "hold" in log
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", num_epochs=1), ingest="worker")
+    assert equal(calm, run)
+
+
+def killed_driver(tmp_path):
+    """When the driver of a run is killed, nothing of its pipeline stays: processes, CPUs, objects, placement groups."""
+    seen = tmp_path / "seen"
+    with cluster_of() as (cluster, _, other):
+        program = (
+            "from tests.ingest.cluster_scripts import *\nimport sys\nendless(sys.argv[1], pathlib.Path(sys.argv[2]))"
+        )
+        command = [sys.executable, "-c", program, cluster.address, str(tmp_path)]
+        driver = subprocess.Popen(command, start_new_session=True)
+        waited_for(lambda: seen.exists() and rows_by_node(seen)[other.node_id] > 100, "row on the CPU node")
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        waited_for(lambda: "ray::make_batch" not in processes(), "end of the tasks", seconds=60)
+        waited_for(
+            lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "free CPU", seconds=60
+        )
+        waited_for(
+            lambda: all(group["state"] == "REMOVED" for group in placement_group_table().values()),
+            "removal of the placement group",
+            seconds=60,
+        )
+        free = {name: ray.available_resources().get("object_store_memory") for name in ("now",)}["now"]
+        assert free == ray.cluster_resources()["object_store_memory"]
+
+
+def endless(address, tmp_path):
+    ray.init(address, logging_level="ERROR", log_to_driver=False)
+    trained(tmp_path, "run", task_seen(tmp_path / "seen", num_epochs=1000), ingest="cluster")
+
+
+def processes():
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+SCRIPTS = [all_nodes_lost, auto, killed_driver, nodes_change, slow_node, small_store]
+
+if __name__ == "__main__":
+    {script.__name__: script for script in SCRIPTS}[sys.argv[1]](pathlib.Path(sys.argv[2]))
