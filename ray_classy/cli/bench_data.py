@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from ray_classy.cli.arguments import UsageError
+from ray_classy.cli.bench_cluster import cluster_lines, has_cluster, measure_on_cluster
 from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.output import Answer
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset, build_dataset
 from ray_classy.dataset.cpus import cpus_of_this_process
 from ray_classy.dataset.measure import Speeds, measure
@@ -35,6 +37,8 @@ _REMEDIES = {
 def bench_data(given: Given) -> Answer:
     """Measures how fast one process of this machine reads the datasets of a config, and names the slowest step.
 
+    Where a cluster is named, its other CPUs are tried too.
+
     Raises:
         RayClassyError: the config has a mistake, or its data cannot be read.
     """
@@ -46,6 +50,7 @@ def bench_data(given: Given) -> Answer:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data: dict[str, Any] = {"config": given.file, "cpus": cpus_of_this_process(), "device": device.type}
     lines = [f"one process with {data['cpus']} CPUs, batches on the {'GPU' if device.type == 'cuda' else 'CPU'}"]
+    datasets = {}
     for phase_type in ("train", "test"):
         if not sections.get(phase_type):
             continue
@@ -56,10 +61,19 @@ def bench_data(given: Given) -> Answer:
                 f"the {phase_type} dataset {type(dataset).__name__} overrides `iterator`, and bench-data measures the "
                 f"loader of ClassyDataset"
             )
-        speeds = measure(dataset, phase_type, given.flags.rows, device)
-        slowest = min(speeds.steps, key=lambda name: speeds.steps[name])
-        data[phase_type] = {**speeds._asdict(), "bottleneck": slowest}
-        lines += ["", *_lines(phase_type, len(dataset), speeds, slowest)]
+        datasets[phase_type] = dataset
+    section = RayOptions.of(config.get("ray"))
+    speeds = {kind: measure(dataset, kind, given.flags.rows, device) for kind, dataset in datasets.items()}
+    on_cluster = {}
+    if has_cluster(section):
+        on_cluster = measure_on_cluster(config, section, datasets, given.flags.rows, device, given.flags.verbose)
+    for kind, dataset in datasets.items():
+        slowest = min(speeds[kind].steps, key=lambda name, kind=kind: speeds[kind].steps[name])
+        data[kind] = {**speeds[kind]._asdict(), "bottleneck": slowest}
+        lines += ["", *_lines(kind, len(dataset), speeds[kind], slowest)]
+        if kind in on_cluster:
+            data[kind]["cluster"] = on_cluster[kind]
+            lines += cluster_lines(on_cluster[kind], speeds[kind].feed)
     return Answer("\n".join(lines), data)
 
 

@@ -56,7 +56,7 @@ def measure(dataset: ClassyDataset, phase_type: str, rows: int, device: torch.de
         if sum(map(len, batches)) >= rows:
             break
     steps = _steps(dataset, SeededRows(dataset, plan), np.concatenate(batches)[: max(1, rows // 4)].tolist(), device)
-    first_batch, feed = _feed(dataset, phase_type, len(batches), device)
+    first_batch, feed = measure_feed(dataset, phase_type, len(batches), device)
     return Speeds(steps, feed, first_batch, _dataloader(dataset, batches))
 
 
@@ -133,8 +133,15 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return answer, time.perf_counter() - began
 
 
-def _feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.device) -> tuple[float, float]:
-    """Returns the seconds to the first batch, and the rows per second of all steps together."""
+def measure_feed(dataset: ClassyDataset, phase_type: str, batches: int, device: torch.device) -> tuple[float, float]:
+    """Returns the seconds to the first batch, and the rows per second of all steps together.
+
+    Args:
+        dataset: the dataset of a phase; its `feed`, if it has one, makes the batches.
+        phase_type: "train" or "test".
+        batches: how many batches to read.
+        device: the training device.
+    """
     _forget(dataset)
     loader = dataset.iterator(phase_type=phase_type, pin_memory=device.type == "cuda")
     loader.device = device

@@ -93,7 +93,7 @@ class ClusterFeed:
         if not self._may_use_cluster():
             yield from in_this_process(0)
             return
-        room, done = self._room, 0
+        done = 0
         if self._way == "auto":
             trial = _Trial(in_this_process(0))
             for batch in trial:
@@ -105,6 +105,11 @@ class ClusterFeed:
                 yield from trial.batches
                 return
             trial.batches.close()
+        room = self._find_room()
+        if not room.slots:
+            self._say(f"the workers make their batches themselves: there are {room}")
+            yield from in_this_process(done)
+            return
         memory = int(PART_OF_STORE * room.store_bytes) if self._memory is None else self._memory
         self._say(f"batches are made by {room}, of up to {format_bytes(memory)} in shared memory")
         window = Window(

@@ -101,12 +101,12 @@ class Window:
                 self._own = 0
             self.done += 1
             yield batch
-            if self._own == _MOST_OWN:
+            if self._own == _MOST_OWN or not self._room.slots:
                 self.gave_up = True
                 return
 
     def _use(self, room: Room) -> None:
-        self._looked = time.monotonic()
+        self._room, self._looked = room, time.monotonic()
         self._slots = max(1, room.slots // self._world_size)
         self._task = remote_task(make_batch, room)
 

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from ray_classy.cli.main import main
 
 
@@ -24,3 +26,11 @@ def test_without_a_config_it_says_what_it_needs(capsys):
 def test_a_mistake_in_the_config_is_told(capsys):
     assert main(["bench-data", "configs/digits.yaml", "dataset.train.batchsize=3"]) == 2
     assert "dataset.train.batchsize" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_other_cpus_of_a_cluster_are_tried(ray_cluster, capsys):
+    assert main(["bench-data", "configs/digits.yaml", "--rows", "100"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("all steps, by 2 CPUs on 1 node that the training workers leave") == 2
+    assert told.count("ray.ingest: ") == 2
