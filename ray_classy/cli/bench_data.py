@@ -68,7 +68,8 @@ def bench_data(given: Given) -> Answer:
     if has_cluster(section):
         on_cluster = measure_on_cluster(config, section, datasets, given.flags.rows, device, given.flags.verbose)
     for kind, dataset in datasets.items():
-        slowest = min(speeds[kind].steps, key=lambda name, kind=kind: speeds[kind].steps[name])
+        steps = speeds[kind].steps
+        slowest = min(steps, key=steps.__getitem__)
         data[kind] = {**speeds[kind]._asdict(), "bottleneck": slowest}
         lines += ["", *_lines(kind, len(dataset), speeds[kind], slowest)]
         if kind in on_cluster:
