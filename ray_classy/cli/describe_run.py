@@ -14,8 +14,8 @@ from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, reso
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.local_copy import cache_folder
+from ray_classy.dataset.made_ahead import BATCHES_AHEAD
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.seeded_rows import BATCHES_AHEAD
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.errors import TaskError
 from ray_classy.generic.profiler import compute_flops, count_params

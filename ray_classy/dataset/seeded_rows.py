@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,17 +15,14 @@ import torch
 import torch.utils.data
 from torch.utils.data import default_collate
 
+from ray_classy.dataset.made_ahead import BATCHES_AHEAD, made_ahead
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.row_dataset import row_dataset_of, row_name, with_remedy
+from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of, row_name, with_remedy
 from ray_classy.dataset.transforms.placement import Placement, packed, place
 from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
 from ray_classy.dataset.transforms.traits import is_deterministic, is_thread_safe
 from ray_classy.errors import DataError, TaskError
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-
-BATCHES_AHEAD = 2
-"""Batches that are read while the one before them is trained on."""
-_PIECES_PER_THREAD = 4
 
 
 class Row(NamedTuple):
@@ -184,32 +180,30 @@ class SeededRows(torch.utils.data.Dataset):
         """Reads rows in this process, batch by batch; the base dataset's threads, if it has any, read ahead."""
         base = self._row_dataset
         pool = None if base is None else base.pool()
+        numbers = (batch.tolist() for batch in batches)
         if base is None or pool is None:
-            yield from (self.__getitems__(batch.tolist()) for batch in batches)
+            yield from map(self.__getitems__, numbers)
             return
-        in_threads = self.placement is not None and is_thread_safe(self.placement.host)
-        coming = (batch.tolist() for batch in batches)
-        ahead: deque[tuple[list[int], list[Future]]] = deque()
         try:
-            while True:
-                for indices in itertools.islice(coming, BATCHES_AHEAD + 1 - len(ahead)):
-                    if not in_threads:
-                        base.fetch(indices, ahead=True)
-                    size = len(indices) // (_PIECES_PER_THREAD * base.number_of_threads()) + 1
-                    pieces = [indices[at : at + size] for at in range(0, len(indices), size)] if in_threads else []
-                    ahead.append((indices, [pool.submit(self._made_apart, piece) for piece in pieces]))
-                if not ahead:
-                    return
-                indices, futures = ahead.popleft()
-                if not in_threads:
-                    yield self._padded(self._made(indices), indices)
-                    continue
-                yield self._padded([row for future in futures for row in future.result()], indices)
+            if self.placement is not None and is_thread_safe(self.placement.host):
+                for indices, rows in made_ahead(pool, base.number_of_threads(), numbers, self._made_apart):
+                    yield self._padded(rows, indices)
+            else:
+                yield from self._decoded_ahead(base, numbers)
         finally:
-            for _, futures in ahead:
-                for future in futures:
-                    future.cancel()
             base.drop_fetched()
+
+    def _decoded_ahead(self, base: RowDataset, batches: Iterator[list[int]]) -> Iterator[list[Row | DataError]]:
+        """Makes the rows in this thread, and lets others decode them."""
+        ahead: deque[list[int]] = deque()
+        while True:
+            for indices in itertools.islice(batches, BATCHES_AHEAD + 1 - len(ahead)):
+                base.fetch(indices, ahead=True)
+                ahead.append(indices)
+            if not ahead:
+                return
+            indices = ahead.popleft()
+            yield self._padded(self._made(indices), indices)
 
     def collate(self, rows: list[Row | DataError]) -> Batch:
         """Collates the rows that were read."""
