@@ -87,6 +87,13 @@ def class_targets(
     )
 
 
+def targets_of(classes: Sequence[str]) -> dict[Any, int]:
+    """Returns the targets of all labels that `classes` allows, names or integers, as `class_targets` converts them."""
+    check_class_names(classes, "`classes`")
+    numbers = numbers_of(classes) or {target: target for target in range(len(classes))}
+    return {**{name: target for target, name in enumerate(classes)}, **numbers, **{label: label for label in IGNORED}}
+
+
 def _of_strings(
     parts: list[Any], column: str, classes: Sequence[str] | None, place: Callable[[int, int], str]
 ) -> Labels:

@@ -28,7 +28,8 @@ class PhasePlan:
 
     In a train phase every rank makes the same number of steps, and step k covers the next global batch of the epoch's
     order. In a test phase each rank reads one contiguous piece of the order, and ranks may differ in their number of
-    steps. Either way each row belongs to exactly one rank and step.
+    steps. Where rows come one after the other, ranks can also read a test phase front to back together, as in a train
+    phase. Either way each row belongs to exactly one rank and step.
 
     Batch norm cannot train on one row. So no train step, and no rank in one, has exactly one row where that can be
     avoided:
@@ -52,6 +53,7 @@ class PhasePlan:
         epoch: the pass over the dataset, from 0; each has another order.
         part: (p, n) for the p-th of n equal parts of the epoch, p from 0.
         start: rows of this phase that are consumed already (train phases).
+        together: whether the ranks read a test phase front to back together, not one piece each.
     """
 
     num_rows: int
@@ -65,6 +67,7 @@ class PhasePlan:
     epoch: int = 0
     part: tuple[int, int] = (0, 1)
     start: int = 0
+    together: bool = False
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -92,19 +95,29 @@ class PhasePlan:
     @property
     def num_steps(self) -> int:
         """Number of steps of this rank."""
+        if not self.train and self.together:
+            full, rest = divmod(self.rows_left, self.global_batch_size)
+            begin, end = self._piece(rest)
+            return full + (begin < end)
         if not self.train:
-            begin, end = self._piece()
+            begin, end = self._piece(self.rows_left)
             return -(-(end - begin) // self.batch_size)
         if self.drop_last:
             return self.rows_left // self.global_batch_size
         return -(-self.rows_left // self.global_batch_size)
 
-    def _piece(self) -> tuple[int, int]:
-        """Returns where this rank's piece of a test phase begins and ends in the order."""
-        return (
-            -(-self.rows_left * self.rank // self.world_size),
-            -(-self.rows_left * (self.rank + 1) // self.world_size),
-        )
+    def _piece(self, rows: int) -> tuple[int, int]:
+        """Returns where this rank's piece of so many rows begins and ends."""
+        return -(-rows * self.rank // self.world_size), -(-rows * (self.rank + 1) // self.world_size)
+
+    def _test_bounds(self, step: int) -> tuple[int, int]:
+        """Returns where this rank's rows of a test step begin and end in the order."""
+        if not self.together:
+            begin, end = self._piece(self.rows_left)
+            return begin + step * self.batch_size, min(begin + (step + 1) * self.batch_size, end)
+        first = step * self.global_batch_size
+        begin, end = self._piece(min(self.global_batch_size, self.rows_left - first))
+        return first + begin, first + end
 
     def _begin(self, step: int) -> int:
         """Returns where a train step begins in the order: the number of rows in the steps before it."""
@@ -141,18 +154,17 @@ class PhasePlan:
     def share(self, step: int) -> Share:
         """Returns the number of rows in step `step`, from 0, of this rank and of all."""
         if not self.train:
-            begin, end = self._piece()
-            rows = min(self.batch_size, end - begin - step * self.batch_size)
-            return Share(rows, rows)
+            begin, end = self._test_bounds(step)
+            return Share(end - begin, end - begin)
         begin, end = self._bounds(step)
         return Share(end - begin, self.global_rows(step))
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yields this rank's row numbers, step by step; in a step without any, the step's first rows are padding."""
         if not self.train:
-            begin, end = self._piece()
-            for at in range(begin, end, self.batch_size):
-                yield self.order[at : min(at + self.batch_size, end)]
+            for step in range(self.num_steps):
+                begin, end = self._test_bounds(step)
+                yield self.order[begin:end]
             return
         for step in range(self.num_steps):
             begin, end = self._bounds(step)

@@ -223,6 +223,12 @@ def data_files(datasets: Iterable[Any]) -> list[str]:
     return [file for dataset in datasets if (base := row_dataset_of(dataset)) is not None for file in base.rows.files()]
 
 
+def streamed(datasets: Mapping[str, Any]) -> list[str]:
+    """Returns the phase types whose rows can only be read front to back."""
+    bases = {phase_type: row_dataset_of(dataset) for phase_type, dataset in datasets.items()}
+    return [phase_type for phase_type, base in bases.items() if base is not None and not base.rows.random_access]
+
+
 @contextmanager
 def detached_rows(dataset: Any) -> Iterator[None]:
     """Detaches a dataset's rows within the block, so that it is pickled without them."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ray_classy.dataset.source_files import SourceFiles
 from ray_classy.errors import DataError
+
+if TYPE_CHECKING:
+    from ray_classy.dataset.plan import PhasePlan
 
 
 class Rows(ABC):
@@ -25,10 +28,12 @@ class Rows(ABC):
     Attributes:
         sources: the files that the rows are read from, if they are to be checked in every phase.
         ray_dataset: the `ray.data.Dataset` that holds the rows, if there is one.
+        random_access: whether any row can be read at any time; if not, a phase reads them front to back.
     """
 
     sources: SourceFiles | None = None
     ray_dataset: Any = None
+    random_access: bool = True
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -36,6 +41,13 @@ class Rows(ABC):
     @abstractmethod
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Returns the raw values of the given rows, a dict of columns each."""
+
+    def followed(self, plan: PhasePlan, batches: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        """Yields the batches of a plan as they are to be read, `BATCHES_AHEAD` of them before they are needed.
+
+        Rows that come one after the other learn from it what is needed, and what no more.
+        """
+        yield from batches
 
     @abstractmethod
     def column(self, name: str) -> Any:

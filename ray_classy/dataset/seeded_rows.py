@@ -5,6 +5,7 @@ Which thread or process makes a row has no influence on it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,6 +68,7 @@ class SeededRows(torch.utils.data.Dataset):
 
     def __init__(self, dataset: Any, plan: PhasePlan) -> None:
         self.dataset = dataset
+        self.plan = plan
         self.base: Any = getattr(dataset, "dataset", None)
         self.seed, self.epoch, self.train = plan.seed, plan.epoch, plan.train
         plain = getattr(dataset, "samples_are_transformed_rows", False)
@@ -165,10 +167,10 @@ class SeededRows(torch.utils.data.Dataset):
         if not self.train or not bad or good >= 2:
             return rows
         added: list[Row | DataError] = []
-        for step in range(1, len(self.dataset)):
+        last = indices[-1]
+        for number in itertools.chain(range(last + 1, len(self.dataset)), reversed(range(last))):
             if good + len(added) >= min(2, len(rows)):
                 break
-            number = (indices[-1] + step) % len(self.dataset)
             row = self._made([number])[0] if number not in indices else None
             if isinstance(row, Row):
                 added.append(row._replace(is_padding=not good))
@@ -179,9 +181,15 @@ class SeededRows(torch.utils.data.Dataset):
     def read(self, batches: Iterable[np.ndarray]) -> Iterator[list[Row | DataError]]:
         """Reads rows in this process, batch by batch; the base dataset's threads, if it has any, read ahead."""
         base = self._row_dataset
-        pool = None if base is None else base.pool()
-        numbers = (batch.tolist() for batch in batches)
-        if base is None or pool is None:
+        if base is None:
+            yield from (self.__getitems__(batch.tolist()) for batch in batches)
+            return
+        with contextlib.closing(base.rows.followed(self.plan, batches)) as followed:
+            yield from self._read(base, (batch.tolist() for batch in followed))
+
+    def _read(self, base: RowDataset, numbers: Iterator[list[int]]) -> Iterator[list[Row | DataError]]:
+        pool = base.pool()
+        if pool is None:
             yield from map(self.__getitems__, numbers)
             return
         try:

@@ -20,6 +20,7 @@ from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.row_dataset import detached_rows, row_dataset_of
 from ray_classy.dataset.rows import BlockRows
 from ray_classy.ingest.cluster_feed import ClusterFeed
+from ray_classy.ingest.ray_stream import Stream, StreamShard
 from ray_classy.ray_compat.data import arrow_table, blocks_of
 
 
@@ -64,7 +65,10 @@ class PlannedShards(ray.train.DataConfig):
         self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
     ) -> list[dict[str, Any]]:
         """Called by Ray Train at each start of a worker group."""
-        shards = {name: _shard(dataset) for name, dataset in datasets.items()}
+        shards = {
+            name: dataset.shard(world_size) if isinstance(dataset, Stream) else _shard(dataset)
+            for name, dataset in datasets.items()
+        }
         return [shards] * world_size
 
 
@@ -73,7 +77,7 @@ def _shard(dataset: Any) -> Shard:
 
 
 def ray_dataset(dataset: Any) -> Any | None:
-    """Returns a Ray Data dataset with the raw rows of a task's dataset, in blocks.
+    """Returns a Ray Data dataset with the raw rows of a task's dataset, in blocks, or its `Stream`.
 
     None if the workers read the rows themselves: of a dataset that is not built on raw rows, and of large Parquet
     files. Shared memory holds the paths of images, and images themselves only where they are few.
@@ -106,7 +110,7 @@ def detached_shards(datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shards
 
 
-def attach(dataset: Any, shard: Shard | None, feed: ClusterFeed | None = None) -> None:
+def attach(dataset: Any, shard: Shard | StreamShard | None, feed: ClusterFeed | None = None) -> None:
     """Lets a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
 
     `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
@@ -116,13 +120,15 @@ def attach(dataset: Any, shard: Shard | None, feed: ClusterFeed | None = None) -
         shard: its raw rows.
         feed: lets other CPUs make its batches.
     """
-    if isinstance(dataset, ClassyDataset) and type(dataset).iterator is ClassyDataset.iterator:
-        dataset.feed = feed
     base = row_dataset_of(dataset)
+    if base is not None and shard is not None:
+        base.rows = shard.rows()
+    # A stream's own pipeline runs on other CPUs already; its rows are in the workers' hands alone.
+    feeds = base is None or base.rows.random_access
+    if feeds and isinstance(dataset, ClassyDataset) and type(dataset).iterator is ClassyDataset.iterator:
+        dataset.feed = feed
     if base is None:
         return
-    if shard is not None:
-        base.rows = shard.rows()
     base.threads, dataset.num_workers = base.threads or dataset.num_workers or cpus_of_worker(), 0
 
 

@@ -75,6 +75,30 @@ def _check_size(workers: int, each: dict[str, float], needed: str) -> None:
     )
 
 
+def check_room_for_pipelines(scaling_config: Any, phase_types: Sequence[str]) -> None:
+    """Refuses training workers that leave no CPU to the pipelines of streamed datasets, for which they would wait.
+
+    Args:
+        scaling_config: Ray's `ScalingConfig`; of an elastic one, the largest number of workers counts.
+        phase_types: of the streamed datasets.
+
+    Raises:
+        ResourceError: less than one CPU would be left; the message shows the arithmetic.
+    """
+    workers = scaling_config.num_workers
+    workers = workers[-1] if isinstance(workers, tuple) else workers
+    each = resources_per_worker(scaling_config).get("CPU", 0.0)
+    cpus = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    left = cpus - workers * each
+    if phase_types and left < 1:
+        raise ResourceError(
+            f"the cluster has {cpus:g} CPU, of which {workers} workers x {each:g} CPU leave {max(0.0, left):g}; the "
+            f"pipeline of the streamed {' and '.join(phase_types)} dataset needs at least 1: lower num_workers, give "
+            f"each worker less (ray.resources_per_worker, fractions work), or leave out stream=True, so that the "
+            f"pipeline runs before the workers start"
+        )
+
+
 def room_for(each: dict[str, float]) -> tuple[int, str]:
     """How many workers with these resources fit into the cluster when it is empty, and the same in words."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -13,7 +13,7 @@ from ray.train import CheckpointConfig, CheckpointUploadMode, RunConfig, Scaling
 from ray.train.torch import TorchConfig
 
 from ray_classy.config.ray_options import Ingest, RayOptions
-from ray_classy.dataset.row_dataset import data_files
+from ray_classy.dataset.row_dataset import data_files, streamed
 from ray_classy.distributed import check_single_process
 from ray_classy.errors import ComponentError, RunStopped
 from ray_classy.ingest.store_memory import warn_if_too_large
@@ -23,7 +23,7 @@ from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import interruptible
 from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.logs import log_to_stderr, tail_log
-from ray_classy.trainer.ray_cluster import check_resources, check_visible
+from ray_classy.trainer.ray_cluster import check_resources, check_room_for_pipelines, check_visible
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_fit import fit_run, ray_storage
 from ray_classy.trainer.ray_worker import RayReporter
@@ -151,6 +151,8 @@ class RayTrainer(ClassyTrainer):
         check_single_process(type(self).__name__)
         check_start(task, spec)
         with interruptible(), log_to_stderr(), settings.connected():
+            if not settings.autoscaling:
+                check_room_for_pipelines(settings.scaling, streamed(task.datasets))
             check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
             warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
             with Run.of_task(task, spec) as run:

@@ -26,6 +26,20 @@ def test_every_row_is_read_exactly_once(world_size, train):
 
 
 @pytest.mark.parametrize("world_size", range(1, 9))
+def test_ranks_that_read_a_test_phase_together_are_in_the_same_global_batch(world_size):
+    for rows in SIZES:
+        for batch in (1, 2, 5):
+            ranks = plans(rows, batch, world_size, together=True)
+            assert sorted(row for plan in ranks for row in rows_of(plan)) == list(range(rows))
+            assert all(
+                row // (batch * world_size) == step
+                for plan in ranks
+                for step, numbers in enumerate(plan.batches())
+                for row in numbers
+            )
+
+
+@pytest.mark.parametrize("world_size", range(1, 9))
 def test_ranks_make_the_same_train_steps(world_size):
     for rows in SIZES:
         for batch in (1, 3):
