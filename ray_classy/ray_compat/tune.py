@@ -100,6 +100,23 @@ def error_of(trial: Trial) -> str:
     return "" if error is None else f"{type(error).__name__}: {error}"
 
 
+def is_running(trial: Trial) -> bool:
+    """Whether a trial has a process and is not paused."""
+    return trial.status == "RUNNING"
+
+
+def process_of(trial: Trial) -> Any:
+    """The actor of a trial that runs; None if Tune does not say it.
+
+    Tune gives an actor ten seconds to end. Serves "ends soon": one that is busy is ended before. Ray 2.57 to 2.60 have
+    it. Without it Tune's ten seconds apply.
+    """
+    state = getattr(trial, "temporary_state", None)
+    if not hasattr(state, "ray_actor"):
+        log_missing("Trial.temporary_state.ray_actor", "a sweep that is stopped may wait ten seconds for a trial")
+    return getattr(state, "ray_actor", None)
+
+
 def is_terminated(trial: Trial) -> bool:
     """Whether a trial ended without an error."""
     return trial.status == "TERMINATED"

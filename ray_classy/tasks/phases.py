@@ -73,6 +73,15 @@ def ends_round(phases: Sequence[Mapping[str, bool]], phase_idx: int) -> bool:
     return following >= len(phases) or phases[following]["train"] or not phases[phase_idx]["train"]
 
 
+def inside_round(phases: list[dict[str, bool]], train_phase_idx: int, train: bool) -> bool:
+    """Returns whether a run that ended between two phases has yet to make the test phase of its round.
+
+    The arguments are those of `position`.
+    """
+    last = position(phases, train_phase_idx, train)
+    return last >= 0 and not ends_round(phases, last)
+
+
 def where_of(finished: int, total: int, steps_done: float = 0, steps: int = 1) -> float:
     """Returns the finished fraction of a run, in [0, 1].
 

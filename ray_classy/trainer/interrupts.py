@@ -164,22 +164,35 @@ def stop_on_signal(request: Callable[[], Any] | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stop_tune_on_signal() -> Iterator[None]:
-    """Lets the first signal within the block stop Ray Tune, which ends its trials at SIGUSR1 once its loop has begun.
+def stop_tune_on_signal(ask: Callable[[], bool]) -> Iterator[None]:
+    """Lets the first signal within the block stop Ray Tune, which ends its trials once its loop has begun.
 
     Before that, the signal interrupts the block.
+
+    Args:
+        ask: is asked first; returns whether it will call `stop_tune` itself.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    def request() -> None:
+        if not ask():
+            stop_tune()
+
     before = signal.signal(signal.SIGUSR1, _interrupt)
     try:
         with handlers_restored():
-            install_stop_handlers(functools.partial(signal.raise_signal, signal.SIGUSR1))
+            install_stop_handlers(request)
             yield
     finally:
         if before is not None:  # None: installed by other than Python
             signal.signal(signal.SIGUSR1, before)
+
+
+def stop_tune() -> None:
+    """Stops Ray Tune at the end of the current round of its loop, within `stop_tune_on_signal`."""
+    signal.raise_signal(signal.SIGUSR1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -72,11 +72,11 @@ def fit_run(
 
 def fit_trial(
     task: ClassyTask, folder: RunFolder, settings: RaySettings, run_config: RunConfig, listeners: Sequence[Listener]
-) -> None:
+) -> dict[str, Any]:
     """The same for a trial, which Ray Tune tries again; the sweep's driver removes its checkpoints."""
     trainer = trainer_class({}, keeps_cleaner=False)
     sent = _sent(task, folder, dataclasses.replace(settings, ingest="worker"), listeners, None)
-    _fit(trainer, *sent, settings, run_config, folder)
+    return _fit(trainer, *sent, settings, run_config, folder)
 
 
 def _fit(

@@ -46,11 +46,16 @@ class Run(Generic[Folder]):
     @classmethod
     def of_task(cls, task: ClassyTask, spec: RunSpec) -> Run[RunFolder]:
         """The run of a task that is trained by itself."""
-        return Run(spec.open_folder, lambda folder: describe(folder, task, **spec.facts))
+
+        def describe_start(folder: RunFolder) -> None:
+            describe(folder, task, **spec.facts)
+            folder.requests.forget()  # what was asked of an earlier start
+
+        return Run(spec.open_folder, describe_start)
 
     @classmethod
     def of_trial(cls, task: ClassyTask, folder: RunFolder, command: Sequence[str], **facts: Any) -> Run[RunFolder]:
-        """The run of a trial, in a folder of its sweep, whose lock protects it.
+        """The run of a trial, in a folder of its sweep, whose lock protects it; it may be asked to stop as it starts.
 
         Args:
             task: of the trial.

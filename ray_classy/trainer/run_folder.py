@@ -215,7 +215,7 @@ class RunFolder:
     # -- from the start to the end ------------------------------------------------------------------------------------
 
     def describe(self, config_text: str | None, command: list[str] | None = None, **facts: Any) -> None:
-        """Records a start, and forgets what was asked of an earlier one.
+        """Records a start.
 
         Args:
             config_text: the resolved config.
@@ -225,7 +225,6 @@ class RunFolder:
         kind = {"kind": self.KIND} if self.KIND is not None else {}
         self.record.begin(config_text, command, **{**facts, **kind, "name": self.name})
         self.described = True
-        self.requests.forget()
 
     def finish(self, status: str, error: str | None = None) -> None:
         """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped".

@@ -20,11 +20,11 @@ from ray_classy.hooks import CheckpointHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.storage import retry_once
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.phases import ends_round
+from ray_classy.tasks.phases import ends_round, inside_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
-from ray_classy.trainer.metrics import latest_by_phase_type, phase_line, position
+from ray_classy.trainer.metrics import latest_by_phase_type, phase_line, position, train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.storage_failures import explain_storage_errors
@@ -106,7 +106,7 @@ class FolderSession(Session):
         self.retention = retention
         self.ranks = ranks
         self.waits = waits
-        self.began: tuple[int, str | None] = (0, None)  # train phases before the start, and the checkpoint of these
+        self.began: tuple[int, str | None] = (0, None)  # train phases of whole rounds before the start; its checkpoint
         self._read = latest
         self._listeners = listeners
         self._round: list[dict[str, Any]] = []
@@ -127,7 +127,7 @@ class FolderSession(Session):
         for listener in self._listeners:
             listener.starting(self)
         name, content = self._latest(task)
-        epoch, tested = 0, False
+        epoch, tested, halfway = 0, False, False
         if name is not None and content is not None:
             task.check_resume(content, self.run.storage.join(name))
             state = content["classy_state_dict"]
@@ -136,8 +136,10 @@ class FolderSession(Session):
             epoch, tested = train_phase_idx + 1, not state.get("train", counted.get("train", True))
             if state.get("in_phase") is not None:
                 epoch, tested, self._inside = epoch - 1, True, name
+            else:
+                halfway = inside_round(task.planned_phases(), train_phase_idx, not tested)
             _log.info("resuming from %s", shown(self.run.storage.join(name)))
-        self.began = (epoch, name)
+        self.began = (epoch - halfway, name)
         if is_primary():
             aside = self.run.metrics.set_aside() if name is None else None
             if aside is not None:
@@ -154,6 +156,9 @@ class FolderSession(Session):
                 _log.info("%s", line)
             self._config = self.run.record.config_facts()
             self.run.requests.forget_checkpoint()
+        if halfway:  # the report of the round has the metrics of the train phase too
+            lines = self.run.metrics.lines() if is_primary() else []
+            self._round = broadcast_object([line for line in lines if train_phase_of(line) == epoch])
         before = ((content or {}).get("ray_classy") or {}).get("update_rows")
         self._update_rows = task.keep_update_rows(before, self.ranks)
         self._phase_began = time.time()

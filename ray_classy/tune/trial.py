@@ -11,10 +11,8 @@ import dataclasses
 import json
 import math
 import os
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,18 +20,16 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import tune
-from ray.train import RunConfig
 
 from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.checkpoint.files import is_checkpoint_name
 from ray_classy.checkpoint.manifest import MANIFEST_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
-from ray_classy.errors import ResourceError, RunFolderError, WorkerDiedError
+from ray_classy.errors import ResourceError, RunFolderError, RunStopped, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.printable import printable
-from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
 from ray_classy.registry import registrations_restored
@@ -45,10 +41,7 @@ from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
-from ray_classy.trainer.ray_cluster import check_resources
 from ray_classy.trainer.ray_config import RaySettings
-from ray_classy.trainer.ray_connection import environment
-from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.ray_worker import PreemptionListener
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
@@ -56,7 +49,8 @@ from ray_classy.trainer.run_checkpoints import epoch_of
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.session import FolderSession, Listener
-from ray_classy.trainer.worker_group import GROUP_FILE, note, release
+from ray_classy.trainer.worker_group import note
+from ray_classy.tune.fitting import fitting_of
 from ray_classy.tune.folder import REPORTS_FILE, Reports, is_trial_name
 from ray_classy.tune.space import Space
 from ray_classy.urls import joined, shown
@@ -67,8 +61,6 @@ NUM_EPOCHS = "__num_epochs__"
 """In a trial's parameters: to how many epochs `--extend` has it trained."""
 SOURCE = "__source__"
 """In a trial's parameters: the `Pointer` to the checkpoint that it resumes from."""
-_ABORT_SECONDS = 15.0
-_WAIT_SECONDS = 3600.0  # for room that was there when the sweep began, and that others have taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,24 +154,31 @@ class TaskTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes the process ready for another trial."""
-        self.cleanup()
+        self._end_rounds()
         self._source, self._last, self._reported = Pointer.in_parameters(new_config), {}, 0
         return True
 
     def step(self) -> dict[str, Any]:
         """The report of the next round, by dotted names; of a trial that fails, the last one and why it failed.
 
-        An exception is no error to Ray Tune, which would end this process for it, and try again what fails again.
+        An exception is no error to Ray Tune, which would end this process for it, and try again what fails again. The
+        driver drops the answer of a trial that it has asked to stop.
         """
         try:
             return self._step()
+        except RunStopped as stopped:
+            self._rounds = None
+            return {**self._nothing(), **self._last, "trial": self.trial_id, "done": True, "interrupted": str(stopped)}
         except Exception as error:
             self._rounds = None
             if isinstance(error, ray.exceptions.RayError | WorkerDiedError | ResourceError):
                 raise  # of the cluster: worth another try
             reason = redacted(f"{type(error).__name__}: {error}".strip())
-            nothing = {"epoch": 0, self._job.metric: math.nan}
-            return {**nothing, **self._last, "trial": self.trial_id, "done": True, "failed": reason}
+            return {**self._nothing(), **self._last, "trial": self.trial_id, "done": True, "failed": reason}
+
+    def _nothing(self) -> dict[str, Any]:
+        """What stands in for the last report of a trial that has made none."""
+        return {"epoch": 0, self._job.metric: math.nan}
 
     def _step(self) -> dict[str, Any]:
         if self._rounds is None:
@@ -212,7 +211,17 @@ class TaskTrial(tune.Trainable):
         self._source = pointer
 
     def cleanup(self) -> None:
-        """Ends the trial that is running."""
+        """Called before the process ends: ends the trial, at a checkpoint of its current step if it is asked to stop.
+
+        A trial that is asked to stop while Ray Tune has its report goes on to its next step for that.
+        """
+        with contextlib.suppress(Exception):  # the trial's own, which the folder records, or of a store
+            if self._rounds is not None and self._folder().requests.stop_requested():
+                for _ in self._rounds:
+                    pass
+        self._end_rounds()
+
+    def _end_rounds(self) -> None:
         if self._rounds is not None:
             self._rounds.close()  # type: ignore[attr-defined]
             self._rounds = None
@@ -243,6 +252,9 @@ class TaskTrial(tune.Trainable):
                 self._reported = sum(job.metric in dotted(report) for report in Reports(folder.storage).read())
                 try:
                     yield from self._in_process(task, folder) if job.workers == 1 else self._on_workers(task, folder)
+                except RunStopped as stopped:
+                    folder.tell(str(stopped))
+                    raise
                 except Exception:
                     with contextlib.suppress(OSError):  # a log that cannot be written must not hide what happened
                         folder.log(traceback.format_exc().rstrip())
@@ -276,7 +288,7 @@ class TaskTrial(tune.Trainable):
         reports = Reports(run.storage)
         before = reports.begin(run.metrics.lines(), epoch, names[-1] if names else None)
         first = last = before[-1]["phase_idx"] if before else -1
-        with _fitting(self._job.settings, task, run) as fitting:
+        with fitting_of(task, run, self._job.settings, [TrialReporter(), TrialWorker()]) as fitting:
             while True:
                 over = fitting.over.wait(1.0 if is_url(run.path) else 0.1)
                 new = [report for report in reports.read() if report["phase_idx"] > last]
@@ -287,6 +299,8 @@ class TaskTrial(tune.Trainable):
                     break
             if fitting.error is not None:
                 raise fitting.error
+            if fitting.stopped is not None:
+                raise RunStopped(fitting.stopped)
         if last == first:
             yield from _last_report(run)
 
@@ -368,47 +382,3 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     for file in files:
         run.storage.write(file, source.storage.read(file, most_bytes=None))
     run.tell(f"resumed from {checkpoint} of trial {source.name}")
-
-
-class _Fitting:
-    """A Ray Train run that goes on in a thread."""
-
-    def __init__(self, fit: Callable[[], Any]) -> None:
-        self.error: BaseException | None = None
-        self.over = threading.Event()
-        self._fit = fit
-        threading.Thread(target=self._run, name="fit", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._fit()
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.over.set()
-
-
-@contextlib.contextmanager
-def _fitting(settings: RaySettings, task: ClassyTask, run: RunFolder) -> Iterator[_Fitting]:
-    """A Ray Train run of the task; if the block is left before it is over, its workers are ended at once."""
-    release(run)  # the resources of a process of this trial that was killed
-    name = f"train-{os.urandom(3).hex()}"
-    path, filesystem = ray_storage(run.path, run.storage.filesystem)
-    keep = RunConfig(name=name, storage_path=path, storage_filesystem=filesystem)
-
-    def fit() -> None:
-        with environment(settings_of_ray.TRAIN):
-            check_resources(settings.scaling, _WAIT_SECONDS, settings.autoscaling)
-            fit_trial(task, run, settings, keep, [TrialReporter(), TrialWorker()])
-
-    fitting = _Fitting(fit)
-    try:
-        yield fitting
-    finally:
-        began = time.monotonic()
-        while not fitting.over.is_set() and time.monotonic() - began < _ABORT_SECONDS:
-            if release(run):
-                break
-            time.sleep(0.1)
-        run.storage.remove(name)
-        run.storage.remove_file(GROUP_FILE)

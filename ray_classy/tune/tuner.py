@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import math
 import os
 import sys
@@ -32,7 +34,8 @@ from ray_classy.trainer.ray_cluster import amounts, check_resources, check_visib
 from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage, remove_any
 from ray_classy.trainer.ray_trainer import RayTrainer
-from ray_classy.trainer.run import Run
+from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run import INTERRUPTED, Run
 from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
@@ -45,6 +48,7 @@ from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
 from ray_classy.user_code import Search
 
+_log = logging.getLogger(__name__)
 _MOST_SHARES = 20
 
 _FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "tune.reuse_actors"}
@@ -132,7 +136,7 @@ class _Sweep:
             plan.space, metric, mode, plan.examined.epochs, self.total, self.records, shown=tuner.progress
         )
         self.metric, self.mode = metric, mode
-        self.interrupted = False
+        self.interrupted = self.stopping = False
 
     def run(self) -> SweepResult:
         """Runs what is left of the sweep."""
@@ -156,6 +160,7 @@ class _Sweep:
             longer = [record for record in self.records.values() if not record.ended and record.num_epochs is not None]
             if longer:  # they were chosen by the user: no scheduler stops them
                 self._fit(longer, 0, tune.schedulers.FIFOScheduler())
+            self.interrupted = self.interrupted or (self.stopping and left > len(longer))
             if left > len(longer) and not self.interrupted:
                 self._fit(list(self.records.values()), self.total, self.chosen.scheduler)
             self._look_at_the_end()
@@ -280,6 +285,9 @@ class _Sweep:
             seed_host(derive_seed(plan.seed, 1))
             search.replay(scheduler, self.metric)
             remove_any(folder.storage, "ray")
+            for record in records:
+                if not record.ended:  # what was asked of an earlier start
+                    folder.trial_run(record.name, plan.filesystem).requests.forget()
             path, filesystem = ray_storage(folder.path, plan.filesystem)
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TaskTrial, job=self._job()), self._resources()),
@@ -301,7 +309,7 @@ class _Sweep:
                 ),
             )
             try:
-                with stop_tune_on_signal(), warnings.catch_warnings():
+                with stop_tune_on_signal(watch.stop), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Consider boosting PBT performance")
                     tuner.fit()
             except tune.TuneError as error:
@@ -312,6 +320,7 @@ class _Sweep:
         left = [record for name, record in self.records.items() if name not in others and not record.ended]
         missing = not search.exhausted and len(self.records) < total
         self.interrupted = bool(left or missing) and plan.stop.over is None
+        self.stopping = watch.stopping
 
     def _job(self) -> Job:
         plan = self.plan
@@ -360,8 +369,24 @@ class _Sweep:
 
     def _look_at_the_end(self) -> None:
         """Records why trials that have not ended were stopped: by the limits of the sweep, or by the user."""
+        left = [record for record in self.records.values() if not record.ended]
         if self.interrupted:
+            for record in left:
+                with contextlib.suppress(OSError, RunFolderError):  # must not hide what happened
+                    self._record_interruption(record)
             raise interruption(self.folder.path)
-        for record in [record for record in self.records.values() if not record.ended]:
+        for record in left:
             record.state, record.reason = STOPPED, self.plan.stop.over
             self.folder.write_trial(record)
+
+    def _record_interruption(self, record: TrialRecord) -> None:
+        """Records how far a trial is that `--resume` continues, whether its process could do so or not."""
+        self.folder.write_trial(record)
+        run = self.folder.trial_run(record.name, self.plan.filesystem)
+        if run.record.exists():
+            if run.requests.stop_requested():
+                _log.warning("%s came to the end of no step in time: it resumes from its last checkpoint", record.name)
+            run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
+            if run.record.facts().get("status") in (RUNNING, STOPPED):
+                run.finish(INTERRUPTED)
+        run.requests.forget()

@@ -1,22 +1,26 @@
 """What the driver does while a sweep runs: it records each trial's parameters and its end, applies the retention of
-checkpoints, frees the resources of dead trials, and updates the table."""
+checkpoints, frees the resources of dead trials, updates the table, and asks trials to stop."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 
-from ray_classy.ray_compat.tune import error_of, is_terminated, restored_report
+from ray_classy.ray_compat.tune import error_of, is_running, is_terminated, process_of, restored_report
 from ray_classy.storage import retry_once
+from ray_classy.trainer.interrupts import stop_tune
 from ray_classy.trainer.metrics import train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_checkpoints import epoch_of
+from ray_classy.trainer.worker_group import release
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Clone, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
-from ray_classy.tune.trial import release
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KEPT_OF_RESULTS = ("train.", "test.")
+_STOP_SECONDS = 6.0  # for a trial to come to its next step, and to write its checkpoint
 
 
 class Watch(tune.Callback):
@@ -39,6 +44,9 @@ class Watch(tune.Callback):
         nested: whether trials have workers of their own.
         filesystem: in which the folder lies; None finds it from the path.
         why_stopped: the reason to record for a trial that the scheduler stops.
+
+    Attributes:
+        stopping: whether the sweep is to stop.
     """
 
     def __init__(
@@ -56,6 +64,8 @@ class Watch(tune.Callback):
         self._retention, self._interval, self._nested, self._filesystem = retention, interval, nested, filesystem
         self._why_stopped = why_stopped
         self._runs: dict[str, RunFolder] = {}  # by trial: each has read the manifests of its checkpoints
+        self._looping = self.stopping = False
+        self._ends_late_trials: threading.Timer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune saves its callbacks, and what it saves is never read."""
@@ -66,7 +76,20 @@ class Watch(tune.Callback):
         self._records[record.name] = record
         self._folder.write_trial(record)
 
+    def stop(self) -> bool:
+        """Has the trials and Ray Tune stopped at the end of the current round of its loop; for signal handlers.
+
+        Returns:
+            Whether that loop has begun; if not, nothing will be stopped.
+        """
+        self.stopping = True
+        return self._looping
+
     # -- what Ray Tune calls ------------------------------------------------------------------------------------------
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """A round of Ray Tune's loop begins."""
+        self._looping = True
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called when a trial starts, or resumes with other parameters."""
@@ -86,7 +109,7 @@ class Watch(tune.Callback):
     ) -> None:
         """A trial has reported."""
         record = self._records[trial.trial_id]
-        if "failed" in result:
+        if "failed" in result or "interrupted" in result:
             return
         record.epoch = result.get("epoch", record.epoch)
         record.metrics = {name: value for name, value in result.items() if name.startswith(_KEPT_OF_RESULTS)}
@@ -106,6 +129,8 @@ class Watch(tune.Callback):
         """A trial is over: it came to its end, or was stopped."""
         record = self._records[trial.trial_id]
         last = trial.last_result or {}
+        if "interrupted" in last:
+            return  # it is resumed with the sweep
         if "failed" in last:
             self._end(record, FAILED, _one_line(last["failed"]))
         elif last.get("done") and last.get("where", 1.0) >= 1.0:
@@ -120,10 +145,40 @@ class Watch(tune.Callback):
         self._end(self._records[trial.trial_id], FAILED, _one_line(error_of(trial)) or "its process died")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Ray Tune's loop went round once."""
+        """A round of Ray Tune's loop ends; if the sweep is to stop, it is the last one."""
         self._table.draw({trial.trial_id: trial.status for trial in trials if not is_terminated(trial)})
+        if self.stopping:
+            self._ask_to_stop([trial for trial in trials if is_running(trial)])
+            stop_tune()
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """All processes of trials have ended."""
+        if self._ends_late_trials is not None:
+            self._ends_late_trials.cancel()
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    def _ask_to_stop(self, trials: list[Trial]) -> None:
+        """Asks trials for a checkpoint, and gives them some seconds for it.
+
+        Ray Tune, which is stopped next, waits for their processes, and looks at none of their reports.
+        """
+        asked = [(self._folder.trial_run(trial.trial_id, self._filesystem), process_of(trial)) for trial in trials]
+        for run, _ in asked:
+            try:
+                run.requests.stop()
+            except OSError as error:
+                _log.warning("%s cannot be asked for a checkpoint: %s", run.name, error)
+
+        def end_late_trials() -> None:
+            for run, process in asked:
+                with contextlib.suppress(Exception):  # it has ended by itself
+                    if process is not None and run.requests.stop_requested():
+                        ray.kill(process)
+
+        self._ends_late_trials = threading.Timer(_STOP_SECONDS, end_late_trials)
+        self._ends_late_trials.daemon = True
+        self._ends_late_trials.start()
 
     def _end(self, record: TrialRecord, state: str, reason: str | None) -> None:
         self._runs.pop(record.name, None)

@@ -13,9 +13,11 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Pop
 from ray_classy.errors import RunError
 from ray_classy.ray_compat.tune import (
     error_of,
+    is_running,
     is_terminated,
     make_trial,
     perturbation_interval,
+    process_of,
     replay,
     restored_report,
 )
@@ -63,8 +65,19 @@ def test_why_a_process_died_is_not_read_from_a_file(common, tmp_path, monkeypatc
 def test_a_trial_that_ended_is_terminated(common):
     trial = make_trial(common, "t0000", {}, {})
     assert not is_terminated(trial)
+    trial.set_status(Trial.RUNNING)
+    assert is_running(trial) and not is_terminated(trial)
     trial.set_status(Trial.TERMINATED)
-    assert is_terminated(trial)
+    assert is_terminated(trial) and not is_running(trial)
+
+
+def test_the_process_of_a_trial(common, hidden):
+    trial = make_trial(common, "t0000", {}, {})
+    assert process_of(trial) is None
+    process = SimpleNamespace()
+    trial.temporary_state.ray_actor = process
+    assert process_of(trial) is process and not hidden.lines()
+    assert process_of(SimpleNamespace()) is None and len(hidden.lines()) == 1
 
 
 def test_the_interval_of_population_based_training(hidden):

@@ -15,6 +15,7 @@ from ray_classy.trainer.interrupts import (
     install_stop_handlers,
     interruptible,
     signals_held_back,
+    stop_tune,
     stop_tune_on_signal,
 )
 from tests.helpers import equal_weights, weights
@@ -132,10 +133,20 @@ def test_the_answer_to_a_signal_says_how_to_repeat_it(capfd, monkeypatch, number
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_loop_of_ray_tune_interrupts(number, code):
     before = signal.getsignal(signal.SIGUSR1)
-    with pytest.raises(KeyboardInterrupt) as error, interruptible(), stop_tune_on_signal():
+    with pytest.raises(KeyboardInterrupt) as error, interruptible(), stop_tune_on_signal(lambda: False):
         signal.raise_signal(number)
         time.sleep(1)
     assert exit_code(error.value) == code and signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_a_signal_in_the_loop_of_ray_tune_leaves_it_to_the_one_that_is_asked_to_stop_it():
+    stops = []
+    with interruptible(), stop_tune_on_signal(lambda: True):
+        signal.signal(signal.SIGUSR1, lambda number, frame: stops.append(number))  # as Ray Tune does it
+        signal.raise_signal(signal.SIGINT)
+        assert not stops
+        stop_tune()
+    assert len(stops) == 1
 
 
 def test_what_is_started_while_signals_are_held_back_survives_them():

@@ -52,6 +52,17 @@ def test_a_trial_that_its_sweep_ends_is_stopped(tmp_path):
     assert (facts["status"], facts["trial"], facts["starts"][0]["command"]) == ("stopped", "t0000", ["tune"])
 
 
+def test_what_was_asked_of_an_earlier_start_of_a_run_is_forgotten_and_of_a_trial_is_not(tmp_path):
+    with opened(tmp_path, name="r") as run:
+        pass
+    run.folder.requests.stop()
+    with opened(tmp_path, resume=str(tmp_path / "r")) as run:
+        assert not run.folder.requests.stop_requested()
+    run.folder.requests.stop()
+    with Run.of_trial(make_task(), RunFolder(run.folder.path), ["tune"]) as trial:
+        assert trial.folder.requests.stop_requested()
+
+
 def test_a_run_in_which_nothing_happened_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError), opened(tmp_path, name="r"):
         raise ValueError

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ray_classy.checkpoint import load_checkpoint
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, RunStopped
 from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
@@ -86,6 +86,24 @@ def test_interrupted_round_leaves_no_metrics(run):
     session = Reporting(run)
     run_loop(make_task(epochs=2), session)
     assert [line["phase_idx"] for line in run.metrics.lines()] == [0, 1, 2, 3] and len(session.reports) == 1
+
+
+def test_a_round_that_was_stopped_before_its_test_phase_is_reported_as_a_whole(run):
+    class Stopping(ClassyHook):
+        on_start = on_step = on_phase_start = on_end = ClassyHook._noop
+
+        def on_phase_end(self, task):
+            session.ask_to_stop()
+
+    session = FolderSession(run)
+    with pytest.raises(RunStopped):
+        run_loop(make_task(hooks=[Stopping()]), session)
+    resumed = Reporting(run)
+    run_loop(make_task(), resumed)
+    assert resumed.began == (0, "epoch_0001-step_000006")
+    assert resumed.reports[0][0].keys() >= {"train", "test"}
+    manifest = json.loads(Path(run.path, "epoch_0001-step_000006", "manifest.json").read_text())
+    assert manifest["metrics"].keys() == {"train", "test"}
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,21 @@ class Slow(ClassyHook):
         time.sleep(self.seconds)
 
 
+@register_hook("slow_steps")
+class SlowSteps(ClassyHook):
+    """Makes each train step last a while as long as a file is there."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, file: str, seconds: float):
+        super().__init__()
+        self.file, self.seconds = file, seconds
+
+    def on_step(self, task):
+        if task.train and os.path.exists(self.file):
+            time.sleep(self.seconds)
+
+
 @register_hook("ends_a_child")
 class EndsAChild(ClassyHook):
     """Starts a process and tells it to end."""

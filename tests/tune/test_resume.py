@@ -9,8 +9,10 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 
+from ray_classy.checkpoint import load_checkpoint
 from tests.tune.sweeps import sweep_config
 
 pytestmark = pytest.mark.ray
@@ -53,10 +55,10 @@ def wait_for(sweep, file, text, process):
         time.sleep(0.1)
 
 
-def write(folder, **changes):
+def write(folder, trials=6, workers=1, scheduler=None, **changes):
     file = folder / "sweep.yaml"
-    config = sweep_config(tune={"num_samples": 6}, **changes)
-    config["ray"] = {"storage_path": str(folder / "runs")}
+    config = sweep_config(tune={"num_samples": trials, "scheduler": scheduler or {"name": "fifo"}}, **changes)
+    config["ray"] = {"storage_path": str(folder / "runs"), "num_workers": workers}
     file.write_text(yaml.safe_dump(config))
     return str(file)
 
@@ -112,12 +114,8 @@ def test_a_sweep_whose_driver_was_killed_at_other_moments(tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
 def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp_path, scheduler):
-    config = write(tmp_path, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 0.2}], num_epochs=4)
-    with open(config) as file:
-        values = yaml.safe_load(file)
-    values["tune"]["scheduler"] = {"name": scheduler}
-    with open(config, "w") as file:
-        yaml.safe_dump(values, file)
+    hooks = [{"name": "say_state"}, {"name": "slow", "seconds": 0.2}]
+    config = write(tmp_path, hooks=hooks, num_epochs=4, scheduler={"name": scheduler})
     sweep = killed(config, tmp_path, "killed", lambda found: any(state != "running" for state in found.values()))
     before = {name: starts(sweep, name) for name, state in states(sweep).items() if state != "running"}
     again = finished("--resume", sweep, folder=tmp_path)
@@ -137,6 +135,89 @@ def test_a_signal_ends_the_sweep_and_tells_how_to_go_on(tmp_path, number):
     assert process.returncode == 128 + number, err
     assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
     assert "running" in states(sweep).values()
+
+
+def record(folder, name):
+    with open(folder / name / "run.json") as file:
+        return json.load(file)
+
+
+def checkpoints(folder, name):
+    return sorted(entry for entry in os.listdir(folder / name) if entry.startswith("epoch_"))
+
+
+def last_weights(folder, name):
+    content = load_checkpoint(str(folder / name / checkpoints(folder, name)[-1]))
+    return content["classy_state_dict"]["base_model"]["model"]["trunk"]
+
+
+def stopped_in_its_second_epoch(folder, config, number, whom):
+    """Stops a sweep, of which the steps are slow, and returns its folder and the seconds that it took to end."""
+    (folder / "slow").touch()
+    process = program(config, "--name", "stopped", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sweep = folder / "runs" / "stopped"
+    wait_for(sweep, "log.txt", "phase 2 ", process)
+    time.sleep(1)
+    os.killpg(process.pid, number) if whom == "group" else process.send_signal(number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
+    (folder / "slow").unlink()
+    return sweep, time.monotonic() - began
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("number", "whom", "workers"),
+    [(signal.SIGTERM, "group", 1), (signal.SIGINT, "driver", 1), (signal.SIGHUP, "driver", 2)],
+)
+def test_a_stopped_sweep_is_resumed_at_the_step_and_ends_like_one_that_was_not(tmp_path, number, whom, workers):
+    slow = {"name": "slow_steps", "file": str(tmp_path / "slow"), "seconds": 0.6 * workers}
+    config = write(tmp_path, hooks=[{"name": "say_state"}, slow], trials=3, workers=workers)
+    calm = finished(config, "--name", "calm", folder=tmp_path)
+    sweep, seconds = stopped_in_its_second_epoch(tmp_path, config, number, whom)
+    assert seconds < 10
+    begun = [name for name in states(sweep) if (sweep / name / "run.json").exists()]
+    assert len(begun) == (2 if workers == 1 else 1) and set(states(sweep).values()) == {"running"}
+    assert {record(sweep, name)["status"] for name in begun} == {"interrupted"} == {record(sweep, ".")["status"]}
+    steps = [int(checkpoints(sweep, name)[-1][-6:]) for name in begun]
+    assert any(10 // workers < step < 20 // workers for step in steps), steps
+    again = finished("--resume", str(sweep), folder=tmp_path)
+    assert outcome(again) == outcome(calm)
+    for name in states(sweep):
+        ours, theirs = (last_weights(folder, name) for folder in (sweep, tmp_path / "runs" / "calm"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert {name: starts(sweep, name) for name in begun} == dict.fromkeys(begun, 2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
+def test_a_scheduler_does_not_take_a_trial_that_was_stopped_for_a_complete_one(tmp_path, scheduler):
+    slow = {"name": "slow_steps", "file": str(tmp_path / "slow"), "seconds": 0.3}
+    config = write(tmp_path, hooks=[{"name": "say_state"}, slow], num_epochs=4, scheduler={"name": scheduler})
+    sweep, _ = stopped_in_its_second_epoch(tmp_path, config, signal.SIGTERM, "driver")
+    running = [name for name, state in states(sweep).items() if state == "running"]
+    begun = [name for name in running if (sweep / name / "run.json").exists()]
+    assert begun and {record(sweep, name)["status"] for name in begun} == {"interrupted"}
+    again = finished("--resume", str(sweep), folder=tmp_path)
+    assert len(again["trials"]) == 6 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
+    assert all(trial["epoch"] == 4 for trial in again["trials"] if trial["state"] == "finished")
+
+
+@pytest.mark.full
+def test_a_trial_that_reaches_no_step_does_not_hold_a_stopped_sweep_up(tmp_path):
+    config = write(tmp_path, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 60}], trials=1)
+    process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    sweep = tmp_path / "runs" / "stopped"
+    wait_for(sweep, "log.txt", "phase 0", process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and time.monotonic() - began < 12
+    assert "t0000 came to the end of no step in time: it resumes from its last checkpoint" in err
+    assert states(sweep) == {"t0000": "running"} and record(sweep, "t0000")["status"] == "interrupted"
+    assert not (sweep / "t0000" / "stop").exists()
 
 
 @pytest.mark.full

@@ -1,3 +1,4 @@
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,9 @@ TRIAL = SimpleNamespace(trial_id="t0000", config={"lr": 0.1})
 
 class SilentTable:
     def reported(self, record, where):
+        pass
+
+    def draw(self, statuses):
         pass
 
 
@@ -51,3 +55,39 @@ def test_the_manifests_of_a_trial_that_starts_again_are_read_again(watch):
     watch.on_trial_start(1, [], TRIAL)
     report(watch, 1, 0.2)
     assert run.checkpoints.best().endswith(NAMES[1])
+
+
+@pytest.fixture
+def stops():
+    """How often Ray Tune was stopped, as a list."""
+    numbers = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_trials_that_run_are_asked_to_stop_and_then_ray_tune_is(watch, stops):
+    no_process = SimpleNamespace(ray_actor=None)
+    trials = [
+        SimpleNamespace(trial_id=f"t000{number}", status=status, temporary_state=no_process)
+        for number, status in enumerate(["RUNNING", "PENDING", "PAUSED"])
+    ]
+    watch.on_step_begin(1, trials)
+    assert watch.stop() and not stops
+    watch.on_step_end(1, trials)
+    asked = [watch._folder.trial_run(trial.trial_id).requests.stop_requested() for trial in trials]
+    watch.on_experiment_end(trials)
+    assert asked == [True, False, False] and len(stops) == 1
+
+
+def test_no_trial_is_asked_before_the_loop_of_ray_tune(watch):
+    assert not watch.stop()
+
+
+def test_a_trial_that_stopped_on_request_has_not_ended(watch):
+    answer = {"epoch": 0, "test.loss": float("nan"), "done": True, "interrupted": "at a checkpoint"}
+    trial = SimpleNamespace(**vars(TRIAL), last_result=answer)
+    watch._records["t0000"].epoch = 2
+    watch.on_trial_result(1, [], trial, answer)
+    watch.on_trial_complete(1, [], trial)
+    assert watch._records["t0000"] == TrialRecord("t0000", 0, {"lr": 0.1}, epoch=2)
