@@ -80,6 +80,9 @@ class Listener:
             written: done when that checkpoint is written.
         """
 
+    def stopped(self) -> None:
+        """Called when the run stops on request, and its checkpoint is written."""
+
 
 class FolderSession(Session):
     """A run that keeps its metrics and checkpoints in a run folder.
@@ -288,6 +291,8 @@ class FolderSession(Session):
         if self._stopping:
             self._writer.wait()
             barrier()  # the primary rank may still have been writing
+            for listener in self._listeners:
+                listener.stopped()
             raise RunStopped(f"the run was stopped; its state is in {self.run.storage.join(checkpoint)}")
 
     def phase_ended(self, task: ClassyTask) -> dict[str, Any] | None:

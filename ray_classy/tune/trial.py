@@ -130,11 +130,16 @@ class TrialWorker(PreemptionListener):
     """Keeps Ray Train informed of a trial on several workers, and records which placement group holds them."""
 
     def starting(self, session: FolderSession) -> None:
+        self._run = session.run
         if is_primary():
             note(session.run)
 
     def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
         ray.train.report({"epoch": metrics["epoch"]})  # so that Ray sees that all ranks are alive
+
+    def stopped(self) -> None:
+        if is_primary():  # before Ray Train has ended, which takes some seconds
+            self._run.requests.forget()
 
 
 class TaskTrial(tune.Trainable):
