@@ -39,7 +39,9 @@ class Agreement:
         answer = torch.zeros(2, dtype=torch.int64)
         if is_primary():
             now = time.monotonic()
-            per_step = max(now - self._asked, 1e-6) / max(self._steps, 1)
+            per_step = (
+                max(now - self._asked, 1e-6) / self._steps if self._steps else _SECONDS
+            )  # no step in a test phase
             answer[0], answer[1] = self._ask(), max(1, min(int(_SECONDS / per_step), _MOST_STEPS))
             self._asked = now
         if get_world_size() > 1:

@@ -39,3 +39,12 @@ def answers():
 def test_all_ranks_hear_the_answer_at_the_same_step(world_size):
     heard = run_ranks(world_size, answers)
     assert len(heard[0]) == 1 and heard == [heard[0]] * world_size
+
+
+def test_a_fast_test_phase_says_nothing_about_the_steps_after_it():
+    asked = []
+    agreement = Agreement(lambda: asked.append(1) or 0)
+    for _ in range(2):
+        agreement.now()
+    agreement.after_step()
+    assert len(asked) == 3

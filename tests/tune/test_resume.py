@@ -48,7 +48,7 @@ def starts(folder, name):
 
 def wait_for(sweep, file, text, process):
     """Waits until a text is in a file of one of the first trials."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     files = [sweep / name / file for name in ("t0000", "t0001")]
     while not any(file.exists() and text in file.read_text() for file in files):
         assert process.poll() is None and time.monotonic() < until
@@ -177,7 +177,7 @@ def test_a_stopped_sweep_is_resumed_at_the_step_and_ends_like_one_that_was_not(t
     config = write(tmp_path, hooks=[{"name": "say_state"}, slow], trials=3, workers=workers)
     calm = finished(config, "--name", "calm", folder=tmp_path)
     sweep, seconds = stopped_in_its_second_epoch(tmp_path, config, number, whom)
-    assert seconds < 10
+    assert seconds < 15  # on a busy machine
     begun = [name for name in states(sweep) if (sweep / name / "run.json").exists()]
     assert len(begun) == (2 if workers == 1 else 1) and set(states(sweep).values()) == {"running"}
     assert {record(sweep, name)["status"] for name in begun} == {"interrupted"} == {record(sweep, ".")["status"]}
