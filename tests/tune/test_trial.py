@@ -48,12 +48,12 @@ def test_a_trial_may_be_asked_to_stop_before_it_starts(trial):
     assert trial.status == "interrupted" and not trial.run.requests.stop_requested()
 
 
-def test_a_trial_that_is_asked_to_stop_between_two_reports_goes_on_to_a_checkpoint(trial):
+def test_a_trial_that_is_asked_to_stop_between_two_reports_goes_on_to_its_next_step(trial):
     trial.step()
     trial.run.requests.stop()
     trial.cleanup()
-    assert trial.status == "interrupted" and trial.run.checkpoints.names()[-1] == "epoch_0002-step_000012"
-    assert [line["phase_type"] for line in trial.run.metrics.lines()] == ["train", "test", "train"]
+    assert trial.status == "interrupted" and trial.run.checkpoints.names()[-1] == "epoch_0001-step_000007"
+    assert [line["phase_type"] for line in trial.run.metrics.lines()] == ["train", "test"]
 
 
 def test_a_trial_that_is_ended_without_being_asked_stops_where_it_is(trial):
