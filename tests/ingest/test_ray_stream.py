@@ -2,15 +2,19 @@
 
 import io
 import logging
+import os
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.transforms import ApplyTransformToKey, build_transform
 from ray_classy.errors import ComponentError, DataError, ResourceError, RunError
@@ -18,6 +22,7 @@ from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import SGD
 from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer, RayTrainer
+from tests.helpers import children
 
 pytestmark = pytest.mark.ray
 
@@ -242,16 +247,36 @@ def task(make, batch):
     return one.set_meters([AccuracyMeter([1])]).set_optimizer(SGD(lr=0.1))
 
 
+def pixels(number):
+    """The image of a row, as `ToTensor` makes it."""
+    return np.array([10 * number, 0, 255 - 10 * number], np.float32)[:, None, None].repeat(4, 1).repeat(4, 2) / 255
+
+
+def pipelines():
+    """The processes of this cluster that execute a pipeline."""
+    try:
+        names = {process: Path(f"/proc/{process}/cmdline").read_text() for process in children(os.getpid())}
+    except OSError:  # one of them has just ended
+        return pipelines()
+    return [process for process, name in names.items() if "ray::Pipeline" in name]
+
+
+def wait_until(holds, what):
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.2)
+
+
 @pytest.mark.full
 def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path):
     from ray.train import ScalingConfig
 
-    from ray_classy.ingest import RayDataset
-
-    transform = ApplyTransformToKey(build_transform({"name": "ToTensor"}), key="input")
     streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS, id_column="id"), 2)
     ray_run = RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "ray")).train(streams)
-    whole = task(lambda batch: RayDataset(pipeline().map(numbered), batch, False, transform, id_column="id"), 4)
+    wait_until(lambda: not pipelines(), "the pipelines' processes end with the workers")
+    samples = [{"input": torch.tensor(pixels(number)), "target": number % 2} for number in range(ROWS)]
+    whole = task(lambda batch: ClassyDataset(samples, batch, False), 4)
     local = LocalTrainer(str(tmp_path / "local")).train(whole)
     for phase in ("train", "test"):
         assert ray_run.metrics[phase]["loss"] == pytest.approx(local.metrics[phase]["loss"], rel=1e-5)
