@@ -33,7 +33,7 @@ from ray_classy.ingest.store_memory import format_bytes
 _log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 60.0
-"""How long the first batches may take: processes start, and import torch and the user's modules."""
+"""How long the first batch may take: processes start, and import torch and the user's modules."""
 _LEAST_SECONDS, _LATE = 2.0, 5.0
 """A batch is late after so many seconds, and so many times what batches usually take."""
 _MOST_OWN = 3
@@ -85,6 +85,8 @@ class Window:
         self._find_room, self._world_size, self._memory, self._say = find_room, world_size, memory, say
         self._coming: deque[_Coming] = deque()
         self._seconds = seconds
+        self._began = time.monotonic()
+        self._start_took: float | None = 0.0 if seconds else None
         self._bytes = 0
         self._own = 0
         self._throttled = False
@@ -163,9 +165,13 @@ class Window:
 
     def _patience(self) -> float:
         """How many seconds to wait for a batch."""
-        if len(self._seconds) < min(self._slots, self._seconds.maxlen or 0):
-            return FIRST_SECONDS  # some processes are still to make their first one
-        return max(_LEAST_SECONDS, _LATE * statistics.median(self._seconds))
+        if not self._seconds:
+            return FIRST_SECONDS
+        if self._start_took is None:
+            self._start_took = time.monotonic() - self._began
+        usual = _LATE * statistics.median(self._seconds)
+        # Some processes may be still to start, and import what the first one has imported.
+        return max(_LEAST_SECONDS, usual, self._start_took if len(self._seconds) < 2 * self._slots else 0.0)
 
     def _result(self, coming: _Coming, seconds: float) -> Made | None:
         try:
