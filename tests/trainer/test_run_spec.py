@@ -28,7 +28,7 @@ def test_the_place_is_checked_before_anything_is_made(tmp_path):
     (tmp_path / "r" / "file").touch()
     with pytest.raises(RunFolderError, match="give another name"):
         RunSpec(storage_path=str(tmp_path), name="r").check_place()
-    with pytest.raises(RunFolderError, match=r"run\.json"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         RunSpec(resume=str(tmp_path / "none")).check_place()
     assert RunSpec(storage_path=str(tmp_path), name="new").check_place().path == str(tmp_path / "new")
     assert not (tmp_path / "new").exists()
