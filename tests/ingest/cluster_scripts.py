@@ -108,7 +108,7 @@ def waited_for(condition, what, running=None, seconds=120):
 
 
 def nodes_change(tmp_path):
-    """Rows are made on CPU nodes alone; one that joins is used, one that is killed costs neither rows nor a restart."""
+    """Rows are made on CPU nodes alone; one that joins is used, those that are lost cost neither rows nor a restart."""
     seen = tmp_path / "seen"
     with cluster_of() as (cluster, train, other), ThreadPoolExecutor(1) as pool:
         task = task_seen(seen, hooks=[Slow(0.2)])
@@ -118,56 +118,44 @@ def nodes_change(tmp_path):
         joined = cluster.add_node(num_cpus=2)
         waited_for(lambda: rows_by_node(seen)[joined.node_id] > 100, "row on the node that joined", running)
         cluster.remove_node(other, False)
+        made = rows_by_node(seen)[joined.node_id]
+        waited_for(lambda: rows_by_node(seen)[joined.node_id] > made + 500, "row on the node that is left", running)
+        cluster.remove_node(joined, False)
         disturbed = running.result()
-        print(dict(rows_by_node(seen)), log_of(tmp_path, "disturbed"))
-        assert log_of(tmp_path, "disturbed").count("run disturbed on 2 processes") == 1
-        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
-    assert equal(calm, disturbed)
-
-
-def all_nodes_lost(tmp_path):
-    """When the last CPU node is lost, the workers make their batches, and the run ends as it would have."""
-    seen = tmp_path / "seen"
-    with cluster_of() as (cluster, train, other), ThreadPoolExecutor(1) as pool:
-        running = pool.submit(trained, tmp_path, "disturbed", task_seen(seen, hooks=[Slow(0.2)]), ingest="cluster")
-        waited_for(lambda: rows_by_node(seen)[other.node_id] > 100, "row on the CPU node", running)
-        cluster.remove_node(other, False)
-        disturbed = running.result()
-        print(dict(rows_by_node(seen)), log_of(tmp_path, "disturbed"))
-        assert rows_by_node(seen)[train.node_id]
+        print(rows_by_node(seen), log_of(tmp_path, "disturbed"))
         assert log_of(tmp_path, "disturbed").count("run disturbed on 2 processes") == 1
         calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
     assert equal(calm, disturbed)
 
 
 def slow_node(tmp_path):
-    """A node that takes minutes for what takes others milliseconds does not stall the run."""
+    """A node that takes a minute for what takes others milliseconds stalls no run, whatever little memory there is."""
     seen, slow = tmp_path / "seen", tmp_path / "slow"
-    with cluster_of() as (cluster, _, other):
-        joined = cluster.add_node(num_cpus=1)
+    with cluster_of(object_store_memory=80 * MIB) as (cluster, _, other):
+        joined = cluster.add_node(num_cpus=1, object_store_memory=80 * MIB)
         slow.write_text(joined.node_id)
-        began = time.monotonic()
-        run = trained(tmp_path, "run", task_seen(seen, str(slow)), ingest="cluster")
-        took = time.monotonic() - began
-        print(took, dict(rows_by_node(seen)), log_of(tmp_path, "run"))
-        assert rows_by_node(seen)[other.node_id] > 10 * rows_by_node(seen)[joined.node_id] > 0
+        task = task_seen(seen, str(slow), pad=8 * MIB // 50)
+        run = trained(tmp_path, "run", task, ingest="cluster", ingest_memory=17 * MIB)
+        print(rows_by_node(seen), log_of(tmp_path, "run"))
+        assert rows_by_node(seen)[other.node_id] > 10 * rows_by_node(seen)[joined.node_id]
         calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
     assert equal(calm, run)
 
 
 def auto(tmp_path):
-    """With `auto`, workers that cannot keep up hand their batches over to nodes without workers, and say so."""
+    """With `auto`, workers that cannot keep up hand their batches over; of a killed run nothing stays behind."""
     seen, slow = tmp_path / "seen", tmp_path / "slow"
-    with cluster_of(training=1) as (_, train, other):
+    with cluster_of() as (cluster, train, other):
         slow.write_text(train.node_id)
         task = task_seen(seen, str(slow), dataset=smaller(4))
         run = trained(tmp_path, "run", task, workers=1, ingest={"train": "auto", "test": "worker"})
         log = log_of(tmp_path, "run")
-        print(log, dict(rows_by_node(seen)))
+        print(log, rows_by_node(seen))
         assert log.count("other CPUs make them from now on") == 1 and rows_by_node(seen)[other.node_id]
         slow.unlink()
         calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", dataset=smaller(4)), 1, ingest="worker")
-    assert equal(calm, run)
+        assert equal(calm, run)
+        leaves_nothing_behind(tmp_path, cluster.address, other)
 
 
 def smaller(batch):
@@ -177,59 +165,30 @@ def smaller(batch):
     return dataset
 
 
-def small_store(tmp_path):
-    """Batches that do not fit into a small object store are made one after the other, which the log says."""
-    with cluster_of(object_store_memory=80 * MIB):
-        pad = 8 * MIB // 50
-        run = trained(
-            tmp_path,
-            "run",
-            task_seen(tmp_path / "seen", pad=pad, num_epochs=1),
-            ingest="cluster",
-            ingest_memory=17 * MIB,
-        )
-        log = log_of(tmp_path, "run")
-        print(log)
-        assert "hold" in log
-        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", num_epochs=1), ingest="worker")
-    assert equal(calm, run)
+def leaves_nothing_behind(tmp_path, address, other):
+    """A run whose driver is killed."""
+    seen = tmp_path / "killed"
+    program = "import sys, tests.ingest.cluster_scripts as scripts; scripts.endless(*sys.argv[1:])"
+    driver = subprocess.Popen([sys.executable, "-c", program, address, str(tmp_path)], start_new_session=True)
+    waited_for(lambda: seen.exists() and rows_by_node(seen)[other.node_id] > 100, "row on the CPU node")
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    waited_for(lambda: is_free("CPU") and is_free("object_store_memory"), "free resource", seconds=60)
+    rows = rows_by_node(seen)
+    time.sleep(2)
+    assert rows_by_node(seen) == rows
+    assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
 
 
-def killed_driver(tmp_path):
-    """When the driver of a run is killed, nothing of its pipeline stays: processes, CPUs, objects, placement groups."""
-    seen = tmp_path / "seen"
-    with cluster_of() as (cluster, _, other):
-        program = (
-            "from tests.ingest.cluster_scripts import *\nimport sys\nendless(sys.argv[1], pathlib.Path(sys.argv[2]))"
-        )
-        command = [sys.executable, "-c", program, cluster.address, str(tmp_path)]
-        driver = subprocess.Popen(command, start_new_session=True)
-        waited_for(lambda: seen.exists() and rows_by_node(seen)[other.node_id] > 100, "row on the CPU node")
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-        waited_for(lambda: "ray::make_batch" not in processes(), "end of the tasks", seconds=60)
-        waited_for(
-            lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "free CPU", seconds=60
-        )
-        waited_for(
-            lambda: all(group["state"] == "REMOVED" for group in placement_group_table().values()),
-            "removal of the placement group",
-            seconds=60,
-        )
-        free = {name: ray.available_resources().get("object_store_memory") for name in ("now",)}["now"]
-        assert free == ray.cluster_resources()["object_store_memory"]
+def is_free(name):
+    return ray.available_resources().get(name) == ray.cluster_resources()[name]
 
 
-def endless(address, tmp_path):
+def endless(address, folder):
     ray.init(address, logging_level="ERROR", log_to_driver=False)
-    trained(tmp_path, "run", task_seen(tmp_path / "seen", num_epochs=1000), ingest="cluster")
+    folder = pathlib.Path(folder)
+    trained(folder, "killed", task_seen(folder / "killed", num_epochs=1000), ingest="cluster")
 
-
-def processes():
-    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-
-
-SCRIPTS = [all_nodes_lost, auto, killed_driver, nodes_change, slow_node, small_store]
 
 if __name__ == "__main__":
-    {script.__name__: script for script in SCRIPTS}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    {script.__name__: script for script in (auto, nodes_change, slow_node)}[sys.argv[1]](pathlib.Path(sys.argv[2]))
