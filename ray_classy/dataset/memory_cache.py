@@ -125,9 +125,9 @@ def cached_batches(rows: SeededRows, plan: PhasePlan) -> Iterator[Batch]:
 
 
 def is_cached(dataset: Any) -> bool:
-    """Whether the rows that this process has read of a dataset are cached in memory."""
-    cache, base = dataset.__dict__.get("_cache"), row_dataset_of(dataset)
-    return (cache is not None and cache.columns is not None) or (base is not None and base.is_caching)
+    """Whether batches of a dataset come from memory in later epochs, or at once."""
+    cache = dataset.__dict__.get("_cache")
+    return cache is not None and cache.columns is not None
 
 
 class _Cache(NamedTuple):

@@ -145,11 +145,6 @@ class RowDataset(torch.utils.data.Dataset):
         self._decoded = {} if wanted and self.cacheable else None
         self._cached_bytes = 0
 
-    @property
-    def is_caching(self) -> bool:
-        """Whether decoded rows are cached in memory."""
-        return bool(self._decoded)
-
     def drop_fetched(self) -> None:
         """Drops the rows that were fetched and not used."""
         self._fetched.clear()

@@ -142,7 +142,7 @@ class ClusterFeed:
         cached = is_cached(dataset)
         self._way = "worker" if cached or waits < _WAITS else "cluster"
         if self._way == "worker":
-            why = "the rows are cached in memory" if cached else f"training waits for them {waits:.0%} of the time"
+            why = "they are cached in memory" if cached else f"training waits for them {waits:.0%} of the time"
             self._say(f"the workers make their batches themselves: {why}")
         else:
             self._say(f"training waits for batches {waits:.0%} of the time: other CPUs make them from now on")
