@@ -35,9 +35,9 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.seeded_rows import SeededRows
-from ray_classy.ingest import feed_task
-from ray_classy.ingest.cluster_feed import ClusterFeed
-from ray_classy.ingest.room import room_beside
+from ray_classy.ingest import ray_feed_task
+from ray_classy.ingest.ray_feed import ClusterFeed
+from ray_classy.ingest.ray_room import room_beside
 from ray_classy.user_code import Search
 
 MIB = 1 << 20
@@ -69,7 +69,7 @@ def cluster_feed(held: float) -> ClusterFeed:
 
 def through_ray_data(dataset: ClassyDataset, split: bool) -> Way:
     """The same batches through a Ray Data pipeline over the planned batches, in their order."""
-    source = feed_task.Source(ray.put(dataset), Search.here(), os.getcwd())
+    source = ray_feed_task.Source(ray.put(dataset), Search.here(), os.getcwd())
 
     def batches(epoch: int) -> Iterator[Any]:
         dataset.feed = None
@@ -78,7 +78,7 @@ def through_ray_data(dataset: ClassyDataset, split: bool) -> Way:
         small = plan_of(dataset, epoch)
 
         def make(block: dict[str, Any]) -> dict[str, Any]:
-            inside = SeededRows(feed_task._dataset(source), small)
+            inside = SeededRows(ray_feed_task._dataset(source), small)
             batch = inside.collate(inside.__getitems__([int(number) for number in block["numbers"][0]]))
             return {
                 "input": batch.sample["input"].numpy(),
@@ -176,7 +176,7 @@ def waiting(rows: int, rounds: int) -> None:
 def copies(rows: int, rounds: int) -> None:
     """Large batches."""
     count, copied = rows // 2, []
-    received = feed_task._received
+    received = ray_feed_task._received
 
     def counted(array: np.ndarray) -> torch.Tensor:
         copied.append((array.nbytes, array.flags.owndata))
@@ -187,11 +187,11 @@ def copies(rows: int, rounds: int) -> None:
         ways = fed(dataset, cluster_feed(0.0))
         for _ in zip(range(4), ways(0), strict=False):  # starts processes
             pass
-        feed_task._received = counted
+        ray_feed_task._received = counted
         began = time.perf_counter()
         made = sum(1 for _ in ways(0))
         seconds = time.perf_counter() - began
-        feed_task._received = received
+        ray_feed_task._received = received
     large = [owned for size, owned in copied if size >= 8 * MIB]
     print(
         f"{made} batches of 8 MiB: {len(large) / made:.2f} copies of each on the worker, "

@@ -50,8 +50,8 @@ def measure_on_cluster(
     """
     import ray
 
-    from ray_classy.ingest.cluster_feed import ClusterFeed
-    from ray_classy.ingest.room import room_beside
+    from ray_classy.ingest.ray_feed import ClusterFeed
+    from ray_classy.ingest.ray_room import room_beside
     from ray_classy.ray_compat.train import resources_per_worker
     from ray_classy.trainer.ray_config import RaySettings
 
@@ -64,7 +64,7 @@ def measure_on_cluster(
         found: dict[str, dict[str, Any]] = {}
         for phase_type, dataset in datasets.items():
             found[phase_type] = {"cpus": str(room)}
-            if not room.slots:
+            if not room.free:
                 continue
             dataset.feed = ClusterFeed("cluster", settings.ingest_memory, 1, lambda: room_beside({here: cpus}))
             batches = -(-rows // dataset.get_batchsize_per_replica())

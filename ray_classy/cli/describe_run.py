@@ -80,7 +80,12 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
                 f"batches read ahead, {phase_type}: {format_bytes(count)} of each worker's own memory"
                 for phase_type, count in data["batches_ahead"].items()
             ]
-            data["ingest"] = {phase_type: spec.ray.ingest_of(phase_type) for phase_type in dry_runs}
+            from ray_classy.ingest.ray_feed import can_be_fed
+
+            data["ingest"] = {
+                phase_type: spec.ray.ingest_of(phase_type) if can_be_fed(task.datasets[phase_type]) else "worker"
+                for phase_type in dry_runs
+            }
             data["ingest_memory"] = spec.ray.ingest_memory
             lines += _ingest_lines(data, spec.world_size)
         data["disk"] = {phase_type: disk_bytes(task.datasets[phase_type]) for phase_type in dry_runs}

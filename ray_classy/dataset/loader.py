@@ -23,27 +23,26 @@ _log = logging.getLogger(__name__)
 class _PlannedBatches(torch.utils.data.Sampler[list[int]]):
     def __init__(self, plan: PhasePlan) -> None:
         self.plan = plan
+        self.first = 0
 
     def __len__(self) -> int:
         return self.plan.num_steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.plan.batches():
+        for batch in itertools.islice(self.plan.batches(), self.first, None):
             yield batch.tolist()
 
 
 class Feed(Protocol):
     """Gives a dataset's batches in place of the process that trains on them."""
 
-    def batches(
-        self, rows: SeededRows, plan: PhasePlan, in_this_process: Callable[[int], Iterator[Batch]]
-    ) -> Iterator[Batch]:
+    def batches(self, rows: SeededRows, plan: PhasePlan, own: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
         """Yields the batches of a plan, in its order and bit by bit as this process would make them.
 
         Args:
             rows: the rows of the phase.
             plan: of this rank.
-            in_this_process: makes those after so many of the first batches here.
+            own: lets this process, or its loading processes, make those after so many of the first batches.
         """
 
 
@@ -115,15 +114,12 @@ class PhaseLoader(torch.utils.data.DataLoader):
         self.device: torch.device | None = None
         self._rows = SeededRows(dataset, plan)
         self._pins = bool(options.get("pin_memory"))
-        super().__init__(self._rows, batch_sampler=_PlannedBatches(plan), collate_fn=self._rows.collate, **options)
+        self._planned = _PlannedBatches(plan)
+        super().__init__(self._rows, batch_sampler=self._planned, collate_fn=self._rows.collate, **options)
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
-        batches: Iterator[Batch]
         feed: Feed | None = getattr(self._rows.dataset, "feed", None)
-        if feed is not None:
-            batches = map(self._pinned, feed.batches(self._rows, self.plan, self._in_this_process))
-        else:
-            batches = super().__iter__() if self.num_workers else map(self._pinned, self._in_this_process())
+        batches = self._own() if feed is None else map(self._pinned, feed.batches(self._rows, self.plan, self._own))
         ready = batches_on_device(self._checked(batches), self._rows.placement, self.plan, self.device)
         return PhaseIterator(ready, self.plan, self._rows.max_bad_rows)
 
@@ -139,8 +135,16 @@ class PhaseLoader(torch.utils.data.DataLoader):
             raise type(error)(message.strip()) from error
         check_sources(self._rows.dataset, self.plan.rank, ends=True)
 
-    def _in_this_process(self, done: int = 0) -> Iterator[Batch]:
-        """Yields the batches after the first `done`: from memory as far as rows can be cached there, then as read."""
+    def _own(self, done: int = 0) -> Iterator[Batch]:
+        """Makes the batches after the first `done` in loading processes or in this process."""
+        if self.num_workers:
+            self._planned.first = done
+            yield from super().__iter__()
+        else:
+            yield from map(self._pinned, self._in_this_process(done))
+
+    def _in_this_process(self, done: int) -> Iterator[Batch]:
+        """Yields batches from memory as far as rows can be cached there, and then as they are read."""
         for batch in () if done else cached_batches(self._rows, self.plan):
             done += 1
             yield batch

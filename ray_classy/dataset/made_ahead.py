@@ -14,6 +14,8 @@ BATCHES_AHEAD = 2
 _PIECES_PER_THREAD = 4
 _QUICK_ROW = 1e-4
 """Seconds that a quick row takes at most. Most of it is Python, so threads would only take turns."""
+_WAITING = 4.0
+"""How many times that may pass in each thread: the others have Python's lock meanwhile."""
 
 
 def made_ahead(
@@ -34,32 +36,34 @@ def made_ahead(
             for numbers in itertools.islice(batches, 0 if here else BATCHES_AHEAD + 1 - len(ahead)):
                 size = len(numbers) // (_PIECES_PER_THREAD * threads) + 1
                 pieces = [numbers[at : at + size] for at in range(0, len(numbers), size)]
-                ahead.append((numbers, [pool.submit(_timed, make, piece, time.thread_time) for piece in pieces]))
+                ahead.append((numbers, [pool.submit(_timed, make, piece) for piece in pieces]))
             if ahead:
                 numbers, futures = ahead.popleft()
                 made = [future.result() for future in futures]
-                quick = _are_quick(made, numbers)
+                quick = _are_quick(made, numbers, _WAITING * threads)
             else:
                 following = next(batches, None)
                 if following is None:
                     return
-                numbers, made = following, [_timed(make, following, time.perf_counter)]
-                quick = _are_quick(made, numbers)
+                numbers, made = following, [_timed(make, following)]
+                quick = _are_quick(made, numbers, 1.0)
                 threads_are_faster |= not quick  # rows wait for a disk or a network, which threads can do together
             here = quick and not threads_are_faster
-            yield numbers, [row for rows, _ in made for row in rows]
+            yield numbers, [row for rows, _, _ in made for row in rows]
     finally:
         for _, futures in ahead:
             for future in futures:
                 future.cancel()
 
 
-def _timed(
-    make: Callable[[list[int]], list[Any]], numbers: list[int], clock: Callable[[], float]
-) -> tuple[list[Any], float]:
-    began = clock()
-    return make(numbers), clock() - began
+def _timed(make: Callable[[list[int]], list[Any]], numbers: list[int]) -> tuple[list[Any], float, float]:
+    """Makes rows, and returns them with the seconds that this thread worked, and those that passed."""
+    began, worked = time.perf_counter(), time.thread_time()
+    return make(numbers), time.thread_time() - worked, time.perf_counter() - began
 
 
-def _are_quick(made: list[tuple[list[Any], float]], numbers: list[int]) -> bool:
-    return sum(seconds for _, seconds in made) <= _QUICK_ROW * (len(numbers) + 1)
+def _are_quick(made: list[tuple[list[Any], float, float]], numbers: list[int], waiting: float) -> bool:
+    """Whether rows take little work, and do not wait: for a disk, say, which threads can do together."""
+    most = _QUICK_ROW * (len(numbers) + 1)
+    worked, passed = sum(one[1] for one in made), sum(one[2] for one in made)
+    return worked <= most and passed <= waiting * most

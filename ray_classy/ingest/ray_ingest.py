@@ -15,11 +15,10 @@ import ray
 import ray.data
 import ray.train
 
-from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.row_dataset import detached_rows, row_dataset_of
 from ray_classy.dataset.rows import BlockRows
-from ray_classy.ingest.cluster_feed import ClusterFeed
+from ray_classy.ingest.ray_feed import Feeding
 from ray_classy.ingest.ray_stream import Stream, StreamShard
 from ray_classy.ray_compat.data import arrow_table, blocks_of
 
@@ -110,26 +109,34 @@ def detached_shards(datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield shards
 
 
-def attach(dataset: Any, shard: Shard | StreamShard | None, feed: ClusterFeed | None = None) -> None:
+def attach(dataset: Any, shard: Shard | StreamShard | None) -> None:
     """Lets a task's dataset read in threads of this worker, and its raw rows from a shard if there is one.
 
     `num_workers` becomes the number of threads that read ahead; 0 gives one for each CPU of the worker.
-
-    Args:
-        dataset: of a phase.
-        shard: its raw rows.
-        feed: lets other CPUs make its batches.
     """
     base = row_dataset_of(dataset)
-    if base is not None and shard is not None:
-        base.rows = shard.rows()
-    # A stream's own pipeline runs on other CPUs already; its rows are in the workers' hands alone.
-    feeds = base is None or base.rows.random_access
-    if feeds and isinstance(dataset, ClassyDataset) and type(dataset).iterator is ClassyDataset.iterator:
-        dataset.feed = feed
     if base is None:
         return
+    if shard is not None:
+        base.rows = shard.rows()
     base.threads, dataset.num_workers = base.threads or dataset.num_workers or cpus_of_worker(), 0
+
+
+def attach_feeds(datasets: Mapping[str, Any], feeding: Feeding, world_size: int) -> None:
+    """Lets other CPUs make the batches of a worker's datasets, where they may.
+
+    Args:
+        datasets: by phase type, with their rows attached.
+        feeding: who makes the batches.
+        world_size: number of workers.
+    """
+    feeds = {phase_type: feeding.feed(phase_type, dataset, world_size) for phase_type, dataset in datasets.items()}
+    for phase_type, feed in feeds.items():
+        if feed is not None:
+            datasets[phase_type].feed = feed
+    started = next((feed for feed in feeds.values() if feed is not None), None)
+    if started is not None:
+        started.start_processes()
 
 
 def cpus_of_worker() -> int:

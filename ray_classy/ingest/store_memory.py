@@ -20,8 +20,8 @@ def shared_bytes(dataset: Any) -> int:
     """Estimates the bytes of blocks that a dataset has in the object store during training; 0 if it is not there.
 
     Of image files and tar shards these are paths and offsets, of small Parquet files the images themselves; large ones
-    are read through a `LocalCopy`. All ranks read from one copy, and batches are never put into the store, so that
-    neither workers nor prefetching add to it.
+    are read through a `LocalCopy`. All ranks read from one copy, so that workers add nothing to it. Batches that other
+    CPUs make have a budget of their own.
     """
     base = row_dataset_of(dataset)
     return 0 if base is None else base.rows.shared_bytes()

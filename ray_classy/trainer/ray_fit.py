@@ -14,7 +14,7 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from ray_classy.errors import RunError
-from ray_classy.ingest.cluster_feed import Ingest
+from ray_classy.ingest.ray_feed import Feeding
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
 from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
@@ -141,7 +141,7 @@ def _sent(
         waits=settings.upload_mode == "SYNC",
         listeners=listeners,
         shards=frozenset(shards),
-        ingest=Ingest(
+        feeding=Feeding(
             {phase_type: settings.ingest_of(phase_type) for phase_type in task.datasets},
             settings.ingest_memory,
             settings.most_workers,

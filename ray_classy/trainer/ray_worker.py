@@ -20,8 +20,8 @@ import torch
 
 from ray_classy.distributed import get_rank, get_world_size, is_primary
 from ray_classy.errors import RunStopped
-from ray_classy.ingest.cluster_feed import Ingest
-from ray_classy.ingest.ray_ingest import attach
+from ray_classy.ingest.ray_feed import Feeding
+from ray_classy.ingest.ray_ingest import attach, attach_feeds
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
@@ -83,7 +83,7 @@ class WorkerJob:
         waits: whether training waits for each checkpoint.
         listeners: follow the session.
         shards: the phase types whose rows Ray Data has.
-        ingest: who makes the batches.
+        feeding: who makes the batches.
         cwd: the driver's working directory.
         search: where the driver finds the user's modules.
     """
@@ -95,7 +95,7 @@ class WorkerJob:
     waits: bool
     listeners: Sequence[Listener]
     shards: frozenset[str]
-    ingest: Ingest
+    feeding: Feeding
     cwd: str
     search: Search
 
@@ -149,6 +149,6 @@ def _received(job: WorkerJob) -> ClassyTask:
     task: ClassyTask = pickle.loads(ray.get(job.task))
     task.use_gpu_if_unset(device.type == "cuda")  # what Ray gave this worker, whatever else the node has
     for phase_type, dataset in task.datasets.items():
-        shard = ray.train.get_dataset_shard(phase_type) if phase_type in job.shards else None
-        attach(dataset, shard, job.ingest.feed(phase_type, get_world_size()))
+        attach(dataset, ray.train.get_dataset_shard(phase_type) if phase_type in job.shards else None)
+    attach_feeds(task.datasets, job.feeding, get_world_size())
     return task

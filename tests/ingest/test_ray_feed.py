@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import time
 from dataclasses import replace
 
@@ -18,9 +19,9 @@ from ray_classy.dataset import build_dataset
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.errors import DataError
-from ray_classy.ingest import cluster_feed, window
-from ray_classy.ingest.cluster_feed import ClusterFeed, Ingest
-from ray_classy.ingest.room import room_beside
+from ray_classy.ingest import ray_feed, ray_window
+from ray_classy.ingest.ray_feed import ClusterFeed, Feeding
+from ray_classy.ingest.ray_room import room_beside
 from tests.helpers import vectors
 
 pytestmark = pytest.mark.ray
@@ -178,35 +179,38 @@ def test_a_process_that_dies_costs_nothing(ray_cluster, tmp_path):
 def test_a_late_batch_is_made_by_the_worker(ray_cluster, tmp_path, monkeypatch, caplog):
     dataset, plan = vectors(40, transform=InTasks(tmp_path / "late", be_late)), PhasePlan(40, 4, train=True)
     own = batches(dataset, plan)
-    monkeypatch.setattr(window, "_LEAST_SECONDS", 0.5)
-    monkeypatch.setattr(window, "FIRST_SECONDS", 5.0)
+    monkeypatch.setattr(ray_window, "_LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(ray_window, "FIRST_SECONDS", 5.0)
     with caplog.at_level("INFO"):
         assert same(own, batches(dataset, plan, feed_of(ray_cluster)))
-    assert (tmp_path / "late").exists() and "the worker makes it itself" in caplog.text
+    assert (tmp_path / "late").exists() and "this worker makes it" in caplog.text
 
 
 def test_a_cluster_that_makes_no_batches_is_given_up(ray_cluster, monkeypatch, caplog):
     dataset, plan = vectors(40), PhasePlan(40, 4, train=True)
     feed = feed_of(ray_cluster)
-    monkeypatch.setattr(window, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(ray_window, "FIRST_SECONDS", 0.0)
     with caplog.at_level("INFO"):
         assert same(batches(dataset, plan), batches(dataset, plan, feed))
-    assert "makes no batches any more" in caplog.text
+    assert "the cluster makes no batches now" in caplog.text
 
 
 def test_without_a_free_cpu_the_worker_makes_its_batches(ray_cluster, monkeypatch, caplog):
-    monkeypatch.setattr(cluster_feed, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_feed, "_SETTLE_SECONDS", 0.0)
     dataset, plan = vectors(10), PhasePlan(10, 4)
     with caplog.at_level("INFO"):
         assert same(batches(dataset, plan), batches(dataset, plan, feed_of(ray_cluster, held=4.0)))
-    assert "nothing is free of 0 CPUs" in caplog.text
+    assert "no CPU is free beside them" in caplog.text
 
 
 def test_little_memory_throttles_and_says_so(ray_cluster, caplog):
     dataset, plan = vectors(40), PhasePlan(40, 4, train=True)
     with caplog.at_level("INFO"):
         assert same(batches(dataset, plan), batches(dataset, plan, feed_of(ray_cluster, memory=150)))
-    assert "150 B of shared memory for each worker hold 1 batches" in caplog.text and "ray.ingest_memory" in caplog.text
+    assert (
+        "150 B of shared memory for each worker are enough for 1 x 160 B" in caplog.text
+        and "ray.ingest_memory" in caplog.text
+    )
 
 
 def test_auto_leaves_one_node_to_its_workers(ray_cluster, tmp_path, caplog):
@@ -218,8 +222,8 @@ def test_auto_leaves_one_node_to_its_workers(ray_cluster, tmp_path, caplog):
 
 @pytest.mark.parametrize(("seconds", "moves"), [(0.05, True), (0.0, False)])
 def test_auto_moves_to_other_nodes_if_training_waits(ray_cluster, monkeypatch, caplog, seconds, moves):
-    monkeypatch.setattr(cluster_feed, "_TRIED_BATCHES", 3)
-    monkeypatch.setattr(cluster_feed, "_TRIED_SECONDS", 0.2)
+    monkeypatch.setattr(ray_feed, "_TRIED_BATCHES", 3)
+    monkeypatch.setattr(ray_feed, "_TRIED_SECONDS", 0.2)
     here = ray_cluster.get_runtime_context().get_node_id()
     feed = ClusterFeed("auto", None, 1, lambda: replace(room_beside({here: 2.0}), apart=True))
     dataset, plan = vectors(48, transform=Slow(seconds)), PhasePlan(48, 4, train=True)
@@ -256,5 +260,39 @@ def test_an_iterator_that_is_dropped_leaves_no_tasks(ray_cluster, tmp_path):
 
 
 def test_ways_may_differ_by_phase(ray_cluster):
-    ingest = Ingest({"train": "worker", "test": "worker"}, None, 1)
-    assert ingest.feed("train", 1) is None
+    feeding = Feeding({"train": "worker", "test": "auto"}, None, 1)
+    assert feeding.feed("train", vectors(4), 1) is None
+
+
+def test_loading_processes_make_what_the_cluster_does_not(ray_cluster, monkeypatch):
+    dataset, plan = vectors(40, num_workers=2), PhasePlan(40, 4, train=True, shuffle=True)
+    own = batches(dataset, plan)
+    monkeypatch.setattr(ray_window, "FIRST_SECONDS", 0.0)
+    dataset.feed = feed_of(ray_cluster)
+    iterator = iter(PhaseLoader(dataset, plan, num_workers=2))
+    made = [(batch, iterator.share, iterator.bad_rows) for batch in iterator]
+    assert same(own, made)
+
+
+def test_a_dataset_that_does_not_pickle_is_left_to_the_worker(ray_cluster, caplog):
+    dataset, plan = vectors(10), PhasePlan(10, 4)
+    own = batches(dataset, plan)
+    dataset.lock = threading.Lock()
+    with caplog.at_level("INFO"):
+        assert same(own, batches(dataset, plan, feed_of(ray_cluster)))
+    assert "cannot be sent to other processes" in caplog.text
+
+
+def test_rows_that_other_nodes_cannot_read_are_read_by_the_worker(ray_cluster, tmp_path):
+    dataset, plan = vectors(10, transform=InTasks(tmp_path / "failed", fail)), PhasePlan(10, 4, train=True)
+    assert same(batches(dataset, plan), batches(dataset, plan, feed_of(ray_cluster)))
+    assert (tmp_path / "failed").exists()
+
+
+def fail():
+    raise DataError("no such file on this node")
+
+
+@pytest.fixture(autouse=True)
+def lines_are_logged_again():
+    ray_feed._say.cache_clear()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,11 +16,10 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
 from ray_classy.generic.util import map_tensors
-from ray_classy.ingest.room import Room
 from ray_classy.user_code import Search
 
 _TRIES = 3
-_MOST_SOURCES = 4
+_MOST_SOURCES = 8
 _sources: OrderedDict[str, Any] = OrderedDict()
 """The datasets that this process has received, by the ids of their objects: those used last."""
 
@@ -46,18 +43,12 @@ class Made(NamedTuple):
     """A batch from a task.
 
     Attributes:
-        batch: None if there was an error.
-        node: the id of the node that made it.
+        batch: the batch.
         seconds: that it took.
-        error: what was raised.
-        traceback: of the error.
     """
 
-    batch: Batch | None
-    node: str
+    batch: Batch
     seconds: float
-    error: Exception | None = None
-    traceback: str = ""
 
 
 class _Shipped:
@@ -82,16 +73,12 @@ def _received(array: np.ndarray) -> torch.Tensor:
     return tensor
 
 
-def remote_task(function: Callable[..., Any], room: Room, cpus: int = 1) -> Any:
-    """Returns a function as a task for the CPUs of a room; Ray repeats it if its node or process is lost."""
-    options = {"scheduling_strategy": "SPREAD", "label_selector": room.selector() or None}
-    return ray.remote(num_cpus=cpus, max_retries=_TRIES, **options)(function)
-
-
+@ray.remote(num_cpus=0)
 def ready() -> None:
     """Does nothing, in a process that has imported this module."""
 
 
+@ray.remote(num_cpus=1, max_retries=_TRIES)  # it is repeated elsewhere if its node or process is lost
 def make_batch(source: Source, plan: PhasePlan, numbers: np.ndarray) -> Made:
     """Makes the batch of these rows.
 
@@ -100,14 +87,10 @@ def make_batch(source: Source, plan: PhasePlan, numbers: np.ndarray) -> Made:
         plan: the phase.
         numbers: row numbers.
     """
-    node, began = ray.get_runtime_context().get_node_id(), time.perf_counter()
-    try:
-        rows = SeededRows(_dataset(source), plan)
-        batch = rows.collate(rows.__getitems__(numbers.tolist()))
-        batch = batch._replace(sample=map_tensors(batch.sample, _Shipped))
-        return Made(batch, node, time.perf_counter() - began)
-    except Exception as error:  # the worker raises it as it would raise its own
-        return Made(None, node, time.perf_counter() - began, _picklable(error), traceback.format_exc())
+    began = time.perf_counter()
+    rows = SeededRows(_dataset(source), plan)
+    batch = rows.collate(rows.__getitems__(numbers.tolist()))
+    return Made(batch._replace(sample=map_tensors(batch.sample, _Shipped)), time.perf_counter() - began)
 
 
 def _dataset(source: Source) -> Any:
@@ -127,11 +110,3 @@ def _dataset(source: Source) -> Any:
             _sources.popitem(last=False)
     _sources.move_to_end(key)
     return _sources[key]
-
-
-def _picklable(error: Exception) -> Exception:
-    try:
-        ray.cloudpickle.loads(ray.cloudpickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
