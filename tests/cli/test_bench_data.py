@@ -5,6 +5,7 @@ import pytest
 from ray_classy.cli.main import main
 
 
+@pytest.mark.full
 def test_speeds_are_told_beside_a_dataloader_with_what_holds_them_up(capsys):
     assert main(["bench-data", "configs/digits.yaml", "--rows", "128"]) == 0
     told = capsys.readouterr().out
@@ -28,6 +29,7 @@ def test_a_mistake_in_the_config_is_told(capsys):
     assert "dataset.train.batchsize" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.ray
 def test_other_cpus_of_a_cluster_are_tried(ray_cluster, capsys):
     assert main(["bench-data", "configs/digits.yaml", "--rows", "100"]) == 0

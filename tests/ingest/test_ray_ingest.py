@@ -141,6 +141,7 @@ def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_c
     assert result.metrics["test"]["loss"] == pytest.approx(want.metrics["test"]["loss"], rel=1e-6)
 
 
+@pytest.mark.full
 def test_a_file_that_is_not_an_image_stops_the_run_with_its_path(ray_cluster, tmp_path):
     train = image_folder(tmp_path / "train")
     (tmp_path / "train" / "dog" / "9.jpg").write_bytes(b"no image")

@@ -98,6 +98,7 @@ def test_the_checkpoint_has_the_random_state_of_every_rank_and_the_class_names(d
     assert len(extra["rng"]) == 2 and extra["classes"]["train"] == [str(digit) for digit in range(10)]
 
 
+@pytest.mark.full
 def test_two_runs_with_one_seed_are_equal(digits_run, tmp_path):
     result, _ = digits_run
     again = on_ray(tmp_path).train(digits_task())
@@ -146,6 +147,7 @@ def test_a_task_changed_after_from_config_is_trained_as_it_is(ray_cluster, tmp_p
     assert (7, 64) in shapes and len(result.metrics_history) == 2
 
 
+@pytest.mark.full
 def test_every_documented_method_of_a_subclass_is_obeyed_on_the_workers(ray_cluster, tmp_path):
     ids, calls = tmp_path / "ids", tmp_path / "calls"
     ids.mkdir(), calls.mkdir()
@@ -177,6 +179,7 @@ def test_an_error_in_user_code_comes_back_with_its_traceback(ray_cluster, tmp_pa
     assert "the hook had enough" in str(caught.value) and "on_step" in str(caught.value)
 
 
+@pytest.mark.full
 def test_a_loss_that_is_not_a_number_stops_the_run_before_a_checkpoint(ray_cluster, tmp_path):
     task = digits_task().set_hooks([At(2, 3, "nan", str(tmp_path / "marker"))])
     with pytest.raises(FloatingPointError, match="step 3 of train phase 1"):
