@@ -34,8 +34,8 @@ MIB = 1 << 20
 class SeenOn:
     """Notes on which node and in which process each row is made; rows made on `slow` take a while."""
 
-    def __init__(self, folder, inner, slow=None, pad=0):
-        self.folder, self.inner, self.slow, self.pad = str(folder), inner, slow, pad
+    def __init__(self, folder, inner, slow=None, pad=0, seconds=1.0):
+        self.folder, self.inner, self.slow, self.pad, self.seconds = str(folder), inner, slow, pad, seconds
         self.driver = os.getpid()
 
     def __call__(self, sample):
@@ -44,16 +44,16 @@ class SeenOn:
             with open(os.path.join(self.folder, f"{node}-{os.getpid()}"), "ab") as file:
                 file.write(b".")
             if self.slow is not None and os.path.exists(self.slow) and pathlib.Path(self.slow).read_text() == node:
-                time.sleep(1.0)
+                time.sleep(self.seconds)
         made = self.inner(sample)
         return {**made, "pad": torch.zeros(self.pad, dtype=torch.uint8)} if self.pad else made
 
 
-def task_seen(folder, slow=None, pad=0, hooks=(), **changes):
+def task_seen(folder, slow=None, pad=0, seconds=1.0, hooks=(), **changes):
     folder.mkdir(parents=True, exist_ok=True)
     task = build(**{**PLAIN, **changes})
     for dataset in task.datasets.values():
-        dataset.transform = SeenOn(folder, dataset.transform, slow, pad)
+        dataset.transform = SeenOn(folder, dataset.transform, slow, pad, seconds)
     return task.set_hooks(list(hooks))
 
 
@@ -147,7 +147,7 @@ def auto(tmp_path):
     seen, slow = tmp_path / "seen", tmp_path / "slow"
     with cluster_of() as (cluster, train, other):
         slow.write_text(train.node_id)
-        task = task_seen(seen, str(slow), dataset=smaller(4))
+        task = task_seen(seen, str(slow), seconds=0.1, dataset=smaller(4))
         run = trained(tmp_path, "run", task, workers=1, ingest={"train": "auto", "test": "worker"})
         log = log_of(tmp_path, "run")
         print(log, rows_by_node(seen))
