@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from ray_classy.ingest.ray_feed_task import Made
 
 FIRST_SECONDS = 60.0
-"""How long the first batch may take: processes start, and import torch and the user's modules."""
+"""How long the first batch may take, if no other is ready: processes start, and import torch and the user's modules."""
 _LEAST_SECONDS, _LATE = 2.0, 5.0
 """A batch is late after so many seconds, and so many times what batches usually take."""
 _MOST_OWN = 3
-_SECONDS_BETWEEN_MESSAGES = 10.0
+_SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_MESSAGES = 1.0, 10.0
 
 
 class _Coming(NamedTuple):
@@ -92,8 +92,7 @@ class Window:
         made = self._waited(coming)
         if made is None or made.batch.bad:  # only this process says whether a row is bad: other nodes may lack the data
             return None
-        if not self._arrived:
-            self._start_took = time.monotonic() - self._began
+        self._start_took = self._start_took or time.monotonic() - self._began
         self._arrived += 1
         sizes: list[int] = []
         map_tensors(made.batch.sample, lambda tensor: sizes.append(tensor.nbytes))
@@ -101,10 +100,10 @@ class Window:
         return made.batch
 
     def _waited(self, coming: _Coming) -> Made | None:
-        patience, began, waited = self._patience(), time.monotonic(), 0.0
-        while waited < patience:
+        began, waited, said = time.monotonic(), 0.0, 0.0
+        while waited < self._patience():
             try:
-                return coming.made.result(min(patience - waited, _SECONDS_BETWEEN_MESSAGES))
+                return coming.made.result(min(self._patience() - waited, _SECONDS_BETWEEN_LOOKS))
             except TimeoutError:
                 waited = time.monotonic() - began
             except ray.exceptions.RayError as error:
@@ -114,16 +113,20 @@ class Window:
                     f"a batch of the cluster is lost ({type(cause).__name__}: {reason}): this worker makes it"
                 )
                 return None
-            if waited >= _SECONDS_BETWEEN_MESSAGES:
+            if waited - said >= _SECONDS_BETWEEN_MESSAGES:
+                said = waited
                 self._tasks.say(f"waiting for a batch of the cluster for {waited:.0f} s")
         self._tasks.say(f"the cluster has not made a batch within {waited:.0f} s: this worker makes it")
         return None
 
     def _patience(self) -> float:
         """How many seconds to wait for a batch."""
-        if not self._tasks.seconds:
+        if self._tasks.seconds:
+            usual = _LATE * statistics.median(self._tasks.seconds)
+            # Some processes may be still to start, and import what the first one has imported.
+            starting = self._start_took if self._arrived < 2 * self._tasks.slots else 0.0
+            return max(_LEAST_SECONDS, usual, starting)
+        if not any(other.made.done() for other in self._coming):
             return FIRST_SECONDS
-        usual = _LATE * statistics.median(self._tasks.seconds)
-        # Some processes may be still to start, and import what the first one has imported.
-        starting = self._start_took if self._arrived < 2 * self._tasks.slots else 0.0
-        return max(_LEAST_SECONDS, usual, starting)
+        self._start_took = self._start_took or time.monotonic() - self._began
+        return max(_LEAST_SECONDS, 2 * self._start_took)
