@@ -166,8 +166,8 @@ def ingest_problems(ingest: Any, memory: int | None) -> list[Problem]:
     for way in ways.values():
         if way not in typing.get_args(Ingest):
             found.append(Problem(("ray", "ingest"), f"must be {', '.join(typing.get_args(Ingest))}, not {way!r}"))
-    if memory is not None and memory < 1:
-        found.append(Problem(("ray", "ingest_memory"), f"must be a number of bytes, not {memory}"))
+    if memory is not None and (type(memory) is not int or memory < 1):
+        found.append(Problem(("ray", "ingest_memory"), f"must be a number of bytes of at least 1, not {memory!r}"))
     return found
 
 

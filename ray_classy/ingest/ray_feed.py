@@ -36,6 +36,7 @@ _TRIED_BATCHES, _TRIED_SECONDS = 10, 2.0
 _WAITS = 0.1
 """Share of the time that training may wait for batches before other CPUs make them."""
 _SETTLE_SECONDS = 5.0
+"""How long tasks of workers that have just ended may still hold all CPUs."""
 _SECONDS_BETWEEN_LOOKS = 10.0
 
 
@@ -131,11 +132,11 @@ class ClusterFeed:
         """Decides whether other CPUs make the batches, from now on."""
         base = row_dataset_of(dataset)
         threads = max(dataset.num_workers, 1) if base is None else base.number_of_threads()
-        why = f"training waits for them {waits:.0%} of the time"
+        why = "they keep up with training"
         if is_cached(dataset):
             why = "they are cached in memory"
         elif self._tasks.slots < threads:
-            why += f", but there are {self._tasks.slots} other CPUs for each worker, which has {threads} of its own"
+            why = f"there are {self._tasks.slots} other CPUs for each worker, which has {threads} of its own"
         elif waits >= _WAITS:
             _say(f"training waits for batches {waits:.0%} of the time: other CPUs make them from now on")
             self._way = "cluster"

@@ -17,7 +17,7 @@ class Room:
 
     Attributes:
         slots: CPUs that the training workers leave; each makes one batch at a time.
-        free: how many of them nobody holds now.
+        free: how many of them are free now.
         nodes: the nodes that they are on.
         apart: whether these nodes have no training worker.
         avoid: ids of the nodes that make no batches.

@@ -56,7 +56,7 @@ class Stream:
     check: Callable[[Any], None]
 
     def shard(self, world_size: int) -> StreamShard:
-        """Starts the process that executes the pipeline for so many ranks; it ends when nobody refers to it."""
+        """Starts the process that executes the pipeline for so many ranks; it ends with the last reference to it."""
         options: dict[str, Any] = {
             "num_cpus": 0,
             "max_concurrency": 2 * world_size,

@@ -32,6 +32,7 @@ FIRST_SECONDS = 60.0
 _LEAST_SECONDS, _LATE = 2.0, 5.0
 """A batch is late after so many seconds, and so many times what batches usually take."""
 _MOST_OWN = 3
+"""Batches in a row that the worker makes, with no other ready, before it makes the rest of the phase."""
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_MESSAGES = 1.0, 10.0
 
 

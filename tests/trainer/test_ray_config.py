@@ -107,3 +107,9 @@ def test_an_option_that_this_ray_does_not_have_is_refused_by_its_name(monkeypatc
     monkeypatch.setattr(ray_config, "config_fields", lambda cls: {})
     with pytest.raises(ComponentError, match=rf"Ray [\d.]+ has no option '{name}': .* install a newer Ray"):
         RaySettings.of(RayOptions.of({name: 1}))
+
+
+@pytest.mark.parametrize("options", [{"ingest_memory": "2GiB"}, {"ingest_memory": 0}, {"ingest": "cluser"}])
+def test_ingest_that_cannot_be_is_refused(options):
+    with pytest.raises(ComponentError, match=r"ray\.ingest"):
+        RaySettings.of(RayOptions(), **options)
