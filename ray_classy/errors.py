@@ -5,6 +5,7 @@
     ├── UnknownComponentError    (KeyError, AssertionError)  no component is registered under that name
     ├── RegistrationError        (ValueError)        a component cannot be registered
     ├── ComponentError           (ValueError, AssertionError)  an argument of a component is invalid
+    │   └── UnsupportedOptionError  (NotImplementedError)  a choice that it does not know
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError)        a dataset or one of its rows cannot be used
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
@@ -50,6 +51,10 @@ class RegistrationError(RayClassyError, ValueError):
 
 class ComponentError(RayClassyError, ValueError, AssertionError):
     """An argument of a component has an invalid value."""
+
+
+class UnsupportedOptionError(ComponentError, NotImplementedError):
+    """An argument of a component is none of its choices."""
 
 
 class TaskError(RayClassyError, RuntimeError, AssertionError):

@@ -112,6 +112,20 @@ def constructor_arguments(cls: type, config: Mapping[str, Any]) -> dict[str, Any
     return {key: copy.deepcopy(value) for key, value in config.items() if key not in dropped}
 
 
+def construct(cls: type[T], config: Mapping[str, Any]) -> T:
+    """Builds a component with the config's keys as the constructor's arguments.
+
+    Raises:
+        ConfigError: the config lacks one that the constructor requires.
+    """
+    arguments = constructor_arguments(cls, config)
+    for name, parameter in inspect.signature(cls).parameters.items():
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and name not in arguments:
+            raise ConfigError(f"the config of {config.get('name', cls.__name__)!r} has no `{name}`, which it requires")
+    return cls(**arguments)
+
+
 def reads_signature(method: T) -> T:
     """Marks a `from_config` that passes the config's keys to the constructor as they are."""
     target: Any = getattr(method, "__func__", method)

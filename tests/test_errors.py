@@ -9,6 +9,7 @@ BUILTINS = {
     "UnknownComponentError": [KeyError, AssertionError],
     "RegistrationError": [ValueError],
     "ComponentError": [ValueError, AssertionError],
+    "UnsupportedOptionError": [errors.ComponentError, NotImplementedError],
     "TaskError": [RuntimeError, AssertionError],
     "DataError": [ValueError],
     "CheckpointError": [RuntimeError, AssertionError],

@@ -9,13 +9,15 @@ from typing import Any, Self
 from torch import nn
 
 from ray_classy.errors import ComponentError
-from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+from ray_classy.registry import Key, Keys, Registry, construct, reads_signature, signature_keys
 
 HEAD_REGISTRY: Registry[ClassyHead] = Registry(
     "head",
     {
         "fully_connected": "ray_classy.heads.fully_connected_head:FullyConnectedHead",
+        "fully_convolutional_linear": ("ray_classy.heads.fully_convolutional_linear_head:FullyConvolutionalLinearHead"),
         "identity": "ray_classy.heads.identity_head:IdentityHead",
+        "vision_transformer_head": "ray_classy.heads.vision_transformer_head:VisionTransformerHead",
     },
     unique_class_names=True,
 )
@@ -39,7 +41,7 @@ class ClassyHead(nn.Module):
     @reads_signature
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Builds the head from its config (without `name` and `fork_block`)."""
-        return cls(**constructor_arguments(cls, config))
+        return construct(cls, config)
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -48,6 +50,21 @@ class ClassyHead(nn.Module):
 
 
 HEAD_REGISTRY.base = ClassyHead
+
+
+def check_widths(head: ClassyHead, optional: bool = False, **widths: int | None) -> None:
+    """Raises a ComponentError for a number of channels that is not an integer of at least 1, nor None if optional."""
+    for name, width in widths.items():
+        if not (type(width) is int and width >= 1) and not (optional and width is None):
+            raise ComponentError(f"{name} of head {head.unique_id!r} is {width!r}; it must be an integer of at least 1")
+
+
+def check_normalization(head: ClassyHead, normalize_inputs: str | None) -> None:
+    """Raises a ComponentError for an unknown normalization of the inputs."""
+    if normalize_inputs not in (None, "l2"):
+        raise ComponentError(
+            f"normalize_inputs of head {head.unique_id!r} is {normalize_inputs!r}; choose 'l2' or None"
+        )
 
 
 def build_head(config: Mapping[str, Any]) -> ClassyHead:

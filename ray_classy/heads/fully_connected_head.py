@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from ray_classy.errors import ComponentError
-from ray_classy.heads.classy_head import ClassyHead, register_head
+from ray_classy.heads.classy_head import ClassyHead, check_normalization, check_widths, register_head
+from ray_classy.registry import Key, Keys
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -20,10 +21,10 @@ class FullyConnectedHead(ClassyHead):
     Args:
         unique_id: the head's name, unique within its model.
         num_classes: the width of the output; None omits the linear layer, so that the output is the pooled features.
-        in_plane: the number of input channels, at least 1.
+        in_plane: the number of input channels, at least 1; required.
         conv_planes: the number of channels of a 1x1 convolution, with batch norm and activation, before the pooling;
             None omits it.
-        activation: the activation after that convolution.
+        activation: the activation after that convolution; in Python also a module.
         zero_init_bias: whether to initialize the bias of the linear layer with zeros.
         normalize_inputs: "l2" scales the pooled features of each sample to unit Euclidean length.
 
@@ -36,37 +37,47 @@ class FullyConnectedHead(ClassyHead):
 
     def __init__(
         self,
-        unique_id: str,
+        unique_id: str | None,
         num_classes: int | None = None,
-        *,
-        in_plane: int,
+        in_plane: int | None = None,
         conv_planes: int | None = None,
-        activation: Literal["relu", "silu"] = "relu",
+        activation: Literal["relu", "silu"] | nn.Module | None = "relu",
         zero_init_bias: bool = False,
         normalize_inputs: Literal["l2"] | None = None,
     ) -> None:
         super().__init__(unique_id, num_classes)
-        for name, width in (("in_plane", in_plane), ("num_classes", num_classes), ("conv_planes", conv_planes)):
-            if width is not None and width < 1:
-                raise ComponentError(f"{name} of head {unique_id!r} is {width}; it must be at least 1")
-        if activation not in _ACTIVATIONS:
-            raise ComponentError(f"activation of head {unique_id!r} is {activation!r}; choose 'relu' or 'silu'")
-        if normalize_inputs not in (None, "l2"):
-            raise ComponentError(f"normalize_inputs of head {unique_id!r} is {normalize_inputs!r}; choose 'l2' or None")
+        check_widths(self, in_plane=in_plane)
+        check_widths(self, optional=True, num_classes=num_classes, conv_planes=conv_planes)
+        check_normalization(self, normalize_inputs)
+        assert in_plane is not None
         self.in_plane = in_plane
         self.normalize_inputs = normalize_inputs
+        self.activation = self._made(activation)
         self.conv: nn.Module | None = None
+        self.bn: nn.Module | None = None
         if conv_planes is not None:
-            self.conv = nn.Sequential(
-                nn.Conv2d(in_plane, conv_planes, kernel_size=1, bias=False),
-                nn.BatchNorm2d(conv_planes),
-                _ACTIVATIONS[activation](),
-            )
+            if self.activation is None:
+                raise ComponentError(f"head {unique_id!r} has conv_planes, so its activation cannot be None")
+            self.conv = nn.Conv2d(in_plane, conv_planes, kernel_size=1, bias=False)
+            self.bn = nn.BatchNorm2d(conv_planes)
         self.fc: nn.Linear | None = None
         if num_classes is not None:
             self.fc = nn.Linear(conv_planes or in_plane, num_classes)
             if zero_init_bias:
                 nn.init.zeros_(self.fc.bias)
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """Returns the constructor's arguments as a config writes them, and `fork_block`."""
+        activation = Key(Literal["relu", "silu"], "relu")
+        return {**super().config_keys(), "unique_id": Key(str), "in_plane": Key(int), "activation": activation}
+
+    def _made(self, activation: str | nn.Module | None) -> nn.Module | None:
+        if activation is None or isinstance(activation, nn.Module):
+            return activation
+        if activation not in _ACTIVATIONS:
+            raise ComponentError(f"activation of head {self.unique_id!r} is {activation!r}; choose 'relu' or 'silu'")
+        return _ACTIVATIONS[activation]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim > 1 and x.shape[1] != self.in_plane and (self.conv is not None or self.fc is not None):
@@ -75,7 +86,8 @@ class FullyConnectedHead(ClassyHead):
                 f"in_plane to {x.shape[1]}, or another fork_block"
             )
         if self.conv is not None:
-            x = self.conv(x)
+            assert self.bn is not None and self.activation is not None
+            x = self.activation(self.bn(self.conv(x)))
         if x.ndim > 2:
             x = x.mean(dim=tuple(range(2, x.ndim)))
         if self.normalize_inputs == "l2":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ray_classy.losses.barron_loss import BarronLoss
     from ray_classy.losses.classy_loss import (
         LOSS_REGISTRY,
         ClassyLoss,
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
         set_loss_state,
     )
     from ray_classy.losses.label_smoothing_loss import LabelSmoothingCrossEntropyLoss
+    from ray_classy.losses.multi_output_sum_loss import MultiOutputSumLoss
     from ray_classy.losses.soft_target_cross_entropy_loss import SoftTargetCrossEntropyLoss
+    from ray_classy.losses.sum_arbitrary_loss import SumArbitraryLoss
 
 __all__ = [
     "LOSS_REGISTRY",
+    "BarronLoss",
     "ClassyLoss",
     "LabelSmoothingCrossEntropyLoss",
+    "MultiOutputSumLoss",
     "SoftTargetCrossEntropyLoss",
+    "SumArbitraryLoss",
     "build_loss",
     "get_loss_state",
     "has_learned_parameters",

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules import loss as torch_losses
 
-from ray_classy.errors import CheckpointError, ComponentError
-from ray_classy.registry import Registry, constructor_arguments, reads_signature
+from ray_classy.errors import CheckpointError, ComponentError, ConfigError
+from ray_classy.registry import Registry, construct, constructor_arguments, reads_signature
 
 TENSOR_ARGUMENTS = ("weight", "pos_weight")
 """Arguments of torch's losses that are tensors; a config writes them as lists."""
@@ -33,8 +33,11 @@ def _torch_loss(name: str) -> type | None:
 LOSS_REGISTRY: Registry[Any] = Registry(
     "loss",
     {
+        "barron": "ray_classy.losses.barron_loss:BarronLoss",
         "label_smoothing_cross_entropy": "ray_classy.losses.label_smoothing_loss:LabelSmoothingCrossEntropyLoss",
+        "multi_output_sum_loss": "ray_classy.losses.multi_output_sum_loss:MultiOutputSumLoss",
         "soft_target_cross_entropy": "ray_classy.losses.soft_target_cross_entropy_loss:SoftTargetCrossEntropyLoss",
+        "sum_arbitrary": "ray_classy.losses.sum_arbitrary_loss:SumArbitraryLoss",
     },
     fallback=_torch_loss,
     fallback_names=_torch_loss_names,
@@ -55,7 +58,7 @@ class ClassyLoss(nn.Module):
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> ClassyLoss:
         """Builds the loss from its config: the constructor's arguments by name."""
-        return cls(**constructor_arguments(cls, config))
+        return construct(cls, config)
 
     def forward(self, output: Any, target: Any) -> torch.Tensor:
         """Computes the loss of the model's output against the target of the batch."""
@@ -100,6 +103,15 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
         if arguments.get(name) is not None:
             arguments[name] = _weights(name, arguments[name])
     return cls(**arguments)
+
+
+def check_loss_config(config: Mapping[str, Any], key: str) -> None:
+    """Raises a ConfigError unless the config of a loss has the config of another one under `key`."""
+    if not isinstance(config.get(key), Mapping):
+        raise ConfigError(
+            f"`{key}` of {config.get('name', 'the loss')!r} must be the config of a loss, such as "
+            f"{{'name': 'CrossEntropyLoss'}}, not {config.get(key)!r}"
+        )
 
 
 def _weights(name: str, value: Any) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,18 @@ IGNORED = -100
 _OF_CLASSES: list[Any] = [nn.CrossEntropyLoss.forward, nn.NLLLoss.forward]
 if hasattr(nn, "LinearCrossEntropyLoss"):  # since torch 2.14
     _OF_CLASSES.append(nn.LinearCrossEntropyLoss.forward)
+
+
+def outputs_of(output: Any) -> list[Any]:
+    """Returns the outputs of a model: the values of a mapping, the items of a list, or the one output."""
+    if isinstance(output, Mapping):
+        return list(output.values())
+    return list(output) if isinstance(output, Iterable) and not isinstance(output, torch.Tensor) else [output]
+
+
+def _of_one_output(loss: Any) -> Any:
+    """Returns the loss that says which rows count: of a sum over several outputs, the loss of one."""
+    return getattr(loss, "loss_of_one_output", loss)
 
 
 def weight_of(loss: Any, output: Any, target: Any) -> torch.Tensor | None:
@@ -55,6 +68,7 @@ def divides_by_rows(loss: nn.Module, labels: np.ndarray) -> bool:
         loss: the loss.
         labels: the class indices of all rows; mixup may mix them.
     """
+    loss = _of_one_output(loss)
     ours = getattr(getattr(type(loss), "weight_of", None), "__module__", "").startswith("ray_classy.losses.")
     if not ours and type(loss).forward not in _OF_CLASSES:
         return False
@@ -63,6 +77,7 @@ def divides_by_rows(loss: nn.Module, labels: np.ndarray) -> bool:
 
 def ignored_index(loss: nn.Module | None) -> int | None:
     """Returns the class index whose rows a loss ignores; None if there is none."""
+    loss = _of_one_output(loss)
     index = getattr(loss, "ignore_index", None)
     if index is None and loss is not None and type(loss).forward in _OF_CLASSES:
         return IGNORED  # LinearCrossEntropyLoss has None for it
@@ -79,9 +94,11 @@ def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, 
         loss: the loss module.
     """
     # Torch's losses have finite gradients where all rows are ignored, but not where all have a class weight of 0.
+    loss = _of_one_output(loss)
     known_finite = type(loss).forward in _OF_CLASSES and loss.weight is None
-    if not known_finite and isinstance(output, torch.Tensor) and output.requires_grad:
-        output.register_hook(lambda gradient: gradient.masked_fill(weight == 0, 0))
+    for one in [] if known_finite else outputs_of(output):
+        if isinstance(one, torch.Tensor) and one.requires_grad:
+            one.register_hook(lambda gradient: gradient.masked_fill(weight == 0, 0))
     return value.masked_fill(weight == 0, 0)
 
 

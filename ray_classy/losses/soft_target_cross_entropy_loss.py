@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, UnsupportedOptionError
 from ray_classy.losses.classy_loss import ClassyLoss, register_loss
 from ray_classy.losses.target_distribution import TargetDistribution, counted_samples, target_distribution
 
@@ -18,10 +18,10 @@ def check_reduction(reduction: str) -> str:
     """Returns `reduction` if it is known.
 
     Raises:
-        ComponentError: it is unknown.
+        UnsupportedOptionError: it is unknown.
     """
     if reduction not in REDUCTIONS:
-        raise ComponentError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, not {reduction!r}")
+        raise UnsupportedOptionError(f"reduction must be one of {', '.join(map(repr, REDUCTIONS))}, not {reduction!r}")
     return reduction
 
 

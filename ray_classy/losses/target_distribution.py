@@ -22,8 +22,12 @@ class TargetDistribution(NamedTuple):
 
     def normalized(self) -> TargetDistribution:
         """Scales the mass of every sample to sum 1 (samples without any mass keep 0)."""
-        total = self.mass.sum(1, keepdim=True)
-        return self._replace(mass=self.mass / total.clamp(min=torch.finfo(self.mass.dtype).eps))
+        return self._replace(mass=normalized(self.mass))
+
+
+def normalized(mass: torch.Tensor) -> torch.Tensor:
+    """Scales the rows of a floating-point tensor of shape (N, C) to sum 1; rows of zeros stay as they are."""
+    return mass / mass.sum(1, keepdim=True).clamp(min=torch.finfo(mass.dtype).eps)
 
 
 def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index: int) -> TargetDistribution:

@@ -18,6 +18,7 @@ class AccuracyMeter(TopKMeter):
 
     Args:
         topk: the values of k, each at least 1 and less than the number of classes.
+        target_is_one_hot: see `TopKMeter`.
 
     Raises:
         ComponentError: `topk` is not a list of such integers.
@@ -29,11 +30,6 @@ class AccuracyMeter(TopKMeter):
         return "accuracy"
 
     def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        classes = model_output.topk(max(self._topk), dim=1).indices
-        if target.shape == model_output.shape:
-            mass, labelled = target.gather(1, classes), (target >= 0).any(1)
-            mass = mass.masked_fill(mass < 0, 0)
-        else:
-            mass, labelled = classes == target.reshape(-1, 1), target >= 0
+        mass, labels = self._mass_of_best(model_output, target), self._labels(target)
         hits = [mass[:, :k].amax(1).sum(dtype=torch.float64) for k in self._topk]
-        return torch.stack([*hits, labelled.sum(dtype=torch.float64)])
+        return torch.stack([*hits, (labels >= 0).any(1).sum(dtype=torch.float64)])

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 
 from ray_classy.errors import ConfigError
-from ray_classy.registry import Registry, constructor_arguments, reads_signature
+from ray_classy.registry import Registry, construct, reads_signature
 
 METER_REGISTRY: Registry[Any] = Registry(
     "meter",
     {
         "accuracy": "ray_classy.meters.accuracy_meter:AccuracyMeter",
+        "precision_at_k": "ray_classy.meters.precision_meter:PrecisionAtKMeter",
+        "recall_at_k": "ray_classy.meters.recall_meter:RecallAtKMeter",
+        "video_accuracy": "ray_classy.meters.video_accuracy_meter:VideoAccuracyMeter",
     },
 )
 register_meter = METER_REGISTRY.register
@@ -27,13 +30,18 @@ class ClassyMeter(ABC):
     The task resets it at the start of a phase, updates it in every step, and synchronises it once, at the end of the
     phase. `value` may be read at any time: it covers the counts of all processes up to the last synchronisation, and
     those of this process since.
+
+    Attributes:
+        sample_keys: names of entries of a sample that `update` gets as keyword arguments, where the sample has them.
     """
+
+    sample_keys: tuple[str, ...] = ()
 
     @classmethod
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> ClassyMeter:
         """Builds the meter from its config: the constructor's arguments by name."""
-        return cls(**constructor_arguments(cls, config))
+        return construct(cls, config)
 
     @property
     @abstractmethod
@@ -52,7 +60,8 @@ class ClassyMeter(ABC):
         Args:
             model_output: the model's output, detached, on any device.
             target: the batch's target, on the same device.
-            **kwargs: the task passes `is_train`, whether this is a train phase.
+            **kwargs: the task passes `is_train`, whether this is a train phase, and the entries of
+                the sample that `sample_keys` names.
         """
 
     @abstractmethod

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ray_classy.distributed import all_reduce_sum
 from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError
-from ray_classy.meters.classy_meter import ClassyMeter
+from ray_classy.meters.summed_meter import SummedMeter
 
 
-class TopKMeter(ClassyMeter):
+def check_one_output(meter: str, model_output: Any) -> None:
+    """Raises a ComponentError, which names the meter, unless the model's output is one tensor."""
+    if not isinstance(model_output, torch.Tensor):
+        outputs = list(model_output) if isinstance(model_output, Mapping) else type(model_output).__name__
+        raise ComponentError(
+            f"meter {meter!r} takes one output of shape (N, C), and the model returns {outputs}: choose an output in a "
+            f"task's `update_meters(model_output, sample)`"
+        )
+
+
+class TopKMeter(SummedMeter):
     """Counts hits for every k in `topk`, and their common denominator.
 
     The counts are one vector on the device of the outputs: the hits of each k, then the denominator. There are two
@@ -22,15 +31,17 @@ class TopKMeter(ClassyMeter):
 
     Args:
         topk: the values of k, each at least 1.
+        target_is_one_hot: whether a target of shape (N, C) has one value per class; False if a target of shape (N, L)
+            lists up to L different class indices per sample, padded with -1 (as `nn.MultiLabelMarginLoss` takes them).
 
     Raises:
-        ComponentError: `topk` is not a list of such integers.
+        ComponentError: `topk` is not a list of such integers, or `target_is_one_hot` is not a bool.
     """
 
     DENOMINATOR = "sample_count"
     """The denominator's name in the state."""
 
-    def __init__(self, topk: list[int]) -> None:
+    def __init__(self, topk: list[int], target_is_one_hot: bool = True) -> None:
         if (
             not isinstance(topk, Sequence)
             or isinstance(topk, str)
@@ -38,7 +49,10 @@ class TopKMeter(ClassyMeter):
             or not all(type(k) is int and k >= 1 for k in topk)
         ):
             raise ComponentError(f"topk must be a list of integers of at least 1, such as [1, 5], not {topk!r}")
+        if not isinstance(target_is_one_hot, bool):
+            raise ComponentError(f"target_is_one_hot must be true or false, not {target_is_one_hot!r}")
         self._topk = list(topk)
+        self._target_is_one_hot = target_is_one_hot
         self._total: torch.Tensor
         self._curr: torch.Tensor
         self.reset()
@@ -50,6 +64,21 @@ class TopKMeter(ClassyMeter):
     def _scale(self, k: int) -> float:
         """Returns the factor of the denominator for this k."""
         return 1.0
+
+    def _has_value_per_class(self, model_output: torch.Tensor, target: torch.Tensor) -> bool:
+        return self._target_is_one_hot and target.shape == model_output.shape
+
+    def _labels(self, target: torch.Tensor) -> torch.Tensor:
+        """Returns the target in two dimensions: one value per class, or class indices; negative where there is none."""
+        return target.unsqueeze(1) if target.ndim == 1 else target
+
+    def _mass_of_best(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Returns the target's values for the classes of the highest scores, best first, of shape (N, max(topk))."""
+        classes, labels = model_output.topk(max(self._topk), dim=1).indices, self._labels(target)
+        if not self._has_value_per_class(model_output, target):
+            return (classes.unsqueeze(2) == labels.unsqueeze(1)).any(2)
+        mass = labels.gather(1, classes)
+        return mass.masked_fill(mass < 0, 0)
 
     @property
     def value(self) -> dict[str, float]:
@@ -66,11 +95,13 @@ class TopKMeter(ClassyMeter):
 
         Args:
             model_output: scores of shape (N, C).
-            target: class indices of shape (N,) or (N, 1), or values per class, multi-hot or soft, of shape (N, C).
+            target: class indices of shape (N,) or (N, 1), or values per class, multi-hot or soft, of shape (N, C);
+                lists of class indices of shape (N, L) if `target_is_one_hot` is False.
 
         Raises:
-            ComponentError: the shapes do not match.
+            ComponentError: the shapes do not match, or the model has several outputs.
         """
+        check_one_output(self.name, model_output)
         self.validate(model_output.shape, target.shape)
         if self._curr.device != model_output.device:
             self._curr, self._total = self._curr.to(model_output.device), self._total.to(model_output.device)
@@ -82,9 +113,13 @@ class TopKMeter(ClassyMeter):
         self._total = torch.zeros(len(self._topk) + 1, dtype=torch.float64)
         self._curr = torch.zeros_like(self._total)
 
-    def sync_state(self) -> None:
-        """Sums the counts of all processes, in one reduction; every process must call it."""
-        self._total = self._total + all_reduce_sum(self._curr.clone())
+    def unsynced_counts(self) -> torch.Tensor:
+        """Returns the hits of each k and their denominator, of this process since the last synchronisation."""
+        return self._curr
+
+    def add_synced_counts(self, counts: torch.Tensor) -> None:
+        """Adds the sum of all processes' `unsynced_counts`, which restart at 0."""
+        self._total = self._total + counts.to(self._total.device)
         self._curr = torch.zeros_like(self._total)
 
     def validate(self, model_output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
@@ -92,7 +127,11 @@ class TopKMeter(ClassyMeter):
         output, target = tuple(model_output_shape), tuple(target_shape)
         if len(output) != 2:
             raise ComponentError(f"meter {self.name!r} takes outputs of shape (N, C), not {output}")
-        if target not in ((output[0],), (output[0], 1), output):
+        if not self._target_is_one_hot and (len(target) not in (1, 2) or target[0] != output[0]):
+            raise ComponentError(
+                f"meter {self.name!r} takes lists of class indices of shape ({output[0]}, L), not {target}"
+            )
+        if self._target_is_one_hot and target not in ((output[0],), (output[0], 1), output):
             raise ComponentError(
                 f"meter {self.name!r} takes targets of shape (N,), (N, 1) or (N, C), here {(output[0],)}, "
                 f"{(output[0], 1)} or {output}, not {target}"
@@ -122,9 +161,9 @@ class TopKMeter(ClassyMeter):
             DamagedCheckpointError: an entry is missing or has another type.
             CheckpointError: the state belongs to another meter, or has other values of k.
         """
-        if not isinstance(state.get("top_k"), list):
+        if not isinstance(state.get("top_k"), list | tuple):
             raise self._damaged("top_k is not a list")
-        theirs, ours = (state.get("name"), state["top_k"]), (self.name, self._topk)
+        theirs, ours = (state.get("name"), list(state["top_k"])), (self.name, self._topk)
         if theirs != ours:
             raise CheckpointError(
                 f"the checkpoint's meter is {theirs[0]!r} with topk {theirs[1]}, this one is {ours[0]!r} with topk "

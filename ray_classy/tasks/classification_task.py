@@ -15,6 +15,7 @@ from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.losses.loss_weight import unlabelled, weight_of
 from ray_classy.memory import within_memory
+from ray_classy.meters import sync_meters
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
@@ -263,7 +264,8 @@ class ClassificationTask(PlannedTask):
         """Updates every meter with the output of a step, on the device; rows that the loss ignores have target -1."""
         output, target = detached(model_output), unlabelled(self.base_loss, detached(sample["target"]))
         for meter in self.meters:
-            meter.update(output, target, is_train=self.train)
+            more = {key: sample[key] for key in getattr(meter, "sample_keys", ()) if key in sample}
+            meter.update(output, target, is_train=self.train, **more)
 
     def train_step(self) -> None:
         """Trains on the next batch; raises StopIteration when the phase has no more."""
@@ -338,8 +340,7 @@ class ClassificationTask(PlannedTask):
             self.optimizer.on_epoch(where=self.where)
         self.synchronize_losses()
         self.check_inf_nan()
-        for meter in self.meters:
-            meter.sync_state()
+        sync_meters(self.meters)
         barrier()
         self.call_hooks("on_phase_end")
         self.perf_log = []

@@ -12,6 +12,7 @@ from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.distributed import gather_objects, is_primary
 from ray_classy.errors import CheckpointError
+from ray_classy.meters import sync_meters
 from ray_classy.tasks.loss_log import LossLog
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
     """
     iterator: PhaseIterator = task.data_iterator
     meters = [copy.deepcopy(meter) for meter in task.meters]
-    for meter in meters:
-        meter.sync_state()
+    sync_meters(meters)
     losses = task.losses.synchronized()
     losses.check_finite(f"train phase {task.train_phase_idx}")
     return {

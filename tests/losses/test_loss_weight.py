@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_classy.losses import LabelSmoothingCrossEntropyLoss, SoftTargetCrossEntropyLoss
+from ray_classy.losses import LabelSmoothingCrossEntropyLoss, MultiOutputSumLoss, SoftTargetCrossEntropyLoss
 from ray_classy.losses.loss_weight import divides_by_rows, ignored_index, unlabelled, weight_of, zero_without_weight
 
 OUTPUT = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(1)
@@ -18,12 +18,13 @@ LOSSES = {
     "smoothing": (nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.2), TARGET),
     "probabilities": (nn.CrossEntropyLoss(WEIGHT, label_smoothing=0.2), SOFT),
     "nll": (nn.NLLLoss(WEIGHT, ignore_index=-1), TARGET),
-    "ours": (LabelSmoothingCrossEntropyLoss(0.1, ignore_index=-1), TARGET),
+    "ours": (LabelSmoothingCrossEntropyLoss(-1, smoothing_param=0.1), TARGET),
     "soft": (SoftTargetCrossEntropyLoss(ignore_index=-1), TARGET.reshape(-1, 1)),
     "multi-hot": (
         SoftTargetCrossEntropyLoss(ignore_index=-1),
         SOFT.masked_fill(torch.arange(12)[:, None] % 3 == 0, -1),
     ),
+    "outputs": (MultiOutputSumLoss(nn.CrossEntropyLoss(WEIGHT, ignore_index=-1)), TARGET),
     "margin": (nn.MultiMarginLoss(weight=WEIGHT), TARGET.clamp(min=0)),
     "bce": (nn.BCEWithLogitsLoss(pos_weight=WEIGHT), SOFT),
 }
@@ -112,12 +113,20 @@ def test_class_probabilities_have_a_weight_too():
 
 
 def test_target_of_a_loss_of_the_tasks_own_counts_rows():
-    for loss in (SoftTargetCrossEntropyLoss(), LabelSmoothingCrossEntropyLoss(0.1), nn.CrossEntropyLoss()):
+    for loss in (
+        SoftTargetCrossEntropyLoss(),
+        LabelSmoothingCrossEntropyLoss(smoothing_param=0.1),
+        nn.CrossEntropyLoss(),
+    ):
         assert weight_of(loss, OUTPUT, {"class": TARGET}) is None
 
 
 def test_losses_that_divide_by_the_number_of_known_labels():
     labels = np.array([0, 1, 3])
-    dividing = [nn.CrossEntropyLoss(), nn.NLLLoss(ignore_index=2), LabelSmoothingCrossEntropyLoss(0.1)]
+    dividing = [
+        nn.CrossEntropyLoss(),
+        MultiOutputSumLoss(nn.NLLLoss(ignore_index=2)),
+        LabelSmoothingCrossEntropyLoss(smoothing_param=0.1),
+    ]
     others = [nn.CrossEntropyLoss(WEIGHT), nn.CrossEntropyLoss(ignore_index=3), OwnMean(), Focal()]
     assert [divides_by_rows(loss, labels) for loss in dividing + others] == [True] * 3 + [False] * 4

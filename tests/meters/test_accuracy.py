@@ -199,3 +199,20 @@ def test_rows_without_a_label_do_not_count():
     assert meter._curr.tolist() == [1.0, 2.0]
     meter.update(torch.eye(4)[:2], torch.tensor([[-1, -1, -1, -1], [-1, 1, 0, 0]]))
     assert meter._curr.tolist() == [2.0, 3.0]
+
+
+def test_lists_of_class_indices():
+    meter = AccuracyMeter([1, 2], target_is_one_hot=False)
+    meter.update(SCORES, torch.tensor([[1, 2], [1, -1], [0, -1], [-1, -1]]))
+    assert meter.value == {"top_1": 1 / 3, "top_2": 1.0}
+
+
+def test_a_model_with_several_outputs_is_named():
+    with pytest.raises(ComponentError, match=r"returns \['a', 'b'\]: choose an output"):
+        AccuracyMeter([1]).update({"a": SCORES, "b": SCORES}, INDEX)
+
+
+def test_topk_of_a_checkpoint_may_be_a_tuple():
+    meter = AccuracyMeter((1, 2))
+    meter.set_classy_state({**updated().get_classy_state(), "top_k": (1, 2)})
+    assert meter.value == updated().value
