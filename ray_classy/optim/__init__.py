@@ -7,6 +7,7 @@ from ray_classy.lazy import lazy_exports
 if TYPE_CHECKING:
     from ray_classy.optim.adam import Adam
     from ray_classy.optim.adamw import AdamW
+    from ray_classy.optim.adamw_mt import AdamWMT
     from ray_classy.optim.classy_optimizer import (
         OPTIMIZER_REGISTRY,
         ClassyOptimizer,
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
         build_optimizer_schedulers,
         register_optimizer,
     )
+    from ray_classy.optim.rmsprop import RMSProp
+    from ray_classy.optim.rmsprop_tf import RMSPropTF
     from ray_classy.optim.sgd import SGD
     from ray_classy.optim.zero import ZeRO
 
@@ -22,7 +25,10 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "AdamWMT",
     "ClassyOptimizer",
+    "RMSProp",
+    "RMSPropTF",
     "ZeRO",
     "build_optimizer",
     "build_optimizer_schedulers",

@@ -31,6 +31,9 @@ class AdamW(ClassyOptimizer):
         ComponentError: an argument is out of its range.
     """
 
+    foreach: bool | None = None
+    """Whether the update works on lists of tensors; None lets torch choose."""
+
     def __init__(
         self,
         lr: float = 0.001,
@@ -70,4 +73,5 @@ class AdamW(ClassyOptimizer):
             eps=self._eps,
             weight_decay=self._weight_decay,
             amsgrad=self._amsgrad,
+            foreach=self.foreach,
         )

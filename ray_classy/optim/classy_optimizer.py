@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from ray_classy.errors import CheckpointError, TaskError
@@ -28,12 +27,45 @@ OPTIMIZER_REGISTRY: Registry[Any] = Registry(
     {
         "adam": "ray_classy.optim.adam:Adam",
         "adamw": "ray_classy.optim.adamw:AdamW",
+        "adamw_mt": "ray_classy.optim.adamw_mt:AdamWMT",
+        "rmsprop": "ray_classy.optim.rmsprop:RMSProp",
+        "rmsprop_tf": "ray_classy.optim.rmsprop_tf:RMSPropTF",
         "sgd": "ray_classy.optim.sgd:SGD",
         "zero": "ray_classy.optim.zero:ZeRO",
     },
     unique_class_names=True,
 )
 register_optimizer = OPTIMIZER_REGISTRY.register
+
+
+HOW_IT_RUNS = ("foreach", "fused", "capturable", "differentiable")
+"""Options of torch that choose an implementation of the update; they are not restored."""
+
+
+class OptionsView:
+    """The options of an optimizer as attributes, read when they are asked for.
+
+    An option is one value if all groups agree, and the list of the distinct values in the order of the groups if they
+    do not.
+
+    Args:
+        optimizer: has parameters by the time an option is read.
+    """
+
+    def __init__(self, optimizer: ClassyOptimizer) -> None:
+        self.optimizer = optimizer
+
+    def __getattr__(self, option: str) -> Any:
+        if option.startswith("__") or option in ("optimizer", "params"):
+            raise AttributeError(option)
+        values: list[Any] = []
+        for group in self.optimizer.param_groups:
+            if option in group and group[option] not in values:
+                values.append(group[option])
+        if not values:
+            known = ", ".join(name for name in self.optimizer.param_groups[0] if name != "params")
+            raise AttributeError(f"the optimizer has no option {option!r}: it has {known}")
+        return values[0] if len(values) == 1 else values
 
 
 class ClassyOptimizer(ABC):
@@ -103,20 +135,9 @@ class ClassyOptimizer(ABC):
         return self._prepared().param_groups
 
     @property
-    def options_view(self) -> SimpleNamespace:
-        """The options as they are now, as attributes (`options_view.lr`).
-
-        An option is one value if all groups agree, and the list of the distinct values in the order of the groups if
-        they do not.
-        """
-        seen: dict[str, list[Any]] = {}
-        for group in self.param_groups:
-            for option, value in group.items():
-                values = seen.setdefault(option, [])
-                if option != "params" and value not in values:
-                    values.append(value)
-        del seen["params"]
-        return SimpleNamespace(**{option: vs[0] if len(vs) == 1 else vs for option, vs in seen.items()})
+    def options_view(self) -> OptionsView:
+        """The options as they are now, as attributes (`options_view.lr`)."""
+        return OptionsView(self)
 
     def step(self, *args: Any, closure: Callable[[], Any] | None = None, where: float | None = None) -> Any:
         """Evaluates the schedules of interval "step", then updates the parameters.
@@ -178,10 +199,9 @@ class ClassyOptimizer(ABC):
         return ()
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
-        """Restores the buffers: momenta, moments, step counters.
+        """Restores the buffers (momenta, moments, step counters) and the options (learning rate, weight decay, ...).
 
-        Options (learning rate, weight decay, ...) are not restored: this optimizer's arguments and schedules determine
-        them, so a changed config takes effect on resume. `set_where` moves the schedules to the restored position.
+        Schedules go on setting their options. A task that loads a checkpoint keeps its own options.
 
         Raises:
             DamagedCheckpointError: an entry of the state is missing or has another type.
@@ -204,7 +224,7 @@ class ClassyOptimizer(ABC):
         check_same_structure(saved["param_groups"], own)
         check_same_shapes(saved, names, own)
         groups = [
-            {**group, "params": saved_group["params"]}
+            {**group, **saved_group, **{name: group[name] for name in HOW_IT_RUNS if name in group}}
             for group, saved_group in zip(own, saved["param_groups"], strict=True)
         ]
         # torch keeps tensors that need no conversion: without a copy, training would write into the caller's state.

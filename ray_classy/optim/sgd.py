@@ -31,12 +31,12 @@ class SGD(ClassyOptimizer):
     """Stochastic gradient descent with momentum (Sutskever et al. 2013), as in `torch.optim.SGD`.
 
     Args:
+        larc_config: the arguments `clip`, `eps` and `trust_coefficient` of LARC; default True, 1e-8 and 0.02.
         lr: the learning rate, at least 0.
         momentum: the decay rate of the accumulated gradients, in [0, 1).
         weight_decay: the L2 penalty, at least 0.
         nesterov: use Nesterov momentum; needs `momentum` above 0.
         use_larc: layer-wise learning rates (You et al. 2017, arXiv:1708.03888) by NVIDIA's apex.
-        larc_config: the arguments `clip`, `eps` and `trust_coefficient` of LARC; default True, 1e-8 and 0.02.
 
     Raises:
         ComponentError: an argument is out of its range, or `use_larc` is set without apex.
@@ -44,14 +44,19 @@ class SGD(ClassyOptimizer):
 
     def __init__(
         self,
+        larc_config: dict[str, Any] | None = None,
         lr: float = 0.1,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
         use_larc: bool = False,
-        larc_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if larc_config is not None and not isinstance(larc_config, Mapping):
+            raise ComponentError(
+                f"larc_config, the first argument, must be a mapping with keys among {', '.join(LARC_DEFAULTS)}, not "
+                f"{larc_config!r}: give other arguments by name, as in SGD(lr=0.1)"
+            )
         self._lr = check_number("lr", lr)
         self._momentum = check_number("momentum", momentum, below=1, example="0.9")
         self._weight_decay = check_number("weight_decay", weight_decay, example="0.0001")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ray_classy.errors import ComponentError
@@ -32,6 +32,7 @@ class ZeRO(ClassyOptimizer):
         self.base_optimizer = build_optimizer(given) if isinstance(given, Mapping) else base_optimizer
         if not isinstance(self.base_optimizer, ClassyOptimizer):
             raise ComponentError(f"base_optimizer must be an optimizer or its config, not {given!r}")
+        self._consolidated: dict[str, Any] | None = None
 
     @property
     def type_name(self) -> str:
@@ -46,3 +47,25 @@ class ZeRO(ClassyOptimizer):
         """Creates the torch optimizer for these groups."""
         self.base_optimizer.prepare(param_groups)
         self.optimizer = self.base_optimizer.optimizer
+
+    def consolidate_state_dict(self) -> None:
+        """Gathers the state of all ranks, so that `get_classy_state` returns it on one rank alone.
+
+        Every rank must call it. The gathered state is dropped when the parameters are next updated. Without this call
+        `get_classy_state` gathers, and every rank must call that.
+        """
+        self._consolidated = super().get_classy_state()
+
+    def get_classy_state(self) -> dict[str, Any]:
+        """Returns the state of the whole other optimizer; every rank must call it, unless it is consolidated."""
+        return super().get_classy_state() if self._consolidated is None else self._consolidated
+
+    def set_classy_state(self, state: Mapping[str, Any]) -> None:
+        """Restores the state of the whole other optimizer; see `ClassyOptimizer`."""
+        self._consolidated = None
+        super().set_classy_state(state)
+
+    def step(self, *args: Any, closure: Callable[[], Any] | None = None, where: float | None = None) -> Any:
+        """Evaluates the schedules of interval "step", then updates the parameters; see `ClassyOptimizer`."""
+        self._consolidated = None
+        return super().step(*args, closure=closure, where=where)

@@ -79,6 +79,11 @@ class ClassificationTask(PlannedTask):
         return self.distributed_loss if self.distributed_loss is not None and self.train else self.base_loss
 
     @property
+    def amp_grad_scaler(self) -> torch.amp.GradScaler | None:
+        """Scales losses of mixed precision with float16; None if there is none."""
+        return self.update_step.scaler
+
+    @property
     def num_batches_per_phase(self) -> int:
         """Number of steps of this rank in the current phase."""
         return self._steps_before + len(self.data_iterator)

@@ -316,9 +316,14 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
 
 
 def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
-    """Tries a copy of the optimizer, with its schedules, on the model's parameters."""
+    """Tries a copy of the optimizer, with its schedules, on the model's parameters.
+
+    Users' schedules are left out, because they may count how often they are evaluated.
+    """
     if not task.test_only:
+        schedules = task.optimizer_schedulers
         try:
+            task.optimizer_schedulers = {name: one for name, one in schedules.items() if _is_ours(one)}
             task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
         except RayClassyError:
             raise
@@ -326,7 +331,15 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
             raise TaskError(
                 f"{locate(task, 'optimizer')}the optimizer cannot take the model's parameters: {reason_of(error)}"
             ) from error
+        finally:
+            task.optimizer_schedulers = schedules
         accumulation_period(task, world_size)
+
+
+def _is_ours(schedule: Any) -> bool:
+    """Whether a schedule, and each part of a composite, is one of this package."""
+    ours = type(schedule).__module__.startswith("ray_classy.")
+    return ours and all(_is_ours(part) for part in getattr(schedule, "_schedulers", ()))
 
 
 def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str | None) -> None:

@@ -53,9 +53,9 @@ class FineTuningTask(ClassificationTask):
         self.pretrained_checkpoint_dict = checkpoint_dict
         return self
 
-    def set_pretrained_checkpoint_load_strict(self, load_strict: bool) -> FineTuningTask:
+    def set_pretrained_checkpoint_load_strict(self, pretrained_checkpoint_load_strict: bool) -> FineTuningTask:
         """Sets whether the pretrained checkpoint must have exactly the weights of the model."""
-        self.pretrained_checkpoint_load_strict = load_strict
+        self.pretrained_checkpoint_load_strict = pretrained_checkpoint_load_strict
         return self
 
     def set_reset_heads(self, reset_heads: bool) -> FineTuningTask:

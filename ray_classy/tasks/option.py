@@ -191,6 +191,28 @@ def section_setter(name: str, group: type, doc: str) -> Callable[..., Any]:
     return set_section
 
 
+class SectionField:
+    """An attribute of a task that reads and sets one field of a section; see `section_setter`.
+
+    Args:
+        section: name of the option that is the section.
+        field: name of the field; None for the name of the attribute.
+    """
+
+    def __init__(self, section: str, field: str | None = None) -> None:
+        self._section, self._field = section, field
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._field = self._field or name
+
+    def __get__(self, task: Any, owner: type | None = None) -> Any:
+        return self if task is None else getattr(getattr(task, self._section), self._field or "")
+
+    def __set__(self, task: Any, value: Any) -> None:
+        section = getattr(task, self._section)
+        setattr(task, self._section, dataclasses.replace(section, **{self._field or "": value}))
+
+
 # -- sections: a dataclass and its form in a config -------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.checkpoint.plain import check_plain
 from ray_classy.errors import CheckpointError, DamagedCheckpointError, RecordError
 from ray_classy.generic.copies import copied
-from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.records import read_record, what_is_wrong
 
@@ -185,7 +184,7 @@ def _is_ours(hook: Any) -> bool:
 def _has_our_state(optimizer: Any) -> bool:
     """Whether an optimizer's state is that of the base class; a user's may be any."""
     methods = ("get_classy_state", "set_classy_state")
-    return all(getattr(type(optimizer), name) is getattr(ClassyOptimizer, name) for name in methods)
+    return all(getattr(type(optimizer), name).__module__.startswith("ray_classy.") for name in methods)
 
 
 def _try(part: Any, state: Mapping[str, Any]) -> None:

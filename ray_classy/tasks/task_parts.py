@@ -17,8 +17,8 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
 from ray_classy.tasks.classy_task import ClassyTask
-from ray_classy.tasks.option import option, section_setter
-from ray_classy.tasks.precision import Precision
+from ray_classy.tasks.option import SectionField, option, section_setter
+from ray_classy.tasks.precision import AmpType, Precision
 from ray_classy.tasks.replicas import DistributedOptions
 from ray_classy.tasks.strategies import whole_model
 
@@ -66,6 +66,13 @@ class TaskParts(ClassyTask):
     checkpoint_every: CheckpointEvery = option(CheckpointEvery())
     checkpoint_load_strict: bool = option(True)
 
+    # fields of `distributed_options`, as Classy Vision named them
+    broadcast_buffers_mode: Any = SectionField("distributed_options")
+    batch_norm_sync_mode: Any = SectionField("distributed_options")
+    find_unused_parameters: Any = SectionField("distributed_options")
+    ddp_bucket_cap_mb: Any = SectionField("distributed_options", "bucket_cap_mb")
+    fp16_grad_compress: Any = SectionField("distributed_options")
+
     def __init__(self) -> None:
         super().__init__()
         self.base_loss: Any = None
@@ -82,6 +89,11 @@ class TaskParts(ClassyTask):
     def precision(self) -> Precision | None:
         """Mixed precision, as `amp_args` asks for it; None for none."""
         return Precision.from_args(self.amp_args)
+
+    @property
+    def amp_type(self) -> AmpType | None:
+        """The kind of mixed precision; None for none."""
+        return None if self.precision is None else AmpType[self.precision.amp_type.upper()]
 
     def _parts(self) -> list[Any]:
         """The objects that a config builds."""

@@ -24,6 +24,7 @@ from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
 from ray_classy.tasks import state_schema
 from ray_classy.tasks.loss_log import LossLog
+from ray_classy.tasks.optimizer_state import restore_buffers
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.strategies import strategy_of, unshard
 from ray_classy.urls import shown
@@ -209,7 +210,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
-        task.optimizer.set_classy_state(state["optimizer"])
+        restore_buffers(task, state)
         task.optimizer.set_where(task.where)
     if state.get("amp") and task.update_step.scaler is not None:
         state_schema.check_scaler(state["amp"])

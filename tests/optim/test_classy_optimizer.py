@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
-from ray_classy.optim import SGD, Adam, AdamW, ClassyOptimizer, build_optimizer_schedulers
+from ray_classy.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    AdamWMT,
+    ClassyOptimizer,
+    RMSProp,
+    RMSPropTF,
+    build_optimizer_schedulers,
+)
 from ray_classy.optim.param_scheduler import (
     ConstantParamScheduler,
     CosineParamScheduler,
@@ -80,8 +89,19 @@ def test_the_view_merges_groups_that_agree():
     assert (view.lr, view.weight_decay) == (0.1, [0.1, 0.0])
 
 
+def test_the_view_follows_the_optimizer():
+    optimizer = prepared(lr=LinearParamScheduler(1.0, 0.0))
+    view = copy.deepcopy(optimizer).options_view, optimizer.options_view
+    stepped(optimizer, 0.5)
+    assert [one.lr for one in view] == [1.0, 0.5]
+
+
+def test_an_option_of_some_groups_only():
+    assert prepared(groups=[{"params": parameters(), "tag": 1}, {"params": parameters()}]).options_view.tag == 1
+
+
 def test_an_option_that_does_not_exist_is_an_attribute_error():
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="'learning_rate': it has lr, momentum"):
         _ = prepared().options_view.learning_rate
 
 
@@ -150,7 +170,7 @@ def test_a_closure_is_called_and_its_loss_returned():
     [
         lambda optimizer: optimizer.step(where=0.0),
         lambda optimizer: optimizer.zero_grad(),
-        lambda optimizer: optimizer.options_view,
+        lambda optimizer: optimizer.options_view.lr,
         lambda optimizer: optimizer.get_classy_state(),
         lambda optimizer: optimizer.set_where(0.0),
     ],
@@ -185,7 +205,16 @@ def test_no_schedulers_is_an_empty_mapping():
 # --- state
 
 
-@pytest.mark.parametrize("make", [lambda: SGD(momentum=0.9), Adam, AdamW])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SGD(momentum=0.9),
+        Adam,
+        AdamWMT,
+        lambda: RMSProp(momentum=0.9),
+        lambda: RMSPropTF(momentum=0.9, centered=True),
+    ],
+)
 def test_training_continues_from_a_file_as_if_never_interrupted(make):
     straight = stepped(stepped(stepped(prepared(make()))))
     first = stepped(stepped(prepared(make())))
@@ -197,12 +226,29 @@ def test_training_continues_from_a_file_as_if_never_interrupted(make):
         assert torch.equal(ours, theirs)
 
 
-def test_options_are_the_resuming_runs_own():
-    state = saved(stepped(prepared(SGD(lr=0.5, momentum=0.9, weight_decay=0.1))).get_classy_state())
+def test_options_are_restored_and_schedules_go_on():
+    state = saved(stepped(prepared(SGD(lr=0.5, momentum=0.9))).get_classy_state())
     optimizer = prepared(SGD(lr=0.25, momentum=0.5), weight_decay=LinearParamScheduler(0.75, 0.0))
     optimizer.set_classy_state(state)
     view = optimizer.options_view
-    assert (view.lr, view.momentum, view.weight_decay) == (0.25, 0.5, 0.75)
+    assert (view.lr, view.momentum, view.weight_decay) == (0.5, 0.9, 0.0)
+    assert stepped(optimizer, 0.5).options_view.weight_decay == 0.375
+
+
+def test_the_implementation_of_the_update_is_not_restored():
+    state = prepared(AdamW()).get_classy_state()
+    state["optim"]["param_groups"][0]["fused"] = True
+    optimizer = prepared(AdamW())
+    optimizer.set_classy_state(state)
+    assert optimizer.options_view.fused is None
+
+
+def test_a_task_keeps_its_own_options():
+    state = train(make_task(lr=0.5, weight_decay=0.1)).get_classy_state(deep_copy=True)
+    task = make_task(lr=0.25)
+    task.prepare()
+    task.set_classy_state(state)
+    assert (task.optimizer.options_view.lr, task.optimizer.options_view.weight_decay) == (0.25, 0.0)
 
 
 def test_resuming_does_not_tie_the_optimizer_to_the_callers_state():

@@ -1,10 +1,11 @@
 import importlib.util
+import inspect
 
 import pytest
 import torch
 
 from ray_classy.errors import ComponentError, UnknownComponentError
-from ray_classy.optim import SGD, Adam, AdamW, build_optimizer
+from ray_classy.optim import SGD, Adam, AdamW, AdamWMT, RMSProp, RMSPropTF, build_optimizer
 from ray_classy.registry import config_keys
 
 
@@ -29,13 +30,60 @@ def torch_step(cls, **kwargs):
         (SGD, torch.optim.SGD, {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.1, "nesterov": True}),
         (Adam, torch.optim.Adam, {"lr": 0.2, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1, "amsgrad": True}),
         (AdamW, torch.optim.AdamW, {"lr": 0.2, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1, "amsgrad": True}),
+        (AdamWMT, torch.optim.AdamW, {"lr": 0.2, "betas": (0.8, 0.9), "weight_decay": 0.1, "foreach": True}),
+        (RMSProp, torch.optim.RMSprop, {"lr": 0.2, "momentum": 0.9, "alpha": 0.5, "eps": 0.1, "centered": True}),
     ],
 )
 def test_the_update_is_torchs(cls, peer, arguments):
-    assert torch.equal(one_step(cls(**arguments)), torch_step(peer, **arguments))
+    ours = {name: value for name, value in arguments.items() if name != "foreach"}
+    assert torch.equal(one_step(cls(**ours)), torch_step(peer, **arguments))
 
 
-@pytest.mark.parametrize(("name", "lr"), [("sgd", 0.1), ("adam", 0.1), ("adamw", 0.01)])
+ARGUMENTS = {
+    SGD: ["larc_config", "lr", "momentum", "weight_decay", "nesterov", "use_larc"],
+    Adam: ["lr", "betas", "eps", "weight_decay", "amsgrad"],
+    AdamW: ["lr", "betas", "eps", "weight_decay", "amsgrad"],
+    AdamWMT: ["lr", "betas", "eps", "weight_decay", "amsgrad"],
+    RMSProp: ["lr", "momentum", "weight_decay", "alpha", "eps", "centered"],
+    RMSPropTF: ["lr", "momentum", "weight_decay", "alpha", "eps", "centered"],
+}
+
+
+@pytest.mark.parametrize("cls", ARGUMENTS)
+def test_arguments_have_the_order_of_the_predecessor(cls):
+    assert list(inspect.signature(cls).parameters) == ARGUMENTS[cls]
+
+
+def test_a_learning_rate_given_to_sgd_by_position_is_refused():
+    with pytest.raises(ComponentError, match=r"not 0\.1: give other arguments by name"):
+        SGD(0.1)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_tf_has_eps_inside_the_root(centered):
+    optimizer, parameter = RMSPropTF(0.1, 0.9, 0.01, 0.5, 0.1, centered), torch.nn.Parameter(torch.ones(1))
+    optimizer.set_param_groups([parameter])
+    p, square, mean, momentum = 1.0, 0.0, 0.0, 0.0
+    for gradient in (0.5, 0.3):
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step(where=0)
+        g = gradient + 0.01 * p
+        square, mean = 0.5 * square + 0.5 * g**2, (0.5 * mean + 0.5 * g) * centered
+        momentum = 0.9 * momentum + g / (square - mean**2 + 0.1) ** 0.5
+        p -= 0.1 * momentum
+    assert parameter.item() == pytest.approx(p)
+
+
+def test_rmsprop_tf_runs_a_closure_and_skips_parameters_without_a_gradient():
+    optimizer, parameter = RMSPropTF(), torch.nn.Parameter(torch.ones(1))
+    optimizer.set_param_groups([parameter])
+    assert optimizer.step(closure=lambda: 7, where=0) == 7 and parameter.item() == 1
+
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 0.1, "adamw": 0.01, "adamw_mt": 0.01, "rmsprop": 0.1, "rmsprop_tf": 0.1}
+
+
+@pytest.mark.parametrize(("name", "lr"), LEARNING_RATES.items())
 def test_the_learning_rate_of_a_config_without_one(name, lr):
     optimizer = build_optimizer({"name": name})
     optimizer.set_param_groups([torch.nn.Parameter(torch.zeros(1))])
@@ -82,6 +130,11 @@ def test_an_integer_momentum_is_fine():
         {"name": "adam", "amsgrad": "yes"},
         {"name": "adamw", "eps": -1},
         {"name": "adamw", "weight_decay": None},
+        {"name": "sgd", "larc_config": 3},
+        {"name": "rmsprop", "momentum": 1},
+        {"name": "rmsprop", "alpha": 1.0},
+        {"name": "rmsprop_tf", "eps": -1.0},
+        {"name": "rmsprop_tf", "centered": 1},
     ],
 )
 def test_impossible_arguments_are_refused_by_name(wrong):

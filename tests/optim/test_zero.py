@@ -16,7 +16,9 @@ def stepped(optimizer):
 
 
 def test_the_update_is_that_of_the_base_optimizer():
-    assert torch.equal(stepped(build_optimizer({"name": "zero", "base_optimizer": BASE})), stepped(SGD(0.2, 0.9)))
+    assert torch.equal(
+        stepped(build_optimizer({"name": "zero", "base_optimizer": BASE})), stepped(SGD(lr=0.2, momentum=0.9))
+    )
 
 
 def test_an_optimizer_may_be_given():
@@ -24,7 +26,7 @@ def test_an_optimizer_may_be_given():
 
 
 def test_the_state_is_that_of_the_base_optimizer():
-    zero, plain = ZeRO(SGD(0.2, 0.9)), SGD(0.2, 0.9)
+    zero, plain = ZeRO(SGD(lr=0.2, momentum=0.9)), SGD(lr=0.2, momentum=0.9)
     stepped(zero), stepped(plain)
     assert zero.get_classy_state()["name"] == "SGD"
     plain.set_classy_state(zero.get_classy_state())
@@ -47,3 +49,13 @@ def test_the_base_optimizer_must_be_one():
         ZeRO("sgd")
     with pytest.raises(UnknownComponentError, match="unknown optimizer 'sdg'"):
         build_optimizer({"name": "zero", "base_optimizer": {"name": "sdg"}})
+
+
+def test_a_consolidated_state_is_that_of_the_last_update():
+    optimizer = build_optimizer({"name": "zero", "base_optimizer": BASE})
+    stepped(optimizer)
+    optimizer.consolidate_state_dict()
+    state = optimizer.get_classy_state()
+    assert state is optimizer.get_classy_state() and state["optim"]["state"]
+    optimizer.step(where=0.5)
+    assert optimizer.get_classy_state() is not state

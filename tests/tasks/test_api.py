@@ -8,6 +8,7 @@ import pytest
 import ray_classy.tasks as tasks
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.tasks import BatchNormSyncMode, BroadcastBuffersMode, ClassificationTask, ClassyTask, FineTuningTask
+from ray_classy.tasks.precision import AmpType
 from tests.helpers import linear_model, make_task, sgd, vectors
 
 METHODS = {
@@ -107,6 +108,15 @@ DEFAULTS = {
     "optimizer_period": 1,
     "mixup_transform": None,
     "amp_args": None,
+    "amp_type": None,
+    "amp_grad_scaler": None,
+    "batch_norm_sync_mode": BatchNormSyncMode.DISABLED,
+    "broadcast_buffers_mode": BroadcastBuffersMode.BEFORE_EVAL,
+    "checkpoint_load_strict": True,
+    "ddp_bucket_cap_mb": 25,
+    "find_unused_parameters": False,
+    "fp16_grad_compress": False,
+    "use_sharded_ddp": False,
     "use_gpu": None,
     "bn_weight_decay": False,
     "dataloader_mp_context": "spawn",
@@ -177,7 +187,8 @@ def test_every_setter_is_tried():
 @pytest.mark.parametrize("name", ["pretrained_checkpoint", "pretrained_checkpoint_load_strict", "reset_heads"])
 def test_setter_of_fine_tuning_returns_the_task(name):
     task = FineTuningTask()
-    assert getattr(task, f"set_{name}")(True) is task
+    argument = "checkpoint_path" if name == "pretrained_checkpoint" else name
+    assert getattr(task, f"set_{name}")(**{argument: True}) is task
     assert task.set_freeze_trunk(True) is task and task._set_pretrained_checkpoint_dict({}) is task
 
 
@@ -212,6 +223,18 @@ def test_defaults_of_the_distributed_options():
     parameters = inspect.signature(ClassificationTask.set_distributed_options).parameters
     values = [p.default for p in parameters.values()][1:]
     assert values == [BroadcastBuffersMode.BEFORE_EVAL, BatchNormSyncMode.DISABLED, 0, False, 25, False, "ddp"]
+
+
+def test_fields_of_the_distributed_options_are_attributes():
+    task = ClassificationTask().set_distributed_options(bucket_cap_mb=3, find_unused_parameters=True)
+    task.fp16_grad_compress = True
+    assert (task.ddp_bucket_cap_mb, task.find_unused_parameters) == (3, True)
+    assert task.distributed_options.fp16_grad_compress and task.distributed_options.bucket_cap_mb == 3
+
+
+def test_the_kind_of_mixed_precision():
+    task = ClassificationTask().set_amp_args({"amp_type": "pytorch", "dtype": "bfloat16"})
+    assert task.amp_type is AmpType.PYTORCH and task.amp_grad_scaler is None
 
 
 def test_module_is_wrapped_as_a_model():

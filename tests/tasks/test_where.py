@@ -1,25 +1,51 @@
 import pytest
 
-from ray_classy.optim.param_scheduler import ClassyParamScheduler
+from ray_classy.optim.param_scheduler import ClassyParamScheduler, CompositeParamScheduler, UpdateInterval
 from tests.helpers import RecordingHook, make_task, train
 
 
 class _Positions(ClassyParamScheduler):
     """Notes where it is evaluated."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, interval=UpdateInterval.STEP):
+        super().__init__(interval)
         self.seen = []
 
     def __call__(self, where):
-        self.seen.append(where)
+        self.seen.append(pytest.approx(where))
         return 0.1
 
 
-def test_where_of_each_update_is_below_one():
+SIXTHS = [step / 6 for step in range(6)]
+PREDECESSORS = [  # recorded with classy-vision 0.7.0: 12 rows in batches of 4
+    ("epoch", {}, [0, 1 / 2]),
+    ("epoch", {"test": None}, [0, 1 / 2]),
+    ("epoch", {"parts": 2}, [0, 1 / 4, 2 / 4, 3 / 4]),
+    ("epoch", {"parts": 2, "epochs": 1.5}, [0, 1 / 3, 2 / 3]),
+    ("epoch", {"accumulated": 12}, [0, 1 / 2]),
+    ("step", {}, [0, *SIXTHS]),
+    ("step", {"epochs": 3, "period": 2}, [0, *(step / 9 for step in range(9))]),
+    ("step", {"accumulated": 12}, [0, 2 / 6, 5 / 6]),
+]
+
+
+@pytest.mark.parametrize(("interval", "options", "expected"), PREDECESSORS)
+def test_schedules_are_evaluated_as_often_and_where_the_predecessor_does(interval, options, expected):
+    positions = _Positions(UpdateInterval(interval))
+    task = make_task(train=12, test=options.get("test", 4), epochs=options.get("epochs", 2))
+    task.datasets["train"].phases_per_epoch = options.get("parts", 1)
+    task.set_dataset(task.datasets["train"], "train").set_test_phase_period(options.get("period", 1))
+    task.set_simulated_global_batchsize(options.get("accumulated")).set_optimizer_schedulers({"lr": positions})
+    task.preflight()
+    train(task)
+    assert positions.seen == expected
+
+
+def test_parts_of_a_composite_are_not_evaluated_before_the_run():
     positions = _Positions()
-    train(make_task(train=12, epochs=2).set_optimizer_schedulers({"lr": positions}))
-    assert positions.seen == [0.0, 0.0, *(pytest.approx(step / 6) for step in range(1, 6))]
+    task = make_task().set_optimizer_schedulers({"lr": CompositeParamScheduler([positions], [1.0])})
+    task.preflight()
+    assert positions.seen == []
 
 
 def test_where_is_one_after_the_last_train_step():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import enum
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -38,6 +37,16 @@ class UpdateInterval(enum.Enum):
     EPOCH = "epoch"
     STEP = "step"
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], default: UpdateInterval | None = None) -> UpdateInterval:
+        """Returns the `update_interval` of a scheduler's config; without one `default`, or STEP if that is None.
+
+        Raises:
+            ComponentError: it is neither "epoch" nor "step".
+        """
+        interval = config.get("update_interval", cls.STEP if default is None else default)
+        return choose(cls, interval.lower() if isinstance(interval, str) else interval, "update_interval")
+
 
 def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
     """Returns the member of an enum that is `value` or has it as its value.
@@ -57,13 +66,14 @@ def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
         raise ComponentError(f"{what} must be {known}, not {value!r}") from None
 
 
-class ParamScheduler(ABC):
+class ParamScheduler:
     """A function from the progress of training, and nothing else, to the value of an optimizer's option.
 
     In a config, the constructor's `num_updates` is called `num_epochs` (the task fills it in when it is absent), and
     `update_interval` replaces the scheduler's own interval.
     """
 
+    WHERE_EPSILON = WHERE_EPSILON
     update_interval: UpdateInterval = UpdateInterval.STEP
 
     @classmethod
@@ -92,12 +102,16 @@ class ParamScheduler(ABC):
             arguments["num_updates"] = num_epochs
         scheduler = cls(**arguments)
         if interval is not None:
-            scheduler.update_interval = choose(UpdateInterval, interval, "update_interval")
+            scheduler.update_interval = UpdateInterval.from_config({"update_interval": interval})
         return scheduler
 
-    @abstractmethod
     def __call__(self, where: float) -> float:
-        """Returns the value at `where`, the fraction of training that is done, in [0, 1)."""
+        """Returns the value at `where`, the fraction of training that is done, in [0, 1).
+
+        Raises:
+            NotImplementedError: a subclass does not define it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, where)")
 
 
 PARAM_SCHEDULER_REGISTRY.base = ParamScheduler

@@ -157,3 +157,26 @@ def test_a_plain_scheduler_is_evaluated_every_step():
             return where**2
 
     assert Square.from_config({"name": "square"}).update_interval is UpdateInterval.STEP
+
+
+@pytest.mark.parametrize(
+    ("config", "default", "interval"),
+    [
+        ({}, None, UpdateInterval.STEP),
+        ({}, UpdateInterval.EPOCH, UpdateInterval.EPOCH),
+        ({"update_interval": "Epoch"}, None, UpdateInterval.EPOCH),
+        ({"update_interval": UpdateInterval.STEP}, UpdateInterval.EPOCH, UpdateInterval.STEP),
+    ],
+)
+def test_the_interval_of_a_config(config, default, interval):
+    assert UpdateInterval.from_config(config, default) is interval
+
+
+def test_an_unknown_interval_is_a_value_error():
+    with pytest.raises(ValueError, match="'epoch' or 'step', not 'batch'"):
+        UpdateInterval.from_config({"update_interval": "batch"})
+
+
+def test_a_scheduler_without_a_formula_says_what_is_missing():
+    with pytest.raises(NotImplementedError, match="__call__"):
+        ClassyParamScheduler(UpdateInterval.EPOCH)(0.5)
