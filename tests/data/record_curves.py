@@ -158,7 +158,7 @@ def record():
     from classy_vision.dataset.transforms.mixup import MixupTransform
 
     lams = iter(LAMS * 4)
-    torch.distributions.Beta.sample = lambda self, shape=torch.Size(): torch.tensor(next(lams)).expand(shape)
+    torch.distributions.Beta.sample = lambda self, shape=(): torch.full(shape, next(lams))
     curves = {}
     for name in ("resnext", "mlp"):
         task = build("classy_vision", name, MixupTransform(1.0, 4, label_smoothing=0.1))
