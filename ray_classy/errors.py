@@ -5,7 +5,10 @@
     ├── UnknownComponentError    (KeyError, AssertionError)  no component is registered under that name
     ├── RegistrationError        (ValueError)        a component cannot be registered
     ├── ComponentError           (ValueError, AssertionError)  an argument of a component is invalid
-    │   └── UnsupportedOptionError  (NotImplementedError)  a choice that it does not know
+    │   ├── UnsupportedOptionError  (NotImplementedError)  a choice that it does not know
+    │   ├── ArgumentTypeError    (TypeError)         it has another type
+    │   └── FolderNotFoundError  (FileNotFoundError) it names a folder that does not exist
+    ├── UnavailableError         (RuntimeError, ImportError)  a component needs a package, or has a successor
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError)        a dataset or one of its rows cannot be used
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
@@ -55,6 +58,18 @@ class ComponentError(RayClassyError, ValueError, AssertionError):
 
 class UnsupportedOptionError(ComponentError, NotImplementedError):
     """An argument of a component is none of its choices."""
+
+
+class ArgumentTypeError(ComponentError, TypeError):
+    """An argument of a component has the wrong type."""
+
+
+class FolderNotFoundError(ComponentError, FileNotFoundError):
+    """An argument of a component names a folder that does not exist."""
+
+
+class UnavailableError(RayClassyError, RuntimeError, ImportError):
+    """A component cannot be used here: a package is not installed, or another component took its place."""
 
 
 class TaskError(RayClassyError, RuntimeError, AssertionError):

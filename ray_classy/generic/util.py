@@ -72,17 +72,17 @@ def is_not_none(value: Any) -> bool:
 
 def is_long_tensor(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds 64-bit integers, on any device."""
-    return tensor.dtype == torch.int64
+    return isinstance(tensor, torch.Tensor) and tensor.dtype == torch.int64
 
 
 def is_float_tensor(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds 32-bit floats, on any device."""
-    return tensor.dtype == torch.float32
+    return isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float32
 
 
 def is_double_tensor(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds 64-bit floats, on any device."""
-    return tensor.dtype == torch.float64
+    return isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -190,9 +190,9 @@ def flatten_dict(value_dict: Mapping[str, Any], prefix: str = "", sep: str = "_"
     return flat
 
 
-def load_json(path: str) -> Any:
+def load_json(json_path: str) -> Any:
     """What a JSON file holds."""
-    with open(path, encoding="utf-8") as file:
+    with open(json_path, encoding="utf-8") as file:
         return json.load(file)
 
 
@@ -204,6 +204,10 @@ def convert_to_one_hot(targets: torch.Tensor, classes: int) -> torch.Tensor:
     """
     if targets.ndim != 2 or targets.shape[1] != 1:
         raise ComponentError(f"convert_to_one_hot takes indices of shape (N, 1), not {tuple(targets.shape)}")
+    if targets.device.type == "cpu" and len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
+        raise ComponentError(
+            f"a class index must be in [0, {classes}), not {int(targets.min())} to {int(targets.max())}"
+        )
     return F.one_hot(targets.squeeze(1).long(), classes)
 
 
@@ -295,6 +299,17 @@ def train_model(model: nn.Module) -> contextlib.AbstractContextManager[nn.Module
 def eval_model(model: nn.Module) -> contextlib.AbstractContextManager[nn.Module]:
     """Evaluation mode for the block; afterwards every sub-module has its own mode again."""
     return _mode(model, False)
+
+
+def copy_model_to_gpu(model: nn.Module, loss: nn.Module | None = None) -> Any:
+    """Moves a model to the current GPU, and a loss if one is given; returns the model, or both."""
+    model = model.cuda()
+    return model if loss is None else (model, loss.cuda())
+
+
+def log_class_usage(component_type: str, klass: type) -> None:
+    """Tells torch's usage log, which is off by default, that a class of a kind ("Task", "Model") is used."""
+    torch._C._log_api_usage_once(f"ray_classy.{component_type}.{getattr(klass, '__name__', klass)}")
 
 
 def get_torch_version() -> list[int]:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     )
     from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
     from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
+    from ray_classy.hooks.model_tensorboard_hook import ModelTensorboardHook
+    from ray_classy.hooks.output_csv_hook import OutputCSVHook
+    from ray_classy.hooks.precise_batch_norm_hook import PreciseBatchNormHook
+    from ray_classy.hooks.profiler_hook import ProfilerHook
     from ray_classy.hooks.progress_bar_hook import ProgressBarHook
+    from ray_classy.hooks.tensorboard_plot_hook import TensorboardPlotHook
+    from ray_classy.hooks.torchscript_hook import TorchscriptHook
+    from ray_classy.hooks.visdom_hook import VisdomHook
 
 __all__ = [
     "HOOK_REGISTRY",
@@ -27,7 +34,14 @@ __all__ = [
     "ClassyHookState",
     "ExponentialMovingAverageModelHook",
     "LossLrMeterLoggingHook",
+    "ModelTensorboardHook",
+    "OutputCSVHook",
+    "PreciseBatchNormHook",
+    "ProfilerHook",
     "ProgressBarHook",
+    "TensorboardPlotHook",
+    "TorchscriptHook",
+    "VisdomHook",
     "build_hook",
     "build_hooks",
     "register_hook",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.checkpoint import CHECKPOINT_FILE, save_checkpoint
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest
-from ray_classy.errors import ComponentError, DamagedCheckpointError, RayClassyError
+from ray_classy.distributed import is_primary
+from ray_classy.errors import ComponentError, DamagedCheckpointError, FolderNotFoundError, RayClassyError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.storage import Storage
 
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 class CheckpointHook(ClassyHook):
     """Sets the cadence of checkpoints and a folder in which the latest is published as `checkpoint.torch`.
 
-    The hook itself writes nothing: the trainer writes a checkpoint at the end of a round (a train phase and the test
-    phase after it) when this hook has one due, and after the last round. Without the hook it writes one every round.
+    In a run folder the trainer writes a checkpoint at the end of a round (a train phase and the test phase after it)
+    when this hook has one due, and after the last round. Without the hook it writes one every round. A trainer without
+    a run folder (`ClassyTrainer`) writes none: then the hook itself writes `checkpoint.torch` at the end of each phase
+    that is due, and a copy `model_phase-{phase_idx}_end.torch`, into a folder that must exist.
 
     Args:
-        checkpoint_folder: the folder in which `checkpoint.torch` is published, with its manifest; created if it does
-            not exist.
+        checkpoint_folder: the folder in which `checkpoint.torch` is published, with its manifest; in a run folder's
+            run it is created if it does not exist.
         input_args: plain values to store in the file.
         phase_types: the phases to count: "train", "test" or both; default train phases.
         checkpoint_period: a checkpoint is due every `checkpoint_period` counted phases, at least 1.
@@ -58,6 +63,12 @@ class CheckpointHook(ClassyHook):
         self.checkpoint_period = checkpoint_period
         self.state.phases_counted = 0
         self.due = False
+        self.trainer_writes = False  # set by sessions that write the checkpoints
+
+    @classmethod
+    def get_checkpoint_name(cls, phase_idx: int) -> str:
+        """Returns the name of the copy that the hook writes itself at the end of a phase, from 0."""
+        return f"model_phase-{phase_idx}_end.torch"
 
     def set_classy_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `get_classy_state` returned."""
@@ -67,7 +78,13 @@ class CheckpointHook(ClassyHook):
         super().set_classy_state(state)
 
     def on_start(self, task: ClassyTask) -> None:
-        """Refuses a folder that is a file, or has a `manifest.json` of something else, which would be replaced."""
+        """Refuses a folder that is a file, or has a `manifest.json` of something else, which would be replaced.
+
+        Raises:
+            FolderNotFoundError: the folder does not exist, and the hook itself writes.
+        """
+        if not self.trainer_writes:
+            self._check_folder()
         if os.path.exists(self.checkpoint_folder) and not os.path.isdir(self.checkpoint_folder):
             raise ComponentError(f"checkpoint_folder {self.checkpoint_folder!r} is a file; give a folder")
         try:
@@ -84,3 +101,20 @@ class CheckpointHook(ClassyHook):
         if phase_type in self.phase_types:
             self.state.phases_counted += 1
             self.due = self.due or self.state.phases_counted % self.checkpoint_period == 0
+        if self.due and not self.trainer_writes and not task.test_only:
+            self._save_checkpoint(task, self.get_checkpoint_name(task.phase_idx))
+            self.due = False
+
+    def _save_checkpoint(self, task: ClassyTask, filename: str) -> None:
+        """Writes `checkpoint.torch`, and a copy under `filename`; every rank must call it."""
+        self._check_folder()
+        state = task.gather_state()
+        if is_primary():
+            content = {"input_args": self.input_args, "classy_state_dict": state}
+            save_checkpoint(self.checkpoint_folder, content)
+            latest = os.path.join(self.checkpoint_folder, CHECKPOINT_FILE)
+            shutil.copyfile(latest, os.path.join(self.checkpoint_folder, filename))
+
+    def _check_folder(self) -> None:
+        if not os.path.exists(self.checkpoint_folder):
+            raise FolderNotFoundError(f"checkpoint_folder {self.checkpoint_folder!r} does not exist: make the folder")

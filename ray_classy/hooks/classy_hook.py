@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.errors import DamagedCheckpointError
+from ray_classy.hooks.constants import ClassyHookFunctions as ClassyHookFunctions
 from ray_classy.registry import Registry, constructor_arguments, reads_signature
 
 if TYPE_CHECKING:
@@ -20,21 +20,18 @@ HOOK_REGISTRY: Registry[ClassyHook] = Registry(
         "checkpoint": "ray_classy.hooks.checkpoint_hook:CheckpointHook",
         "ema_model_weights": "ray_classy.hooks.exponential_moving_average_model_hook:ExponentialMovingAverageModelHook",
         "loss_lr_meter_logging": "ray_classy.hooks.loss_lr_meter_logging_hook:LossLrMeterLoggingHook",
+        "model_tensorboard": "ray_classy.hooks.model_tensorboard_hook:ModelTensorboardHook",
+        "output_csv": "ray_classy.hooks.output_csv_hook:OutputCSVHook",
+        "precise_bn": "ray_classy.hooks.precise_batch_norm_hook:PreciseBatchNormHook",
+        "profiler": "ray_classy.hooks.profiler_hook:ProfilerHook",
         "progress_bar": "ray_classy.hooks.progress_bar_hook:ProgressBarHook",
+        "tensorboard_plot": "ray_classy.hooks.tensorboard_plot_hook:TensorboardPlotHook",
+        "torchscript": "ray_classy.hooks.torchscript_hook:TorchscriptHook",
+        "visdom": "ray_classy.hooks.visdom_hook:VisdomHook",
     },
     unique_class_names=True,
 )
 register_hook = HOOK_REGISTRY.register
-
-
-class ClassyHookFunctions(Enum):
-    """The points at which a task calls its hooks."""
-
-    on_start = auto()
-    on_phase_start = auto()
-    on_step = auto()
-    on_phase_end = auto()
-    on_end = auto()
 
 
 class ClassyHookState:
@@ -80,9 +77,10 @@ class ClassyHook(ABC):
         """Builds the hook from its config: the constructor's arguments by name."""
         return cls(**constructor_arguments(cls, config))
 
-    def name(self) -> str:
+    @classmethod
+    def name(cls) -> str:
         """Returns the class's name; a task has at most one hook of each name."""
-        return type(self).__name__
+        return cls.__name__
 
     def get_classy_state(self) -> dict[str, Any]:
         """Returns the hook's state for a checkpoint."""
@@ -117,12 +115,12 @@ class ClassyHook(ABC):
 HOOK_REGISTRY.base = ClassyHook
 
 
-def build_hook(config: Mapping[str, Any]) -> ClassyHook:
+def build_hook(hook_config: Mapping[str, Any]) -> ClassyHook:
     """Builds a hook from its config; `name` chooses the class."""
-    cls = HOOK_REGISTRY.named_class(config)
-    return cls.from_config(copy.deepcopy({key: value for key, value in config.items() if key != "name"}))
+    cls = HOOK_REGISTRY.named_class(hook_config)
+    return cls.from_config(copy.deepcopy({key: value for key, value in hook_config.items() if key != "name"}))
 
 
-def build_hooks(configs: Sequence[Mapping[str, Any]]) -> list[ClassyHook]:
+def build_hooks(hook_configs: Sequence[Mapping[str, Any]]) -> list[ClassyHook]:
     """Builds a list of hooks, in order."""
-    return [build_hook(config) for config in configs]
+    return [build_hook(config) for config in hook_configs]

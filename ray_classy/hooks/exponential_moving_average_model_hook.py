@@ -71,10 +71,11 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         if task.num_updates == 0 and not evaluates:  # the hook has the state of another run
             self.state.model_state, self.state.ema_model_state = {}, {}
         weights, averages = (_fitting(state, live) for state in (self.state.model_state, self.state.ema_model_state))
-        device = torch.device("cpu") if self.device == "cpu" else task.device
-        self.state.model_state = {name: value.to(task.device) for name, value in weights.items()}
+        on_cpu = self.device == "cpu"
+        self.state.model_state = {name: value.to(live[name].device) for name, value in weights.items()}
         self.state.ema_model_state = {
-            name: averages.get(name, value).to(device, copy=True) for name, value in live.items()
+            name: averages.get(name, value).to("cpu" if on_cpu else value.device, copy=True)
+            for name, value in live.items()
         }
 
     def get_model_state_iterator(self, model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -103,8 +104,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         """Updates the averages, if the step updated the weights."""
         if not task.train:
             return
-        made = task.steps_in_phase
-        if made % task.optimizer_period and made != task.num_batches_per_phase:
+        if _inside_accumulation(task):
             return
         averages = [self.state.ema_model_state[name] for name in self._live]
         now = [value.to(average.device) for value, average in zip(self._live.values(), averages, strict=True)]
@@ -121,6 +121,14 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
+
+
+def _inside_accumulation(task: Any) -> bool:
+    """Returns whether the step did not update the weights; a task that does not accumulate has no period."""
+    period = getattr(task, "optimizer_period", None)
+    if not isinstance(period, int) or task.steps_in_phase % period == 0:
+        return False
+    return task.steps_in_phase != task.num_batches_per_phase
 
 
 def _fitting(state: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -47,18 +47,28 @@ class LossLrMeterLoggingHook(ClassyHook):
         steps = len(task.losses)
         if self.log_freq is not None and task.train and steps and steps % self.log_freq == 0:
             task.check_inf_nan()
-            self._log_loss_lr_meters(task, f"step {steps}/{task.num_batches_per_phase}", last=self.log_freq)
+            self._log_loss_lr_meters(task, log_batches=True)
 
     def on_phase_end(self, task: Any) -> None:
         """Logs the line of the phase."""
-        self._log_loss_lr_meters(task, f"{len(task.losses)} steps")
+        self._log_loss_lr_meters(task)
 
-    def _log_loss_lr_meters(self, task: ClassificationTask, steps: str, last: int | None = None) -> None:
-        """Logs one line; the loss is the mean over the `last` steps, or over the phase so far."""
+    def _log_loss_lr_meters(self, task: ClassificationTask, prefix: str = "", log_batches: bool = False) -> None:
+        """Logs one line.
+
+        Args:
+            task: in or at the end of a phase.
+            prefix: text before the line.
+            log_batches: log the number of the step, and the mean loss over the last `log_freq` steps; otherwise the
+                number of steps, and the mean loss over all of them.
+        """
         if not is_primary():
             return
+        steps, last = f"{len(task.losses)} steps", None
+        if log_batches:
+            steps, last = f"step {len(task.losses)}/{task.num_batches_per_phase}", self.log_freq
         number = task.train_phase_idx if task.train else task.eval_phase_idx
-        parts = [f"{task.phase_type} {number + 1}", steps, f"loss {task.losses.row_mean(last):.4f}"]
+        parts = [f"{prefix}{task.phase_type} {number + 1}", steps, f"loss {task.losses.row_mean(last):.4f}"]
         for meter in task.meters:
             parts += [f"{meter.name}.{key} {value:.4f}" for key, value in meter.value.items()]
         if task.train and task.optimizer is not None:

@@ -40,11 +40,20 @@ Latest = tuple[str, dict[str, Any]]
 
 
 class Session:
-    """A run without a folder: it keeps nothing. The base of the others."""
+    """A run without a folder: it keeps nothing. The base of the others.
+
+    Attributes:
+        writes_checkpoints: whether it writes those that are due.
+    """
+
+    writes_checkpoints = False
 
     def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called before the task is prepared; returns the content of the checkpoint to resume from, if there is one."""
         task.wanted_period = None  # of an earlier run
+        for hook in task.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.trainer_writes = self.writes_checkpoints
         return None
 
     def step_ended(self, task: ClassyTask) -> None:
@@ -95,6 +104,8 @@ class FolderSession(Session):
         latest: the newest checkpoint, if this process has read it already.
         listeners: follow the session.
     """
+
+    writes_checkpoints = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.errors import ComponentError, DamagedCheckpointError
 from ray_classy.hooks import CheckpointHook, build_hook
 from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer.classy_trainer import ClassyTrainer
 from tests.helpers import make_task
 
 
@@ -87,3 +88,17 @@ def test_built_from_a_config():
     config = {"name": "checkpoint", "checkpoint_folder": "out", "input_args": {"a": 1}, "phase_types": ["test"]}
     hook = build_hook(config)
     assert (hook.checkpoint_folder, hook.input_args, hook.phase_types) == ("out", {"a": 1}, ["test"])
+
+
+def test_without_a_run_folder_the_hook_itself_writes(tmp_path):
+    task = make_task(train=8, test=4, epochs=3, hooks=[CheckpointHook(str(tmp_path), {"mine": 1}, ["train"], 2)])
+    ClassyTrainer().train(task)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.torch", "model_phase-2_end.torch"]
+    content = load_checkpoint(str(tmp_path / CheckpointHook.get_checkpoint_name(2)))
+    assert content["classy_state_dict"]["phase_idx"] == 2 and content["input_args"] == {"mine": 1}
+
+
+def test_without_a_run_folder_the_folder_must_exist(tmp_path):
+    hook = CheckpointHook(str(tmp_path / "new"))
+    with pytest.raises(FileNotFoundError, match="new"):
+        hook.on_start(make_task())

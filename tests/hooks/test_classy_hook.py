@@ -7,9 +7,9 @@ from tests.helpers import RecordingHook, make_task, train
 
 
 def test_five_points():
-    points = ["on_start", "on_phase_start", "on_step", "on_phase_end", "on_end"]
-    assert [member.name for member in ClassyHookFunctions] == points
-    assert ClassyHook.__abstractmethods__ == set(points)
+    points = {"on_start", "on_phase_start", "on_step", "on_phase_end", "on_end"}
+    assert ClassyHook.__abstractmethods__ == points
+    assert {member.name for member in ClassyHookFunctions} == {*points, "on_forward", "on_loss_and_meter"}
 
 
 def test_point_without_work():
@@ -20,7 +20,7 @@ def test_point_without_work():
 
 
 def test_name_is_that_of_the_class():
-    assert RecordingHook().name() == "RecordingHook"
+    assert RecordingHook().name() == RecordingHook.name() == "RecordingHook"
 
 
 def test_state_is_kept_and_updated():

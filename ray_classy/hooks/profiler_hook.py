@@ -1,0 +1,40 @@
+"""A hook that profiles the model."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ray_classy.distributed import is_primary
+from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+
+if TYPE_CHECKING:
+    from ray_classy.tasks.classification_task import ClassificationTask
+
+_log = logging.getLogger(__name__)
+
+
+@register_hook("profiler")
+class ProfilerHook(ClassyHook):
+    """Profiles one forward pass of the model with `torch.profiler` when the run starts, and logs a table.
+
+    The pass is made on the primary rank with zeros, a batch as large as in the first phase, and changes nothing. A
+    model that does not say the shape of its input is left out.
+    """
+
+    on_phase_start = on_step = on_phase_end = on_end = ClassyHook._noop
+
+    def on_start(self, task: ClassificationTask) -> None:
+        """Profiles the model."""
+        if not is_primary():
+            return
+        from ray_classy.generic.profiler import profile, summarize_profiler_info
+
+        model = task.base_model
+        shape = getattr(model, "input_shape", None)
+        if shape is None:
+            _log.warning("the model is not profiled: %s has no input_shape", type(model).__name__)
+            return
+        rows = task.get_batchsize_per_replica()
+        profiler = profile(model, rows, shape, input_key=getattr(model, "input_key", None))
+        _log.info("%s", summarize_profiler_info(profiler))
