@@ -132,7 +132,7 @@ class Stop(tune.Stopper):
         budget: the time budget of the sweep in seconds; None for no limit.
 
     Attributes:
-        over: why the sweep was stopped; None while it was not.
+        over: why the sweep ends before all trials do; None while it does not.
     """
 
     def __init__(self, stop: Any, budget: float | datetime.timedelta | None) -> None:
@@ -140,6 +140,7 @@ class Stop(tune.Stopper):
         self._other = None if isinstance(stop, Mapping) else stop
         self._seconds = budget.total_seconds() if isinstance(budget, datetime.timedelta) else budget
         self._until = math.inf
+        self._ends_trials = False
         self.over: str | None = None
 
     def reason(self, result: Mapping[str, Any]) -> str | None:
@@ -151,8 +152,8 @@ class Stop(tune.Stopper):
         """Returns whether to stop a trial."""
         return bool(self._other(trial_id, result)) if self._other is not None else self.reason(result) is not None
 
-    def stop_all(self) -> bool:
-        """Returns whether to stop the sweep; Ray Tune calls it in every iteration of its loop."""
+    def is_over(self) -> bool:
+        """Returns whether the sweep is to end; the first call starts the time budget."""
         now = time.monotonic()
         if self._seconds is not None and math.isinf(self._until):
             self._until = now + self._seconds
@@ -161,6 +162,14 @@ class Stop(tune.Stopper):
         elif isinstance(self._other, tune.Stopper) and self._other.stop_all():
             self.over = f"by {type(self._other).__name__}"
         return self.over is not None
+
+    def end_trials(self) -> None:
+        """Has Ray Tune end all trials in the next iteration of its loop."""
+        self._ends_trials = True
+
+    def stop_all(self) -> bool:
+        """Returns whether Ray Tune is to end all trials; it calls this in every iteration of its loop."""
+        return self._ends_trials
 
 
 def _reached(name: str, value: Any, limit: float) -> bool:

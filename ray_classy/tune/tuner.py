@@ -269,6 +269,7 @@ class _Sweep:
             nested=plan.workers > 1,
             filesystem=plan.filesystem,
             why_stopped=self._why_stopped,
+            limits=plan.stop,
         )
         search = SweepSearch(
             plan.space,
@@ -377,10 +378,10 @@ class _Sweep:
             raise interruption(self.folder.path)
         for record in left:
             record.state, record.reason = STOPPED, self.plan.stop.over
-            self.folder.write_trial(record)
+            self._record_interruption(record, STOPPED)
 
-    def _record_interruption(self, record: TrialRecord) -> None:
-        """Records how far a trial is that `--resume` continues, whether its process could do so or not."""
+    def _record_interruption(self, record: TrialRecord, status: str = INTERRUPTED) -> None:
+        """Records how far a trial is that ended before its end, whether its process could do so or not."""
         self.folder.write_trial(record)
         run = self.folder.trial_run(record.name, self.plan.filesystem)
         if run.record.exists():
@@ -388,5 +389,5 @@ class _Sweep:
                 _log.warning("%s came to the end of no step in time: it resumes from its last checkpoint", record.name)
             run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
             if run.record.facts().get("status") in (RUNNING, STOPPED):
-                run.finish(INTERRUPTED)
+                run.finish(status)
         run.requests.forget()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
     from ray_classy.trainer.run_folder import RunFolder
+    from ray_classy.tune.section import Stop
 
 _log = logging.getLogger(__name__)
 _KEPT_OF_RESULTS = ("train.", "test.")
@@ -44,6 +45,7 @@ class Watch(tune.Callback):
         nested: whether trials have workers of their own.
         filesystem: in which the folder lies; None finds it from the path.
         why_stopped: the reason to record for a trial that the scheduler stops.
+        limits: say when the sweep is to end before all trials do.
 
     Attributes:
         stopping: whether the sweep is to stop.
@@ -59,10 +61,11 @@ class Watch(tune.Callback):
         nested: bool,
         filesystem: Any,
         why_stopped: Callable[[dict[str, Any]], str],
+        limits: Stop,
     ) -> None:
         self._folder, self._records, self._table = folder, records, table
         self._retention, self._interval, self._nested, self._filesystem = retention, interval, nested, filesystem
-        self._why_stopped = why_stopped
+        self._why_stopped, self._limits = why_stopped, limits
         self._runs: dict[str, RunFolder] = {}  # by trial: each has read the manifests of its checkpoints
         self._looping = self.stopping = False
         self._ends_late_trials: threading.Timer | None = None
@@ -147,9 +150,12 @@ class Watch(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """A round of Ray Tune's loop ends; if the sweep is to stop, it is the last one."""
         self._table.draw({trial.trial_id: trial.status for trial in trials if not is_terminated(trial)})
-        if self.stopping:
+        if self.stopping or self._limits.is_over():
             self._ask_to_stop([trial for trial in trials if is_running(trial)])
-            stop_tune()
+            if threading.current_thread() is threading.main_thread():
+                stop_tune()
+            else:  # in which no handler of signals runs
+                self._limits.end_trials()
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """All processes of trials have ended."""

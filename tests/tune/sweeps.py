@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import torch
+from ray import tune
 
 from ray_classy.hooks import ClassyHook, register_hook
 from ray_classy.optim import ClassyOptimizer
@@ -136,6 +137,35 @@ class SlowSteps(ClassyHook):
     def on_step(self, task):
         if task.train and os.path.exists(self.file):
             time.sleep(self.seconds)
+
+
+@register_hook("leaves_word")
+class LeavesWord(ClassyHook):
+    """Makes a file at the end of a train step, counted over all epochs."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def __init__(self, file: str, step: int):
+        super().__init__()
+        self.file, self.left = file, step
+
+    def on_step(self, task):
+        self.left -= task.train
+        if self.left == 0:
+            open(self.file, "w").close()
+
+
+class EndsAtFile(tune.Stopper):
+    """Ends a sweep once a file is there."""
+
+    def __init__(self, file: str):
+        self.file = file
+
+    def __call__(self, trial_id, result):
+        return False
+
+    def stop_all(self):
+        return os.path.exists(self.file)
 
 
 @register_hook("ends_a_child")

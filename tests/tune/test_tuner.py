@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from ray_classy.tasks.task_config import checked
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from ray_classy.tune import TaskTuner
 from ray_classy.tune.folder import SweepFolder
-from tests.tune.sweeps import LR, sweep_config
+from tests.tune.sweeps import LR, EndsAtFile, sweep_config
 
 pytestmark = pytest.mark.ray
 
@@ -355,6 +356,32 @@ def held(cluster, groups):
     """The placement groups that hold something, other than those given."""
     table = cluster.util.placement_group_table().items()
     return [group for identity, group in table if identity not in groups and group["state"] != "REMOVED"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_sweep_that_ends_early_leaves_its_trials_at_their_step(ray_cluster, tmp_path, in_thread):
+    slow, word = str(tmp_path / "slow"), str(tmp_path / "word")
+    open(slow, "w").close()
+    hooks = [
+        {"name": "slow_steps", "file": slow, "seconds": 0.5},
+        {"name": "leaves_word", "file": word, "step": 14},
+        {"name": "say_state"},
+    ]
+    config = sweep_config(tune={"num_samples": 1}, hooks=hooks)
+    options = {"run_config": tune.RunConfig(stop=EndsAtFile(word))}
+    if in_thread:
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(run, tmp_path, config, **options).result(120)
+    else:
+        result = run(tmp_path, config, **options)
+    assert [(trial.state, trial.reason) for trial in result.trials] == [("stopped", "by EndsAtFile")]
+    checkpoints = sorted(name for name in os.listdir(f"{result.path}/t0000") if name.startswith("epoch_"))
+    assert 14 <= int(checkpoints[-1][-6:]) < 20
+    os.remove(slow)
+    longer = run(tmp_path, config, extend=result.path, num_epochs=3, trainer=RayTrainer())
+    assert longer.trials[0].epoch == 3
+    assert "start where 0.4" in log_of(longer, "t0000") or "start where 0.5" in log_of(longer, "t0000")
 
 
 @pytest.mark.full

@@ -5,6 +5,7 @@ import pytest
 
 from ray_classy.trainer.retention import Retention
 from ray_classy.tune.folder import SweepFolder, TrialRecord
+from ray_classy.tune.section import Stop
 from ray_classy.tune.watch import Watch
 
 NAMES = [f"epoch_000{epoch}-step_0000{epoch}0" for epoch in (1, 2, 3)]
@@ -24,7 +25,7 @@ def watch(tmp_path):
     retention = Retention(1, "test.loss", "min")
     records = {"t0000": TrialRecord("t0000", 0, {"lr": 0.1})}
     folder = SweepFolder(str(tmp_path))
-    return Watch(folder, records, SilentTable(), retention, None, False, None, lambda result: "")
+    return Watch(folder, records, SilentTable(), retention, None, False, None, lambda result: "", Stop({}, None))
 
 
 def write(watch, number, loss):
