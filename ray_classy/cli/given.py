@@ -80,6 +80,9 @@ def refuse_search(given: Given, command: str) -> None:
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
+    for flag in ("name", "storage_path", "checkpoint", "resume", "extend", "address"):
+        if getattr(arguments, flag, None) == "":
+            raise UsageError(f"--{flag.replace('_', '-')} is empty: give it a value, or leave it out")
     if getattr(arguments, "local", False):
         for flag, why in (
             ("num_workers", "--local trains in this one process"),

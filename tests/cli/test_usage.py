@@ -62,6 +62,7 @@ def test_help_names_the_commands(capsys):
         (["train", "c.yaml", "--local", "--num-workers", "2"], "leave out --num-workers, or leave out --local"),
         (["train", "c.yaml", "--local", "--address", "h:1"], "leave out --address"),
         (["train", "--resume", "r", "--name", "n"], "leave out --name"),
+        (["train", "c.yaml", "--storage-path", ""], "--storage-path is empty"),
     ],
 )
 def test_a_wrong_command_line_says_what_to_write(ray_classy, words, told):

@@ -68,22 +68,22 @@ class MixupTransform(ClassyTransform):
     ) -> None:
         for name, value in (("mix_prob", mix_prob), ("switch_prob", switch_prob), ("label_smoothing", label_smoothing)):
             if not 0 <= value <= 1:
-                raise ComponentError(f"mixup: {name} must lie in [0, 1], not {value!r}")
+                raise ComponentError(f"{name} must lie in [0, 1], not {value!r}")
         if mixup_alpha < 0 or cutmix_alpha < 0:
-            raise ComponentError(f"mixup: the alphas must be at least 0, not {mixup_alpha!r} and {cutmix_alpha!r}")
+            raise ComponentError(f"the alphas must be at least 0, not {mixup_alpha!r} and {cutmix_alpha!r}")
         if cutmix_minmax is not None:
             if len(cutmix_minmax) != 2 or not 0 <= cutmix_minmax[0] <= cutmix_minmax[1] <= 1:
                 raise ComponentError(
-                    f"mixup: cutmix_minmax must be two shares of the side, 0 <= least <= most <= 1, "
+                    f"cutmix_minmax must be two shares of the side, 0 <= least <= most <= 1, "
                     f"not {cutmix_minmax!r}"
                 )
             cutmix_alpha = cutmix_alpha or 1.0
         if mixup_alpha == 0 and cutmix_alpha == 0:
-            raise ComponentError("mixup: neither mixup nor cutmix is on: set alpha or cutmix_alpha above 0")
+            raise ComponentError("neither mixup nor cutmix is on: set alpha or cutmix_alpha above 0")
         if mode not in ("batch", "pair", "elem"):
-            raise ComponentError(f"mixup: mode must be 'batch', 'pair' or 'elem', not {mode!r}")
+            raise ComponentError(f"mode must be 'batch', 'pair' or 'elem', not {mode!r}")
         if num_classes is not None and num_classes < 1:
-            raise ComponentError(f"mixup: num_classes must be at least 1, not {num_classes!r}")
+            raise ComponentError(f"num_classes must be at least 1, not {num_classes!r}")
         self.mixup_alpha = mixup_alpha
         self.num_classes = num_classes
         self.cutmix_alpha = cutmix_alpha

@@ -177,7 +177,7 @@ def test_integer_images_become_float(mode):
     ],
 )
 def test_impossible_arguments(arguments):
-    with pytest.raises(ComponentError, match="mixup"):
+    with pytest.raises(ComponentError):
         MixupTransform(**arguments)
 
 
