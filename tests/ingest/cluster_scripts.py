@@ -12,16 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
+import numpy as np
+import pytest
 import ray
+import ray.data
 import torch
 from ray.cluster_utils import Cluster
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.placement_group import placement_group_table
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.ingest import RayDataset
 from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import RayTrainer
-from tests.trainer.ray_parts import Slow, digits_config
+from tests.trainer.ray_parts import At, Slow, digits_config, id_task
 from tests.trainer.ray_parts import digits_task as build
 
 for setting in LOCAL:
@@ -29,6 +33,7 @@ for setting in LOCAL:
 
 PLAIN = {"mixup": None, "loss": {"name": "CrossEntropyLoss"}}
 MIB = 1 << 20
+NODE = "ray.io/node-id"  # a label that Ray gives to each node
 
 
 class SeenOn:
@@ -158,6 +163,89 @@ def auto(tmp_path):
         leaves_nothing_behind(tmp_path, cluster.address, other)
 
 
+def elastic(tmp_path):
+    """A run that grows, and then loses its first node, is fed by the CPU node throughout, with the same updates."""
+    seen = tmp_path / "seen"
+    small = {"model": {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [32]}, "num_epochs": 8}
+
+    def logged(text, times, running):
+        waited_for(lambda: log_of(tmp_path, "elastic").count(text) >= times, text, running)
+
+    with cluster_of(training=1) as (cluster, train, other), ThreadPoolExecutor(1) as pool:
+        task = task_seen(seen, hooks=[Slow(0.3)], **small)
+        running = pool.submit(trained, tmp_path, "elastic", task, workers=(1, 2), ingest="cluster")
+        logged("run elastic on 1 process", 1, running)
+        joined = cluster.add_node(num_cpus=1, resources={"train": 1})
+        logged("run elastic on 2 processes", 1, running)
+        cluster.remove_node(train, False)
+        logged("run elastic on 1 process\n", 2, running)
+        elastic_run = running.result()
+        counts = rows_by_node(seen)
+        print(counts, log_of(tmp_path, "elastic"))
+        assert counts[other.node_id] > 10 * (counts[train.node_id] + counts[joined.node_id])
+        cluster.add_node(num_cpus=1, resources={"train": 1})
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", **small), ingest="worker")
+    for one, two in zip(calm.metrics_history, elastic_run.metrics_history, strict=True):
+        assert (one["where"], one["num_updates"]) == (two["where"], two["num_updates"])
+        assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=5e-3)
+
+
+def full_store(tmp_path):
+    """What others hold in the object store makes no row wait for ever; batches are spilled, or made by the worker."""
+    with cluster_of(object_store_memory=80 * MIB) as (_, train, other):
+        held = [fill.options(label_selector={NODE: node.node_id}).remote(12) for node in (train, other) for _ in "12"]
+        held = [block for blocks in ray.get(held) for block in blocks]  # 240 MiB in 160
+        seen = tmp_path / "seen"
+        run = trained(tmp_path, "run", task_seen(seen, pad=4 * MIB // 50), ingest="cluster")
+        print(rows_by_node(seen), log_of(tmp_path, "run"))
+        assert rows_by_node(seen)[other.node_id] and len(held) == 48
+        del held
+        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm"), ingest="worker")
+    assert equal(calm, run)
+
+
+@ray.remote(num_cpus=0)
+def fill(blocks):
+    return [ray.put(np.full(5 * MIB, number, np.uint8)) for number in range(blocks)]
+
+
+def streams(tmp_path):
+    """A pipeline whose blocks cross nodes: a worker is killed in its second epoch, then its CPU node is lost."""
+    with cluster_of() as (cluster, _, other), ThreadPoolExecutor(1) as pool:
+        killed, lost = At(2, 3, "kill", str(tmp_path / "killed"), rank=1), At(4, 3, "hold", str(tmp_path / "lost"))
+        (tmp_path / "hold").touch()
+        running = pool.submit(trained, tmp_path, "disturbed", streamed(tmp_path / "rows", [killed, lost]))
+        waited_for((tmp_path / "lost").exists, "third epoch", running)
+        cluster.remove_node(other, False)
+        cluster.add_node(num_cpus=2)
+        (tmp_path / "hold").unlink()
+        disturbed = running.result()
+        print(log_of(tmp_path, "disturbed"))
+        assert log_of(tmp_path, "disturbed").count("on 2 processes") >= 2
+        calm = trained(tmp_path, "calm", streamed(tmp_path / "calm_rows", []))
+    assert equal(calm, disturbed)
+
+
+def streamed(folder, hooks):
+    """A task over a pipeline of 300 numbered rows, in three epochs."""
+    folder.mkdir()
+    task = id_task(folder, epochs=3)
+    for phase_type, count in (("train", 300), ("test", 60)):
+        rows = ray.data.range(count, override_num_blocks=12).map(numbered)
+        rows = RayDataset(rows, 8, False, red, stream=True, num_rows=count, id_column="id")
+        task.set_dataset(rows, phase_type)
+    return task.set_hooks(hooks)
+
+
+def numbered(row):
+    time.sleep(0.01)
+    return {"id": row["id"], "image": np.full((1, 1, 3), row["id"] % 256, np.uint8), "label": row["id"] % 2}
+
+
+def red(sample):
+    return {**sample, "input": torch.tensor([float(np.asarray(sample["input"])[0, 0, 0])])}
+
+
 def smaller(batch):
     dataset = digits_config()["dataset"]
     for section in dataset.values():
@@ -190,5 +278,7 @@ def endless(address, folder):
     trained(folder, "killed", task_seen(folder / "killed", num_epochs=1000), ingest="cluster")
 
 
+SCRIPTS = (auto, elastic, full_store, nodes_change, slow_node, streams)
+
 if __name__ == "__main__":
-    {script.__name__: script for script in (auto, nodes_change, slow_node)}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    {script.__name__: script for script in SCRIPTS}[sys.argv[1]](pathlib.Path(sys.argv[2]))

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.ray
 @pytest.mark.full
-@pytest.mark.parametrize("script", ["auto", "nodes_change", "slow_node"])
+@pytest.mark.parametrize("script", ["auto", "elastic", "full_store", "nodes_change", "slow_node", "streams"])
 def test_on_a_cluster_in_a_process_of_its_own(script, tmp_path):
     command = [sys.executable, "-m", "tests.ingest.cluster_scripts", script, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ray_classy.dataset import build_dataset
 from ray_classy.dataset.loader import PhaseLoader
+from ray_classy.dataset.parquet_rows import IN_MEMORY_BYTES
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.errors import DataError
 from ray_classy.ingest import ray_feed, ray_window
@@ -54,6 +55,14 @@ def manifest(path):
 def parquet(path):
     table = pa.table({"image": [image(number) for number in range(ROWS)], "label": [n % 2 for n in range(ROWS)]})
     pq.write_table(table, path / "rows.parquet")
+    return {"name": "parquet", "files": [str(path / "rows.parquet")]}
+
+
+def large_parquet(path):
+    """A file so large that each node reads the rows from a copy of the columns that it needs."""
+    table = pa.table({"image": [image(number) for number in range(ROWS)], "label": [n % 2 for n in range(ROWS)]})
+    others = pa.array([os.urandom(IN_MEMORY_BYTES // ROWS + 1) for _ in range(ROWS)])
+    pq.write_table(table.append_column("other", others), path / "rows.parquet", row_group_size=5)
     return {"name": "parquet", "files": [str(path / "rows.parquet")]}
 
 
@@ -105,7 +114,7 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("source", [folder, manifest, parquet, webdataset, digits])
+@pytest.mark.parametrize("source", [folder, manifest, parquet, large_parquet, webdataset, digits])
 def test_the_cluster_makes_the_batches_of_a_worker_bit_by_bit(ray_cluster, tmp_path, source):
     dataset = images(tmp_path, source)
     for ranks in (1, 2, 3):

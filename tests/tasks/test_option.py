@@ -131,7 +131,10 @@ def test_the_message_has_the_line_of_the_option(tmp_path):
     text = json.dumps({**CONFIG, "clip_grad_norm": -2.0}, indent=1)
     (tmp_path / "a.json").write_text(text)
     line = text[: text.index("clip_grad_norm")].count("\n") + 1
-    with pytest.raises(ConfigError, match=rf"a.json:{line}: clip_grad_norm: must be a number above 0, or null \(None in Python\), not -2"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"a.json:{line}: clip_grad_norm: must be a number above 0, or null \(None in Python\), not -2",
+    ):
         build_task(load_config(str(tmp_path / "a.json")))
 
 

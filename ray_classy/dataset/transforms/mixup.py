@@ -74,8 +74,7 @@ class MixupTransform(ClassyTransform):
         if cutmix_minmax is not None:
             if len(cutmix_minmax) != 2 or not 0 <= cutmix_minmax[0] <= cutmix_minmax[1] <= 1:
                 raise ComponentError(
-                    f"cutmix_minmax must be two shares of the side, 0 <= least <= most <= 1, "
-                    f"not {cutmix_minmax!r}"
+                    f"cutmix_minmax must be two shares of the side, 0 <= least <= most <= 1, not {cutmix_minmax!r}"
                 )
             cutmix_alpha = cutmix_alpha or 1.0
         if mixup_alpha == 0 and cutmix_alpha == 0:
