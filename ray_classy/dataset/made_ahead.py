@@ -29,17 +29,19 @@ def made_ahead(
         batches: the row numbers of each batch.
         make: makes some of a batch's rows, in any thread.
     """
-    ahead: deque[tuple[list[int], list[Future]]] = deque()
+    ahead: deque[tuple[list[int], deque[Future]]] = deque()
     here, threads_are_faster = False, False
     try:
         while True:
             for numbers in itertools.islice(batches, 0 if here else BATCHES_AHEAD + 1 - len(ahead)):
                 size = len(numbers) // (_PIECES_PER_THREAD * threads) + 1
                 pieces = [numbers[at : at + size] for at in range(0, len(numbers), size)]
-                ahead.append((numbers, [pool.submit(_timed, make, piece) for piece in pieces]))
+                ahead.append((numbers, deque(pool.submit(_timed, make, piece) for piece in pieces)))
             if ahead:
                 numbers, futures = ahead.popleft()
-                made = [future.result() for future in futures]
+                made = []
+                while futures:  # no name for one that fails: its error would keep this frame, and all that it holds
+                    made.append(futures.popleft().result())
                 quick = _are_quick(made, numbers, _WAITING * threads)
             else:
                 following = next(batches, None)

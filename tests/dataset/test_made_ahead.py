@@ -1,7 +1,10 @@
 """Rows are made in threads, ahead of their use, unless they are so quick that threads would only take turns."""
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,3 +59,18 @@ def test_an_error_is_raised_and_cancels_what_is_ahead():
 
     with pytest.raises(ValueError, match="row 0"):
         makers(fail, BATCHES)
+
+
+def test_an_error_keeps_nothing_alive_when_it_is_gone():
+    def fail(numbers):
+        raise ValueError
+
+    there = weakref.ref(fail)
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(2) as pool, contextlib.suppress(ValueError):
+            list(made_ahead(pool, 2, iter(BATCHES), fail))
+        del fail
+        assert there() is None
+    finally:
+        gc.enable()

@@ -1,5 +1,6 @@
 """Pipelines that run beside the training, on the shared cluster."""
 
+import gc
 import io
 import logging
 import os
@@ -272,6 +273,7 @@ def wait_until(holds, what):
 def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path):
     from ray.train import ScalingConfig
 
+    gc.collect()  # of what other tests left in the cycles of their errors
     streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS, id_column="id"), 2)
     ray_run = RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "ray")).train(streams)
     wait_until(lambda: not pipelines(), "the pipelines' processes end with the workers")
