@@ -10,7 +10,9 @@
     │   └── FolderNotFoundError  (FileNotFoundError) it names a folder that does not exist
     ├── UnavailableError         (RuntimeError, ImportError)  a component needs a package, or has a successor
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
-    ├── DataError                (ValueError)        a dataset or one of its rows cannot be used
+    ├── DataError                (ValueError, AssertionError)  a dataset or one of its rows cannot be used
+    │   └── RowNumberError       (IndexError)        a dataset has no row of that number
+    ├── LoaderError              (RuntimeError)      a loader gives fewer batches than it should
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
     │   └── DamagedCheckpointError   its content is not what was written
@@ -76,8 +78,16 @@ class TaskError(RayClassyError, RuntimeError, AssertionError):
     """A task lacks a part that a method needs, or its methods are called out of order."""
 
 
-class DataError(RayClassyError, ValueError):
+class DataError(RayClassyError, ValueError, AssertionError):
     """A dataset, or a row of it, cannot be used."""
+
+
+class RowNumberError(DataError, IndexError):
+    """A dataset has no row of that number."""
+
+
+class LoaderError(RayClassyError, RuntimeError):
+    """A loader gives fewer batches than it should."""
 
 
 class CheckpointError(RayClassyError, RuntimeError, AssertionError):

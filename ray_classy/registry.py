@@ -146,6 +146,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             registered and returns a class or None.
         fallback_names: returns the names that `fallback` knows, for listings and suggestions.
         unique_class_names: refuse two classes with the same `__name__`.
+        reserves_fallback: refuse names that `fallback_names` returns.
+        any_base: register classes of any base.
 
     `base` is the class that registered ones must derive from; it is set by the module that defines it.
     """
@@ -159,6 +161,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         fallback: Callable[[str], type | None] | str | None = None,
         fallback_names: Callable[[], list[str]] | str | None = None,
         unique_class_names: bool = False,
+        reserves_fallback: bool = False,
+        any_base: bool = False,
     ) -> None:
         self.kind = kind
         self.base: type[T] | None = None
@@ -167,6 +171,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         self._fallback = fallback
         self._fallback_names = fallback_names
         self._unique_class_names = unique_class_names
+        self._reserves_fallback = reserves_fallback
+        self._any_base = any_base
         Registry.all[kind] = self
 
     def __reduce__(self) -> Any:  # `register_model`, pickled with a user's function, must not carry a second registry
@@ -226,7 +232,9 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             # The same class again is no conflict: a module run as a script and then imported defines it twice.
             if class_name != cls.__qualname__ or module == cls.__module__:
                 return f"the name belongs to {module}.{class_name}; choose another name"
-        if self.base is not None and not (isinstance(cls, type) and issubclass(cls, self.base)):
+        elif self._reserves_fallback and name in _import(self._fallback_names)():
+            return "torch or torchvision has a class of that name; choose another name"
+        if self.base is not None and not self._any_base and not (isinstance(cls, type) and issubclass(cls, self.base)):
             return f"it must derive from {self.base.__name__}"
         if self._unique_class_names and name not in places:
             for other, place in places.items():

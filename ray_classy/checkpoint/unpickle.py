@@ -11,8 +11,8 @@ import math
 import re
 import struct
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -77,7 +77,16 @@ class Unpickler:
         read_storage: returns the storages that tensors name.
         most: how many bytes the tensors may have together.
         foreign: gets the names of classes and functions that are not known; None refuses them.
+
+    Attributes:
+        functions: what may be called, by its name in the pickle; it gets the unpickler, then the arguments.
+        operations: what each opcode does.
+        kinds: what a pickle may hold, for messages.
     """
+
+    functions: Mapping[str, Callable[..., Any]]
+    operations: Mapping[int, Callable[[Any], None]]
+    kinds: ClassVar[str] = "tensors and plain values"
 
     def __init__(
         self,
@@ -108,9 +117,9 @@ class Unpickler:
                 self._operations_left -= 1
                 if self._operations_left < 0:
                     raise CheckpointError(f"it takes more than {MOST_OPERATIONS:,} operations to read")
-                operation = _OPERATIONS.get(code)
+                operation = self.operations.get(code)
                 if operation is None:
-                    raise CheckpointError(f"it holds something else than tensors and plain values (opcode {code:#x})")
+                    raise CheckpointError(f"it holds something else than {self.kinds} (opcode {code:#x})")
                 operation(self)
             self.at += 1
             return self._stack.pop()
@@ -165,18 +174,20 @@ class Unpickler:
             end = self._data.index(b"\n", self.at, self.at + 200)
             names.append(self._take(end - self.at).decode("ascii"))
             self.at += 1
-        module, name = names
+        self._name(*names)
+
+    def _name(self, module: str, name: str) -> None:
         module = {"__builtin__": "builtins"}.get(module, module)
         if module == "torch" and _DTYPE.fullmatch(name) and isinstance(getattr(torch, name, None), torch.dtype):
             self._push(getattr(torch, name))
             return
         storage = module in ("torch", "torch.storage") and name in _STORAGES
-        if not storage and f"{module}.{name}" not in _FUNCTIONS:
+        if not storage and f"{module}.{name}" not in self.functions:
             if self._foreign is not None:
                 self._foreign.add(f"{module}.{name}")
                 self._push(Foreign(f"{module}.{name}"))
                 return
-            raise CheckpointError(f"it holds something else than tensors and plain values: {module}.{name}")
+            raise CheckpointError(f"it holds something else than {self.kinds}: {module}.{name}")
         self._push(_Name(name if storage else f"{module}.{name}"))
 
     def _persistent(self) -> None:
@@ -200,12 +211,16 @@ class Unpickler:
         if type(function) is Foreign:
             return function
         if type(function) is not _Name or type(arguments) is not tuple:
-            raise CheckpointError("it calls something else than what makes tensors and plain values")
-        return _FUNCTIONS[function.name](self, *arguments)
+            raise CheckpointError(f"it calls something else than what makes {self.kinds}")
+        return self.functions[function.name](self, *arguments)
 
     def _build(self) -> None:
-        self._stack.pop()  # attributes, such as the `_metadata` of a state dict
-        if not isinstance(self._stack[-1], OrderedDict | torch.Tensor | Foreign):
+        state = self._stack.pop()
+        self._set_state(self._stack[-1], state)
+
+    def _set_state(self, target: Any, state: Any) -> None:
+        """Drops attributes, such as the `_metadata` of a state dict."""
+        if not isinstance(target, OrderedDict | torch.Tensor | Foreign):
             raise CheckpointError("it sets attributes of something else than tensors and state dicts")
 
     def _append(self) -> None:
@@ -321,7 +336,7 @@ def _is_size(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+Unpickler.functions = {
     "torch._utils._rebuild_tensor": Unpickler._tensor,
     "torch._utils._rebuild_tensor_v2": Unpickler._tensor,
     "torch._utils._rebuild_tensor_v3": Unpickler._tensor,
@@ -342,7 +357,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": Unpickler._bytes,
 }
 _STOP = ord(".")
-_OPERATIONS: dict[int, Callable[[Unpickler], None]] = {
+Unpickler.operations = {
     ord(code): operation
     for code, operation in {
         "\x80": lambda self: self._take(1),

@@ -14,17 +14,30 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
-from ray_classy.errors import ComponentError, DataError
-from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+from ray_classy.errors import ComponentError, DataError, RowNumberError
+from ray_classy.registry import (
+    REQUIRED,
+    Key,
+    Keys,
+    Registry,
+    constructor_arguments,
+    reads_signature,
+    signature_keys,
+)
 
 DATASET_REGISTRY: Registry[ClassyDataset] = Registry(
     "dataset",
     {
+        "classy_cifar10": "ray_classy.dataset.classy_cifar:CIFAR10Dataset",
+        "classy_cifar100": "ray_classy.dataset.classy_cifar:CIFAR100Dataset",
         "digits": "ray_classy.dataset.digits:DigitsDataset",
-        "image_path": "ray_classy.dataset.image_path:ImagePathDataset",
+        "image_path": "ray_classy.dataset.image_path_dataset:ImagePathDataset",
         "manifest": "ray_classy.dataset.manifest:ManifestDataset",
         "parquet": "ray_classy.dataset.parquet:ParquetDataset",
-        "synthetic_image": "ray_classy.dataset.synthetic_image:SyntheticImageDataset",
+        "synthetic_image": "ray_classy.dataset.classy_synthetic_image:SyntheticImageDataset",
+        "synthetic_image_streaming": (
+            "ray_classy.dataset.classy_synthetic_image_streaming:SyntheticImageStreamingDataset"
+        ),
         "video_path": "ray_classy.dataset.video_path:VideoPathDataset",
         "webdataset": "ray_classy.dataset.webdataset:WebDatasetDataset",
     },
@@ -105,6 +118,9 @@ class ClassyDataset:
         transforms, batchsize, shuffle, num_samples = cls.parse_config(config)
         if shuffle is None:
             raise ComponentError("use_shuffle is missing: a task sets it for its train and test datasets, others must")
+        missing = [name for name, key in cls.config_keys().items() if key.default is REQUIRED and name not in config]
+        if missing:
+            raise ComponentError(f"the config of {cls.__name__} lacks {', '.join(missing)}")
         for key in ("transforms", "batchsize_per_replica", "use_shuffle", "num_samples", *_LOADING_KEYS):
             arguments.pop(key, None)
         return cls(
@@ -140,7 +156,7 @@ class ClassyDataset:
 
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < len(self.dataset):  # type: ignore[arg-type]
-            raise IndexError(f"row {index} of a dataset of {len(self.dataset)} rows")  # type: ignore[arg-type]
+            raise RowNumberError(f"row {index} of a dataset of {len(self.dataset)} rows")  # type: ignore[arg-type]
         sample = self.dataset[index]
         return sample if self.transform is None else self.transform(sample)
 
@@ -259,7 +275,14 @@ class ClassyDataset:
         """Returns a DataLoader over this rank's rows of a phase.
 
         Arguments that `plan` does not have are those of torch's DataLoader.
+
+        Raises:
+            ComponentError: an argument has an invalid value.
+            DataError: see `plan`.
         """
+        for name, value in (("shuffle_seed", shuffle_seed), ("current_phase_id", current_phase_id)):
+            if not isinstance(value, int):
+                raise ComponentError(f"{name} must be an integer, not {value!r}")
         workers = self.num_workers if num_workers is None else num_workers
         plan = self.plan(phase_type, current_phase_id, seed, start, shuffle_seed)
         check_sources(self, plan.rank, ends=False)

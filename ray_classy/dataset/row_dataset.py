@@ -117,7 +117,7 @@ class RowDataset(torch.utils.data.Dataset):
 
     def _decode(self, row: dict[str, Any]) -> Any:
         sample = self.decode(row)
-        if self.target_map and "target" in sample:
+        if self.target_map and isinstance(sample, dict) and "target" in sample:
             sample["target"] = self.target_map.get(sample["target"], sample["target"])
         return sample
 
@@ -171,8 +171,8 @@ def _copied(sample: Any) -> Any:
     """Copies a sample, whose images, arrays and tensors transforms may change in place."""
     if isinstance(sample, dict):
         return {key: _copied(value) for key, value in sample.items()}
-    if isinstance(sample, list):
-        return [_copied(value) for value in sample]
+    if type(sample) in (list, tuple):
+        return type(sample)(_copied(value) for value in sample)
     if isinstance(sample, torch.Tensor):
         return sample.clone()
     return sample.copy() if isinstance(sample, np.ndarray) or hasattr(sample, "getbands") else sample

@@ -70,7 +70,7 @@ def try_step(
     shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
     train = phase_type == "train"
     if train and task.mixup_transform is not None:
-        sample = _mixed(task, sample)
+        sample = _mixed(task, dict(sample))  # which is changed
     step = "model"
     parameter = next(task.base_model.parameters(), None)
     here = torch.device("cpu") if parameter is None else parameter.device  # where an earlier training left it

@@ -6,7 +6,7 @@ from PIL import Image
 
 from ray_classy.dataset.decode import decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
-from ray_classy.dataset.image_path import ImagePathDataset
+from ray_classy.dataset.image_path_dataset import ImagePathDataset
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError

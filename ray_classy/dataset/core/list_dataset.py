@@ -8,30 +8,36 @@ from typing import Any
 import torch.utils.data
 
 from ray_classy.dataset.decode import decode_image
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, RowNumberError
 
 
 class ListDataset(torch.utils.data.Dataset):
-    """Loads the files of a list: samples `{"input": loader(file), **metadata}`.
+    """Loads the files of a list: samples `{"input": loader(file), **metadata}`, or `{"input", "target"}`.
 
     Args:
         files: paths or URLs.
-        metadata: one dict per file, whose entries are added to its sample.
+        metadata: a list with a dict for each file, whose entries are added to its sample; anything else in it is the
+            target of the file.
         loader: makes the input from a path; by default it decodes an RGB image.
 
     Raises:
-        ComponentError: `metadata` and `files` differ in length, or `metadata` has an entry `input`.
+        ComponentError: `metadata` is not such a list, or one of its dicts has an entry `input`.
+        RowNumberError: (when indexed) there is no file of that number.
     """
 
     def __init__(
         self,
         files: Sequence[str],
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        metadata: Sequence[Any] | None = None,
         loader: Callable[[str], Any] = decode_image,
     ) -> None:
+        if metadata is not None and not isinstance(metadata, list):
+            raise ComponentError(f"metadata must be a list with an entry per file, not {type(metadata).__name__}")
         if metadata is not None and len(metadata) != len(files):
-            raise ComponentError(f"metadata must have one dict per file: it has {len(metadata)} for {len(files)} files")
-        if any("input" in entry for entry in metadata or ()):
+            raise ComponentError(
+                f"metadata must have one entry per file: it has {len(metadata)} for {len(files)} files"
+            )
+        if any(isinstance(entry, Mapping) and "input" in entry for entry in metadata or ()):
             raise ComponentError("metadata must have no entry `input`: that is the loaded file")
         self.files = files
         self.metadata = metadata
@@ -41,5 +47,7 @@ class ListDataset(torch.utils.data.Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        added = self.metadata[index] if self.metadata is not None else {}
-        return {"input": self.loader(self.files[index]), **added}
+        if not 0 <= index < len(self.files):
+            raise RowNumberError(f"file {index} of a list of {len(self.files)} files")
+        added = {} if self.metadata is None else self.metadata[index]
+        return {"input": self.loader(self.files[index]), **(added if isinstance(added, Mapping) else {"target": added})}

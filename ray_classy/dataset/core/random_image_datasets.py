@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Any
 
 import numpy as np
 import torch.utils.data
 from PIL import Image
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, RowNumberError
 
 
 class SampleType(enum.Enum):
@@ -27,28 +28,34 @@ def _sample(kind: SampleType, image: Any, target: int, index: int) -> Any:
 
 
 _MOST_SAMPLES = 10_000_000
+_LARGEST_SEED = 2**32 - 1 - _MOST_SAMPLES
 _LARGEST_SIDE = 10_000
 
 
 def _check(crop_size: int, num_samples: int, seed: int) -> None:
-    if not 1 <= crop_size <= _LARGEST_SIDE or not 1 <= num_samples <= _MOST_SAMPLES or seed < 0:
+    if not 1 <= crop_size <= _LARGEST_SIDE or not 1 <= num_samples <= _MOST_SAMPLES or not 0 <= seed <= _LARGEST_SEED:
         raise ComponentError(
             f"random images need a crop_size of 1 to {_LARGEST_SIDE:,}, num_samples of 1 to {_MOST_SAMPLES:,} and a "
-            f"seed of at least 0, not {crop_size!r}, {num_samples!r} and {seed!r}"
+            f"seed of 0 to {_LARGEST_SEED:,}, not {crop_size!r}, {num_samples!r} and {seed!r}"
         )
+
+
+def _check_number(index: int, num_samples: int) -> None:
+    if not 0 <= index < num_samples:
+        raise RowNumberError(f"image {index} of {num_samples}")
 
 
 class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
     """PIL images of two classes that a model can tell apart fully: noise in the red or in the green channel.
 
-    The blue channel is noise in both. Each image is a function of (seed, index) alone, so a smaller dataset of the same
-    seed equals a part of a larger one.
+    The blue channel is noise in both. Each image is a function of seed + index alone, as in Classy Vision, so a smaller
+    dataset of the same seed equals a part of a larger one.
 
     Args:
         crop_size: side of the images in pixels.
         class_ratio: share of class 1 (green), in [0, 1].
         num_samples: number of images.
-        seed: at least 0.
+        seed: 0 to 2**32 - 10,000,001.
         sample_type: the form of a sample.
 
     Raises:
@@ -71,30 +78,38 @@ class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
         self.num_samples = num_samples
         self.seed = seed
         self.sample_type = sample_type
-        self.targets = (np.random.default_rng(seed).random(num_samples) < class_ratio).astype(np.int64)
+
+    @functools.cached_property
+    def targets(self) -> np.ndarray:
+        """The targets of all images, shape (num_samples,), int64; it takes 10 microseconds per image."""
+        state, targets = np.random.RandomState(0), np.zeros(self.num_samples, dtype=np.int64)
+        for index in range(self.num_samples):
+            state.seed(self.seed + index)
+            targets[index] = state.random_sample() < self.class_ratio
+        return targets
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < self.num_samples:
-            raise IndexError(f"image {index} of {self.num_samples}")
-        target = int(self.targets[index])
-        pixels = np.zeros((self.crop_size, self.crop_size, 3), dtype=np.uint8)
-        generator = np.random.default_rng([self.seed, index])
-        pixels[:, :, [target, 2]] = generator.integers(0, 256, (self.crop_size, self.crop_size, 2), np.uint8)
+        _check_number(index, self.num_samples)
+        state, side = np.random.RandomState(self.seed + index), self.crop_size
+        target = int(state.random_sample() < self.class_ratio)
+        pixels = np.zeros((side, side, 3), dtype=np.uint8)
+        for channel in (target, 2):
+            pixels[:, :, channel] = state.random_sample((side, side)) * 255
         return _sample(self.sample_type, Image.fromarray(pixels), target, index)
 
 
 class RandomImageDataset(torch.utils.data.Dataset):
-    """Float tensors of noise (num_channels, crop_size, crop_size) from N(0, 1), with random targets.
+    """PIL images of noise in all channels, with random targets.
 
     Args:
         crop_size: side of the images in pixels.
-        num_channels: number of channels.
+        num_channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         num_classes: targets are drawn evenly from [0, num_classes).
         num_samples: number of images.
-        seed: at least 0; each image is a function of (seed, index) alone.
+        seed: 0 to 2**32 - 10,000,001; each image is a function of seed + index alone, as in Classy Vision.
         sample_type: the form of a sample.
 
     Raises:
@@ -111,10 +126,10 @@ class RandomImageDataset(torch.utils.data.Dataset):
         sample_type: SampleType = SampleType.DICT,
     ) -> None:
         _check(crop_size, num_samples, seed)
-        if num_channels < 1 or num_classes < 1:
-            raise ComponentError(
-                f"num_channels and num_classes must be at least 1, not {num_channels!r} and {num_classes!r}"
-            )
+        if num_channels not in (1, 3, 4):
+            raise ComponentError(f"num_channels must be 1, 3 or 4, not {num_channels!r}")
+        if num_classes < 1:
+            raise ComponentError(f"num_classes must be at least 1, not {num_classes!r}")
         self.crop_size = crop_size
         self.num_channels = num_channels
         self.num_classes = num_classes
@@ -126,9 +141,12 @@ class RandomImageDataset(torch.utils.data.Dataset):
         return self.num_samples
 
     def __getitem__(self, index: int) -> Any:
-        if not 0 <= index < self.num_samples:
-            raise IndexError(f"image {index} of {self.num_samples}")
-        generator = np.random.default_rng([self.seed, index])
-        target = int(generator.integers(self.num_classes))
-        image = generator.standard_normal((self.num_channels, self.crop_size, self.crop_size), np.float32)
-        return _sample(self.sample_type, torch.from_numpy(image), target, index)
+        _check_number(index, self.num_samples)
+        state = np.random.RandomState(self.seed + index)
+        noise = state.standard_normal((self.crop_size, self.crop_size, self.num_channels)) * 255
+        pixels = noise.astype(np.int64).astype(
+            np.uint8
+        )  # modulo 256; numbers below 0 have no defined uint8 of their own
+        target = int(state.randint(self.num_classes))
+        image = Image.fromarray(pixels[:, :, 0] if self.num_channels == 1 else pixels)
+        return _sample(self.sample_type, image, target, index)

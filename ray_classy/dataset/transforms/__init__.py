@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ray_classy.dataset.transforms.autoaugment import ImagenetAutoAugment
     from ray_classy.dataset.transforms.classy_transform import (
         TRANSFORM_REGISTRY,
         ClassyTransform,
@@ -24,6 +25,7 @@ __all__ = [
     "ClipToTensor",
     "GenericImageTransform",
     "ImagenetAugmentTransform",
+    "ImagenetAutoAugment",
     "ImagenetNoAugmentTransform",
     "LightingTransform",
     "TupleToMapTransform",

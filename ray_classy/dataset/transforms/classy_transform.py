@@ -18,13 +18,17 @@ TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
         "clip_to_tensor": "ray_classy.dataset.transforms.clip_to_tensor:ClipToTensor",
         "generic_image_transform": "ray_classy.dataset.transforms.sample:GenericImageTransform",
         "imagenet_augment": "ray_classy.dataset.transforms.imagenet:ImagenetAugmentTransform",
+        "imagenet_autoaugment": "ray_classy.dataset.transforms.autoaugment:ImagenetAutoAugment",
         "imagenet_no_augment": "ray_classy.dataset.transforms.imagenet:ImagenetNoAugmentTransform",
         "lighting": "ray_classy.dataset.transforms.lighting_transform:LightingTransform",
         "tuple_to_map": "ray_classy.dataset.transforms.sample:TupleToMapTransform",
     },
     fallback="ray_classy.dataset.transforms.torchvision_lookup:find",
     fallback_names="ray_classy.dataset.transforms.torchvision_lookup:names",
+    reserves_fallback=True,
+    any_base=True,
 )
+
 register_transform = TRANSFORM_REGISTRY.register
 
 

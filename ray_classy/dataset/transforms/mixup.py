@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -94,8 +94,8 @@ class MixupTransform(ClassyTransform):
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
 
-    def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a new sample with mixed `input` and `target`.
+    def __call__(self, sample: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Replaces `input` and `target` of a sample by mixed ones, and returns it.
 
         Args:
             sample: a batch. `input` is a tensor (N, C, H, W); of anything else (video, a dict of tensors), all
@@ -120,7 +120,9 @@ class MixupTransform(ClassyTransform):
                 raise DataError("mixup: cutmix needs inputs of shape (N, C, H, W); for others set mixup_alpha above 0")
             draw = self._draw(1)
             mixed = _blend_all(inputs, float(draw.lam[0]))
-        return {**sample, "input": mixed, "target": self._mix_target(target, draw.lam)}
+        sample["target"] = self._mix_target(target, draw.lam)
+        sample["input"] = mixed
+        return sample
 
     def _draw(self, units: int, height: int = 0, width: int = 0) -> _Draw:
         """Makes the random choices for each unit; without a height, plain mixup only."""

@@ -17,6 +17,7 @@ from ray_classy.dataset.transforms.sample import ApplyTransformToKey, GenericIma
 from ray_classy.errors import ComponentError
 
 __all__ = [
+    "DEFAULT_KEY_MAP",
     "ApplyTransformToKey",
     "GenericImageTransform",
     "ImagenetAugmentTransform",
@@ -27,7 +28,8 @@ __all__ = [
     "default_unnormalize",
 ]
 
-_INPUT_AND_TARGET = TupleToMapTransform(["input", "target"])
+DEFAULT_KEY_MAP = TupleToMapTransform(["input", "target"])
+"""Names the items of the samples `(input, target)`."""
 
 
 def build_field_transform_default_imagenet(
@@ -35,7 +37,7 @@ def build_field_transform_default_imagenet(
     default_transform: Callable[[Any], Any] | None = None,
     split: str | None = None,
     key: str | int = "input",
-    key_map_transform: Callable[[Any], Any] | None = _INPUT_AND_TARGET,
+    key_map_transform: Callable[[Any], Any] | None = DEFAULT_KEY_MAP,
 ) -> Callable[[Any], Any]:
     """Builds a transform of samples that names their items and transforms one of them.
 

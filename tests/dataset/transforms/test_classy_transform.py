@@ -50,9 +50,25 @@ def test_registered_name_goes_before_torchvision(image):
         del TRANSFORM_REGISTRY._classes["grayscale"]
 
 
-def test_registering_another_base_is_refused():
-    with pytest.raises(RegistrationError, match="ClassyTransform"):
-        register_transform("no_base")(object)
+def test_class_of_another_base_is_registered(image):
+    @register_transform("of_no_base")
+    class OfNoBase:
+        @classmethod
+        def from_config(cls, config):
+            return cls()
+
+        def __call__(self, image):
+            return "mine"
+
+    try:
+        assert build_transform({"name": "of_no_base"})(image) == "mine"
+    finally:
+        del TRANSFORM_REGISTRY._classes["of_no_base"]
+
+
+def test_name_of_torchvision_is_refused():
+    with pytest.raises(RegistrationError, match="torchvision has a class of that name"):
+        register_transform("RandomHorizontalFlip")(object)
 
 
 def test_to_tensor_equals_v1_without_a_warning(image):

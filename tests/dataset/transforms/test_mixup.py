@@ -30,10 +30,11 @@ def test_targets_tell_the_share_of_the_pixels(rows, mode, arguments):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_given_sample_stays_as_it_is(mode):
+def test_sample_is_changed_and_its_tensors_are_not(mode):
     sample = batch(5)
-    MixupTransform(1.0, 5, cutmix_alpha=1.0, mode=mode)(sample)
-    assert torch.equal(sample["input"], batch(5)["input"]) and torch.equal(sample["target"], torch.arange(5))
+    before = dict(sample)
+    assert MixupTransform(1.0, 5, cutmix_alpha=1.0, mode=mode)(sample) is sample and sample["target"].shape == (5, 5)
+    assert torch.equal(before["input"], batch(5)["input"]) and torch.equal(before["target"], torch.arange(5))
 
 
 def test_other_entries_travel_along():

@@ -5,7 +5,7 @@ from PIL import Image
 
 from ray_classy.dataset import SyntheticImageDataset, build_dataset
 from ray_classy.dataset.core import ListDataset, RandomImageBinaryClassDataset, RandomImageDataset, SampleType
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, RowNumberError
 from ray_classy.registry import REQUIRED, config_keys
 
 CONFIG = {
@@ -36,9 +36,12 @@ def test_images_are_the_same_at_every_reading_and_leave_numpy_alone():
     assert np.array_equal(one, two) and np.array_equal(np.random.get_state()[1], before)
 
 
-def test_neighbouring_seeds_share_no_image():
-    one, two = RandomImageBinaryClassDataset(16, 0.5, 20, 0), RandomImageBinaryClassDataset(16, 0.5, 20, 1)
-    assert not np.array_equal(np.asarray(one[1]["input"]), np.asarray(two[0]["input"]))
+def test_images_are_those_of_the_predecessor():
+    dataset = RandomImageBinaryClassDataset(4, 0.5, 6, 3)
+    assert [dataset[index]["target"] for index in range(6)] == [0, 0, 1, 0, 1, 0] == dataset.targets.tolist()
+    assert np.asarray(dataset[2]["input"]).reshape(-1, 3)[:2].tolist() == [[0, 222, 75], [0, 52, 160]]
+    sample = RandomImageDataset(4, 3, 7, 6, 3)[2]
+    assert sample["target"] == 6 and np.asarray(sample["input"]).reshape(-1, 3)[0].tolist() == [112, 172, 107]
 
 
 def test_class_ratio():
@@ -55,9 +58,18 @@ def test_end_of_the_dataset():
     assert len(list(RandomImageBinaryClassDataset(2, 0.5, 3, 0))) == 3
 
 
-def test_random_images_are_tensors():
-    sample = RandomImageDataset(8, 5, 7, 20, 0)[0]
-    assert sample["input"].shape == (5, 8, 8) and 0 <= sample["target"] < 7
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
+def test_random_images_have_the_channels(channels, mode):
+    sample = RandomImageDataset(8, channels, 7, 20, 0)[0]
+    assert sample["input"].mode == mode and 0 <= sample["target"] < 7
+
+
+@pytest.mark.parametrize("index", [-1, 20])
+def test_a_row_that_is_not_there(index):
+    for dataset in (RandomImageDataset(8, 3, 7, 20, 0), ListDataset(["a"] * 20, loader=str)):
+        with pytest.raises(RowNumberError) as caught:
+            dataset[index]
+        assert isinstance(caught.value, AssertionError) and isinstance(caught.value, IndexError)
 
 
 def test_config_gives_batches():
@@ -72,6 +84,11 @@ def test_labels_are_the_targets():
 
 def test_constructor_takes_the_arguments_of_the_predecessor_in_order():
     assert isinstance(SyntheticImageDataset(4, False, None, 20, 16, 0.5, 0)[0]["input"], Image.Image)
+
+
+def test_a_key_that_is_missing_is_named():
+    with pytest.raises(ComponentError, match="lacks crop_size, seed"):
+        build_dataset({key: value for key, value in CONFIG.items() if key not in ("crop_size", "seed")})
 
 
 def test_num_samples_is_required():
@@ -90,14 +107,19 @@ def test_list_dataset_adds_metadata(tmp_path):
     assert sample["input"].mode == "RGB" and sample["target"] == 4
 
 
-@pytest.mark.parametrize("metadata", [[], [{"input": 1}]])
+def test_list_dataset_takes_targets():
+    sample = ListDataset(["a"], [torch.tensor(3)], loader=str.upper)[0]
+    assert sample == {"input": "A", "target": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("metadata", [[], [{"input": 1}], ({"target": 1},)])
 def test_list_dataset_refuses_metadata(metadata):
     with pytest.raises(ComponentError, match="metadata"):
         ListDataset(["a.png"], metadata)
 
 
 def test_torch_sees_a_map_style_dataset():
-    assert isinstance(RandomImageDataset(8, 5, 7, 20, 0), torch.utils.data.Dataset)
+    assert isinstance(RandomImageDataset(8, 3, 7, 20, 0), torch.utils.data.Dataset)
 
 
 @pytest.mark.parametrize("change", [{"num_samples": 10**9}, {"crop_size": 10**9}])
