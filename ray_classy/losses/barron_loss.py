@@ -49,14 +49,16 @@ class BarronLoss(ClassyLoss):
 
         Args:
             prediction: shape (N, ...).
-            target: the same shape.
+            target: the same shape, or (N,) for predictions of shape (N, 1).
 
         Returns:
             Shape (1, ...), which is one number for predictions of shape (N,) or (N, 1).
 
         Raises:
-            ComponentError: the shapes differ.
+            ComponentError: the shapes do not match.
         """
+        if prediction.shape == (len(target), 1) and target.ndim == 1:
+            target = target.unsqueeze(1)
         if prediction.shape != target.shape:
             raise ComponentError(
                 f"the loss takes prediction and target of one shape, not {tuple(prediction.shape)} and "

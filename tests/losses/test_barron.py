@@ -52,6 +52,11 @@ def test_a_missing_key_is_a_key_error_as_before():
         build_loss({"name": "barron", "alpha": 1.0, "c": 1.0})
 
 
+def test_one_prediction_per_row_and_a_target_without_that_dimension():
+    loss = BarronLoss(2.0, False, 1.0)
+    assert loss(PREDICTION[:, :1], TARGET[:, 0]).tolist() == [[8.5]] and loss(PREDICTION[:, 0], TARGET[:, 0]) == 8.5
+
+
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ComponentError, match="one shape"):
         BarronLoss(1.0, True, 1.0)(PREDICTION, TARGET[:, :1])
