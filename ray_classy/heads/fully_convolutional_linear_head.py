@@ -114,7 +114,7 @@ class FullyConvolutionalLinearHead(ClassyHead):
             raise ComponentError(
                 f"pool_size of head {self.unique_id!r} is {size!r}; it must be three integers of at least 1, (T, H, W)"
             )
-        return nn.AvgPool3d(list(size), stride=1)
+        return nn.AvgPool3d((size[0], size[1], size[2]), stride=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = getattr(self.final_avgpool, "kernel_size", (1, 1, 1))

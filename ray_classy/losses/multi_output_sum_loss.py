@@ -59,7 +59,7 @@ class MultiOutputSumLoss(ClassyLoss):
                 heads.
             target: the target of each.
         """
-        return sum(self._loss(one, target) for one in outputs_of(output))  # type: ignore[return-value]
+        return sum(self._loss(one, target) for one in outputs_of(output))
 
     def weight_of(self, output: Any, target: Any) -> torch.Tensor | None:
         """Returns what the mean of the loss of one output divides by; see `ClassyLoss`."""

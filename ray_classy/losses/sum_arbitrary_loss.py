@@ -64,7 +64,7 @@ class SumArbitraryLoss(ClassyLoss):
     def forward(self, prediction: Any, target: Any) -> torch.Tensor:
         """Computes the weighted sum of the losses, each of the same prediction against the same target."""
         weighted = (weight * loss(prediction, target) for weight, loss in zip(self.weights, self.losses, strict=True))
-        return sum(weighted)  # type: ignore[return-value]
+        return sum(weighted)
 
 
 def _weights(weights: Any, number: int) -> torch.Tensor:

@@ -161,8 +161,8 @@ class TopKMeter(SummedMeter):
             DamagedCheckpointError: an entry is missing or has another type.
             CheckpointError: the state belongs to another meter, or has other values of k.
         """
-        if not isinstance(state.get("top_k"), list | tuple):
-            raise self._damaged("top_k is not a list")
+        if not isinstance(state.get("top_k"), list | tuple) or not all(type(k) is int for k in state["top_k"]):
+            raise self._damaged("top_k is not a list of integers")
         theirs, ours = (state.get("name"), list(state["top_k"])), (self.name, self._topk)
         if theirs != ours:
             raise CheckpointError(

@@ -59,7 +59,7 @@ class VideoMeter(SummedMeter):
         self._check_targets()
         return self.meter.value
 
-    def update(
+    def update(  # type: ignore[override]  # the phase decides what is a video
         self,
         model_output: torch.Tensor,
         target: torch.Tensor,
@@ -151,7 +151,7 @@ class VideoMeter(SummedMeter):
             CheckpointError: the state belongs to another meter, or has other numbers of clips or values of k.
         """
         for key, ours in list(self.get_classy_state().items())[1:]:
-            if state.get(key) != ours:
+            if type(state.get(key)) is not type(ours) or state[key] != ours:
                 raise CheckpointError(
                     f"the checkpoint's meter has {key} {state.get(key)!r}, this one {ours!r}: use the meters of the "
                     f"run that wrote the checkpoint"

@@ -84,7 +84,10 @@ def test_state_has_the_known_keys_and_round_trips():
     assert meter.value == copy.deepcopy(updated()).value
 
 
-@pytest.mark.parametrize("change", [{"name": "x"}, {"clips_per_video_test": 3}, {"meter_state": None}])
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "x"}, {"clips_per_video_test": 3}, {"clips_per_video_test": torch.ones(2)}, {"meter_state": None}],
+)
 def test_the_state_of_another_meter_is_refused(change):
     with pytest.raises(CheckpointError):
         VideoAccuracyMeter([1, 2], 1, 2).set_classy_state({**updated().get_classy_state(), **change})

@@ -9,9 +9,9 @@ from torch import nn
 from ray_classy.errors import RayClassyError
 from ray_classy.heads import FullyConnectedHead
 from ray_classy.losses import ClassyLoss, MultiOutputSumLoss, SumArbitraryLoss
-from ray_classy.meters import AccuracyMeter
+from ray_classy.meters import AccuracyMeter, VideoAccuracyMeter
 from ray_classy.tasks import ClassificationTask
-from tests.helpers import make_task, train
+from tests.helpers import make_task, run_ranks, train, vectors
 
 
 class MeasuresTheFirstHead(ClassificationTask):
@@ -78,3 +78,21 @@ def test_a_meter_gets_the_entries_of_the_sample_that_it_names():
     task = make_task(train=8, test=6).set_meters([CountsRows([1])])
     train(task)
     assert task.meters[0].rows == 14
+
+
+def measured_videos(batch):
+    """Value and number of videos of 3 clips, 13 clips in all, the targets of whose rows are those of their videos."""
+
+    def clip(row):
+        return {**row, "target": row["row"] // 3 % 4, "video": str(row["row"] // 3)}
+
+    task = make_task(train=None, test=13).set_test_only(True).set_meters([VideoAccuracyMeter([1, 2, 3], 1, 3)])
+    train(task.set_dataset(vectors(13, batch, transform=clip), "test"))
+    return task.meters[0].value, task.meters[0].meter.get_classy_state()["total_sample_count"].item()
+
+
+def test_videos_count_once_in_any_batches_and_on_any_number_of_ranks():
+    value, count = measured_videos(13)
+    assert count == 5 and 0 < value["top_2"] < 1
+    assert measured_videos(2) == measured_videos(5) == (value, count)
+    assert run_ranks(2, measured_videos, 2) == run_ranks(2, measured_videos, 3) == [(value, count)] * 2
