@@ -229,8 +229,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         places = {**self._places, **{known: _place(other) for known, other in self._classes.items()}}
         if name in places:
             module, _, class_name = places[name].partition(":")
-            # The same class again is no conflict: a module run as a script and then imported defines it twice.
-            if class_name != cls.__qualname__ or module == cls.__module__:
+            # The same class again is no conflict: a module run as a script and then imported defines it twice, and so
+            # does a notebook cell that is run twice.
+            again = class_name == cls.__qualname__ and (module != cls.__module__ or module == "__main__")
+            if not again:
                 return f"the name belongs to {module}.{class_name}; choose another name"
         elif self._reserves_fallback and name in _import(self._fallback_names)():
             return "torch or torchvision has a class of that name; choose another name"

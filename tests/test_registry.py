@@ -57,6 +57,13 @@ def test_module_that_is_imported_twice_registers_twice(toys):
     toys.register("car")(type("Car", (Base,), {"__module__": "cars"}))
 
 
+def test_a_notebook_cell_that_is_run_twice_replaces_its_class(toys):
+    cells = [type("Car", (Base,), {"__module__": "__main__"}) for _ in range(2)]
+    for cell in cells:
+        toys.register("car")(cell)
+    assert toys["car"] is cells[1]
+
+
 def test_wrong_base_is_refused(toys):
     with pytest.raises(RegistrationError, match="must derive from Base"):
         toys.register("car")(dict)

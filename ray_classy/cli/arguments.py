@@ -170,4 +170,6 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         "list", "list components, or the keys and defaults of one", "KIND [NAME]", "for example: model resnet"
     )
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command("new", "make a small project with components of your own", "PROJECT", "folder of the project")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     return parser, options

@@ -26,6 +26,7 @@ COMMANDS = {
     "ls": "ray_classy.cli.ls:ls",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
+    "new": "ray_classy.cli.new:new",
 }
 """The function of each command, "module:function"."""
 READ_CONFIG = ("train", "check", "bench-data")
