@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ray_classy.models.anynet import AnyNet
     from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
+    from ray_classy.models.densenet import DenseNet
+    from ray_classy.models.efficientnet import EfficientNet
     from ray_classy.models.mlp import MLP
     from ray_classy.models.model_state import StateMismatch
+    from ray_classy.models.regnet import RegNet
     from ray_classy.models.resnet import (
         ResNet,
         ResNet18,
@@ -25,7 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "MLP",
     "MODEL_REGISTRY",
+    "AnyNet",
     "ClassyModel",
+    "DenseNet",
+    "EfficientNet",
+    "RegNet",
     "ResNeXt",
     "ResNeXt50",
     "ResNeXt101",

@@ -36,10 +36,27 @@ from ray_classy.models.plain_weights import with_head_names
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 from ray_classy.storage import Storage
 
+_REGNETS = """
+Y_400mf Y_800mf Y_1.6gf Y_3.2gf Y_8gf Y_16gf Y_32gf Y_64gf Y_128gf Y_256gf
+X_400mf X_800mf X_1.6gf X_3.2gf X_8gf X_16gf X_32gf Z_500mf Z_4gf
+"""
+
+
+def _regnet_class(kind: str) -> str:
+    family, _, size = kind.partition("_")
+    return f"RegNet{family}{size.replace('.', '_')}"
+
+
 MODEL_REGISTRY: Registry[ClassyModel] = Registry(
     "model",
     {
+        "anynet": "ray_classy.models.anynet:AnyNet",
+        "densenet": "ray_classy.models.densenet:DenseNet",
+        "efficientnet": "ray_classy.models.efficientnet:EfficientNet",
+        **{f"efficientnet_b{i}": f"ray_classy.models.efficientnet:EfficientNetB{i}" for i in range(8)},
         "mlp": "ray_classy.models.mlp:MLP",
+        "regnet": "ray_classy.models.regnet:RegNet",
+        **{f"regnet_{kind.lower()}": f"ray_classy.models.regnet:{_regnet_class(kind)}" for kind in _REGNETS.split()},
         "resnet": "ray_classy.models.resnet:ResNet",
         "resnet18": "ray_classy.models.resnet:ResNet18",
         "resnet34": "ray_classy.models.resnet:ResNet34",

@@ -1,15 +1,16 @@
-"""The names that Classy Vision gives to the weights of ResNet and ResNeXt, whose blocks here are torchvision's."""
+"""The names that Classy Vision gives to weights of blocks that are torchvision's here: residual ones and gates."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 _STEM = "initial_block._module."
 _IN_BLOCK = re.compile(r"(blocks\.\d+\.[^.]+)\.(?:convolutional_block\.(\d+)|(bn)|se\.excitation\.(\d+))\.(.+)")
 _LAYERS = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3"}
 _GATE = {"0": "se.fc1", "2": "se.fc2"}
+_IN_GATE = re.compile(r"\bse\.excitation\.([02])\b")
 
 
 def renamed(trunk: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
@@ -35,3 +36,27 @@ def _renamed(name: str, trunk: Mapping[str, Any], branched: Collection[str]) -> 
     else:
         layer = _LAYERS.get(layer, layer) if layer else _GATE.get(gate, gate)
     return f"{block}.branch.{layer}.{rest}" if block in branched else f"{block}.{layer}.{rest}"
+
+
+def of_gates(trunk: Mapping[str, Any]) -> dict[str, Any]:
+    """A trunk's weights with those of squeeze and excitation under the names that they have here.
+
+    Args:
+        trunk: name to tensor, as Classy Vision or this package wrote it.
+    """
+    return {_IN_GATE.sub(lambda match: _GATE[match[1]], name): value for name, value in trunk.items()}
+
+
+def in_trunk_of(state: Any, rename: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Any:
+    """A model's state with its trunk's weights renamed; what has another form is returned as it is.
+
+    Args:
+        state: as a model's `get_classy_state` returns it.
+        rename: takes and returns a trunk's weights by name.
+    """
+    model = state.get("model") if isinstance(state, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(model.get("trunk"), Mapping):
+        return state
+    if not all(isinstance(name, str) for name in model["trunk"]):
+        return state
+    return {**state, "model": {**model, "trunk": rename(model["trunk"])}}
