@@ -71,6 +71,9 @@ def test_an_error_keeps_nothing_alive_when_it_is_gone():
         with ThreadPoolExecutor(2) as pool, contextlib.suppress(ValueError):
             list(made_ahead(pool, 2, iter(BATCHES), fail))
         del fail
+        until = time.monotonic() + 5
+        while there() is not None and time.monotonic() < until:  # its threads may not quite have ended
+            time.sleep(0.01)
         assert there() is None
     finally:
         gc.enable()
