@@ -73,6 +73,8 @@ class ClipSampling:
 class ClipDecoder:
     """Decodes rows to samples `{"input": clip, "target": class}`; row r is clip r % clips_per_video of its video.
 
+    Of several evenly spread clips of a video, samples also have `video`, which names it, for the meter `video_accuracy`.
+
     Attributes:
         sampling: which frames belong to the clips.
         since: a time in seconds since 1970; a video that was changed after it is an error.
@@ -90,6 +92,8 @@ class ClipDecoder:
         sample: dict[str, Any] = {"input": clip}
         if "label" in row:
             sample["target"] = int(row["label"])
+        if random is None and self.sampling.clips_per_video > 1:
+            sample["video"] = str(index // self.sampling.clips_per_video)
         return sample
 
 

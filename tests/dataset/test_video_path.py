@@ -199,6 +199,14 @@ def test_a_video_that_is_changed_afterwards_is_an_error(tmp_path):
 
 
 @needs_video
+def test_evenly_spread_clips_name_their_video(folder):
+    data = dataset(folder, batch=5, clips_per_video=3)
+    names = [name for batch in data.iterator(phase_type="test") for name in batch["video"]]
+    assert names == [str(video) for video in range(VIDEOS) for _ in range(3)]
+    assert "video" not in next(iter(data.iterator(phase_type="train"))) and "video" not in dataset(folder)[0]
+
+
+@needs_video
 def test_a_flat_folder_has_no_targets(folder):
     data = dataset(folder / "run")
     assert len(data) == 2 and set(data[0]) == {"input"} and data.labels() is None
