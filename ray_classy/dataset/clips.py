@@ -73,7 +73,7 @@ class ClipSampling:
 class ClipDecoder:
     """Decodes rows to samples `{"input": clip, "target": class}`; row r is clip r % clips_per_video of its video.
 
-    Of several evenly spread clips of a video, samples also have `video`, which names it, for the meter `video_accuracy`.
+    Samples of several evenly spread clips of a video also have `video`, which names it for `video_accuracy`.
 
     Attributes:
         sampling: which frames belong to the clips.
