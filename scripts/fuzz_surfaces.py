@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import pathlib
+import pickle
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -23,6 +25,7 @@ from PIL import Image
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.cli.main import main
 from ray_classy.dataset import build_dataset
+from ray_classy.dataset.cifar_files import LAYOUTS
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -409,6 +412,26 @@ def _use_tar(folder: pathlib.Path, rng: Random) -> bool:
     return _read_all({"name": "webdataset", "shards": str(folder / "s.tar")})
 
 
+def _make_cifar(folder: pathlib.Path, rng: Random) -> None:
+    layout = LAYOUTS["cifar10"]
+    (folder / layout.folder).mkdir()
+    images = {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 2]}
+    names = {layout.names: [f"class {number}" for number in range(10)]}
+    protocol = rng.choice((2, 3, 4, 5))
+    for name, content in ((layout.meta, names), (layout.files[False][0], images)):
+        (folder / layout.folder / name).write_bytes(mutated_bytes(pickle.dumps(content, protocol), rng))
+
+
+def _use_cifar(folder: pathlib.Path, rng: Random) -> bool:
+    config = {"name": "classy_cifar10", "root": str(folder), "batchsize_per_replica": 4, "use_shuffle": False}
+    try:
+        for batch in build_dataset(config).iterator(num_workers=0):
+            assert set(batch) == {"input", "target"}
+    except RayClassyError:
+        return False
+    return True
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
@@ -431,4 +454,5 @@ SURFACES = {
     "parquet": Surface(_make_parquet, _use_parquet, 2),
     "tars": Surface(_make_tar, _use_tar, 2),
     "images": Surface(_make_image, _use_images, 3),
+    "cifar": Surface(_make_cifar, _use_cifar, 1),
 }

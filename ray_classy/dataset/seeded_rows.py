@@ -234,7 +234,7 @@ class SeededRows(torch.utils.data.Dataset):
                 entry = _other_size(samples[0], sample)
                 if entry is not None:
                     names = [row_name(self.dataset, number) for number in (rows[0].number, row.number)]
-                    sizes = [tuple(one[entry].shape) for one in (samples[0], sample)]
+                    sizes = [tuple(_entries(one)[entry].shape) for one in (samples[0], sample)]
                     raise DataError(
                         f"samples of one batch must have one size: {entry!r} of {names[0]} has size {sizes[0]}, and of "
                         f"{names[1]} {sizes[1]}. Add a transform that gives all the same size (Resize and CenterCrop, "
@@ -258,12 +258,18 @@ class SeededRows(torch.utils.data.Dataset):
         return {**row.sample, key: batched.batch(images, self.seed, self.epoch, np.array([row.number]))[0]}
 
 
-def _other_size(one: Any, other: Any) -> str | None:
+def _entries(sample: Any) -> dict[Any, Any]:
+    """Returns the entries of a sample by name or position; one that is no container is an entry itself."""
+    if isinstance(sample, dict):
+        return sample
+    return dict(enumerate(sample)) if isinstance(sample, list | tuple) else {"sample": sample}
+
+
+def _other_size(one: Any, other: Any) -> Any:
     """Returns the entry in which two samples have tensors of different sizes; None if there is none."""
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return None
-    for entry, value in one.items():
-        there = other.get(entry)
+    others = _entries(other)
+    for entry, value in _entries(one).items():
+        there = others.get(entry)
         if isinstance(value, torch.Tensor) and isinstance(there, torch.Tensor) and value.shape != there.shape:
-            return str(entry)
+            return entry
     return None

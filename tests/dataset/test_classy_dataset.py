@@ -6,9 +6,16 @@ from torch import nn
 from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
-from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
+from ray_classy.dataset import (
+    DATASET_REGISTRY,
+    ClassyDataset,
+    DataloaderLimitWrapper,
+    build_dataset,
+    register_dataset,
+)
 from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.dataset.transforms import build_transforms
+from ray_classy.dataset.transforms.util import build_field_transform_default_imagenet
 from ray_classy.errors import ComponentError, DataError, UnknownComponentError
 from tests.helpers import Vectors, make_task, train, vectors
 
@@ -155,3 +162,57 @@ def test_a_dataset_of_torchvision_is_trained():
 
 
 SCALE = v2.ToDtype(torch.float32, scale=True)
+
+
+class Former(ClassyDataset):
+    """A dataset as users of Classy Vision write it: its own constructor and from_config, tuples of a list."""
+
+    def __init__(self, samples, batchsize_per_replica=1, num_samples=None, shuffle=False, transform=None):
+        super().__init__(
+            dataset=samples,
+            batchsize_per_replica=batchsize_per_replica,
+            shuffle=shuffle,
+            transform=transform,
+            num_samples=num_samples,
+        )
+        self.phases_seen = 0
+
+    @classmethod
+    def from_config(cls, config, samples=None):
+        transforms, batchsize_per_replica, shuffle, num_samples = cls.parse_config(config)
+        transform = build_field_transform_default_imagenet(transforms, default_transform=torch.nn.Identity())
+        samples = samples or [(torch.full((6,), float(row)), row % 4) for row in range(config["rows"])]
+        return cls(samples, batchsize_per_replica, num_samples, shuffle, transform)
+
+    def iterator(self, *args, **kwargs):
+        return DataloaderLimitWrapper(super().iterator(*args, **kwargs), 3)
+
+    def on_phase_end(self):
+        self.phases_seen += 1
+
+    def get_classy_state(self):
+        return {"phases_seen": self.phases_seen}
+
+    def set_classy_state(self, state):
+        self.phases_seen = state["phases_seen"]
+
+
+@pytest.fixture
+def former():
+    register_dataset("former")(Former)
+    yield {"name": "former", "rows": 8, "batchsize_per_replica": 4, "use_shuffle": True, "num_samples": None}
+    del DATASET_REGISTRY._classes["former"]
+
+
+def test_dataset_of_a_former_user_trains_and_is_restored(former):
+    task = make_task(test=None, epochs=2).set_dataset(build_dataset(former), "train")
+    state = train(task).get_classy_state()
+    assert task.num_updates == 2 * 3 * 4 and state["train_dataset_iterator"] == {"phases_seen": 2}
+    other = make_task(test=None, epochs=3).set_dataset(build_dataset(former), "train")
+    other.prepare()
+    other.set_classy_state(state)
+    assert other.datasets["train"].phases_seen == 2
+
+
+def test_further_arguments_reach_from_config(former):
+    assert build_dataset(former, [(1, 2)])[0] == {"input": 1, "target": 2}

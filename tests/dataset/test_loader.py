@@ -3,11 +3,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
-from ray_classy.errors import DataError
+from ray_classy.errors import ComponentError, DataError
 from tests.helpers import Vectors, make_task, train
 
 
@@ -160,3 +161,53 @@ def test_bad_rows_count_in_no_loss_and_no_meter():
 
 def test_length_is_the_number_of_steps():
     assert len(iter(dataset(10, 4).iterator(phase_type="train"))) == 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [torch.arange(2.0), torch.arange(2.0), torch.arange(2.0)],
+        [(torch.arange(2.0), 1)] * 3,
+        [[torch.arange(2.0), 1]] * 3,
+        [1, 2, 3],
+        ["a", "b", "c"],
+    ],
+)
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.full)])
+def test_samples_need_be_no_mappings(rows, workers):
+    batches = list(ClassyDataset(rows, 2, False).iterator(num_workers=workers, multiprocessing_context="fork"))
+    expected = [default_collate(rows[:2]), default_collate(rows[2:])]
+    assert all(_equal(one, other) for one, other in zip(batches, expected, strict=True))
+
+
+def test_rows_that_are_tuples_are_decoded_cached_and_skipped():
+    def decode(row):
+        if row["row"] == 1:
+            raise DataError("row 1 is bad")
+        return torch.full((2,), row["number"]), row["row"]
+
+    base = RowDataset(ItemRows(number=[5, 6, 7]), decode, max_bad_rows=1)
+    loader = ClassyDataset(base, 3, False, lambda sample: (sample[0].mul_(2), sample[1])).iterator()
+    for _ in range(2):
+        numbers, rows = next(iter(loader))
+        assert numbers.tolist() == [[10, 10], [14, 14]] and rows.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "entry"), [([(torch.zeros(1),), (torch.zeros(2),)], "0"), ([torch.zeros(1), torch.zeros(2)], "'sample'")]
+)
+def test_sizes_of_samples_that_are_no_mappings_are_named(rows, entry):
+    with pytest.raises(DataError, match=rf"{entry} of row 0 has size \(1,\), and of row 1 \(2,\)"):
+        list(ClassyDataset(rows, 2, False).iterator())
+
+
+@pytest.mark.parametrize("option", [{"shuffle_seed": "a"}, {"current_phase_id": 1.5}])
+def test_numbers_of_a_phase_are_integers(option):
+    with pytest.raises(ComponentError, match=f"{next(iter(option))} must be an integer"):
+        ClassyDataset(Vectors(4), 2, False).iterator(**option)
+
+
+def _equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return one == other if isinstance(one[0], str) else all(map(_equal, one, other))

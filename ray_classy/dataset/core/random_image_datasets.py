@@ -32,12 +32,14 @@ _LARGEST_SEED = 2**32 - 1 - _MOST_SAMPLES
 _LARGEST_SIDE = 10_000
 
 
-def _check(crop_size: int, num_samples: int, seed: int) -> None:
-    if not 1 <= crop_size <= _LARGEST_SIDE or not 1 <= num_samples <= _MOST_SAMPLES or not 0 <= seed <= _LARGEST_SEED:
-        raise ComponentError(
-            f"random images need a crop_size of 1 to {_LARGEST_SIDE:,}, num_samples of 1 to {_MOST_SAMPLES:,} and a "
-            f"seed of 0 to {_LARGEST_SEED:,}, not {crop_size!r}, {num_samples!r} and {seed!r}"
-        )
+def _check(crop_size: Any, num_samples: Any, seed: Any) -> None:
+    for name, value, least, most in (
+        ("crop_size", crop_size, 1, _LARGEST_SIDE),
+        ("num_samples", num_samples, 1, _MOST_SAMPLES),
+        ("seed", seed, 0, _LARGEST_SEED),
+    ):
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ComponentError(f"{name} of random images must be an integer of {least} to {most:,}, not {value!r}")
 
 
 def _check_number(index: int, num_samples: int) -> None:

@@ -43,7 +43,7 @@ class LightingTransform(ClassyTransform):
             raise ComponentError(f"lighting: alphastd must be at least 0, not {alphastd!r}")
         self.alphastd = alphastd
         self.eigval = torch.tensor(eigval, dtype=torch.float32)
-        self.eigvec = torch.tensor(eigvec, dtype=torch.float32)
+        self.eigvec = torch.tensor(eigvec, dtype=torch.float32) / 255
         if self.eigval.shape != (3,) or self.eigvec.shape != (3, 3):
             raise ComponentError(
                 f"lighting: eigval must have 3 numbers and eigvec 3 x 3, "
@@ -60,7 +60,7 @@ class LightingTransform(ClassyTransform):
         if self.alphastd == 0:
             return image
         alpha = torch.randn(3) * self.alphastd
-        shift = (self.eigvec / 255) @ (alpha * self.eigval)
+        shift = self.eigvec @ (alpha * self.eigval)
         return image + shift.to(image).view(3, 1, 1)
 
 
