@@ -103,8 +103,13 @@ class FullyConvolutionalLinearHead(ClassyHead):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """Returns the constructor's arguments, and `fork_block`."""
-        return {**super().config_keys(), "unique_id": Key(str), "pool_size": Key(list[int] | None, None)}
+        """Returns the constructor's arguments, and `fork_block`; the dataset may say `num_classes`."""
+        changed = {
+            "unique_id": Key(str),
+            "num_classes": Key(int | None, None),
+            "pool_size": Key(list[int] | None, None),
+        }
+        return {**super().config_keys(), **changed}
 
     def _pooling(self, size: Sequence[int] | None) -> nn.Module:
         if size is None:
