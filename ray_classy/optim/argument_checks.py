@@ -6,18 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 
 
 def check_number(name: str, value: Any, *, below: float = math.inf, example: str = "0.1") -> float:
     """Returns `value` if it is a number (int or float, not a bool) in [0, `below`).
 
     Raises:
-        ComponentError: it is not.
+        ArgumentTypeError: it is not a number.
+        ComponentError: it is out of the range.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < below:
-        span = "of at least 0" if below == math.inf else f"in [0, {below:g})"
-        raise ComponentError(f"{name} must be a number {span}, such as {example}, not {value!r}")
+    span = "of at least 0" if below == math.inf else f"in [0, {below:g})"
+    message = f"{name} must be a number {span}, such as {example}, not {value!r}"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ArgumentTypeError(message)
+    if not 0 <= value < below:
+        raise ComponentError(message)
     return value
 
 

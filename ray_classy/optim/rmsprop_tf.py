@@ -39,7 +39,7 @@ class RMSpropTFOptimizer(torch.optim.Optimizer):
         super().__init__(params, {**options, "momentum": momentum, "centered": centered})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates the parameters that have a gradient; returns what `closure` returns."""
         loss = None
         if closure is not None:

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.registry import Key, Keys, Registry, config_keys, constructor_arguments, signature_keys
 
 WHERE_EPSILON = 1e-6
@@ -90,7 +90,8 @@ class ParamScheduler:
         """Builds the scheduler from its config, which has the keys of `config_keys`.
 
         Raises:
-            ComponentError: `num_epochs` is required and absent, or `update_interval` is unknown.
+            ArgumentTypeError: `num_epochs` is required and absent.
+            ComponentError: `update_interval` is unknown.
         """
         arguments = constructor_arguments(cls, config)
         interval = arguments.pop("update_interval", None)
@@ -98,7 +99,7 @@ class ParamScheduler:
         if "num_updates" in signature:
             num_epochs = arguments.pop("num_epochs", None)
             if num_epochs is None and signature["num_updates"].default is not None:
-                raise ComponentError(f"param_scheduler {config.get('name', cls.__name__)!r} needs num_epochs")
+                raise ArgumentTypeError(f"param_scheduler {config.get('name', cls.__name__)!r} needs num_epochs")
             arguments["num_updates"] = num_epochs
         scheduler = cls(**arguments)
         if interval is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
     WHERE_EPSILON,
     ClassyParamScheduler,
@@ -24,8 +24,11 @@ def _check_values(values: Any) -> list[float]:
 
 
 def _check_num_updates(num_updates: Any) -> None:
-    if not isinstance(num_updates, (int, float)) or isinstance(num_updates, bool) or num_updates <= 0:
-        raise ComponentError(f"num_epochs must be a number above 0, not {num_updates!r}")
+    message = f"num_epochs must be a number above 0, not {num_updates!r}"
+    if not isinstance(num_updates, (int, float)) or isinstance(num_updates, bool):
+        raise ArgumentTypeError(message)
+    if num_updates <= 0:
+        raise ComponentError(message)
 
 
 @register_param_scheduler("multistep")
@@ -54,7 +57,7 @@ class MultiStepParamScheduler(ClassyParamScheduler):
         self._values = _check_values(values)
         jumps = len(self._values) - 1
         if milestones is not None and (not isinstance(milestones, Sequence) or isinstance(milestones, str)):
-            raise ComponentError(f"milestones must be a list of epochs, not {milestones!r}")
+            raise ArgumentTypeError(f"milestones must be a list of epochs, not {milestones!r}")
         if num_updates is None:
             if not milestones or len(milestones) != jumps + 1:
                 raise ComponentError(

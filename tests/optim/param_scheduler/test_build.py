@@ -73,7 +73,7 @@ def test_an_unknown_scheduler_is_a_key_error_with_a_suggestion():
 
 
 def test_a_scheduler_that_needs_the_length_of_training_says_so():
-    with pytest.raises(ComponentError, match="'step' needs num_epochs"):
+    with pytest.raises(TypeError, match="'step' needs num_epochs"):
         build_param_scheduler({"name": "step", "values": [1]})
 
 
