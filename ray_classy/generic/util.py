@@ -65,9 +65,9 @@ def is_pos_int_tuple(numbers: Any) -> bool:
     return isinstance(numbers, tuple) and all(is_pos_int(number) for number in numbers)
 
 
-def is_not_none(value: Any) -> bool:
-    """Whether `value` is not None."""
-    return value is not None
+def is_not_none(sample: Any) -> bool:
+    """Whether `sample` is not None."""
+    return sample is not None
 
 
 def is_long_tensor(tensor: torch.Tensor) -> bool:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
-
-if TYPE_CHECKING:
-    from ray_classy.tasks.classification_task import ClassificationTask
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +21,7 @@ class ProfilerHook(ClassyHook):
 
     on_phase_start = on_step = on_phase_end = on_end = ClassyHook._noop
 
-    def on_start(self, task: ClassificationTask) -> None:
+    def on_start(self, task: Any) -> None:
         """Profiles the model."""
         if not is_primary():
             return

@@ -13,4 +13,4 @@ def test_the_config_trains(tmp_path):
     task = build_task(load_config(str(CONFIG)))
     result = LocalTrainer(storage_path=str(tmp_path)).train(task)
     assert result.metrics["test"]["accuracy"]["top_1"] > 0.9
-    assert len(task.hooks[1].norms) == 3
+    assert len(task.hooks[1].state.norms) == 3
