@@ -264,7 +264,7 @@ class ClassyModel(nn.Module):
         return copy.deepcopy(state) if deep_copy else state
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
-        """Loads a state that `get_classy_state` returned.
+        """Loads a state that `get_classy_state` returned, or one whose trunk has names that `own_names` knows.
 
         Args:
             state: the state.
@@ -278,7 +278,7 @@ class ClassyModel(nn.Module):
                 loaded then.
         """
         model = model_part(state)
-        return self._load(model["trunk"], model["heads"], strict)
+        return self._load(self.own_names(model["trunk"]), model["heads"], strict)
 
     def load_head_states(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
         """Loads the heads' weights and leaves the trunk alone.

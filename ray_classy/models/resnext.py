@@ -139,10 +139,6 @@ class ResNeXt(ClassyModel):
                 f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
                 "loaded; write it again with the release that made it, or use a checkpoint of this release"
             )
-        model = state.get("model") if isinstance(state, Mapping) else None
-        if isinstance(model, Mapping) and isinstance(model.get("trunk"), Mapping):
-            own = super().get_classy_state()["model"]["trunk"]
-            state = {**state, "model": {**model, "trunk": former_names.renamed(model["trunk"], own)}}
         return super().set_classy_state(state, strict)
 
 
