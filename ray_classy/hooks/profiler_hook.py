@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
+
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 _log = logging.getLogger(__name__)
+_ROWS_OF_TABLE = 20
 
 
 @register_hook("profiler")
 class ProfilerHook(ClassyHook):
     """Profiles one forward pass of the model with `torch.profiler` when the run starts, and logs a table.
 
-    The pass is made on the primary rank with zeros, a batch as large as in the first phase, and changes nothing. A
-    model that does not say the shape of its input is left out.
+    The pass is made on the primary rank in evaluation mode with zeros, a batch as large as in a train phase, and
+    changes nothing. A model that does not say the shape of its input (`input_shape`) is left out with a warning.
     """
 
     on_phase_start = on_step = on_phase_end = on_end = ClassyHook._noop
@@ -25,13 +28,21 @@ class ProfilerHook(ClassyHook):
         """Profiles the model."""
         if not is_primary():
             return
-        from ray_classy.generic.profiler import profile, summarize_profiler_info
+        from torch.profiler import ProfilerActivity, profile
 
-        model = task.base_model
-        shape = getattr(model, "input_shape", None)
+        from ray_classy.generic.util import eval_model, get_model_dummy_input
+
+        model, shape = task.base_model, getattr(task.base_model, "input_shape", None)
         if shape is None:
             _log.warning("the model is not profiled: %s has no input_shape", type(model).__name__)
             return
         rows = task.get_batchsize_per_replica()
-        profiler = profile(model, rows, shape, input_key=getattr(model, "input_key", None))
-        _log.info("%s", summarize_profiler_info(profiler))
+        batch = get_model_dummy_input(model, shape, getattr(model, "input_key", None), rows)
+        on_gpu = torch.cuda.is_available()
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        with eval_model(model), torch.no_grad():
+            model(batch)  # without the time that the first pass takes to choose algorithms
+            with profile(activities=activities) as profiler:
+                model(batch)
+        order = "device_time_total" if on_gpu else "cpu_time_total"
+        _log.info("%s", profiler.key_averages().table(sort_by=order, row_limit=_ROWS_OF_TABLE))

@@ -88,7 +88,8 @@ class TorchscriptHook(ClassyHook):
         place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         convert = self.torchscript_using_trace if self.use_trace else self.torchscript_using_script
         with eval_model(model), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit; the hook has logged it
+            for category in (DeprecationWarning, FutureWarning):  # of torch.jit; the hook has logged it
+                warnings.simplefilter("ignore", category)
             try:
                 script = convert(model.to(self.device))
             finally:

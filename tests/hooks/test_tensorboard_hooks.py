@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from ray_classy.errors import ComponentError, ConfigError, UnavailableError
-from ray_classy.hooks import TensorboardPlotHook, build_hook, tensorboard_plot_hook
+from ray_classy.hooks import ModelTensorboardHook, TensorboardPlotHook, build_hook, tensorboard_plot_hook
 from ray_classy.hooks.summary_writer import WriterPlan
 from tests.helpers import make_task, run_ranks, train
 
@@ -103,8 +103,13 @@ def test_real_event_files_can_be_read(tmp_path):
     hooks = [build_hook({"name": name, "summary_writer": {"log_dir": str(tmp_path)}}) for name in _BOTH]
     train(make_task(hooks=hooks))
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.step for event in events.Scalars("Losses/train")] == [0]
+    assert [event.step for event in events.Scalars("Losses/train")] == [0] and events.Graph().node
     assert isinstance(copy.deepcopy(hooks[0])._writer, WriterPlan)  # a copy has a file of its own
 
 
 _BOTH = ("tensorboard_plot", "model_tensorboard")
+
+
+def test_a_model_that_cannot_be_drawn_is_logged(caplog):
+    train(make_task(hooks=[ModelTensorboardHook(Writer())]))
+    assert "the graph of the model is not drawn: AttributeError" in caplog.text

@@ -1,0 +1,39 @@
+"""Hooks that look at the model itself: profiler and torchscript."""
+
+import logging
+
+import pytest
+import torch
+
+from ray_classy.errors import ComponentError, FolderNotFoundError
+from ray_classy.hooks import ProfilerHook, TorchscriptHook, build_hook
+from tests.helpers import Vectors, equal_weights, make_task, train, weights
+
+
+def test_the_model_is_profiled_and_left_as_it_was(caplog):
+    with caplog.at_level(logging.INFO, "ray_classy"):
+        profiled = train(make_task(batch_norm=True, hooks=[ProfilerHook()]))
+    assert "aten::addmm" in caplog.text and "Self CPU" in caplog.text
+    assert equal_weights(weights(profiled), weights(train(make_task(batch_norm=True))))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_the_traced_file_predicts_as_the_model_does(tmp_path, rows, caplog):
+    task = train(make_task(batch_norm=True, dropout=0.2, hooks=[TorchscriptHook(str(tmp_path))]))
+    loaded, inputs = torch.jit.load(tmp_path / "torchscript.pt"), Vectors(rows).inputs
+    with torch.no_grad():
+        assert torch.equal(loaded(inputs), task.base_model.eval()(inputs)) and not loaded.training
+    assert "use torch.export.export" in caplog.text
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    hook = build_hook({"name": "torchscript", "torchscript_folder": str(tmp_path / "none"), "use_trace": False})
+    with pytest.raises(FolderNotFoundError, match="does not exist") as caught:
+        train(make_task(hooks=[hook]))
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize("folder", [5, "", None])
+def test_impossible_folder(folder):
+    with pytest.raises(ComponentError, match="torchscript_folder"):
+        TorchscriptHook(folder)
