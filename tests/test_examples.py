@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.videos import needs_video
-
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train_with_setters.py", "train_from_config.py"]
 
@@ -46,7 +44,7 @@ def train_own_model(folder, *more):
     [
         SCRIPTS[0],
         *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:]),
-        pytest.param("train_on_video.py", marks=needs_video),
+        "train_on_video.py",
     ],
 )
 def test_script_trains_in_one_process(script, tmp_path):

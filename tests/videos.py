@@ -1,37 +1,29 @@
 """Small videos for tests, made when they are needed."""
 
-import pytest
-import torch
-
-from ray_classy.dataset.clips import video_decoder_class
-from ray_classy.errors import ComponentError
-
-
-def _missing():
-    try:
-        video_decoder_class()
-    except ComponentError:
-        return True
-    return False
-
-
-needs_video = pytest.mark.skipif(_missing(), reason="torchcodec or FFmpeg is missing: pip install 'ray_classy[video]'")
-"""For tests that decode videos."""
+import av
+import numpy as np
 
 LEVELS = 6
 """Grey levels from one frame of `save_video` to the next."""
 
 
-def save_video(path, frames=30, rate=30, size=(32, 48), first=0):
-    """A video whose frame i is grey of level `LEVELS * (first + i)`."""
-    from torchcodec.encoders import VideoEncoder
+CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".webm": "libvpx-vp9"}
 
+
+def save_video(path, frames=30, rate=30, size=(32, 48), first=0, times=None, codec=None, gop=12):
+    """A video whose frame i is grey of level `LEVELS * (first + i)`; `times` are its presentation times in 1 / rate."""
+    levels = [LEVELS * number for number in range(first, first + frames)]
+    assert levels[-1] < 256
     path.parent.mkdir(parents=True, exist_ok=True)
-    levels = torch.arange(first, first + frames) * LEVELS
-    assert levels.max() < 256
-    pixels = levels.to(torch.uint8)[:, None, None, None].expand(frames, 3, *size).contiguous()
-    codec = {".webm": None, ".mkv": "mpeg4", ".mp4": "mpeg4", ".avi": "mpeg4"}[path.suffix]
-    VideoEncoder(frames=pixels, frame_rate=rate).to_file(path, codec=codec)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec or CODECS[path.suffix], rate=rate)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, "yuv420p", gop
+        stream.bit_rate, stream.codec_context.thread_count = 4_000_000, 1
+        for number, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")
+            frame.pts = number if times is None else times[number]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return str(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ray_classy.dataset.video_reader import VideoReader, video_reader
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.seeding import derive_seed
 from ray_classy.urls import check_age, is_url, read_bytes, shown
@@ -116,30 +116,30 @@ def decode_clip(
 
     Raises:
         DataError: it is missing, empty, damaged, changed or not a video; the message names it.
-        ComponentError: torchcodec or FFmpeg is missing.
+        ComponentError: neither torchcodec nor PyAV can be imported.
     """
-    decoder_class = video_decoder_class()
+    reader_class = video_reader()
     source = _source(path, since)
     try:
-        decoder = decoder_class(source, num_ffmpeg_threads=1, seek_mode="exact")
-        return _frames(decoder, sampling, number, draw)
+        with reader_class(source) as reader:
+            return _frames(reader, sampling, number, draw)
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{shown(path)}: damaged, or not a video ({_reason(error)})") from error
 
 
-def _frames(decoder: Any, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:
-    """Reads the frames of a clip from an open decoder."""
-    metadata, rate = decoder.metadata, sampling.frame_rate
-    if not metadata.num_frames:
+def _frames(reader: VideoReader, sampling: ClipSampling, number: int, draw: int | None) -> torch.Tensor:
+    """Reads the frames of a clip from an open video."""
+    rate = sampling.frame_rate
+    if not reader.num_frames:
         raise ValueError("it has no frames")
-    begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
-    length = metadata.num_frames if rate is None else max(1, math.ceil((end - begin - _SECONDS_LATE) * rate))
+    begin, end = reader.begin, reader.end
+    length = reader.num_frames if rate is None else max(1, math.ceil((end - begin - _SECONDS_LATE) * rate))
     start = sampling.start(length, number, draw)
     numbers = [min(frame, length - 1) for frame in range(start, start + sampling.frames_per_clip)]
     if rate is None:
-        return decoder.get_frames_at(numbers).data
+        return reader.frames_at(numbers)
     last = max(begin, end - _SECONDS_LATE)
-    return decoder.get_frames_played_at([min(begin + frame / rate + _SECONDS_LATE, last) for frame in numbers]).data
+    return reader.frames_played_at([min(begin + frame / rate + _SECONDS_LATE, last) for frame in numbers])
 
 
 def _source(path: str, since: float | None) -> str | bytes:
@@ -167,33 +167,3 @@ def _reason(error: Exception) -> str:
     """Returns the message of a decoder's error, without the place in its source code."""
     text = re.sub(r"^\S+, \S+\.(cpp|h):\d+,\s*", "", str(error)).strip()
     return text.splitlines()[0] if text else type(error).__name__
-
-
-@functools.cache
-def video_decoder_class() -> Any:
-    """Returns torchcodec's class `VideoDecoder`.
-
-    Raises:
-        ComponentError: torchcodec or FFmpeg is missing.
-    """
-    try:
-        import torchcodec
-        from torchcodec.decoders import VideoDecoder
-    except ImportError as error:
-        raise ComponentError(
-            f"videos are decoded by torchcodec, which is not installed ({error}): pip install 'ray_classy[video]', "
-            f"and install FFmpeg, from the system's packages for example"
-        ) from None
-    except (RuntimeError, OSError) as error:  # from releases that cannot be imported without FFmpeg
-        raise ComponentError(_no_ffmpeg(error)) from None
-    if getattr(torchcodec, "ffmpeg_major_version", None) is None:
-        raise ComponentError(_no_ffmpeg())
-    return VideoDecoder
-
-
-def _no_ffmpeg(error: Exception | None = None) -> str:
-    detail = "" if error is None else f" ({str(error).strip().splitlines()[0]})"
-    return (
-        f"videos are decoded by torchcodec, which finds no FFmpeg{detail}: install FFmpeg's shared libraries, from the "
-        f"system's packages for example, or a torchcodec for this version of torch: pip install -U 'ray_classy[video]'"
-    )

@@ -10,13 +10,14 @@ import numpy as np
 
 from ray_classy.dataset.class_folders import FileKind, read_class_folders
 from ray_classy.dataset.classy_dataset import register_dataset
-from ray_classy.dataset.clips import ClipDecoder, ClipSampling, video_decoder_class
+from ray_classy.dataset.clips import ClipDecoder, ClipSampling
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.manifest import ManifestDataset
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
+from ray_classy.dataset.video_reader import video_reader
 from ray_classy.errors import ComponentError
 from ray_classy.urls import expanded, shown
 
@@ -30,7 +31,7 @@ class VideoPathDataset(ImageDataset):
     Every video has `clips_per_video` rows, one after the other. In train phases a row's clip begins at a random place
     of its video, drawn from (seed, epoch, row). In test phases, and when the dataset is indexed, the clips are spread
     evenly from the beginning to the end of the video, and a single one is in the middle. A clip that is longer than its
-    video repeats the last frame. Videos are decoded by torchcodec, which needs FFmpeg
+    video repeats the last frame. Videos are decoded by torchcodec, or by PyAV where torchcodec cannot be imported
     (`pip install 'ray_classy[video]'`). Built from a config without `transforms`, the dataset applies `clip_to_tensor`.
 
     Args (after the common ones, see `ImageDataset`):
@@ -51,7 +52,7 @@ class VideoPathDataset(ImageDataset):
         max_bad_rows: clips per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:
-        ComponentError: torchcodec or FFmpeg is missing, or an argument is impossible.
+        ComponentError: neither torchcodec nor PyAV can be imported, or an argument is impossible.
         DataError: what `image_path` or `manifest` finds wrong with the folder or the file.
     """
 
@@ -72,7 +73,7 @@ class VideoPathDataset(ImageDataset):
         frame_rate: float | None = None,
         max_bad_rows: int = 0,
     ) -> RowDataset:
-        video_decoder_class()
+        video_reader()
         if (video_folder is None) == (manifest is None):
             given = "both are" if video_folder is not None else "neither is"
             raise ComponentError(f"video_path takes either video_folder or manifest; {given} given")

@@ -1,15 +1,11 @@
 """Which frames of a video a clip has."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from ray_classy.dataset import clips
 from ray_classy.dataset.clips import ClipSampling, decode_clip
 from ray_classy.errors import ComponentError, DataError
-from tests.videos import needs_video, numbers, save_video
+from tests.videos import numbers, save_video
 
 
 def starts(sampling, length):
@@ -54,31 +50,6 @@ def test_impossible_arguments(arguments, message):
         ClipSampling(**arguments)
 
 
-def test_without_torchcodec_one_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchcodec", None)
-    clips.video_decoder_class.cache_clear()
-    with pytest.raises(ComponentError, match=r"pip install 'ray_classy\[video\]', and install FFmpeg"):
-        clips.video_decoder_class()
-
-
-@needs_video
-def test_without_ffmpeg_one_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("torchcodec.ffmpeg_major_version", None)
-    clips.video_decoder_class.cache_clear()
-    with pytest.raises(ComponentError, match="finds no FFmpeg: install FFmpeg's shared libraries"):
-        clips.video_decoder_class()
-
-
-def test_the_package_is_imported_without_torchcodec():
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys, ray_classy.dataset; print('torchcodec' in sys.modules)"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.strip() == "False", done.stderr
-
-
-@needs_video
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv", "a.webm"])
 def test_a_clip_has_the_frames_asked_for(tmp_path, name):
     path = save_video(tmp_path / name)
@@ -88,7 +59,6 @@ def test_a_clip_has_the_frames_asked_for(tmp_path, name):
     assert numbers(decode_clip(path, ClipSampling(5), draw=17)) == [17, 18, 19, 20, 21]
 
 
-@needs_video
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
 @pytest.mark.parametrize(("rate", "want"), [(30, range(30)), (15, range(0, 30, 2)), (10, range(0, 30, 3))])
 def test_a_lower_frame_rate_leaves_frames_out(tmp_path, name, rate, want):
@@ -96,20 +66,17 @@ def test_a_lower_frame_rate_leaves_frames_out(tmp_path, name, rate, want):
     assert numbers(decode_clip(path, ClipSampling(len(want), frame_rate=rate))) == list(want)
 
 
-@needs_video
 def test_a_higher_frame_rate_repeats_frames(tmp_path):
     path = save_video(tmp_path / "a.mp4", frames=5, rate=10)
     assert numbers(decode_clip(path, ClipSampling(10, frame_rate=20))) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
-@needs_video
 def test_clips_begin_at_steps_of_the_frame_rate_asked_for(tmp_path):
     path = save_video(tmp_path / "a.mp4")
     sampling = ClipSampling(3, 2, step_between_clips=5, frame_rate=15)
     assert [numbers(decode_clip(path, sampling, number)) for number in (0, 1)] == [[0, 2, 4], [20, 22, 24]]
 
 
-@needs_video
 @pytest.mark.parametrize("rate", [None, 10])
 @pytest.mark.parametrize("draw", [None, 12345])
 def test_a_video_shorter_than_the_clip_repeats_its_last_frame(tmp_path, rate, draw):
@@ -117,21 +84,18 @@ def test_a_video_shorter_than_the_clip_repeats_its_last_frame(tmp_path, rate, dr
     assert numbers(decode_clip(path, ClipSampling(6, frame_rate=rate), draw=draw)) == [0, 1, 2, 2, 2, 2]
 
 
-@needs_video
 @pytest.mark.parametrize("rate", [None, 2, 1000])
 def test_a_video_of_one_frame(tmp_path, rate):
     path = save_video(tmp_path / "a.mp4", frames=1, first=7)
     assert numbers(decode_clip(path, ClipSampling(2, frame_rate=rate))) == [7, 7]
 
 
-@needs_video
 def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
     save_video(tmp_path / "12:30.mp4")
     monkeypatch.chdir(tmp_path)
     assert numbers(decode_clip("12:30.mp4", ClipSampling(1), draw=4)) == [4]
 
 
-@needs_video
 def test_a_url_is_read(tmp_path):
     path = save_video(tmp_path / "a.mp4")
     assert numbers(decode_clip(f"file://{path}", ClipSampling(2), draw=9)) == [9, 10]
@@ -145,13 +109,12 @@ def sound(path):
         file.writeframes(bytes(16000))
 
 
-@needs_video
 @pytest.mark.parametrize(
     ("write", "message"),
     [
         (lambda path: None, "there is no file '.*a.mp4'"),
         (lambda path: path.write_bytes(b""), r"a\.mp4: empty \(0 bytes\)"),
-        (lambda path: path.write_text("no video\n" * 99), r"a\.mp4: damaged, or not a video \(Could not open"),
+        (lambda path: path.write_text("no video\n" * 99), r"a\.mp4: damaged, or not a video \("),
         (lambda path: path.mkdir(), r"a\.mp4"),
         (sound, r"a\.mp4: damaged, or not a video"),
     ],
@@ -163,7 +126,6 @@ def test_files_that_are_not_videos_are_named(tmp_path, write, message):
         decode_clip(str(tmp_path / "a.mp4"), ClipSampling(2))
 
 
-@needs_video
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_a_video_that_is_cut_off_is_an_error(tmp_path, share):
     path = tmp_path / "a.mp4"

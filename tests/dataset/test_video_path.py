@@ -1,15 +1,17 @@
 """Clips of video files as a dataset: every frame of the videos tells its number."""
 
 import pickle
+import sys
 
 import pytest
 import torch
 
 from ray_classy.dataset import VideoPathDataset, build_dataset
 from ray_classy.dataset.rows import ItemRows
+from ray_classy.dataset.video_reader import video_reader
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import config_keys
-from tests.videos import needs_video, numbers, save_video
+from tests.videos import numbers, save_video
 
 VIDEOS = 4
 FRAMES = 40
@@ -34,7 +36,6 @@ def seen(data, phase_type, phase_id=0, seed=0, **options):
     return [clip[0] for batch in batches for clip in numbers(batch["input"])]
 
 
-@needs_video
 def test_samples_are_clips_with_the_class_of_their_folder(folder):
     data = dataset(folder)
     assert len(data) == VIDEOS and data.classes == ["jump", "run"]
@@ -43,7 +44,6 @@ def test_samples_are_clips_with_the_class_of_their_folder(folder):
     assert sample["target"] == 1 and data.labels().tolist() == [0, 0, 1, 1]
 
 
-@needs_video
 def test_rows_are_counted_without_opening_a_video(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -51,7 +51,6 @@ def test_rows_are_counted_without_opening_a_video(tmp_path):
     assert len(dataset(tmp_path, clips_per_video=5)) == 10
 
 
-@needs_video
 @pytest.mark.parametrize("workers", [0, 1])
 def test_test_clips_are_spread_evenly_over_each_video(folder, workers):
     data = dataset(folder, clips_per_video=3, batch=5)
@@ -59,12 +58,10 @@ def test_test_clips_are_spread_evenly_over_each_video(folder, workers):
     assert seen(data, "test", num_workers=workers) == [0, 18, 36] * VIDEOS
 
 
-@needs_video
 def test_a_single_test_clip_lies_in_the_middle(folder):
     assert seen(dataset(folder), "test") == [18] * VIDEOS
 
 
-@needs_video
 def test_train_clips_lie_at_random_places_that_seed_epoch_and_row_tell(folder):
     data = dataset(folder, clips_per_video=4)
     first, second = seen(data, "train", 0), seen(data, "train", 1)
@@ -75,14 +72,12 @@ def test_train_clips_lie_at_random_places_that_seed_epoch_and_row_tell(folder):
     assert seen(data, "train", 0, num_workers=2) == first
 
 
-@needs_video
 def test_a_test_phase_between_train_phases_changes_nothing(folder):
     data = dataset(folder, clips_per_video=3)
     first = seen(data, "train", 0)
     assert seen(data, "test") == [0, 18, 36] * VIDEOS and seen(data, "train", 0) == first
 
 
-@needs_video
 def test_threads_that_decode_ahead_draw_the_same_clips(folder):
     data = dataset(folder, clips_per_video=3)
     want = [seen(data, "train", epoch) for epoch in range(2)]
@@ -91,7 +86,6 @@ def test_threads_that_decode_ahead_draw_the_same_clips(folder):
     assert seen(data, "test") == [0, 18, 36] * VIDEOS
 
 
-@needs_video
 def test_a_phase_that_is_left_early_leaves_nothing_to_the_next(folder):
     data = dataset(folder, clips_per_video=3)
     want = seen(data, "train", 1)
@@ -100,13 +94,11 @@ def test_a_phase_that_is_left_early_leaves_nothing_to_the_next(folder):
     assert seen(data, "train", 1) == want
 
 
-@needs_video
 def test_a_phase_resumed_inside_an_epoch_draws_the_same_clips(folder):
     data = dataset(folder, clips_per_video=3, shuffle=True)
     assert seen(data, "train", 1, start=6) == seen(data, "train", 1)[6:]
 
 
-@needs_video
 def test_a_transform_draws_as_it_would_without_the_clips_draw(folder):
     config = {
         "name": "video_path",
@@ -133,7 +125,6 @@ def test_a_transform_draws_as_it_would_without_the_clips_draw(folder):
     torch.testing.assert_close(batches[0], batches[1], rtol=0, atol=0)
 
 
-@needs_video
 def test_without_transforms_clips_are_made_for_3d_models(folder):
     config = {"name": "video_path", "batchsize_per_replica": 4, "use_shuffle": False, "frames_per_clip": 4}
     batch = next(iter(build_dataset({**config, "video_folder": str(folder)}).iterator()))
@@ -141,7 +132,6 @@ def test_without_transforms_clips_are_made_for_3d_models(folder):
     assert batch["input"].min() >= 0 and batch["input"].max() <= 1
 
 
-@needs_video
 @pytest.mark.parametrize("world", [2, 3, 5])
 @pytest.mark.parametrize("phase_type", ["train", "test"])
 def test_every_clip_belongs_to_one_rank_and_is_the_same_there(folder, monkeypatch, world, phase_type):
@@ -161,12 +151,10 @@ def test_every_clip_belongs_to_one_rank_and_is_the_same_there(folder, monkeypatc
     assert [found[row] for row in range(3 * VIDEOS)] == want
 
 
-@needs_video
 def test_num_samples_counts_clips(folder):
     assert seen(dataset(folder, clips_per_video=3, num_samples=4), "test") == [0, 18, 36, 0]
 
 
-@needs_video
 def test_a_manifest_of_videos(folder, tmp_path):
     lines = ["file,action,length", "run/3.mp4,run,40", f"{folder}/jump/0.mp4,jump,40", "run/2.mp4,run,40"]
     (tmp_path / "m.csv").write_text("\n".join(lines))
@@ -179,13 +167,11 @@ def test_a_manifest_of_videos(folder, tmp_path):
     assert [data[row]["target"] for row in range(6)] == [1, 1, 0, 0, 1, 1]
 
 
-@needs_video
 def test_a_folder_behind_a_url(folder):
     data = dataset(f"file://{folder}", clips_per_video=2)
     assert data.labels().tolist() == [0] * 4 + [1] * 4 and seen(data, "test") == [0, 36] * VIDEOS
 
 
-@needs_video
 def test_a_video_that_is_changed_afterwards_is_an_error(tmp_path):
     import os
     import time
@@ -198,7 +184,6 @@ def test_a_video_that_is_changed_afterwards_is_an_error(tmp_path):
         data[0]
 
 
-@needs_video
 def test_evenly_spread_clips_name_their_video(folder):
     data = dataset(folder, batch=5, clips_per_video=3)
     names = [name for batch in data.iterator(phase_type="test") for name in batch["video"]]
@@ -206,13 +191,11 @@ def test_evenly_spread_clips_name_their_video(folder):
     assert "video" not in next(iter(data.iterator(phase_type="train"))) and "video" not in dataset(folder)[0]
 
 
-@needs_video
 def test_a_flat_folder_has_no_targets(folder):
     data = dataset(folder / "run")
     assert len(data) == 2 and set(data[0]) == {"input"} and data.labels() is None
 
 
-@needs_video
 def test_a_video_that_cannot_be_decoded_stops_the_phase_with_its_path(folder, tmp_path):
     save_video(tmp_path / "run" / "a.mp4")
     (tmp_path / "run" / "b.mp4").write_bytes(b"")
@@ -220,7 +203,6 @@ def test_a_video_that_cannot_be_decoded_stops_the_phase_with_its_path(folder, tm
         seen(dataset(tmp_path), "test")
 
 
-@needs_video
 @pytest.mark.parametrize("phase_type", ["train", "test"])
 def test_bad_videos_are_skipped_and_counted(tmp_path, phase_type):
     save_video(tmp_path / "run" / "a.mp4", frames=8)
@@ -232,7 +214,6 @@ def test_bad_videos_are_skipped_and_counted(tmp_path, phase_type):
         seen(dataset(tmp_path, clips_per_video=2, max_bad_rows=1), phase_type)
 
 
-@needs_video
 def test_pickles_and_rows_that_ray_data_can_hold(folder):
     data = dataset(folder, clips_per_video=2)
     assert isinstance(data.dataset.rows, ItemRows)
@@ -240,7 +221,6 @@ def test_pickles_and_rows_that_ray_data_can_hold(folder):
     assert seen(again, "train", 3) == seen(data, "train", 3)
 
 
-@needs_video
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -255,13 +235,10 @@ def test_impossible_arguments(folder, arguments, message):
         dataset(folder, **arguments)
 
 
-def test_without_torchcodec_a_config_is_refused_when_it_is_checked(tmp_path, monkeypatch):
-    import sys
-
-    from ray_classy.dataset import clips
-
-    monkeypatch.setitem(sys.modules, "torchcodec", None)
-    clips.video_decoder_class.cache_clear()
+def test_without_a_decoder_a_config_is_refused_when_it_is_checked(tmp_path, monkeypatch):
+    for module in ("torchcodec", "av"):
+        monkeypatch.setitem(sys.modules, module, None)
+    video_reader.cache_clear()
     with pytest.raises(ComponentError, match=r"pip install 'ray_classy\[video\]'"):
         dataset(tmp_path)
 

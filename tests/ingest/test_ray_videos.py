@@ -5,9 +5,9 @@ import pytest
 from ray_classy.errors import DataError
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer, RayTrainer
-from tests.videos import needs_video, save_video
+from tests.videos import save_video
 
-pytestmark = [pytest.mark.ray, needs_video]
+pytestmark = pytest.mark.ray
 
 
 def scaling(workers):
