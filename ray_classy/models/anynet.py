@@ -6,7 +6,7 @@ import enum
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import torch
 from torch import nn
@@ -193,7 +193,7 @@ class AnyStage(nn.Sequential):
                 bottleneck_multiplier,
                 params.se_ratio if params.use_se else None,
             )
-            self.stage_depth += block.depth  # type: ignore[operator]
+            self.stage_depth += cast(int, block.depth)
             self.add_module(f"block{stage_index}-{i}", block)
 
 

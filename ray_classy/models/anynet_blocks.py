@@ -161,6 +161,7 @@ class _Shortcut(nn.Module):
     """Adds a block's input to its output, through a 1x1 convolution where their shapes differ."""
 
     f: nn.Module
+    activation: nn.Module
 
     def _add_projection(self, width_in: int, width_out: int, stride: int, norm: _Norm) -> None:
         self.proj, self.bn = None, None
