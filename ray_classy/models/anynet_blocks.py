@@ -39,6 +39,8 @@ class _Stem(nn.Sequential):
     KERNEL: ClassVar[int] = 3
     STRIDE: ClassVar[int] = 2
 
+    stem: nn.Sequential
+
     def __init__(
         self, width_in: int, width_out: int, bn_epsilon: float, bn_momentum: float, activation: nn.Module
     ) -> None:

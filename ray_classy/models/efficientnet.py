@@ -113,7 +113,8 @@ def scale_depth(num_repeats: int, depth_coefficient: float | None) -> int:
 class EfficientNet(ClassyModel):
     """Inverted bottlenecks `block{stage}-{i}` from 0, `trunk_output` and a classification layer, `fc`.
 
-    From Tan and Le 2019 (arXiv:1905.11946). Heads mostly read `trunk_output`, (N, planes, H / 32, W / 32).
+    From Tan and Le 2019 (arXiv:1905.11946). Heads mostly read `trunk_output`, (N, planes, H / 32, W / 32); `fc` has no
+    gradient then, which several workers allow with `distributed.find_unused_parameters`.
 
     Args:
         num_classes: number of values of one output.
