@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
     from ray_classy.models.densenet import DenseNet
     from ray_classy.models.efficientnet import EfficientNet
+    from ray_classy.models.lecun_normal_init import lecun_normal_init
     from ray_classy.models.mlp import MLP
     from ray_classy.models.model_state import StateMismatch
     from ray_classy.models.regnet import RegNet
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
         ResNeXt152,
     )
     from ray_classy.models.resnext import ResNeXt
+    from ray_classy.models.resnext3d import ResNeXt3D
     from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
+    from ray_classy.models.vision_transformer import VisionTransformer
 
 __all__ = [
     "MLP",
@@ -35,6 +38,7 @@ __all__ = [
     "EfficientNet",
     "RegNet",
     "ResNeXt",
+    "ResNeXt3D",
     "ResNeXt50",
     "ResNeXt101",
     "ResNeXt152",
@@ -46,7 +50,9 @@ __all__ = [
     "ResNet152",
     "SqueezeAndExcitationLayer",
     "StateMismatch",
+    "VisionTransformer",
     "build_model",
+    "lecun_normal_init",
     "register_model",
 ]
 

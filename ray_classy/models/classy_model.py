@@ -67,6 +67,13 @@ MODEL_REGISTRY: Registry[ClassyModel] = Registry(
         "resnext50_32x4d": "ray_classy.models.resnet:ResNeXt50",
         "resnext101_32x4d": "ray_classy.models.resnet:ResNeXt101",
         "resnext152_32x4d": "ray_classy.models.resnet:ResNeXt152",
+        "resnext3d": "ray_classy.models.resnext3d:ResNeXt3D",
+        "vision_transformer": "ray_classy.models.vision_transformer:VisionTransformer",
+        "vit_b_16": "ray_classy.models.vision_transformer:ViTB16",
+        "vit_b_32": "ray_classy.models.vision_transformer:ViTB32",
+        "vit_h_14": "ray_classy.models.vision_transformer:ViTH14",
+        "vit_l_16": "ray_classy.models.vision_transformer:ViTL16",
+        "vit_l_32": "ray_classy.models.vision_transformer:ViTL32",
     },
     unique_class_names=True,
 )
