@@ -12,7 +12,12 @@ from torch import nn
 from ray_classy.errors import ComponentError
 from ray_classy.models.classy_model import ClassyModel, register_model, with_heads
 from ray_classy.models.model_state import StateMismatch, model_part
-from ray_classy.models.resnext3d_block import find_transformation, residual_transformations, skip_transformations
+from ray_classy.models.resnext3d_block import (
+    ResBlock,
+    find_transformation,
+    residual_transformations,
+    skip_transformations,
+)
 from ray_classy.models.resnext3d_stage import ResStage
 from ray_classy.models.resnext3d_stem import R2Plus1DStem, ResNeXt3DStem
 from ray_classy.registry import REQUIRED, Key, Keys, constructor_arguments, signature_keys
@@ -176,8 +181,8 @@ class ResNeXt3D(ClassyModel):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual_transform:
             for module in self.modules():
-                if hasattr(module, "zero_init"):
-                    module.zero_init()
+                if isinstance(module, ResBlock):
+                    module.residual.zero_init()
 
     def forward(self, x: torch.Tensor | Mapping[str, torch.Tensor]) -> torch.Tensor:
         clip = self._clip(x)

@@ -186,7 +186,7 @@ class _Named(VisionTransformer):
         image_size, dropout_rate, attention_dropout_rate, classifier: as for VisionTransformer.
     """
 
-    SIZES: ClassVar[dict[str, int]] = {}
+    SIZES: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
