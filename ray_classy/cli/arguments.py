@@ -172,4 +172,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command("new", "make a small project with components of your own", "PROJECT", "folder of the project")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "import", "list what a project written for Classy Vision needs to run here", "PROJECT", "folder of the project"
+    )
+    option("--write", "rename the imports in its files", action="store_true")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     return parser, options

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
     "new": "ray_classy.cli.new:new",
+    "import": "ray_classy.cli.import_project:import_project",
 }
 """The function of each command, "module:function"."""
 READ_CONFIG = ("train", "check", "bench-data")
