@@ -27,7 +27,8 @@ class TargetDistribution(NamedTuple):
 
 def normalized(mass: torch.Tensor) -> torch.Tensor:
     """Scales the rows of a floating-point tensor of shape (N, C) to sum 1; rows of zeros stay as they are."""
-    return mass / mass.sum(1, keepdim=True).clamp(min=torch.finfo(mass.dtype).eps)
+    # The machine epsilon is added, as in Classy Vision, so that losses are equal to the last digits.
+    return mass / (mass.sum(1, keepdim=True) + torch.finfo(mass.dtype).eps)
 
 
 def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index: int) -> TargetDistribution:
