@@ -418,8 +418,11 @@ def _make_cifar(folder: pathlib.Path, rng: Random) -> None:
     images = {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 2]}
     names = {layout.names: [f"class {number}" for number in range(10)]}
     protocol = rng.choice((2, 3, 4, 5))
-    for name, content in ((layout.meta, names), (layout.files[False][0], images)):
-        (folder / layout.folder / name).write_bytes(mutated_bytes(pickle.dumps(content, protocol), rng))
+    files = {layout.meta: names, layout.files[False][0]: images}
+    damaged = rng.choice(list(files))
+    for name, content in files.items():
+        data = pickle.dumps(content, protocol)
+        (folder / layout.folder / name).write_bytes(mutated_bytes(data, rng) if name == damaged else data)
 
 
 def _use_cifar(folder: pathlib.Path, rng: Random) -> bool:

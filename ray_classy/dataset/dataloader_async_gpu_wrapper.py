@@ -63,4 +63,4 @@ class DataloaderAsyncGPUWrapper(DataloaderWrapper):
         return batch
 
     def __len__(self) -> int:
-        return len(self.dataloader)  # type: ignore[arg-type]
+        return len(self.dataloader)

@@ -70,7 +70,7 @@ def try_step(
     shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
     train = phase_type == "train"
     if train and task.mixup_transform is not None:
-        sample = _mixed(task, dict(sample))  # which is changed
+        sample = _mixed(task, sample)
     step = "model"
     parameter = next(task.base_model.parameters(), None)
     here = torch.device("cpu") if parameter is None else parameter.device  # where an earlier training left it
@@ -119,7 +119,7 @@ def _output(task: ClassificationTask, sample: dict[str, Any]) -> Any:
 def _mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
     assert task.mixup_transform is not None
     try:
-        return task.mixup_transform(sample)
+        return dict(task.mixup_transform(dict(sample)))  # the copy is changed
     except RayClassyError:
         raise
     except Exception as error:
