@@ -32,12 +32,16 @@ DATASET_REGISTRY: Registry[ClassyDataset] = Registry(
         "classy_cifar100": "ray_classy.dataset.classy_cifar:CIFAR100Dataset",
         "digits": "ray_classy.dataset.digits:DigitsDataset",
         "image_path": "ray_classy.dataset.image_path_dataset:ImagePathDataset",
+        "hmdb51": "ray_classy.dataset.classy_hmdb51:HMDB51Dataset",
+        "kinetics400": "ray_classy.dataset.classy_kinetics400:Kinetics400Dataset",
         "manifest": "ray_classy.dataset.manifest:ManifestDataset",
         "parquet": "ray_classy.dataset.parquet:ParquetDataset",
         "synthetic_image": "ray_classy.dataset.classy_synthetic_image:SyntheticImageDataset",
         "synthetic_image_streaming": (
             "ray_classy.dataset.classy_synthetic_image_streaming:SyntheticImageStreamingDataset"
         ),
+        "synthetic_video": "ray_classy.dataset.classy_synthetic_video:SyntheticVideoDataset",
+        "ucf101": "ray_classy.dataset.classy_ucf101:UCF101Dataset",
         "video_path": "ray_classy.dataset.video_path:VideoPathDataset",
         "webdataset": "ray_classy.dataset.webdataset:WebDatasetDataset",
     },

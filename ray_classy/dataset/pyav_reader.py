@@ -38,6 +38,9 @@ class PyAVReader:
     Args:
         source: the path of a local file, or the bytes of a video.
 
+    Attributes:
+        times: presentation times of the frames, in units of the stream's time base, shape (num_frames,), int64.
+
     Raises:
         ValueError: it has no video stream or no frames, is cut off, or its frames are too large.
         av.FFmpegError: it is not a video, or damaged.
@@ -83,16 +86,16 @@ class PyAVReader:
             raise ValueError("it has no frames")
         self._check_length(packets, ends)
         base = float(self._stream.time_base)
-        self._times = np.array(sorted(times), dtype=np.int64)
-        keys = np.array([times[time] for time in self._times.tolist()])
+        self.times = np.array(sorted(times), dtype=np.int64)
+        keys = np.array([times[time] for time in self.times.tolist()])
         self._key = np.maximum.accumulate(np.where(keys, np.arange(len(keys)), 0))
         self._frames: Iterator[Any] = iter(())
         self._frame: Any = None
-        self.num_frames = len(self._times)
-        self.begin = float(self._times[0]) * base
+        self.num_frames = len(self.times)
+        self.begin = float(self.times[0]) * base
         rate = self._stream.average_rate
-        shown = 0.0 if last > self._times[-1] or not rate else float(1 / rate)
-        self.end = max(last, int(self._times[-1])) * base + shown
+        shown = 0.0 if last > self.times[-1] or not rate else float(1 / rate)
+        self.end = max(last, int(self.times[-1])) * base + shown
 
     def _check_length(self, packets: int, ends: float) -> None:
         """Refuses a file whose header promises many more frames or seconds than there are."""
@@ -126,14 +129,14 @@ class PyAVReader:
         return clip
 
     def frames_played_at(self, seconds: Sequence[float]) -> torch.Tensor:
-        times = self._times * float(self._stream.time_base)
+        times = self.times * float(self._stream.time_base)
         return self.frames_at((np.searchsorted(times, seconds, side="right") - 1).clip(0).tolist())
 
     def _frame_at(self, number: int) -> Any:
         """Returns the decoded frame of this number: the last one whose time is not after that of the number."""
-        wanted = int(self._times[number])
+        wanted = int(self.times[number])
         key = int(self._key[number])
-        if self._frame is None or not int(self._times[key]) <= self._frame.pts <= wanted:
+        if self._frame is None or not int(self.times[key]) <= self._frame.pts <= wanted:
             self._seek(key, wanted)
         while self._frame.pts < wanted:
             following = next(self._frames, None)
@@ -150,7 +153,7 @@ class PyAVReader:
     def _seek(self, key: int, wanted: int) -> None:
         """Decodes the first frame from a key frame on, or from an earlier one where a container seeks too far."""
         while True:
-            start = int(self._times[key]) if key else min(0, int(self._times[0]))
+            start = int(self.times[key]) if key else min(0, int(self.times[0]))
             self._container.seek(start, backward=True, stream=self._stream)
             self._frames = (frame for frame in self._container.decode(self._stream) if frame.pts is not None)
             self._frame = next(self._frames, None)

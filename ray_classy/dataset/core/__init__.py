@@ -11,7 +11,8 @@ if TYPE_CHECKING:
         RandomImageDataset,
         SampleType,
     )
+    from ray_classy.dataset.core.random_video_datasets import RandomVideoDataset
 
-__all__ = ["ListDataset", "RandomImageBinaryClassDataset", "RandomImageDataset", "SampleType"]
+__all__ = ["ListDataset", "RandomImageBinaryClassDataset", "RandomImageDataset", "RandomVideoDataset", "SampleType"]
 
 __getattr__ = lazy_exports(__name__)

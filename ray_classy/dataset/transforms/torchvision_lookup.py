@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -36,8 +37,24 @@ class TorchvisionTransform:
         return build(cls.__name__, config)
 
 
+_OF_CLIPS = (
+    "CenterCropVideo",
+    "NormalizeVideo",
+    "RandomCropVideo",
+    "RandomHorizontalFlipVideo",
+    "RandomResizedCropVideo",
+    "ToTensorVideo",
+)
+"""The transforms of clips that torchvision had, which are in `video.py`."""
+
+
 def find(name: str) -> type | None:
     """Finds a transform by its name in torchvision, or that in snake case; None if torchvision has none."""
+    title = next((one for one in _OF_CLIPS if name in (one, _snake(one))), None)
+    if title is not None:
+        from ray_classy.dataset.transforms.video import CLASSES
+
+        return CLASSES[title]
     if name != name.lower():
         return _classes().get(name)
     by_snake_case = {known.lower(): cls for known, cls in _classes().items()}
@@ -46,7 +63,11 @@ def find(name: str) -> type | None:
 
 def names() -> list[str]:
     """Returns the names of all transforms, as in torchvision."""
-    return sorted(_classes())
+    return sorted([*_classes(), *_OF_CLIPS])
+
+
+def _snake(name: str) -> str:
+    return re.sub("(?<!^)([A-Z])", r"_\1", name).lower()
 
 
 @functools.cache
