@@ -32,7 +32,7 @@ NAMES = {
     "generic.opts": "add_generic_args check_generic_args get_parser parse_train_arguments",
     "generic.pdb": "set_trace",
     "generic.perf_stats": "PerfMetric PerfStats PerfTimer",
-    "generic.profiler": "compute_flops count_params",
+    "generic.profiler": "profile compute_flops compute_activations count_params summarize_profiler_info",
     "generic.registry_utils": "import_all_modules import_all_packages_from_directory",
     "generic.util": "load_checkpoint recursive_copy_to_device update_classy_model",
     "generic.visualize": "image_map plot_learning_curves plot_losses plot_model visdom_connect visdom_connected",

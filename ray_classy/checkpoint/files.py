@@ -205,6 +205,18 @@ def load_checkpoint(path: str, storage: Any = None) -> dict[str, Any]:
     return check_content(content, where)
 
 
+def load_content(path: str) -> Any:
+    """Reads any file of tensors and plain values onto the CPU.
+
+    Args:
+        path: as for `load_checkpoint`.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    return _read(path, None)[1]
+
+
 def load_weights(path: str) -> dict[str, Any]:
     """Reads a checkpoint, or a file with nothing but a model's weights, onto the CPU.
 

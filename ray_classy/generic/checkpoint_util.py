@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from ray_classy.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ray_classy.checkpoint import CHECKPOINT_FILE, files
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import ComponentError, RayClassyError
 from ray_classy.models.model_state import StateMismatchError, mismatch_error, model_part
@@ -22,6 +23,39 @@ __all__ = [
     "update_classy_model",
     "update_classy_state",
 ]
+
+_CPU = torch.device("cpu")
+_log = logging.getLogger(__name__)
+
+
+def save_checkpoint(checkpoint_folder: str, state: dict[str, Any], checkpoint_file: str = CHECKPOINT_FILE) -> str:
+    """Writes a file of tensors and plain values, and returns its path.
+
+    Raises:
+        CheckpointError: the state holds something else.
+        StorageError: it cannot be written.
+    """
+    return files.save_checkpoint(checkpoint_folder, state, checkpoint_file)
+
+
+def load_checkpoint(checkpoint_path: str, device: torch.device | str = _CPU) -> Any:
+    """Reads a file of tensors and plain values, be it a task's checkpoint or not.
+
+    Args:
+        checkpoint_path: the file, or a folder with a `checkpoint.torch`; local or a URL.
+        device: its tensors are moved there.
+
+    Raises:
+        CheckpointNotFoundError: there is none.
+        CheckpointError: it is damaged or holds something else.
+    """
+    return _moved(files.load_content(checkpoint_path), device)
+
+
+def _moved(content: Any, device: torch.device | str) -> Any:
+    from ray_classy.generic.util import map_tensors  # util has these functions among its own
+
+    return content if torch.device(device) == _CPU else map_tensors(content, lambda tensor: tensor.to(device))
 
 
 def get_checkpoint_dict(task: Any, input_args: dict[str, Any] | None, deep_copy: bool = False) -> dict[str, Any]:
@@ -40,7 +74,16 @@ def get_checkpoint_dict(task: Any, input_args: dict[str, Any] | None, deep_copy:
     return {"input_args": input_args, "classy_state_dict": task.get_classy_state(deep_copy=deep_copy)}
 
 
-def load_and_broadcast_checkpoint(path: str, load: Callable[[str], dict[str, Any]] = load_checkpoint) -> dict[str, Any]:
+def load_and_broadcast_checkpoint(checkpoint_path: str, device: torch.device | str = _CPU) -> Any:
+    """What the primary rank reads at a path with `load_checkpoint`, on every rank.
+
+    Raises:
+        CheckpointError: it cannot be read; every rank raises it.
+    """
+    return _moved(read_and_broadcast(checkpoint_path, files.load_content), device)
+
+
+def read_and_broadcast(path: str, load: Callable[[str], Any]) -> Any:
     """What the primary rank reads at `path`, on every rank.
 
     Args:
@@ -62,13 +105,23 @@ def load_and_broadcast_checkpoint(path: str, load: Callable[[str], dict[str, Any
     return answer
 
 
-def update_classy_model(model: Any, state: dict[str, Any], reset_heads: bool, strict: bool = True) -> bool:
-    """Gives a model the weights in a task's state; with `reset_heads` all but those of its heads. Returns True.
+def update_classy_model(model: Any, model_state_dict: dict[str, Any], reset_heads: bool, strict: bool = True) -> bool:
+    """Loads a model's state; with `reset_heads` all but its heads.
 
-    Raises:
-        CheckpointError: they do not fit.
+    Args:
+        model: a `ClassyModel`.
+        model_state_dict: as `model.get_classy_state` returns it.
+        reset_heads: leave the heads as they are.
+        strict: refuse a state that is not exactly the model's.
+
+    Returns:
+        Whether the state was loaded; what is wrong with it is logged.
     """
-    load_model_state(model, state["base_model"], reset_heads, strict)
+    try:
+        load_model_state(model, model_state_dict, reset_heads, strict)
+    except Exception:
+        _log.exception("could not load the state of the model")
+        return False
     return True
 
 
@@ -100,13 +153,17 @@ def _check_fits(model: Any, differences: Any, reset_heads: bool) -> None:
         raise mismatch_error(text, differences) from None
 
 
-def update_classy_state(task: Any, state: dict[str, Any]) -> bool:
-    """Gives a task a state. Returns True.
+def update_classy_state(task: Any, state_dict: dict[str, Any]) -> bool:
+    """Loads a task's state.
 
-    Raises:
-        CheckpointError: it does not fit.
+    Returns:
+        Whether the state was loaded; what is wrong with it is logged.
     """
-    task.set_classy_state(state)
+    try:
+        task.set_classy_state(state_dict)
+    except Exception:
+        _log.exception("could not load the state of the task")
+        return False
     return True
 
 

@@ -271,6 +271,36 @@ def get_batchsize_per_replica(x: Any) -> int:
     return len(x)
 
 
+def get_model_dummy_input(
+    model: nn.Module, input_shape: Any, input_key: Any, batchsize: int = 1, non_blocking: bool = False
+) -> Any:
+    """Zeros that a model can be called with, on its device and in the dtype of its parameters.
+
+    Args:
+        model: the model.
+        input_shape: shape of one input, without the batch dimension; a dict of shapes makes a dict of inputs, and a
+            list of shapes needs a list of keys.
+        input_key: wrap the input in a dict under this key, or each of several under its own; None leaves it bare.
+        batchsize: rows of the input.
+        non_blocking: has no effect: the zeros are made where the model is.
+
+    Raises:
+        ComponentError: there are more keys than shapes, or fewer.
+    """
+    if isinstance(input_shape, Mapping):
+        return {name: get_model_dummy_input(model, shape, input_key, batchsize) for name, shape in input_shape.items()}
+    if isinstance(input_key, list):
+        if len(input_key) != len(input_shape) or not all(isinstance(shape, list | tuple) for shape in input_shape):
+            raise ComponentError(f"input_shape {input_shape} must have one shape for each key in {input_key}")
+        return {
+            key: get_model_dummy_input(model, shape, None, batchsize)
+            for key, shape in zip(input_key, input_shape, strict=True)
+        }
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    zeros = torch.zeros(batchsize, *input_shape, device=parameter.device, dtype=parameter.dtype)
+    return zeros if input_key is None else {input_key: zeros}
+
+
 def split_batchnorm_params(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The trainable parameters of batch-norm layers (1d, 2d, 3d and synchronised), and all other trainable ones.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
     from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
+    from ray_classy.hooks.model_complexity_hook import ModelComplexityHook
     from ray_classy.hooks.model_tensorboard_hook import ModelTensorboardHook
     from ray_classy.hooks.output_csv_hook import OutputCSVHook
     from ray_classy.hooks.precise_batch_norm_hook import PreciseBatchNormHook
@@ -34,6 +35,7 @@ __all__ = [
     "ClassyHookState",
     "ExponentialMovingAverageModelHook",
     "LossLrMeterLoggingHook",
+    "ModelComplexityHook",
     "ModelTensorboardHook",
     "OutputCSVHook",
     "PreciseBatchNormHook",

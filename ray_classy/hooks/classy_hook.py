@@ -20,6 +20,7 @@ HOOK_REGISTRY: Registry[ClassyHook] = Registry(
         "checkpoint": "ray_classy.hooks.checkpoint_hook:CheckpointHook",
         "ema_model_weights": "ray_classy.hooks.exponential_moving_average_model_hook:ExponentialMovingAverageModelHook",
         "loss_lr_meter_logging": "ray_classy.hooks.loss_lr_meter_logging_hook:LossLrMeterLoggingHook",
+        "model_complexity": "ray_classy.hooks.model_complexity_hook:ModelComplexityHook",
         "model_tensorboard": "ray_classy.hooks.model_tensorboard_hook:ModelTensorboardHook",
         "output_csv": "ray_classy.hooks.output_csv_hook:OutputCSVHook",
         "precise_bn": "ray_classy.hooks.precise_batch_norm_hook:PreciseBatchNormHook",

@@ -6,12 +6,14 @@ from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ray_classy.models.anynet import AnyNet
+    from ray_classy.models.classy_block import ClassyBlock
     from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
     from ray_classy.models.densenet import DenseNet
     from ray_classy.models.efficientnet import EfficientNet
     from ray_classy.models.lecun_normal_init import lecun_normal_init
     from ray_classy.models.mlp import MLP
     from ray_classy.models.model_state import StateMismatch
+    from ray_classy.models.model_wrappers import ClassyModelHeadExecutorWrapper, ClassyModelWrapper
     from ray_classy.models.regnet import RegNet
     from ray_classy.models.resnet import (
         ResNet,
@@ -33,7 +35,10 @@ __all__ = [
     "MLP",
     "MODEL_REGISTRY",
     "AnyNet",
+    "ClassyBlock",
     "ClassyModel",
+    "ClassyModelHeadExecutorWrapper",
+    "ClassyModelWrapper",
     "DenseNet",
     "EfficientNet",
     "RegNet",

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ from ray_classy.models.model_state import (
     mismatch_error,
     model_part,
 )
+from ray_classy.models.model_wrappers import ClassyModelHeadExecutorWrapper
+from ray_classy.models.model_wrappers import ClassyModelWrapper as ClassyModelWrapper
 from ray_classy.models.plain_weights import with_head_names
 from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
 from ray_classy.storage import Storage
@@ -88,7 +90,12 @@ class ClassyModel(nn.Module):
     Calling the model returns the trunk's output if it has no heads, the head's output if it has one, and a dict from
     `unique_id` to output if it has several. A subclass calls `super().__init__()`, adds its submodules and defines
     `forward`, the trunk.
+
+    Attributes:
+        wrapper_cls: None in a subclass leaves the heads out of calls, which then run `forward` alone.
     """
+
+    wrapper_cls: ClassVar[type | None] = ClassyModelHeadExecutorWrapper
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +130,9 @@ class ClassyModel(nn.Module):
             input_shape: shape of one input, without the batch dimension; (3, 224, 224) if None.
             model_depth: the number of layers, if someone wants to know.
         """
-        return _Adapter(nn_module, input_shape, model_depth)
+        from ray_classy.models.adapter import Adapter  # a subclass
+
+        return Adapter(nn_module, input_shape, model_depth)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any] | str) -> ClassyModel:
@@ -228,7 +237,7 @@ class ClassyModel(nn.Module):
             if attached:
                 self._hooks.append(blocks[name].register_forward_hook(partial(_record, self._last_call, name)))
         self._hooks.append(self.register_forward_pre_hook(_begin_call))
-        self._hooks.append(self.register_forward_hook(_run_heads))
+        self._hooks.append(self.register_forward_hook(_end_call if self.wrapper_cls is None else _run_heads))
 
     def get_heads(self) -> dict[str, list[ClassyHead]]:
         """The heads of each block that has any."""
@@ -291,13 +300,13 @@ class ClassyModel(nn.Module):
         """Loads the heads' weights and leaves the trunk alone.
 
         Args:
-            state: `{block: {unique_id: state_dict}}`, as under `heads` of the model's state.
+            state: of a model, as for `set_classy_state`.
             strict: as in `set_classy_state`.
 
         Raises:
             CheckpointError: `strict` is set and the state differs; nothing is loaded then.
         """
-        return self._load(None, state, strict)
+        return self._load(None, model_part(state)["heads"], strict)
 
     def _model_state(self) -> dict[str, Any]:
         trunk = {key: value for key, value in self.state_dict().items() if in_trunk(key)}
@@ -340,29 +349,17 @@ def _begin_call(model: nn.Module, args: Any) -> None:
     model._last_call.begin()
 
 
+def _end_call(model: nn.Module, args: Any, output: Any) -> None:
+    assert isinstance(model, ClassyModel)
+    model._last_call.end({})
+
+
 def _run_heads(model: nn.Module, args: Any, output: Any) -> Any:
     # A hook and not an overridden __call__: wrappers that hook the model (FSDP) then see the heads as part of it.
     assert isinstance(model, ClassyModel)
     outputs = model.execute_heads()
     model._last_call.end(outputs)
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
-
-
-class _Adapter(ClassyModel):
-    """Any module as a trunk."""
-
-    def __init__(self, model: nn.Module, input_shape: tuple[int, ...] | None, model_depth: int | None) -> None:
-        super().__init__()
-        self.model = model
-        self.model_depth = model_depth
-        self._input_shape = input_shape
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model(*args, **kwargs)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return super().input_shape if self._input_shape is None else tuple(self._input_shape)
 
 
 def with_heads(keys: Keys) -> Keys:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ray_classy.generic.util import map_tensors
+from ray_classy.models.classy_block import stateless
 
 
 class LastCall:
@@ -41,5 +42,5 @@ class LastCall:
     def end(self, head_outputs: dict[str, Any]) -> None:
         """Keeps what the call gave, without its graph."""
         self.recording = False
-        self.block_outputs = map_tensors(self.block_outputs, torch.Tensor.detach)
+        self.block_outputs = {} if stateless() else map_tensors(self.block_outputs, torch.Tensor.detach)
         self.head_outputs = map_tensors(head_outputs, torch.Tensor.detach)

@@ -13,7 +13,7 @@ from ray_classy.errors import CheckpointError
 _SHOWN = 5
 
 
-class StateMismatchError(CheckpointError):
+class StateMismatchError(CheckpointError, KeyError):
     """A state does not fit the model that it is loaded into.
 
     Attributes:

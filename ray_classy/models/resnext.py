@@ -34,12 +34,12 @@ class ResNeXt(ClassyModel):
         init_planes: number of planes after the stem.
         reduction: how many times fewer planes the middle of a bottleneck has than its output; 4 if None, or 1 with
             `basic_layer`.
+        small_input: for images of about 32 pixels: a 3x3 stem without pooling, and basic blocks.
+        zero_init_bn_residuals: start each block as the identity, with a zero weight in its last batch norm.
         base_width_and_cardinality: width of a group in the first stage (doubled in each later one) and number of
             groups of the 3x3 convolutions; None for one group as wide as `reduction` says.
-        small_input: for images of about 32 pixels: a 3x3 stem without pooling, and basic blocks.
         basic_layer: blocks of two 3x3 convolutions instead of bottlenecks.
         final_bn_relu: end the very last block with batch norm and ReLU.
-        zero_init_bn_residuals: start each block as the identity, with a zero weight in its last batch norm.
         use_se: end each block's branch with squeeze and excitation.
         se_reduction_ratio: its reduction ratio.
 
@@ -56,17 +56,21 @@ class ResNeXt(ClassyModel):
         num_blocks: list[int],
         init_planes: int = 64,
         reduction: int | None = None,
-        base_width_and_cardinality: tuple[int, int] | None = None,
         small_input: bool = False,
+        zero_init_bn_residuals: bool = False,
+        base_width_and_cardinality: tuple[int, int] | None = None,
         basic_layer: bool = False,
         final_bn_relu: bool = True,
-        zero_init_bn_residuals: bool = False,
         use_se: bool = False,
         se_reduction_ratio: int = 16,
     ) -> None:
         super().__init__()
         if reduction is None:
             reduction = 1 if basic_layer else 4
+        if not isinstance(num_blocks, list | tuple):
+            raise ComponentError(
+                f"num_blocks is {num_blocks!r}; expected a list with the number of blocks of each stage"
+            )
         numbers = [*num_blocks, init_planes, reduction, *(base_width_and_cardinality or ())]
         if not num_blocks or min(numbers) < 1:
             raise ComponentError(

@@ -24,12 +24,12 @@ class SqueezeAndExcitationLayer(SqueezeExcitation):
     def __init__(
         self,
         in_planes: int,
-        reduction_ratio: int = 16,
+        reduction_ratio: int | None = 16,
         reduced_planes: int | None = None,
         activation: nn.Module | None = None,
     ) -> None:
         if reduced_planes is None:
-            reduced_planes = in_planes // reduction_ratio if reduction_ratio > 0 else 0
+            reduced_planes = in_planes // reduction_ratio if reduction_ratio and reduction_ratio > 0 else 0
         if reduced_planes < 1:
             raise ComponentError(
                 f"squeeze and excitation of {in_planes} planes with reduction ratio {reduction_ratio} leaves "

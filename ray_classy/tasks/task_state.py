@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ray_classy.checkpoint import load_weights
+from ray_classy.checkpoint import load_checkpoint, load_weights
 from ray_classy.checkpoint.state_dicts import find_state_dict
 from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
-from ray_classy.generic.checkpoint_util import load_and_broadcast_checkpoint, load_model_state
+from ray_classy.generic.checkpoint_util import load_model_state, read_and_broadcast
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.models.head_points import in_trunk
@@ -144,7 +144,7 @@ def read_checkpoint(content: dict[str, Any] | None, path: str | None) -> dict[st
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
     """
-    return content if content is not None or path is None else load_and_broadcast_checkpoint(path)
+    return content if content is not None or path is None else read_and_broadcast(path, load_checkpoint)
 
 
 def get_state(task: ClassificationTask) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[st
     Raises:
         CheckpointError: it cannot be read; every rank raises it.
     """
-    return content if content is not None or path is None else load_and_broadcast_checkpoint(path, load_weights)
+    return content if content is not None or path is None else read_and_broadcast(path, load_weights)
 
 
 def load_pretrained(

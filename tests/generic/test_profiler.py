@@ -1,7 +1,15 @@
+import pytest
 import torch
 from torch import nn
 
-from ray_classy.generic.profiler import compute_flops, count_params
+from ray_classy.generic.profiler import (
+    ClassyProfilerNotImplementedError,
+    compute_activations,
+    compute_flops,
+    count_params,
+    profile,
+    summarize_profiler_info,
+)
 from ray_classy.heads import FullyConnectedHead
 from ray_classy.models import ClassyModel, build_model
 
@@ -16,25 +24,69 @@ def test_count_params_includes_frozen_ones():
 
 
 def test_a_multiply_add_counts_as_one():
-    assert compute_flops(nn.Linear(3, 2), (3,)) == 6
+    assert compute_flops(nn.Linear(3, 2, bias=False), (3,)) == 6
     assert compute_flops(nn.Conv2d(3, 2, 3, padding=1), (3, 5, 5)) == 3 * 2 * 9 * 25
 
 
 def test_heads_are_counted():
     model = ClassyModel.from_model(nn.Linear(3, 2))
     model.set_heads({"model": [FullyConnectedHead("a", 5, in_plane=2)]})
-    assert compute_flops(model, (3,)) == 6 + 10
+    assert compute_flops(model, (3,)) == 8 + 15
 
 
 def test_an_input_key_wraps_the_input():
-    assert compute_flops(FromDict(3, 2), (3,), input_key="video") == 6
+    assert compute_flops(FromDict(3, 2), (3,), input_key="video") == 8
 
 
-def test_resnet50_on_the_meta_device():
-    with torch.device("meta"):
-        model = build_model({"name": "resnet50"})
-    assert compute_flops(model) == 4_087_136_256
-    assert count_params(model) == 23_508_032
+@pytest.mark.parametrize(
+    ("config", "flops", "activations", "parameters"),  # Classy Vision's counts
+    [
+        ({"name": "resnet50"}, 4_120_779_264, 11_113_984, 23_508_032),
+        ({"name": "resnext50_32x4d"}, 4_271_934_464, 14_400_512, 22_979_904),
+        ({"name": "resnet18"}, 1_822_643_200, 2_483_712, 11_176_512),
+        ({"name": "resnet", "num_blocks": [1, 1], "init_planes": 4, "small_input": True}, 7_004_160, 77_824, 17_684),
+        ({"name": "mlp", "input_dim": 12, "output_dim": 4, "hidden_dims": [7], "use_batchnorm": True}, 144, 11, 137),
+    ],
+)
+def test_networks_on_the_meta_device_have_the_predecessors_counts(config, flops, activations, parameters):
+    model = build_model(config, device="meta")
+    shape = model.input_shape
+    assert (compute_flops(model, shape), compute_activations(model, shape)) == (flops, activations)
+    assert count_params(model) == parameters
+
+
+class OwnCounts(nn.Linear):
+    def flops(self, x):
+        return 100 * len(x)
+
+    def activations(self, out, x):
+        return 1000 * out.shape[1] + x.shape[1]
+
+
+def test_a_module_says_itself_what_a_call_costs_each_time():
+    layer = OwnCounts(3, 3)
+    model = nn.Sequential(layer, layer)
+    assert compute_flops(model, (3,)) == 200
+    assert compute_activations(model, (3,)) == 6006
+
+
+class Strange(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def test_an_unknown_module_is_named():
+    with pytest.raises(ClassyProfilerNotImplementedError, match="Strange") as error:
+        compute_flops(nn.Sequential(Strange()), (3,))
+    assert isinstance(error.value.module, Strange)
+
+
+def test_a_profile_is_summarized_as_a_table():
+    assert "linear" in summarize_profiler_info(profile(nn.Linear(3, 2), 4, (3,)))
 
 
 def test_modes_and_statistics_are_as_before():
@@ -47,4 +99,4 @@ def test_modes_and_statistics_are_as_before():
 
 
 def test_a_half_precision_model_gets_half_precision_input():
-    assert compute_flops(nn.Linear(3, 2).to(torch.bfloat16), (3,)) == 6
+    assert compute_flops(nn.Linear(3, 2).to(torch.bfloat16), (3,)) == 8

@@ -156,6 +156,19 @@ def test_the_batch_size_is_found_at_any_depth():
         util.get_batchsize_per_replica({"input": []})
 
 
+def test_dummy_inputs_have_the_models_dtype_and_the_keys_asked_for():
+    model = nn.Linear(3, 2).to(torch.float64)
+    assert util.get_model_dummy_input(model, (3,), None, 2).dtype == torch.float64
+    assert util.get_model_dummy_input(model, (3,), "a", 2)["a"].shape == (2, 3)
+    assert {k: v.shape for k, v in util.get_model_dummy_input(model, [(3,), (4,)], ["a", "b"]).items()} == {
+        "a": (1, 3),
+        "b": (1, 4),
+    }
+    assert util.get_model_dummy_input(model, {"x": (3,)}, "a")["x"]["a"].shape == (1, 3)
+    with pytest.raises(ComponentError, match="one shape for each key"):
+        util.get_model_dummy_input(model, [(3,)], ["a", "b"])
+
+
 def test_batch_norm_parameters_are_split_off():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.LayerNorm(2), nn.BatchNorm2d(2))
     batch_norm, other = util.split_batchnorm_params(model)

@@ -272,7 +272,7 @@ def test_a_head_that_the_state_lacks_is_a_mismatch():
 
 def test_load_head_states_leaves_the_trunk_alone():
     model, other = with_two_heads(), with_two_heads()
-    other.load_head_states(model.get_classy_state()["model"]["heads"])
+    other.load_head_states(model.get_classy_state())
     assert torch.equal(other.get_heads()["first"][0].fc.weight, model.get_heads()["first"][0].fc.weight)
     assert not torch.equal(other.first.weight, model.first.weight)
 
