@@ -230,34 +230,6 @@ def maybe_convert_to_one_hot(target: torch.Tensor, model_output: torch.Tensor) -
     return target
 
 
-def get_model_dummy_input(
-    model: nn.Module,
-    input_shape: Any,
-    input_key: str | list[str] | None = None,
-    batchsize: int = 1,
-    non_blocking: bool = False,
-) -> Any:
-    """Returns an input of zeros for a model, on the device of its parameters.
-
-    Args:
-        model: the input is for.
-        input_shape: shape of one input, without the batch dimension; a dict of shapes gives a dict of inputs.
-        input_key: wrap the input in a dict under this key; of several keys, each has its shape of `input_shape`.
-        batchsize: rows.
-        non_blocking: let the copy to a GPU overlap with the host's work.
-    """
-    if isinstance(input_shape, Mapping):
-        zeros: Any = {key: torch.zeros(batchsize, *shape) for key, shape in input_shape.items()}
-    elif isinstance(input_key, list):
-        zeros = {key: torch.zeros(batchsize, *shape) for key, shape in zip(input_key, input_shape, strict=True)}
-    else:
-        zeros = torch.zeros(batchsize, *input_shape)
-    if isinstance(input_key, str):
-        zeros = {input_key: zeros}
-    parameter = next(model.parameters(), torch.empty(0))
-    return recursive_copy_to_device(zeros, non_blocking, parameter.device)
-
-
 def get_batchsize_per_replica(x: Any) -> int:
     """The length of the first tensor found in lists, tuples and mappings at any depth.
 
@@ -272,7 +244,7 @@ def get_batchsize_per_replica(x: Any) -> int:
 
 
 def get_model_dummy_input(
-    model: nn.Module, input_shape: Any, input_key: Any, batchsize: int = 1, non_blocking: bool = False
+    model: nn.Module, input_shape: Any, input_key: Any = None, batchsize: int = 1, non_blocking: bool = False
 ) -> Any:
     """Zeros that a model can be called with, on its device and in the dtype of its parameters.
 
