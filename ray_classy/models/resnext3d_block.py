@@ -43,7 +43,7 @@ class BasicTransformation(nn.Module):
 
     def zero_init(self) -> None:
         """Makes the branch zero."""
-        nn.init.zeros_(self.transform[4].weight)
+        nn.init.zeros_(self.transform.get_parameter("4.weight"))
 
 
 class BasicR2Plus1DTransformation(BasicTransformation):

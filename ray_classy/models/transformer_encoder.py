@@ -32,7 +32,9 @@ class MLPBlock(nn.Sequential):
 
     def init_weights(self) -> None:
         """Initializes the weights (Glorot & Bengio 2010), and the biases with almost zero."""
-        for layer in (self.linear_1, self.linear_2):
+        for layer in self:
+            if not isinstance(layer, nn.Linear):
+                continue
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
 
