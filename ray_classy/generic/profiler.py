@@ -68,7 +68,7 @@ def compute_flops(model: nn.Module, input_shape: Any = (3, 224, 224), input_key:
         ClassyProfilerNotImplementedError: a module is of another kind.
     """
 
-    def count(module: nn.Module, inputs: Any, output: Any) -> int:
+    def count(module: Any, inputs: Any, output: Any) -> int:
         return int(module.flops(*inputs)) if _has(module, "flops") else _flops(module, inputs, output)
 
     return _sum_over_calls(model, count, "flops", input_shape, input_key)
@@ -85,7 +85,7 @@ def compute_activations(model: nn.Module, input_shape: Any = (3, 224, 224), inpu
         input_key: wrap the input in a dict under this key.
     """
 
-    def count(module: nn.Module, inputs: Any, output: Any) -> int:
+    def count(module: Any, inputs: Any, output: Any) -> int:
         if _has(module, "activations"):
             return int(module.activations(output, *inputs))
         return output.numel() if isinstance(module, (*_CONVOLUTIONS, nn.Linear)) else 0

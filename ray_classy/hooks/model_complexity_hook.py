@@ -9,7 +9,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 if TYPE_CHECKING:
-    from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks import ClassyTask
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class ModelComplexityHook(ClassyHook):
         self.num_activations: int | None = None
         self.num_parameters: int | None = None
 
-    def on_start(self, task: ClassificationTask) -> None:
+    def on_start(self, task: ClassyTask) -> None:
         """Counts, and logs the counts on the primary rank."""
         from ray_classy.generic.profiler import compute_activations, compute_flops, count_params
 
