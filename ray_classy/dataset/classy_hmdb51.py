@@ -20,7 +20,7 @@ class HMDB51Dataset(SplitVideoDataset):
     def listed(self, splits_dir: str, fold: int, train: bool) -> frozenset[str]:
         """Returns the videos that are marked with 1, to train on, or with 2, to test on, as class/file."""
         suffix, mark = _SUFFIX.format(fold), "1" if train else "2"
-        videos = set()
+        videos: set[str] = set()
         for entry in os.scandir(splits_dir):
             if entry.name.endswith(suffix):
                 with open(entry.path, encoding="utf-8", errors="replace") as file:

@@ -12,8 +12,10 @@ from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform
 from ray_classy.dataset.transforms.util_video import build_video_field_transform_default
 from ray_classy.dataset.video_metadata import load_metadata, save_metadata
+from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.registry import Key, Keys, reads_signature
+from ray_classy.seeding import derive_seed
 
 _PARSED = (
     "transforms",
@@ -112,7 +114,7 @@ class ClassyVideoDataset(ClassyDataset):
         }
 
     @classmethod
-    def parse_config(cls, config: Mapping[str, Any]) -> tuple[Any, ...]:  # type: ignore[override]
+    def parse_config(cls, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """Returns the values of the keys of clips.
 
         They are: transforms, batchsize_per_replica, use_shuffle, num_samples, frames_per_clip, video_width,
@@ -164,7 +166,7 @@ class ClassyVideoDataset(ClassyDataset):
         return sample
 
     def __len__(self) -> int:
-        rows = len(self.dataset)
+        rows = len(self.dataset)  # type: ignore[arg-type]
         return rows if self.num_samples is None else min(rows, self.num_samples)
 
     @classmethod
@@ -181,11 +183,46 @@ class ClassyVideoDataset(ClassyDataset):
 
     @property
     def video_clips(self) -> Any:
-        """The index of the clips of a torchvision dataset.
+        """The index of all clips, a `VideoClips` of torchvision, for a dataset that has one and samples from it.
 
         Raises:
-            NotImplementedError: the dataset has no such index.
+            NotImplementedError: the dataset has no such index; its rows are the clips to read.
         """
         if not hasattr(self.dataset, "video_clips"):
             raise NotImplementedError(f"{type(self).__name__} has no index of clips")
         return self.dataset.video_clips
+
+    def _get_sampler(self, epoch: int) -> torch.utils.data.Sampler[int]:
+        """Returns a sampler of this rank's clips of an epoch; the clips of a video follow each other."""
+        from torchvision.datasets.samplers import DistributedSampler
+
+        sampler = DistributedSampler(
+            self._sampled_clips(),
+            num_replicas=get_world_size(),
+            rank=get_rank(),
+            shuffle=self.shuffle,
+            group_size=self.clips_per_video,
+        )
+        sampler.set_epoch(epoch)
+        return sampler
+
+    def _sampled_clips(self) -> MaxLengthClipSampler:
+        """Returns a sampler of random clips of the index in the split "train", else of evenly spread ones."""
+        from torchvision.datasets.samplers import RandomClipSampler, UniformClipSampler
+
+        cls = RandomClipSampler if self.split == "train" else UniformClipSampler
+        return MaxLengthClipSampler(cls(self.video_clips, self.clips_per_video), self.num_samples)
+
+    def iterator(self, **options: Any) -> torch.utils.data.DataLoader:
+        """Returns a DataLoader over this rank's rows of a phase, sampled from the index of clips if there is one."""
+        try:
+            self.video_clips  # noqa: B018
+        except NotImplementedError:
+            return super().iterator(**options)
+        numbers = [options.get(name, 0) for name in ("shuffle_seed", "current_phase_id")]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(options.get("seed", 0), sum(numbers), 0))
+            clips = [int(clip) for clip in self._sampled_clips()]
+        sampled = copy.copy(self)
+        sampled.dataset = torch.utils.data.Subset(self.dataset, clips)  # type: ignore[arg-type]
+        return ClassyDataset.iterator(sampled, **options)

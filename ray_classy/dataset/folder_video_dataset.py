@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class FolderVideoDataset(ClassyVideoDataset):
     Videos shorter than a clip are left out, as `remarks` says.
     """
 
-    REQUIRED = ("split", "metadata_file", "video_dir")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("split", "metadata_file", "video_dir")
 
     def open_clips(
         self,

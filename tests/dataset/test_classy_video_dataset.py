@@ -188,3 +188,34 @@ def test_frames_are_resized_when_they_are_decoded(folders, tmp_path):
 def test_mistakes(folders, tmp_path, more, error, message):
     with pytest.raises(error, match=message):
         build_dataset(config(folders, tmp_path, "hmdb51", **more))
+
+
+class Indexed(torch.utils.data.Dataset):
+    """Three videos of 5, 2 and 6 clips, numbered from 0, with torchvision's index of them."""
+
+    def __init__(self):
+        from torchvision.datasets.video_utils import VideoClips
+
+        self.video_clips = VideoClips.__new__(VideoClips)
+        self.video_clips.clips = [torch.zeros(clips, 4) for clips in (5, 2, 6)]
+        self.video_clips.cumulative_sizes = [5, 7, 13]
+
+    def __len__(self):
+        return 13
+
+    def __getitem__(self, index):
+        return {"input": torch.tensor([float(index)]), "target": 0}
+
+
+def test_a_dataset_with_an_index_is_sampled_from_it():
+    spread = ClassyVideoDataset(Indexed(), "test", 4, False, None, None, 2)
+    batches = list(spread.iterator())
+    assert [row for batch in batches for row in batch["input"].flatten().tolist()] == [0, 4, 5, 6, 7, 12]
+    assert [name for batch in batches for name in batch["video"]] == ["0", "0", "1", "1", "2", "2"]
+    assert list(spread._get_sampler(0)) == [0, 4, 5, 6, 7, 12]
+    train = ClassyVideoDataset(Indexed(), "train", 4, True, None, 5, 2)
+    epochs = [
+        sorted(row for batch in train.iterator(phase_type="train", current_phase_id=epoch) for row in batch["input"])
+        for epoch in (0, 1, 0)
+    ]
+    assert epochs[0] == epochs[2] != epochs[1] and len(set(map(float, epochs[0]))) == 5

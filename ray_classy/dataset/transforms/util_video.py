@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -63,7 +63,7 @@ class VideoClipRandomResizeCrop(ClassyTransform):
             raise ComponentError(f"size_range must be a smallest and a largest number of pixels, not {size_range!r}")
         self.size_range = size_range
         self.interpolation_mode = interpolation_mode
-        self._crop = RandomCropVideo(self.crop_size)
+        self._crop = RandomCropVideo(list(self.crop_size))
 
     def __call__(self, clip: torch.Tensor) -> torch.Tensor:
         least, most = self.size_range
@@ -175,7 +175,7 @@ class ModalityTransform(ClassyTransform):
         key_map_transform: names the items of a sample; None if they are named already.
     """
 
-    draws: Literal["torch"] = "torch"
+    draws = "torch"
 
     def __init__(
         self,
