@@ -10,14 +10,14 @@ LEVELS = 6
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".webm": "libvpx-vp9"}
 
 
-def save_video(path, frames=30, rate=30, size=(32, 48), first=0, times=None, codec=None, gop=12):
+def save_video(path, frames=30, rate=30, size=(32, 48), first=0, times=None, codec=None, gop=12, pixels="yuv420p"):
     """A video whose frame i is grey of level `LEVELS * (first + i)`; `times` are its presentation times in 1 / rate."""
     levels = [LEVELS * number for number in range(first, first + frames)]
     assert levels[-1] < 256
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec or CODECS[path.suffix], rate=rate)
-        stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, "yuv420p", gop
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = *size, pixels, gop
         stream.bit_rate, stream.codec_context.thread_count = 4_000_000, 1
         for number, level in enumerate(levels):
             frame = av.VideoFrame.from_ndarray(np.full((*size, 3), level, np.uint8), format="rgb24")

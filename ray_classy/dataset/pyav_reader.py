@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -11,6 +12,9 @@ import torch
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,h264,hevc,m4v,ivf,dv,mxf,gif"
 """FFmpeg's names of the containers that are read. Playlists, which name other files and hosts, are none of them."""
+_DEEP = re.compile(r"(yuva?42[02]p|p0)\d+(le|be)")
+"""Formats of more than 8 bits with fewer samples of colour. FFmpeg's direct conversion to RGB differs from torchcodec's
+by 2.5 levels in the mean, that by way of 8 bits by less than 1."""
 _MOST_PIXELS = 1 << 26
 """Pixels of a frame; 8K has 2^25."""
 _MOST_CLIP_BYTES = 4 << 30
@@ -169,13 +173,13 @@ class PyAVReader:
         size: tuple[int, int] = (frame.height, frame.width)
         if clip is not None:
             size = (clip.shape[-1], clip.shape[-2]) if turns % 2 else (clip.shape[-2], clip.shape[-1])
-        pixels = frame.to_ndarray(
-            format="rgb24",
-            height=size[0],
-            width=size[1],
-            src_color_range=frame.color_range or None,
-            threads=1,
-        )
+        options: dict[str, Any] = {"height": size[0], "width": size[1], "threads": 1}
+        if _DEEP.fullmatch(frame.format.name):
+            from av.video.reformatter import Interpolation
+
+            frame = frame.reformat(format="yuv422p" if "422" in frame.format.name else "yuv420p", threads=1)
+            options["interpolation"] = Interpolation.FAST_BILINEAR | Interpolation.ACCURATE_RND
+        pixels = frame.to_ndarray(format="rgb24", src_color_range=frame.color_range or None, **options)
         return torch.from_numpy(np.ascontiguousarray(np.rot90(pixels, turns)))
 
     def close(self) -> None:

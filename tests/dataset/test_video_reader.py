@@ -46,6 +46,12 @@ def test_frames_of_a_variable_rate_are_found_by_their_times(tmp_path):
         assert numbers(reader.frames_played_at([0, 0.15, 0.45, 0.55, 0.65])) == [0, 1, 1, 2, 3]
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv444p", "gray"])
+def test_frames_of_any_depth_and_colour_are_rgb_of_8_bits(tmp_path, pixels):
+    path = save_video(tmp_path / "a.mkv", codec="ffv1", pixels=pixels)
+    assert read(path, [3, 17, 29]) == [3, 17, 29]
+
+
 @pytest.mark.parametrize(("degrees", "corner"), [(90, (-1, 0)), (180, (-1, -1)), (270, (0, -1))])
 def test_frames_are_upright(tmp_path, degrees, corner):
     pixels = np.zeros((32, 48, 3), np.uint8)
