@@ -54,8 +54,9 @@ def compute_flops(model: nn.Module, input_shape: Any = (3, 224, 224), input_key:
 
     A multiply-add counts as **one**, as papers on image models count. Counted are the calls of modules without
     submodules, each time one is called: convolutions without their bias; linear layers with it; two for each value of a
-    normalisation, one for each value of an activation, and the size of the window for each output of a pooling. A
-    module with a method `flops(x)` says itself what a call costs, with all that is in it. Functions that a `forward`
+    normalisation, one for each value of an activation, and the size of the window for each output of a pooling;
+    multi-head attention as a whole: its projections, its two products of matrices and its softmax. A module with a
+    method `flops(x)` says itself what a call costs, with all that is in it. Functions that a `forward`
     calls without a module are not counted.
 
     Args:
@@ -77,6 +78,8 @@ def compute_flops(model: nn.Module, input_shape: Any = (3, 224, 224), input_key:
 def compute_activations(model: nn.Module, input_shape: Any = (3, 224, 224), input_key: Any = None) -> int:
     """The number of values that convolutions and linear layers of the model put out for one input in evaluation mode.
 
+    Those of multi-head attention are counted with its attention weights and the values that they weight.
+
     A module with a method `activations(out, x)` says itself what a call puts out, with all that is in it.
 
     Args:
@@ -88,6 +91,8 @@ def compute_activations(model: nn.Module, input_shape: Any = (3, 224, 224), inpu
     def count(module: Any, inputs: Any, output: Any) -> int:
         if _has(module, "activations"):
             return int(module.activations(output, *inputs))
+        if isinstance(module, nn.MultiheadAttention):
+            return _activations_of_attention(module, inputs)
         return output.numel() if isinstance(module, (*_CONVOLUTIONS, nn.Linear)) else 0
 
     return _sum_over_calls(model, count, "activations", input_shape, input_key)
@@ -152,9 +157,9 @@ def _watching(model: nn.Module, own: str, hook: Callable[[nn.Module, Any, Any], 
 
 
 def _counted(module: nn.Module, own: str) -> Iterator[nn.Module]:
-    """The modules that count themselves, and those without submodules outside them."""
+    """The modules that are counted as a whole, and those without submodules outside them."""
     children = list(module.children())
-    if _has(module, own) or not children:
+    if _has(module, own) or isinstance(module, nn.MultiheadAttention) or not children:
         yield module
     else:
         for child in children:
@@ -168,6 +173,8 @@ def _has(module: nn.Module, method: str) -> bool:
 def _flops(module: nn.Module, inputs: Any, output: Any) -> int:
     if isinstance(module, _FREE):
         return 0
+    if isinstance(module, nn.MultiheadAttention):
+        return _flops_of_attention(module, inputs)
     if not isinstance(output, torch.Tensor):
         raise ClassyProfilerNotImplementedError(module)
     x = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else output
@@ -189,3 +196,27 @@ def _flops(module: nn.Module, inputs: Any, output: Any) -> int:
     if inputs and output is inputs[0]:  # it passes its input on, as an identity head does
         return 0
     raise ClassyProfilerNotImplementedError(module)
+
+
+def _tokens(module: nn.MultiheadAttention, inputs: Any) -> tuple[int, int, int]:
+    """The numbers of query tokens, of key tokens and of pairs of both in a batch."""
+    if len(inputs) < 2:  # they were given by name
+        raise ClassyProfilerNotImplementedError(module)
+    query, key = inputs[:2]
+    batch = 1 if query.ndim == 2 else query.shape[0 if module.batch_first else 1]
+    queries, keys = query.numel() // module.embed_dim, key.numel() // module.kdim
+    return queries, keys, queries * keys // batch
+
+
+def _flops_of_attention(module: nn.MultiheadAttention, inputs: Any) -> int:
+    width = module.embed_dim
+    queries, keys, pairs = _tokens(module, inputs)
+    projections = 2 * queries * width**2 + keys * (module.kdim + module.vdim) * width
+    biases_and_scaling = (3 * queries + 4 * keys) * width
+    return projections + biases_and_scaling + pairs * (2 * width + module.num_heads)
+
+
+def _activations_of_attention(module: nn.MultiheadAttention, inputs: Any) -> int:
+    queries, keys, pairs = _tokens(module, inputs)
+    projections_and_weighted_values = (3 * queries + 2 * keys) * module.embed_dim
+    return projections_and_weighted_values + pairs * module.num_heads

@@ -14,6 +14,16 @@ from ray_classy.registry import Key, Keys
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
+class _PositionMean(nn.Module):
+    """Averages features (N, C, ...) over all positions, and counts as a pooling does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=tuple(range(2, x.ndim))) if x.ndim > 2 else x
+
+    def flops(self, x: torch.Tensor) -> int:
+        return x.numel() if x.ndim > 2 else 0
+
+
 @register_head("fully_connected")
 class FullyConnectedHead(ClassyHead):
     """Averages the features over all positions and maps them to class scores with one linear layer.
@@ -60,6 +70,7 @@ class FullyConnectedHead(ClassyHead):
                 raise ComponentError(f"head {unique_id!r} has conv_planes, so its activation cannot be None")
             self.conv = nn.Conv2d(in_plane, conv_planes, kernel_size=1, bias=False)
             self.bn = nn.BatchNorm2d(conv_planes)
+        self.avgpool = _PositionMean()
         self.fc: nn.Linear | None = None
         if num_classes is not None:
             self.fc = nn.Linear(conv_planes or in_plane, num_classes)
@@ -88,8 +99,7 @@ class FullyConnectedHead(ClassyHead):
         if self.conv is not None:
             assert self.bn is not None and self.activation is not None
             x = self.activation(self.bn(self.conv(x)))
-        if x.ndim > 2:
-            x = x.mean(dim=tuple(range(2, x.ndim)))
+        x = self.avgpool(x)
         if self.normalize_inputs == "l2":
             x = nn.functional.normalize(x, p=2.0, dim=1)
         return x if self.fc is None else self.fc(x)

@@ -157,7 +157,6 @@ class EfficientNet(ClassyModel):
         def norm(planes: int) -> nn.BatchNorm2d:
             return nn.BatchNorm2d(planes, eps=bn_epsilon, momentum=bn_momentum)
 
-        self.relu_fn = nn.SiLU(inplace=True)
         self.conv_stem = nn.Conv2d(3, scaled(_STEM_PLANES), kernel_size=3, stride=2, padding=1, bias=False)
         self.bn0 = norm(scaled(_STEM_PLANES))
         depths = [scale_depth(stage.num_repeat, model_params.depth_coefficient) for stage in BLOCK_PARAMS]
@@ -221,8 +220,8 @@ class EfficientNet(ClassyModel):
         nn.init.uniform_(self.fc.weight, -bound, bound)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(self.relu_fn(self.bn0(self.conv_stem(inputs))))
-        x = self.trunk_output(self.relu_fn(self.bn1(self.conv_head(x))))
+        x = self.blocks(nn.functional.silu(self.bn0(self.conv_stem(inputs)), inplace=True))
+        x = self.trunk_output(nn.functional.silu(self.bn1(self.conv_head(x)), inplace=True))
         return self.fc(self.dropout(self.avg_pooling(x).flatten(1)))
 
     @property

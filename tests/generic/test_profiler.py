@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +15,9 @@ from ray_classy.generic.profiler import (
 )
 from ray_classy.heads import FullyConnectedHead
 from ray_classy.models import ClassyModel, build_model
+
+COUNTS = json.loads((Path(__file__).parents[1] / "data" / "counts.json").read_text())
+LARGE = {name for name, case in COUNTS.items() if case["input_shape"][-1] == 224}
 
 
 class FromDict(nn.Linear):
@@ -38,21 +44,28 @@ def test_an_input_key_wraps_the_input():
     assert compute_flops(FromDict(3, 2), (3,), input_key="video") == 8
 
 
-@pytest.mark.parametrize(
-    ("config", "flops", "activations", "parameters"),  # Classy Vision's counts
-    [
-        ({"name": "resnet50"}, 4_120_779_264, 11_113_984, 23_508_032),
-        ({"name": "resnext50_32x4d"}, 4_271_934_464, 14_400_512, 22_979_904),
-        ({"name": "resnet18"}, 1_822_643_200, 2_483_712, 11_176_512),
-        ({"name": "resnet", "num_blocks": [1, 1], "init_planes": 4, "small_input": True}, 7_004_160, 77_824, 17_684),
-        ({"name": "mlp", "input_dim": 12, "output_dim": 4, "hidden_dims": [7], "use_batchnorm": True}, 144, 11, 137),
-    ],
-)
-def test_networks_on_the_meta_device_have_the_predecessors_counts(config, flops, activations, parameters):
-    model = build_model(config, device="meta")
-    shape = model.input_shape
-    assert (compute_flops(model, shape), compute_activations(model, shape)) == (flops, activations)
-    assert count_params(model) == parameters
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] * (name in LARGE)) for name in COUNTS])
+def test_networks_on_the_meta_device_have_the_predecessors_counts(name):
+    case = COUNTS[name]
+    model = build_model(case["config"], device="meta")
+    given = (case["input_shape"], case["input_key"])
+    assert compute_flops(model, *given) == case["flops"]
+    assert compute_activations(model, *given) == case["activations"]
+    assert count_params(model) == case["parameters"]
+
+
+class ByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 1)
+
+    def forward(self, x):
+        return self.attention(query=x, key=x, value=x)[0]
+
+
+def test_attention_whose_inputs_are_given_by_name_is_not_counted_wrongly():
+    with pytest.raises(ClassyProfilerNotImplementedError, match="MultiheadAttention"):
+        compute_flops(ByName(), (2, 4))
 
 
 class OwnCounts(nn.Linear):
