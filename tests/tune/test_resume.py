@@ -1,5 +1,6 @@
 """A driver that is killed, and the sweep that goes on."""
 
+import functools
 import json
 import os
 import random
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.ray
 def program(*words, **options):
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.getcwd()}
     command = [sys.executable, "-m", "ray_classy", "tune", *words]
-    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **options)
+    # Where the tests themselves run in the background of a script, Ctrl-C is ignored, and would stay so.
+    heeds = {"preexec_fn": functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **heeds, **options)
 
 
 def finished(*words, folder):
