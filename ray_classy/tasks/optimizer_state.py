@@ -59,7 +59,8 @@ def _former_order(task: ClassificationTask, state: Any) -> list[torch.Tensor]:
 
     Args:
         task: has the model.
-        state: of the model, by Classy Vision: heads come first, then the trunk, then the loss.
+        state: of the model, by Classy Vision: the model's own parameters, which are in no submodule, come first, then
+            heads, then the rest of the trunk, then the loss.
     """
     model, saved = task.base_model, model_part(state)
     parameters = dict(model.named_parameters())
@@ -75,5 +76,8 @@ def _former_order(task: ClassificationTask, state: Any) -> list[torch.Tensor]:
         for unique_id, entries in attached.items()
         for name in entries
     ]
-    of_trunk = [parameters.get(name) for name in model.own_names(saved["trunk"])]
-    return [one for one in (*of_heads, *of_trunk, *task.base_loss.parameters()) if one is not None]
+    of_trunk = model.own_names(saved["trunk"])
+    direct = [parameters.get(name) for name in of_trunk if "." not in name]
+    nested = [parameters.get(name) for name in of_trunk if "." in name]
+    ordered = (*direct, *of_heads, *nested, *task.base_loss.parameters())
+    return [parameter for parameter in ordered if parameter is not None]

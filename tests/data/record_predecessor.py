@@ -71,10 +71,73 @@ def mlp():
     }
 
 
+def densenet():
+    """A narrow DenseNet."""
+    blocks = {"num_blocks": [2, 2], "init_planes": 8, "growth_rate": 4, "expansion": 2}
+    return {"name": "densenet", **blocks, "heads": [head(16, "trunk_output")]}
+
+
+def regnet_y():
+    """RegNetY's kind: bottlenecks with squeeze and excitation."""
+    widths = {"depth": 4, "w_0": 8, "w_a": 4.0, "w_m": 2.0, "group_width": 4, "stem_width": 8}
+    return {"name": "regnet", **widths, "use_se": True, "heads": [head(16, "trunk_output")]}
+
+
+def efficientnet():
+    """A narrow EfficientNet whose classes come from a head."""
+    return {
+        "name": "efficientnet",
+        "model_params": {"width_coefficient": 0.05, "depth_coefficient": 0.4, "resolution": 32, "dropout_rate": 0.0},
+        "bn_momentum": 0.01,
+        "bn_epsilon": 1e-3,
+        "width_divisor": 4,
+        "min_width": None,
+        "drop_connect_rate": 0.0,
+        "use_se": True,
+        "num_classes": CLASSES,
+        "heads": [head(64, "trunk_output")],
+    }
+
+
+def vision_transformer():
+    """A narrow vision transformer."""
+    sizes = {"image_size": 16, "patch_size": 4, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "mlp_dim": 12}
+    heads = [head(8, "trunk_output", "vision_transformer_head", hidden_dim=6)]
+    return {"name": "vision_transformer", **sizes, "heads": heads}
+
+
+def resnext3d():
+    """I3D's kind: bottlenecks in space and time."""
+    return {
+        "name": "resnext3d",
+        "input_planes": 3,
+        "clip_crop_size": 16,
+        "frames_per_clip": 4,
+        "num_blocks": [2, 1],
+        "stem_planes": 4,
+        "stem_maxpool": True,
+        "stage_planes": 8,
+        "stage_temporal_kernel_basis": [[3], [1, 3]],
+        "temporal_conv_1x1": [True, False],
+        "stage_temporal_stride": [1, 2],
+        "stage_spatial_stride": [1, 2],
+        "num_groups": 2,
+        "width_per_group": 2,
+        "skip_transformation_type": "postactivated_shortcut",
+        "residual_transformation_type": "postactivated_bottleneck_transformation",
+        "heads": [head(16, "pathway0-stage2-block0", "fully_convolutional_linear")],
+    }
+
+
 NETWORKS = {  # the function, and the shape of its input
     "resnet": (resnet, (3, 32, 32)),
     "resnext": (resnext, (3, 32, 32)),
     "mlp": (mlp, (3, 4, 4)),
+    "densenet": (densenet, (3, 32, 32)),
+    "regnet_y": (regnet_y, (3, 32, 32)),
+    "efficientnet": (efficientnet, (3, 32, 32)),
+    "vision_transformer": (vision_transformer, (3, 16, 16)),
+    "resnext3d": (resnext3d, (3, 4, 16, 16)),
 }
 
 
