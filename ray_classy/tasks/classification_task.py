@@ -24,7 +24,7 @@ from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.option import assume
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
-from ray_classy.tasks.precision import AmpType, autocast
+from ray_classy.tasks.precision import AmpType, autocast, log_remark
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
 from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed, rows_count_alike
 from ray_classy.tasks.update_step import UpdateStep
@@ -153,6 +153,7 @@ class ClassificationTask(PlannedTask):
         self.train = not self.test_only
         self.device = task_state.choose_device(self.use_gpu)
         assume(self, "use_gpu", self.device.type == "cuda")
+        log_remark(self.precision, self.device)
         self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:

@@ -101,13 +101,11 @@ def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
         device = torch.device("cpu")
         if task.use_gpu:
             raise TaskError("use_gpu is true, but there is no GPU for this run: set use_gpu to false or null")
-        if task.precision is not None:
-            task.precision.scaler(device)
         if task.distributed_options.batch_norm_sync_mode is not BatchNormSyncMode.DISABLED:
             task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
 
 
-def _device(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
+def device_of(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
     """Returns the kind of device that the run computes on."""
     if on_gpu is None:
         on_gpu = task.use_gpu is not False and torch.cuda.is_available()
@@ -147,7 +145,7 @@ def _check_dataset(
         )
     if not default_steps:
         return DryRun(rows, None, None, dataset.num_classes)
-    sample, device = _small_batch(task, phase_type, dataset), _device(task, on_gpu)
+    sample, device = _small_batch(task, phase_type, dataset), device_of(task, on_gpu)
     with host_rng_kept():
         seed_host(derive_seed(task.seed))
         check_output = partial(_check_labels, task, phase_type, dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,7 +12,10 @@ from typing import Any, Literal
 
 import torch
 
+from ray_classy.distributed import is_primary
 from ray_classy.errors import ComponentError, TaskError
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,7 +33,7 @@ class Precision:
 
     Args:
         amp_type: "pytorch"; "apex" is refused with a hint, because it is no longer available.
-        dtype: "float16" (losses are scaled; needs a GPU) or "bfloat16" (also on a CPU).
+        dtype: "float16" (losses are scaled; without a GPU, the model computes in float32) or "bfloat16" (also on a CPU).
         opt_level: an option of apex; must be None.
 
     Raises:
@@ -71,22 +75,33 @@ class Precision:
         cls.from_args(amp_args)
         return amp_args
 
-    def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
-        """Returns a loss scaler if the dtype needs one (Micikevicius et al., "Mixed precision training", 2018).
+    def works_on(self, device: torch.device) -> bool:
+        """Returns whether the model computes in this dtype on a device; float16 needs a GPU."""
+        return self.dtype != "float16" or device.type == "cuda"
 
-        Raises:
-            TaskError: float16 is asked for on a CPU.
-        """
-        if self.dtype != "float16":
+    def remark(self, device: torch.device) -> str | None:
+        """Says that `amp_args` has no effect on a device; None where it has one."""
+        if self.works_on(device):
             return None
-        if device.type != "cuda":
-            raise TaskError(
-                "amp_args with dtype 'float16' needs a GPU, and this process has none in use: "
-                "set amp_args.dtype to 'bfloat16', which also runs on a CPU, or leave amp_args out"
-            )
-        return torch.amp.GradScaler(device.type)
+        return (
+            "amp_args has no effect without a GPU: the model computes in float32 "
+            "(its dtype 'bfloat16' also works on a CPU)"
+        )
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
+        """Returns a loss scaler if the dtype needs one (Micikevicius et al., "Mixed precision training", 2018)."""
+        return torch.amp.GradScaler(device.type) if self.dtype == "float16" and self.works_on(device) else None
+
+
+def log_remark(precision: Precision | None, device: torch.device) -> None:
+    """Logs a warning of the primary rank if `precision` has no effect on the device."""
+    remark = None if precision is None else precision.remark(device)
+    if remark is not None and is_primary():
+        _log.warning(remark)
 
 
 def autocast(precision: Precision | None, device: torch.device) -> contextlib.AbstractContextManager:
     """Returns the context of the forward pass."""
-    return contextlib.nullcontext() if precision is None else torch.autocast(device.type, dtype=DTYPES[precision.dtype])
+    if precision is None or not precision.works_on(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[precision.dtype])

@@ -23,16 +23,20 @@ def test_bfloat16_trains_on_the_cpu():
     assert task.base_model.model[0].weight.dtype is torch.float32
 
 
-def test_float16_on_the_cpu_is_refused():
-    with pytest.raises(TaskError, match=r"float16.*GPU.*bfloat16"):
-        make_task().set_amp_args({"amp_type": "pytorch"}).prepare()
+@pytest.mark.parametrize("arguments", [{}, {"dtype": "float16"}])
+def test_float16_on_the_cpu_computes_in_float32_with_a_warning(arguments, caplog, tmp_path):
+    hook = RecordingHook(lambda task: task.last_batch and task.last_batch.output.dtype)
+    task = make_task(hooks=[hook]).set_amp_args({"amp_type": "pytorch", **arguments})
+    LocalTrainer(str(tmp_path)).train(task)
+    assert set(hook.seen("on_step")) == {torch.float32} and task.amp_grad_scaler is None
+    assert [line for line in caplog.messages if "amp_args" in line] == [Precision("pytorch").remark(task.device)]
 
 
-@without_gpu
-def test_float16_is_refused_before_the_run_begins(tmp_path):
-    with pytest.raises(TaskError, match="bfloat16"):
-        LocalTrainer(str(tmp_path)).train(make_task().set_amp_args({"amp_type": "pytorch"}))
-    assert list(tmp_path.iterdir()) == []
+def test_a_run_with_float16_resumes_without_a_gpu():
+    task = make_task().set_amp_args({"amp_type": "pytorch"})
+    task.prepare()
+    task.set_classy_state({**task.get_classy_state(), "amp": {"scale": 65536.0, "growth_factor": 2.0}})
+    assert task.amp_grad_scaler is None
 
 
 @pytest.mark.parametrize("arguments", [{"opt_level": "O1"}, {"amp_type": "apex"}, {"loss_scale": "dynamic"}, {}])
