@@ -20,6 +20,7 @@ class FolderVideoDataset(ClassyVideoDataset):
     Videos shorter than a clip are left out, as `remarks` says.
     """
 
+    FORMER_KEYS = (*ClassyVideoDataset.FORMER_KEYS, "num_classes")
     REQUIRED: ClassVar[tuple[str, ...]] = ("split", "metadata_file", "video_dir")
 
     def open_clips(

@@ -41,6 +41,8 @@ class ImagePathDataset(ImageDataset):
         DataError: the folder does not exist, has no images, or a class that `classes` does not list.
     """
 
+    FORMER_KEYS = (*ImageDataset.FORMER_KEYS, "split", "num_classes")
+
     decodes = True
 
     def open_rows(

@@ -77,8 +77,9 @@ class PreciseBatchNormHook(ClassyHook):
         if not layers:
             return
         precision = getattr(task, "precision", None)
-        mixed = precision is not None and precision.works_on(task.device)
-        autocast = torch.autocast(task.device.type, getattr(torch, precision.dtype)) if mixed else _nothing()
+        if precision is not None and not precision.works_on(task.device):
+            precision = None
+        autocast = torch.autocast(task.device.type, getattr(torch, precision.dtype)) if precision else _nothing()
         with _measured(layers) as sums, torch.no_grad(), autocast:
             for sample, rows in batches if self._caching else self._read(task):
                 sums.counts = rows > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -68,6 +68,8 @@ class ResNeXt3D(ClassyModel):
         ComponentError: a number is not positive, a list has not one entry for each stage, or a name is unknown; when it
             is called: the input has another form.
     """
+
+    FORMER_KEYS: ClassVar[tuple[str, ...]] = ("num_classes",)
 
     def __init__(
         self,

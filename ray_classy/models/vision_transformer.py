@@ -76,6 +76,8 @@ class VisionTransformer(ClassyModel):
             the images have another size.
     """
 
+    FORMER_KEYS: ClassVar[tuple[str, ...]] = ("num_classes",)
+
     def __init__(
         self,
         image_size: int,

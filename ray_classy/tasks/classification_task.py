@@ -11,7 +11,7 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, timed_exchange
+from ray_classy.distributed import barrier, get_world_size, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.losses.loss_weight import unlabelled, weight_of
 from ray_classy.memory import within_memory
@@ -154,7 +154,8 @@ class ClassificationTask(PlannedTask):
         self.device = task_state.choose_device(self.use_gpu)
         assume(self, "use_gpu", self.device.type == "cuda")
         log_remark(self.precision, self.device)
-        self.base_model = self.distributed_options.convert_batch_norm(self.base_model, self.device).to(self.device)
+        model = self.distributed_options.convert_batch_norm(self.base_model, self.device, get_world_size())
+        self.base_model = model.to(self.device)
         self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset import ClassyDataset, ClassyVideoDataset
 from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import row_name
@@ -83,7 +83,7 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
     """
     check_parts(task)
     phases = task.planned_phases()
-    _check_devices(task, on_gpu)
+    _check_devices(task, world_size, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
     seen = {
         phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, on_gpu, default_steps)
@@ -96,13 +96,13 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
     return seen
 
 
-def _check_devices(task: ClassificationTask, on_gpu: bool | None) -> None:
+def _check_devices(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> None:
     if on_gpu is False or (on_gpu is None and not torch.cuda.is_available()):
         device = torch.device("cpu")
         if task.use_gpu:
             raise TaskError("use_gpu is true, but there is no GPU for this run: set use_gpu to false or null")
         if task.distributed_options.batch_norm_sync_mode is not BatchNormSyncMode.DISABLED:
-            task.distributed_options.convert_batch_norm(torch.nn.Identity(), device)
+            task.distributed_options.convert_batch_norm(torch.nn.Identity(), device, world_size)
 
 
 def device_of(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
@@ -114,7 +114,8 @@ def device_of(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
 
 def _has_rows(dataset: Any) -> bool:
     """Returns whether a dataset is read by row, as `ClassyDataset` does."""
-    if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
+    by_row = (ClassyDataset.iterator, ClassyVideoDataset.iterator)
+    if not isinstance(dataset, ClassyDataset) or type(dataset).iterator not in by_row:
         return False
     return hasattr(getattr(dataset, "dataset", None), "__len__")
 

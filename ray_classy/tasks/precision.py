@@ -33,7 +33,7 @@ class Precision:
 
     Args:
         amp_type: "pytorch"; "apex" is refused with a hint, because it is no longer available.
-        dtype: "float16" (losses are scaled; without a GPU, the model computes in float32) or "bfloat16" (also on a CPU).
+        dtype: "float16" (losses are scaled; without a GPU it has no effect) or "bfloat16" (also on a CPU).
         opt_level: an option of apex; must be None.
 
     Raises:

@@ -99,15 +99,19 @@ class DistributedOptions:
                 f"the strategy 'fsdp' does not use: leave it out, or use the strategy 'ddp' or 'zero'"
             )
 
-    def convert_batch_norm(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def convert_batch_norm(self, model: nn.Module, device: torch.device, world_size: int) -> nn.Module:
         """Returns the model with its batch-norm layers synchronized, if the options ask for it.
 
+        On a single CPU process the model is returned as it is: it has nothing to synchronize with.
+
         Raises:
-            TaskError: synchronized batch norm is asked for without a GPU.
+            TaskError: synchronized batch norm is asked for on several processes without GPUs.
         """
         if self.batch_norm_sync_mode is not BatchNormSyncMode.PYTORCH:
             return model
         if device.type != "cuda":
+            if world_size == 1:
+                return model
             raise TaskError(
                 "distributed.batch_norm_sync_mode 'pytorch' needs a GPU per worker, and this one trains on the CPU: "
                 "set it to 'disabled', or run on GPUs (use_gpu)"

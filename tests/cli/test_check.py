@@ -18,6 +18,12 @@ def check(ray_classy, config):
     return lambda *words: ray_classy("check", config, *words)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_it_says_that_mixed_precision_has_no_effect_on_a_cpu(check):
+    assert "# amp_args has no effect without a GPU" in check("--local", "amp_args={amp_type: pytorch}").out
+    assert "amp_args has" not in check("--local", "amp_args={amp_type: pytorch, dtype: bfloat16}").out
+
+
 def test_it_shows_phases_steps_model_and_cluster(check):
     out = check("num_epochs=3", "test_phase_period=2").out
     assert "# phases: 3 train + 2 test" in out

@@ -165,3 +165,12 @@ def test_the_command_line_trains_it_with_its_packages_named(template, ray_classy
     code = ("--code", ".", "imports=[datasets,losses,models]")
     trained = ray_classy("train", "configs/template_config.json", "--local", *code, "--json")
     assert trained.code == 0 and trained.json["metrics"]["test"]["loss"] > 0
+
+
+def test_a_project_of_classy_vision_trains_once_its_imports_are_renamed(template, ray_classy):
+    sources = list(template.rglob("*.py"))
+    for file in sources:
+        file.write_text(file.read_text().replace("ray_classy", "classy_vision"))
+    renamed = ray_classy("import", ".", "--write")
+    assert f"changed {len(sources)} of {len(sources) + 1} files" in renamed.out and "look at" not in renamed.out
+    test_the_command_line_trains_it_with_its_packages_named(template, ray_classy)

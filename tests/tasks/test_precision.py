@@ -61,10 +61,15 @@ def test_bfloat16_needs_no_scaler():
     assert Precision("pytorch", "bfloat16").scaler(torch.device("cpu")) is None
 
 
-def test_sync_batch_norm_without_a_gpu_is_refused(tmp_path):
+def test_sync_batch_norm_on_several_processes_without_gpus_is_refused():
     task = make_task().set_distributed_options(batch_norm_sync_mode=BatchNormSyncMode.PYTORCH)
     with pytest.raises(TaskError, match=r"batch_norm_sync_mode.*GPU"):
-        task.prepare()
+        task.preflight(world_size=2, on_gpu=False)
+
+
+def test_sync_batch_norm_on_one_cpu_process_has_nothing_to_do():
+    task = make_task(batch_norm=True).set_distributed_options(batch_norm_sync_mode=BatchNormSyncMode.PYTORCH)
+    assert train(task).where == 1.0
 
 
 @without_gpu
