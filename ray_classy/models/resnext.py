@@ -18,7 +18,18 @@ from ray_classy.models.residual_block import residual_block, zero_last_batch_nor
 
 _STATE_VERSION = 0.2
 
+_NAMED = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "ResNeXt50", "ResNeXt101", "ResNeXt152")
+
 _MOST_BLOCKS = 10_000  # so that a slip in a number does not build a model for hours
+
+
+def __getattr__(name: str) -> Any:
+    """The named models of `ray_classy.models.resnet`, which Classy Vision has in this module."""
+    if name not in _NAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ray_classy.models import resnet
+
+    return getattr(resnet, name)
 
 
 @register_model("resnext")

@@ -174,3 +174,11 @@ def test_a_state_of_another_version_is_refused(version):
 def test_a_slip_in_a_number_builds_no_endless_model():
     with pytest.raises(ComponentError, match="more than 10000"):
         build_model({"name": "resnet", "num_blocks": [1, 10**30]})
+
+
+def test_named_models_are_found_in_the_module_of_resnext_too():
+    from ray_classy.models import resnet, resnext
+
+    assert resnext.ResNet50 is resnet.ResNet50 and resnext.ResNeXt101 is resnet.ResNeXt101
+    with pytest.raises(AttributeError, match="ResNet51"):
+        resnext.ResNet51  # noqa: B018

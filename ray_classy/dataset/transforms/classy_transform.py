@@ -98,7 +98,7 @@ class Compose(ClassyTransform):
         return f"Compose({self.transforms!r})"
 
 
-def build_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
+def build_transform(transform_config: Mapping[str, Any]) -> Callable[[Any], Any]:
     """Builds one transform: `name` chooses it, the other keys are its arguments.
 
     A name that is not registered here means the class of that name in `torchvision.transforms.v2`, written as there
@@ -108,10 +108,10 @@ def build_transform(config: Mapping[str, Any]) -> Callable[[Any], Any]:
         UnknownComponentError: no transform has that name.
         ComponentError: an argument is unknown or has an invalid value.
     """
-    cls = TRANSFORM_REGISTRY.named_class(config)
-    arguments = {key: copy.deepcopy(value) for key, value in config.items() if key != "name"}
+    cls = TRANSFORM_REGISTRY.named_class(transform_config)
+    arguments = {key: copy.deepcopy(value) for key, value in transform_config.items() if key != "name"}
     if cls.__module__.startswith(("ray_classy.", "torchvision.")):
-        _check_counts(config["name"], arguments)
+        _check_counts(transform_config["name"], arguments)
     return cls.from_config(arguments)
 
 
@@ -127,12 +127,12 @@ def _check_counts(name: str, arguments: Mapping[str, Any]) -> None:
             raise ComponentError(f"{key} of {name} is {value!r}, and must be at most {_MOST:,}")
 
 
-def build_transforms(configs: Sequence[Mapping[str, Any]]) -> Compose:
+def build_transforms(transforms_config: Sequence[Mapping[str, Any]]) -> Compose:
     """Builds the transforms of a list into one callable that applies them in order (and can be pickled).
 
     Raises:
-        ConfigError: `configs` is not a list.
+        ConfigError: `transforms_config` is not a list.
     """
-    if isinstance(configs, (str, Mapping)) or not isinstance(configs, Sequence):
-        raise ConfigError(f"transforms must be a list of configs with a `name` each, not {configs!r}")
-    return Compose([build_transform(config) for config in configs])
+    if isinstance(transforms_config, (str, Mapping)) or not isinstance(transforms_config, Sequence):
+        raise ConfigError(f"transforms must be a list of configs with a `name` each, not {transforms_config!r}")
+    return Compose([build_transform(config) for config in transforms_config])

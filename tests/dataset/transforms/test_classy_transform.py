@@ -170,3 +170,9 @@ def test_integers_that_no_image_has_are_refused(config):
 
 def test_a_number_of_classes_may_be_large():
     build_transform({"name": "MixUp", "num_classes": 100_000})
+
+
+def test_configs_may_be_given_by_name():
+    config = {"name": "CenterCrop", "size": 8}
+    assert build_transform(transform_config=config).size == (8, 8)
+    assert len(build_transforms(transforms_config=[config]).transforms) == 1
