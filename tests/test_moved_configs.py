@@ -273,7 +273,12 @@ CONFIGS = {
     "streaming": {
         **_synthetic({"name": "mlp", "input_dim": 150528, "output_dim": 2, "hidden_dims": [8]}, _sgd(STEP)),
         "dataset": {
-            kind: {**one, "name": "synthetic_image_streaming", "length": 320}
+            kind: {
+                **one,
+                "name": "synthetic_image_streaming",
+                "length": 320,
+                "transforms": one["transforms"][0]["transforms"],
+            }
             for kind, one in _synthetic_images().items()
         },
     },
@@ -334,7 +339,14 @@ def placed(tmp_path):
 
 LARGE = ["vit_l_16_fine_tuning", "vit_l_32_fine_tuning"]
 KINDS = ["resnet50_synthetic_image", "vit_b_32", "ucf101"]
-STEPPED = ["resnet50_label_smoothing", "densenet121", "regnet_y_8gf", "preactivated_r2d50", "postactivated_i3d50"]
+STEPPED = [
+    "streaming",
+    "resnet50_label_smoothing",
+    "densenet121",
+    "regnet_y_8gf",
+    "preactivated_r2d50",
+    "postactivated_i3d50",
+]
 STEPPED += ["preactivated_i3d50_fine_tuning", "r3d34_synthetic_video", "vit_b_16", "vit_b_32_fine_tuning"]
 
 
