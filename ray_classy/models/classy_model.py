@@ -84,7 +84,17 @@ register_model = MODEL_REGISTRY.register
 logger = logging.getLogger(__name__)
 
 
-class ClassyModel(nn.Module):
+class _Wrapped(type):
+    """Makes instances that are in the wrapper of their class."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__call__(*args, **kwargs)
+        wrapper = model.wrapper_cls
+        # A call of a ClassyModel runs its heads itself: the usual wrapper would add nothing.
+        return model if wrapper in (None, ClassyModelHeadExecutorWrapper) else wrapper(model)
+
+
+class ClassyModel(nn.Module, metaclass=_Wrapped):
     """A trunk with any number of heads.
 
     Calling the model returns the trunk's output if it has no heads, the head's output if it has one, and a dict from
@@ -92,10 +102,20 @@ class ClassyModel(nn.Module):
     `forward`, the trunk.
 
     Attributes:
-        wrapper_cls: None in a subclass leaves the heads out of calls, which then run `forward` alone.
+        wrapper_cls: None in a subclass leaves the heads out of calls, which then run `forward` alone. With another
+            class, a ClassyModelWrapper, creating the subclass gives a wrapper of the model, and the heads run only if
+            it is a ClassyModelHeadExecutorWrapper.
     """
 
     wrapper_cls: ClassVar[type | None] = ClassyModelHeadExecutorWrapper
+
+    # Properties that torch.jit.script does not compile.
+    __jit_unused_properties__: ClassVar[list[str]] = [
+        "head_outputs",
+        "input_shape",
+        "input_key",
+        "attachable_block_names",
+    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +257,10 @@ class ClassyModel(nn.Module):
             if attached:
                 self._hooks.append(blocks[name].register_forward_hook(partial(_record, self._last_call, name)))
         self._hooks.append(self.register_forward_pre_hook(_begin_call))
-        self._hooks.append(self.register_forward_hook(_end_call if self.wrapper_cls is None else _run_heads))
+        self._hooks.append(self.register_forward_hook(_run_heads if self._runs_heads() else _end_call))
+
+    def _runs_heads(self) -> bool:
+        return self.wrapper_cls is not None and issubclass(self.wrapper_cls, ClassyModelHeadExecutorWrapper)
 
     def get_heads(self) -> dict[str, list[ClassyHead]]:
         """The heads of each block that has any."""

@@ -23,6 +23,10 @@ class StateMismatchError(CheckpointError, KeyError):
     differences: StateMismatch
 
 
+class StateVersionError(CheckpointError, ValueError):
+    """The layout of a state has a version that cannot be loaded."""
+
+
 @dataclass(frozen=True)
 class StateMismatch:
     """The entries of a state that do not fit a model; truthy if there are any.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from types import MethodType
 from typing import Any
 
 
 class ClassyModelWrapper:
     """Stands in for a model: attributes are read and written there, and `isinstance` sees the model's class.
 
-    A subclass changes what a call does by its `forward`.
+    A subclass changes what a call does by its `forward`. Methods that return the model, such as `to` and `train`,
+    return the wrapper.
 
     Args:
         classy_model: the model; an attribute of this name has it.
@@ -27,7 +30,16 @@ class ClassyModelWrapper:
     def __getattr__(self, name: str) -> Any:  # only called for names that this object does not have
         if name == "classy_model":  # while it is unpickled
             raise AttributeError(name)
-        return getattr(self.classy_model, name)
+        value = getattr(self.classy_model, name)
+        return self._returning_itself(value) if isinstance(value, MethodType) else value
+
+    def _returning_itself(self, method: MethodType) -> Any:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self if result is self.classy_model else result
+
+        return call
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.classy_model, name, value)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import ComponentError
 from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.head_points import in_trunk
-from ray_classy.models.model_state import StateMismatch
+from ray_classy.models.model_state import StateMismatch, StateVersionError
 from ray_classy.models.residual_block import residual_block, zero_last_batch_norm
 
 _STATE_VERSION = 0.2
@@ -150,7 +150,7 @@ class ResNeXt(ClassyModel):
         """Loads a state of the same version, Classy Vision's among them; see `ClassyModel`."""
         version = state.get("version") if isinstance(state, Mapping) else None
         if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping) and version != _STATE_VERSION:
-            raise CheckpointError(
+            raise StateVersionError(
                 f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
                 "loaded; write it again with the release that made it, or use a checkpoint of this release"
             )

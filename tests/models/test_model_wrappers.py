@@ -12,6 +12,7 @@ from ray_classy.models import (
     ClassyModelHeadExecutorWrapper,
     ClassyModelWrapper,
 )
+from tests.helpers import equal_weights, make_task, run_ranks, train, weights
 from tests.models.test_classy_model import TwoBlocks
 
 X = torch.ones(2, 3)
@@ -24,6 +25,75 @@ class Bare(TwoBlocks):
 class Doubled(ClassyModelWrapper):
     def forward(self, x):
         return 2 * self.classy_model(x)
+
+
+class InWrapper(TwoBlocks):
+    wrapper_cls = Doubled
+
+
+def test_a_model_is_made_in_the_wrapper_of_its_class():
+    model = InWrapper()
+    assert type(model) is Doubled and isinstance(model, InWrapper)
+    assert torch.equal(model(X), 2 * model.classy_model.forward(X))
+    assert model.eval() is model and model.to(torch.device("cpu")) is model
+    assert type(copy.deepcopy(model)) is Doubled
+
+
+def test_only_a_wrapper_that_executes_heads_runs_them():
+    model = InWrapper()
+    model.set_heads({"first": [IdentityHead("a")]})
+    assert model(X).shape == (2, 2)
+
+    class Executor(ClassyModelHeadExecutorWrapper):
+        pass
+
+    class InExecutor(TwoBlocks):
+        wrapper_cls = Executor
+
+    model = InExecutor()
+    model.set_heads({"first": [IdentityHead("a")]})
+    assert type(model) is Executor and model(X).shape == (2, 4)
+
+
+class Halved(ClassyModelWrapper):
+    def forward(self, x):
+        return self.classy_model(x) / 2
+
+
+class InHalved(ClassyModel):
+    wrapper_cls = Halved
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+def in_wrapper(epochs):
+    return make_task(train=8, test=None, epochs=epochs).set_model(InHalved())
+
+
+def trained_on_a_rank():
+    task = train(in_wrapper(1))
+    kinds = type(task.distributed_model).__name__, type(task.base_model).__name__
+    return kinds, [float(value.double().sum()) for value in task.base_model.parameters()]
+
+
+def test_a_model_in_a_wrapper_trains_and_resumes():
+    first, whole, resumed = train(in_wrapper(1)), train(in_wrapper(2)), in_wrapper(2)
+    resumed._set_checkpoint_dict({"classy_state_dict": first.get_classy_state()})
+    train(resumed)
+    assert type(resumed.base_model) is Halved
+    assert equal_weights(weights(resumed), weights(whole)) and not equal_weights(weights(first), weights(whole))
+
+
+@pytest.mark.full
+def test_a_model_in_a_wrapper_trains_on_several_ranks():
+    (kinds, one), (_, other) = run_ranks(2, trained_on_a_rank)
+    assert kinds == ("DistributedDataParallel", "Halved") and one == other
 
 
 def test_a_wrapper_stands_in_for_its_model():

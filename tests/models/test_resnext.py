@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import ComponentError
 from ray_classy.generic.profiler import count_params
 from ray_classy.models import ResNet, ResNeXt, ResNeXt50, build_model
 from ray_classy.models.residual_block import ResidualBlock
@@ -167,7 +167,7 @@ def test_the_state_carries_its_version_and_loads():
 @pytest.mark.parametrize("version", [0.1, None])
 def test_a_state_of_another_version_is_refused(version):
     model = ResNet(**TINY)
-    with pytest.raises(CheckpointError, match=str(version)):
+    with pytest.raises(ValueError, match=str(version)):
         model.set_classy_state({**model.get_classy_state(), "version": version})
 
 
@@ -182,3 +182,17 @@ def test_named_models_are_found_in_the_module_of_resnext_too():
     assert resnext.ResNet50 is resnet.ResNet50 and resnext.ResNeXt101 is resnet.ResNeXt101
     with pytest.raises(AttributeError, match="ResNet51"):
         resnext.ResNet51  # noqa: B018
+
+
+class Bare(ResNeXt):
+    wrapper_cls = None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["trace", "script"])
+def test_torchscript_has_its_outputs(kind):
+    model = Bare([1], init_planes=4, small_input=True).eval()
+    x = torch.ones(1, 3, 8, 8)
+    with torch.no_grad():
+        script = torch.jit.trace(model, x) if kind == "trace" else torch.jit.script(model)
+        torch.testing.assert_close(script(x), model(x))
