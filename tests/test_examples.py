@@ -44,7 +44,7 @@ def train_own_model(folder, *more):
     [
         SCRIPTS[0],
         *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:]),
-        "train_on_video.py",
+        pytest.param("train_on_video.py", marks=pytest.mark.full),
     ],
 )
 def test_script_trains_in_one_process(script, tmp_path):

@@ -22,10 +22,10 @@ from ray_classy.generic.profiler import compute_flops, count_params
 from ray_classy.ingest.store_memory import PART_OF_STORE, disk_bytes, format_bytes, shared_bytes
 from ray_classy.memory import machine_bytes
 from ray_classy.redact import redacted_values
-from ray_classy.tasks import TASK_REGISTRY, ClassificationTask, ClassyTask
+from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.classes import data_notes
-from ray_classy.tasks.dry_run import DryRun, device_of
+from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
@@ -71,9 +71,8 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         data["notes"] = [
             note for kind, one in dry_runs.items() for note in data_notes(kind, task.datasets[kind], one.outputs)
         ]
-        if isinstance(task, ClassificationTask) and task.precision is not None:
-            remark = task.precision.remark(device_of(task, spec.on_gpu))
-            data["notes"] += [] if remark is None else [remark]
+        remark = task.device_note(spec.on_gpu)
+        data["notes"] += [] if remark is None else [remark]
         lines += data["notes"]
         if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in dry_runs}

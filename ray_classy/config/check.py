@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from ray_classy.registry import (
 _MOST_LISTED = 16  # names in one message
 _MOST_TAKERS = 3
 _LEAST_LETTERS = 4  # of a key that is the start of another
+_SLIP = 0.9  # so alike are a key and what was meant, such as the plural, whoever else takes the key
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,8 @@ class _Walk:
         elsewhere = [path for path, names in self.sections if one.path[-1] in names and path != section]
         below = [path for path in elsewhere if path[: len(section)] == section]
         elsewhere = below or ([] if key == "name" else elsewhere)  # each component has a name
-        others = [] if elsewhere or one.registry is None else _takers(one.registry, key)
+        is_slip = bool(difflib.get_close_matches(key, one.known, cutoff=_SLIP))
+        others = [] if elsewhere or is_slip or one.registry is None else _takers(one.registry, key)
         near = "" if others else nearest(key, one.known) or _abbreviated(key, one.known)
         advice = f"; did you mean {near}?" if near else ""
         if others and one.registry is not None:

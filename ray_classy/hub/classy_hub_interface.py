@@ -36,7 +36,7 @@ class ClassyHubInterface:
             given = "both are" if task is not None else "neither is"
             raise ComponentError(f"ClassyHubInterface takes either a task or a model; {given} given")
         self.task = task
-        own: Any = model if task is None else getattr(task, "base_model", None)
+        own: Any = model if task is None else task.base_model
         if own is None:
             raise ComponentError("the task has no model; call its set_model")
         self.model: ClassyModel = own
@@ -87,7 +87,7 @@ class ClassyHubInterface:
         if phase_type not in ("train", "test"):
             raise ComponentError(f"phase_type is {phase_type!r}; expected 'train' or 'test'")
         if transform is None:
-            datasets = getattr(self.task, "datasets", {})
+            datasets = {} if self.task is None else self.task.datasets
             transform = getattr(datasets.get(phase_type), "transform", None)
         if transform is None:
             default = ImagenetAugmentTransform() if phase_type == "train" else ImagenetNoAugmentTransform()

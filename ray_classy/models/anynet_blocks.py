@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
-
 
 class _Norm:
     """Makes batch norms of one kind."""
@@ -151,6 +149,9 @@ class BottleneckTransform(nn.Sequential):
             b=nn.Sequential(grouped, norm(middle), activation),
         )
         if se_ratio:
+            # It is torchvision's, which takes seconds to import: only when a model is built.
+            from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
+
             hidden = round(se_ratio * width_in)
             layers["se"] = SqueezeAndExcitationLayer(middle, reduced_planes=hidden, activation=activation)
         layers["c"] = _conv(middle, width_out, 1)

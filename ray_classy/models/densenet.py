@@ -13,7 +13,6 @@ from ray_classy.errors import ComponentError
 from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.model_state import StateMismatch
-from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
 
 _MOST_LAYERS = 10_000  # so that a slip in a number does not build a model for hours
 _REDUCTION = 2  # of planes, height and width between blocks
@@ -32,6 +31,9 @@ class _DenseLayer(nn.Sequential):
         layers["relu-2"] = nn.ReLU(inplace=True)
         layers["conv-2"] = nn.Conv2d(middle, growth_rate, kernel_size=3, padding=1, bias=False)
         if se_reduction_ratio is not None:
+            # It is torchvision's, which takes seconds to import: only when a model is built.
+            from ray_classy.models.squeeze_and_excitation_layer import SqueezeAndExcitationLayer
+
             layers["se"] = SqueezeAndExcitationLayer(growth_rate, se_reduction_ratio)
         super().__init__(layers)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 
 class MBConvBlock(nn.Module):
@@ -62,6 +61,8 @@ class MBConvBlock(nn.Module):
             self.se_expand = nn.Conv2d(hidden, middle, kernel_size=1)
         self.project_conv = nn.Conv2d(middle, output_filters, kernel_size=1, bias=False)
         self.bn2 = norm(output_filters)
+        from torchvision.ops import StochasticDepth  # seconds: only when a model is built
+
         self.drop_connect = StochasticDepth(drop_connect_rate, "row")
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -138,6 +138,9 @@ class ClassificationTask(PlannedTask):
             self.check_checkpoint(resume.content, resume.path)
         return seen
 
+    def device_note(self, on_gpu: bool | None) -> str | None:
+        return None if self.precision is None else self.precision.remark(dry_run.device_of(self, on_gpu))
+
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
         """Builds what derives from the parts, loads the checkpoint, and wraps the model for distributed training.
 

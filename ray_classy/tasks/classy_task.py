@@ -280,6 +280,14 @@ class ClassyTask(ABC):
         """Returns lines for the log about the datasets: what of their sources is not read, how labels are numbered."""
         return []
 
+    def device_note(self, on_gpu: bool | None) -> str | None:
+        """Returns a sentence about what of the task's options has no effect on a GPU or a CPU; else None.
+
+        Args:
+            on_gpu: whether the run computes on GPUs; None if this process decides.
+        """
+        return None
+
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence for the log if the run is finished, or its length changed; else None.
 

@@ -29,7 +29,7 @@ def test_it_shows_phases_steps_model_and_cluster(check):
     assert "# phases: 3 train + 2 test" in out
     assert "# train: 96 rows, 2 steps of 32 x 2 workers per phase (the last: 32 rows)" in out
     assert "# test: 70 rows, 1 step of 64 x 2 workers per phase" in out
-    assert "# model: 610 parameters, 592 FLOPs (multiply-adds) per sample of shape (1, 8, 8)" in out
+    assert "# model: 610 parameters, 618 FLOPs (multiply-adds) per sample of shape (1, 8, 8)" in out
     assert "# outputs: 10 for 10 classes" in out
     assert "# cluster: 2 workers x 1 CPU = 2 CPU, at a local Ray" in out
 
@@ -125,7 +125,7 @@ def test_a_model_that_needs_real_weights_is_built_on_the_cpu(check, monkeypatch)
 
     monkeypatch.delitem(Registry.all["model"]._classes, "weighing")
     monkeypatch.setitem(Registry.all["model"]._classes, "weighing", Weighing)
-    assert "650 parameters, 640 FLOPs" in check("model={name: weighing}").out
+    assert "650 parameters, 650 FLOPs" in check("model={name: weighing}").out
 
 
 def test_the_checkpoint_is_tried(check, local):

@@ -48,7 +48,7 @@ def test_position_embeddings_of_another_image_size_are_interpolated(classifier):
     assert state["model"]["trunk"]["encoder.pos_embedding"].shape == given.shape
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 8), (5, 1, 9), (1, 5, 8)], ids=str)
+@pytest.mark.parametrize("shape", [(8, 1, 8), (5, 1, 9)], ids=str)
 def test_other_position_embeddings_are_refused(shape):
     model = VisionTransformer(**{**SIZES, "image_size": 32})
     state = model.get_classy_state(deep_copy=True)
