@@ -107,7 +107,7 @@ def read_cifar(layout: CifarLayout, root: str, train: bool) -> CifarImages:
 def _content(path: str) -> dict[str, Any]:
     data = read_bytes(path, most=_MOST_BYTES)
     try:
-        content = _CifarPickle(data).load()
+        content = _CifarPickle(data, most=2 * _MOST_BYTES).load()  # bytes, and the arrays of them
     except CheckpointError as error:
         raise DataError(f"{shown(path)!r} is not a file of CIFAR: {error}") from None
     if not isinstance(content, dict):
@@ -169,13 +169,26 @@ class _CifarPickle(Unpickler):
 
     def _from_buffer(self, buffer: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
         array = _Array()
-        array.value = _shaped(buffer, dtype, shape, order == "F")
+        array.value = self._counted(_shaped(buffer, dtype, shape, order == "F"))
         return array
+
+    def _counted(self, made: Any) -> Any:
+        """Returns what was made, of which one part of the file may give much if it is named again and again."""
+        self._bytes_left -= len(made) if isinstance(made, bytes | bytearray) else made.nbytes
+        if self._bytes_left < 0:
+            raise CheckpointError(f"its arrays have more than {2 * _MOST_BYTES:,} bytes together")
+        return made
+
+    def _counted_text(self, *arguments: Any) -> Any:
+        return self._counted(Unpickler.functions["_codecs.encode"](self, *arguments))
+
+    def _counted_bytes(self, *arguments: Any) -> Any:
+        return self._counted(Unpickler.functions["builtins.bytearray"](self, *arguments))
 
     def _set_state(self, target: Any, state: Any) -> None:
         if isinstance(target, _Array):
             _, shape, dtype, fortran, content = state
-            target.value = _shaped(content, dtype, shape, bool(fortran))
+            target.value = self._counted(_shaped(content, dtype, shape, bool(fortran)))
         elif not isinstance(target, _Dtype):
             super()._set_state(target, state)
 
@@ -190,8 +203,8 @@ def _shaped(content: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:
 
 
 _CifarPickle.functions = {
-    "_codecs.encode": Unpickler.functions["_codecs.encode"],
-    "builtins.bytearray": Unpickler.functions["builtins.bytearray"],
+    "_codecs.encode": _CifarPickle._counted_text,
+    "builtins.bytearray": _CifarPickle._counted_bytes,
     "numpy.dtype": _CifarPickle._dtype,
     "numpy.ndarray": _CifarPickle._new_array,
     "numpy.core.multiarray._reconstruct": _CifarPickle._new_array,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.hooks.summary_writer import SummaryWriterHook
+from ray_classy.hooks.whole_model import can_run_alone
 from ray_classy.registry import Key, Keys
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ class ModelTensorboardHook(SummaryWriterHook):
 
     def on_start(self, task: ClassyTask) -> None:
         """Writes the graph."""
-        if not is_primary():
+        if not can_run_alone(task.base_model, "the graph of the model is not drawn") or not is_primary():
             return
         from ray_classy.generic.visualize import plot_model
 
-        model = task.base_model
+        model, writer = task.base_model, self.tb_writer
         try:
-            plot_model(model, model.input_shape, getattr(model, "input_key", None), writer=self.tb_writer)
+            plot_model(model, model.input_shape, getattr(model, "input_key", None), writer=writer)
         except Exception as error:  # of whatever the tracer and the model's own code raise
             _log.warning("the graph of the model is not drawn: %s: %s", type(error).__name__, error)

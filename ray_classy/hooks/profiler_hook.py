@@ -9,6 +9,7 @@ import torch
 
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+from ray_classy.hooks.whole_model import can_run_alone
 
 _log = logging.getLogger(__name__)
 _ROWS_OF_TABLE = 20
@@ -26,7 +27,7 @@ class ProfilerHook(ClassyHook):
 
     def on_start(self, task: Any) -> None:
         """Profiles the model."""
-        if not is_primary():
+        if not can_run_alone(task.base_model, "the model is not profiled") or not is_primary():
             return
         from torch.profiler import ProfilerActivity, profile
 
@@ -40,9 +41,13 @@ class ProfilerHook(ClassyHook):
         batch = get_model_dummy_input(model, shape, getattr(model, "input_key", None), rows)
         on_gpu = torch.cuda.is_available()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-        with eval_model(model), torch.no_grad():
-            model(batch)  # without the time that the first pass takes to choose algorithms
-            with profile(activities=activities) as profiler:
-                model(batch)
+        try:
+            with eval_model(model), torch.no_grad():
+                model(batch)  # without the time that the first pass takes to choose algorithms
+                with profile(activities=activities) as profiler:
+                    model(batch)
+        except Exception as error:  # whatever the model's own code raises
+            _log.warning("the model is not profiled: %s: %s", type(error).__name__, error)
+            return
         order = "device_time_total" if on_gpu else "cpu_time_total"
         _log.info("%s", profiler.key_averages().table(sort_by=order, row_limit=_ROWS_OF_TABLE))

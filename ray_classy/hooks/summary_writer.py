@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.errors import ArgumentTypeError, ConfigError, UnavailableError
 from ray_classy.hooks.classy_hook import ClassyHook
+from ray_classy.registry import nearest
+
+_ARGUMENTS = ("log_dir", "comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
 
 
 class WriterPlan:
@@ -18,6 +22,7 @@ class WriterPlan:
 
     Raises:
         UnavailableError: the package tensorboard is not installed.
+        ConfigError: SummaryWriter has no argument of a name.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -26,6 +31,11 @@ class WriterPlan:
                 "tensorboard's event files need its package, which is not installed: "
                 "pip install 'ray_classy[tensorboard]', or leave out the hooks tensorboard_plot and model_tensorboard"
             )
+        for name in arguments:
+            if name not in _ARGUMENTS:
+                near = nearest(str(name), list(_ARGUMENTS))
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(_ARGUMENTS)}"
+                raise ConfigError(f"summary_writer: SummaryWriter has no argument {name!r}; {hint}")
         self.arguments = dict(arguments)
 
     def open(self) -> Any:
@@ -46,6 +56,7 @@ class SummaryWriterHook(ClassyHook):
     def __init__(self, tb_writer: Any) -> None:
         super().__init__()
         self._writer = tb_writer
+        self._arguments: dict[str, Any] = {}  # with which it was opened
 
     @classmethod
     def _plan(cls, config: Mapping[str, Any]) -> WriterPlan:
@@ -60,12 +71,13 @@ class SummaryWriterHook(ClassyHook):
     def tb_writer(self) -> Any:
         """The writer; used on the primary rank only."""
         if isinstance(self._writer, WriterPlan):
+            self._arguments = self._writer.arguments
             self._writer = self._writer.open()
         return self._writer
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the writer, whose file and thread belong to this process."""
         folder = getattr(self._writer, "log_dir", None)
-        if isinstance(self._writer, WriterPlan) or not isinstance(folder, str):
+        if isinstance(self._writer, WriterPlan) or not isinstance(folder, str | os.PathLike):
             return self.__dict__
-        return {**self.__dict__, "_writer": WriterPlan({"log_dir": folder})}
+        return {**self.__dict__, "_writer": WriterPlan({**self._arguments, "log_dir": os.fspath(folder)})}

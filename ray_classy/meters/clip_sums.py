@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ray_classy.distributed import gather_objects, is_primary
+from ray_classy.errors import DataError
 
 
 class _Video(NamedTuple):
@@ -51,6 +52,7 @@ class ClipSums:
     def __init__(self, clips_per_video: int) -> None:
         self._clips_per_video = clips_per_video
         self._videos: dict[Any, _Video] = {}
+        self._complete: set[Any] = set()
 
     def add(self, output: torch.Tensor, target: torch.Tensor, videos: list[Any]) -> Averages:
         """Adds clips, without waiting for the device, and returns the videos that are complete with them.
@@ -59,6 +61,9 @@ class ClipSums:
             output: shape (N, C).
             target: shape (N, ...).
             videos: names the video of each clip.
+
+        Raises:
+            DataError: a video has more clips than it should.
         """
         places = {video: place for place, video in enumerate(dict.fromkeys(videos))}
         firsts = {video: row for row, video in reversed(list(enumerate(videos)))}
@@ -76,8 +81,14 @@ class ClipSums:
         complete: list[_Video] = []
         for video, place in places.items():
             mixed = mixed | self._add(video, _Video(totals[place], targets[place], clips[video]))
-            if self._videos[video].clips >= self._clips_per_video:
+            if self._videos[video].clips > self._clips_per_video or video in self._complete:
+                raise DataError(
+                    f"video {video!r} has more than {self._clips_per_video} clips, which the meter expects of each: "
+                    f"give the dataset the same number, and each video a name of its own"
+                )
+            if self._videos[video].clips == self._clips_per_video:
                 complete.append(self._videos.pop(video))
+                self._complete.add(video)
         return _averages(complete, mixed)
 
     def _add(self, video: Any, part: _Video) -> torch.Tensor:
@@ -86,21 +97,27 @@ class ClipSums:
         if known is None:
             self._videos[video] = part
             return torch.zeros((), dtype=torch.bool, device=part.target.device)
-        total = known.total + part.total.to(known.total.device)
+        total = known.total.to(part.total.device) + part.total
         self._videos[video] = _Video(total, known.target, known.clips + part.clips)
         return (known.target != part.target.to(known.target.device)).any().to(part.target.device)
 
     def gathered(self) -> Averages:
         """Returns, on the first process, the averages of the videos that no process has completed; then none is left.
 
-        Every process must call it; the others get no videos.
+        Every process must call it; the others get no videos. A video that has clips left over on another process than
+        the one that completed it counts as mixed.
         """
         parts = {name: (video.total.cpu(), video.target.cpu(), video.clips) for name, video in self._videos.items()}
         self._videos = {}
         mixed = torch.zeros((), dtype=torch.bool)
-        for process in gather_objects(parts):
+        seen: set[Any] = set()
+        for process, complete in gather_objects((parts, self._complete)):
+            mixed = mixed | bool(seen & complete)
+            seen |= complete
             for name, part in process.items() if is_primary() else ():
                 mixed = mixed | self._add(name, _Video(*part))
+        mixed = mixed | bool(seen & self._videos.keys())
+        self._complete = set()
         videos, self._videos = list(self._videos.values()), {}
         return _averages(videos, mixed)
 

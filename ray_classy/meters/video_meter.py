@@ -104,8 +104,9 @@ class VideoMeter(SummedMeter):
     def _check_targets(self) -> None:
         if self._mixed is not None and bool(self._mixed):
             raise ComponentError(
-                f"meter {self.name!r}: the clips of a video have different targets. Without an entry `video` in the "
-                f"samples, the clips of a video must follow each other in a batch, clips_per_video of them each"
+                f"meter {self.name!r}: the clips of a video have different targets, or there are too many. Without an "
+                f"entry `video` in the samples, the clips of a video must follow each other in a batch, "
+                f"clips_per_video of them each"
             )
 
     def reset(self) -> None:

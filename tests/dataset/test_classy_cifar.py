@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ray_classy.dataset import CIFAR10Dataset, CIFARDataset, build_dataset
+from ray_classy.dataset import CIFAR10Dataset, CIFARDataset, build_dataset, cifar_files
 from ray_classy.dataset.cifar_files import LAYOUTS
-from ray_classy.errors import ComponentError, DataError
+from ray_classy.errors import CheckpointError, ComponentError, DataError
 
 CONFIG = {"batchsize_per_replica": 4, "use_shuffle": False}
 
@@ -125,3 +125,22 @@ def test_file_that_is_cut_off(tmp_path):
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(DataError, match="test_batch' is not a file of CIFAR"):
         build_dataset({"name": "classy_cifar10", "root": root, **CONFIG})
+
+
+def test_a_part_of_the_file_that_is_named_again_and_again_fills_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray_classy.dataset.cifar_files._MOST_BYTES", 10_000)
+    text = "A" * 6000
+    content = pickle.dumps([text.encode("latin1")], 2)  # `_codecs.encode` of a text
+    assert cifar_files._CifarPickle(content, most=20_000).load() == [text.encode("latin1")]
+    again = (
+        b"\x80\x02("
+        + b"".join(
+            b"c_codecs\nencode\n"
+            + (b"X" + (6000).to_bytes(4, "little") + text.encode() + b"q\x01" if not number else b"h\x01")
+            + b"X\x06\x00\x00\x00latin1\x86R"
+            for number in range(4)
+        )
+        + b"l."
+    )
+    with pytest.raises(CheckpointError, match="more than 20,000 bytes together"):
+        cifar_files._CifarPickle(again, most=20_000).load()

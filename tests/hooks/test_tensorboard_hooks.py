@@ -1,4 +1,5 @@
 import copy
+import os
 import pickle
 
 import pytest
@@ -113,3 +114,18 @@ _BOTH = ("tensorboard_plot", "model_tensorboard")
 def test_a_model_that_cannot_be_drawn_is_logged(caplog):
     train(make_task(hooks=[ModelTensorboardHook(Writer())]))
     assert "the graph of the model is not drawn: AttributeError" in caplog.text
+
+
+def test_a_wrong_argument_of_the_writer_is_named():
+    with pytest.raises(ConfigError, match="no argument 'logdir'; did you mean 'log_dir'"):
+        build_hook({"name": "tensorboard_plot", "summary_writer": {"logdir": "x"}})
+
+
+def test_a_copy_of_an_open_hook_keeps_its_arguments(tmp_path):
+    hook = build_hook(
+        {"name": "tensorboard_plot", "summary_writer": {"log_dir": str(tmp_path), "filename_suffix": ".x"}}
+    )
+    hook.tb_writer.close()
+    again = pickle.loads(pickle.dumps(hook))
+    again.tb_writer.close()
+    assert all(name.endswith(".x") for name in os.listdir(tmp_path)) and len(os.listdir(tmp_path)) == 2

@@ -175,8 +175,16 @@ def die():
     os._exit(1)
 
 
-def be_late():
-    time.sleep(8)
+class Waits:
+    """Waits for a file, up to a minute."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self):
+        until = time.monotonic() + 60
+        while not self.path.exists() and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 def test_a_process_that_dies_costs_nothing(ray_cluster, tmp_path):
@@ -186,12 +194,14 @@ def test_a_process_that_dies_costs_nothing(ray_cluster, tmp_path):
 
 
 def test_a_late_batch_is_made_by_the_worker(ray_cluster, tmp_path, monkeypatch, caplog):
-    dataset, plan = vectors(40, transform=InTasks(tmp_path / "late", be_late)), PhasePlan(40, 4, train=True)
+    late = InTasks(tmp_path / "late", Waits(tmp_path / "go"))
+    dataset, plan = vectors(40, transform=late), PhasePlan(40, 4, train=True)
     own = batches(dataset, plan)
     monkeypatch.setattr(ray_window, "_LEAST_SECONDS", 0.5)
     monkeypatch.setattr(ray_window, "FIRST_SECONDS", 5.0)
     with caplog.at_level("INFO"):
         assert same(own, batches(dataset, plan, feed_of(ray_cluster)))
+    (tmp_path / "go").touch()
     assert (tmp_path / "late").exists() and "this worker makes it" in caplog.text
 
 

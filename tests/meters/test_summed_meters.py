@@ -77,10 +77,11 @@ def test_no_meters_need_no_reduction():
 
 
 def test_updates_fetch_nothing_from_the_device():
-    meters = [AccuracyMeter([1]), PrecisionAtKMeter([1]), RecallAtKMeter([1]), VideoAccuracyMeter([1], 1, 2)]
+    meters = [AccuracyMeter([1]), PrecisionAtKMeter([1]), RecallAtKMeter([1]), VideoAccuracyMeter([1], 1, 4)]
     lists = [AccuracyMeter([1], False), PrecisionAtKMeter([1], False), RecallAtKMeter([1], False)]
     one_hot = torch.nn.functional.one_hot(VIDEO_TARGET).to("meta")  # where there is no data to be fetched
     for meter in [*meters, *lists, meters[-1]]:
         for target in (VIDEO_TARGET.to("meta"), one_hot):
+            meter.reset()
             meter.update(OUTPUTS.to("meta"), target, is_train=False)
             meter.update(OUTPUTS.to("meta"), VIDEO_TARGET.to("meta"), is_train=False, video=VIDEOS)

@@ -4,7 +4,7 @@ import logging
 import pytest
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import CheckpointError, ComponentError, DataError
 from ray_classy.meters import AccuracyMeter, VideoAccuracyMeter, build_meter
 
 SCORES = torch.tensor([[3.0, 2, 1], [3, 1, 2], [1, 5, 2], [1, 2, 3], [9, 1, 2], [1, 3, 5]])
@@ -116,3 +116,12 @@ def test_an_update_does_not_wait_for_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert meter.value["top_2"] > 0
+
+
+def test_a_video_with_more_clips_than_the_meter_expects_is_an_error_in_any_batches():
+    for rows in (12, 5):
+        meter = VideoAccuracyMeter([1], clips_per_video_train=1, clips_per_video_test=10)
+        with pytest.raises(DataError, match="video 'a' has more than 10 clips"):
+            for first in range(0, 12, rows):
+                clips = min(rows, 12 - first)
+                meter.update(torch.rand(clips, 3), torch.zeros(clips).long(), is_train=False, video=["a"] * clips)
