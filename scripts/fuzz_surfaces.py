@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import pathlib
@@ -26,6 +27,7 @@ from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.cli.main import main
 from ray_classy.dataset import build_dataset
 from ray_classy.dataset.cifar_files import LAYOUTS
+from ray_classy.dataset.video_metadata import save_metadata
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -435,6 +437,46 @@ def _use_cifar(folder: pathlib.Path, rng: Random) -> bool:
     return True
 
 
+@functools.cache
+def _video(suffix: str) -> bytes:
+    """A video of 12 frames."""
+    import av
+
+    stream, codec = io.BytesIO(), {"mp4": "libx264", "matroska": "libx264", "avi": "mpeg4"}[suffix]
+    with av.open(stream, "w", format=suffix) as container:
+        video = container.add_stream(codec, rate=10)
+        video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+        for level in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 20 * level, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return stream.getvalue()
+
+
+def _make_video(folder: pathlib.Path, rng: Random) -> None:
+    (folder / "a").mkdir()
+    content = _video(rng.choice(("mp4", "matroska", "avi")))
+    damaged = rng.random() < 0.5
+    (folder / "a" / "0.mp4").write_bytes(mutated_bytes(content, rng) if damaged else content)
+    if not damaged:
+        name = rng.choice(("m.json", "m.pt"))
+        times = [torch.arange(12)]
+        save_metadata({"video_paths": ["/x/a/0.mp4"], "video_pts": times, "video_fps": [10.0]}, str(folder / name))
+        (folder / name).write_bytes(mutated_bytes((folder / name).read_bytes(), rng))
+
+
+def _use_video(folder: pathlib.Path, rng: Random) -> bool:
+    known = next((str(file) for file in folder.glob("m.*")), str(folder / "new.json"))
+    common = {"batchsize_per_replica": 2, "use_shuffle": False, "frames_per_clip": 4}
+    config = {"name": "kinetics400", "split": "test", "video_dir": str(folder), "metadata_file": known, **common}
+    try:
+        for batch in build_dataset({**config, "transforms": {"video": []}}).iterator(num_workers=0):
+            assert batch["input"]["video"].shape[:2] == (1, 4)
+    except RayClassyError:
+        return False
+    return True
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
@@ -458,4 +500,5 @@ SURFACES = {
     "tars": Surface(_make_tar, _use_tar, 2),
     "images": Surface(_make_image, _use_images, 3),
     "cifar": Surface(_make_cifar, _use_cifar, 1),
+    "videos": Surface(_make_video, _use_video, 1),
 }

@@ -321,6 +321,7 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
 
 
+@pytest.mark.full
 def test_a_run_is_resumed_whatever_ray_has_left_in_its_folder(ray_cluster, tmp_path):
     def trained(epochs, **place):
         task = digits_task(num_epochs=epochs, ray={"num_to_keep": 1})
