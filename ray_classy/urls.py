@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, RayClassyError, RunFolderError
 from ray_classy.redact import MASK, redacted_values
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?]*)(?P<path>.*?)(?P<query>\?[a-z_]+=.*)?", re.S)
@@ -356,3 +357,19 @@ def reason(error: BaseException) -> str:
         if re.search(pattern, text, re.I):
             return f"{short}; {remedy}"
     return short
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turns the errors of a disk or a store, in the block, into one that names the path or URL.
+
+    Raises:
+        RunFolderError: the path cannot be read.
+    """
+    try:
+        yield
+    except RayClassyError:
+        raise
+    except OSError as error:
+        file = error.filename if isinstance(error.filename, str) else path
+        raise RunFolderError(f"{shown(file)!r} cannot be read: {error.strerror or reason(error)}") from error

@@ -11,7 +11,6 @@ import os
 from typing import Any, NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
-from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
@@ -22,7 +21,7 @@ from ray_classy.display import print_line
 from ray_classy.errors import ConfigError, RunFolderError
 from ray_classy.printable import shell_word
 from ray_classy.storage import Storage, is_url
-from ray_classy.urls import expanded, parent, shown
+from ray_classy.urls import expanded, parent, reading, shown
 
 
 class Given(NamedTuple):

@@ -10,7 +10,7 @@ from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, read_manifest, size_difference
 from ray_classy.cli.output import Answer
-from ray_classy.cli.paths import path_in, reading
+from ray_classy.cli.paths import path_in
 from ray_classy.disk_errors import size_text
 from ray_classy.errors import RayClassyError, RecordError
 from ray_classy.printable import printable
@@ -18,7 +18,7 @@ from ray_classy.records import read_record, what_is_wrong
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.near_runs import runs_in
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.urls import shown
+from ray_classy.urls import reading, shown
 
 
 def ls(arguments: argparse.Namespace) -> Answer:

@@ -12,7 +12,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.files import LAST, followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.cli.output import Answer
-from ray_classy.cli.paths import path_in, reading
+from ray_classy.cli.paths import path_in
 from ray_classy.disk_errors import size_text
 from ray_classy.errors import CheckpointNotFoundError
 from ray_classy.printable import printable
@@ -21,7 +21,7 @@ from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.near_runs import near_runs, runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
-from ray_classy.urls import shown
+from ray_classy.urls import reading, shown
 
 _MOST_NAMES = 8
 

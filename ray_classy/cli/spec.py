@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.given import Given, refuse_search
-from ray_classy.cli.paths import reading
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
@@ -25,6 +24,7 @@ from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.trainer.run_spec import RunSpec, config_file_fact
+from ray_classy.urls import reading
 
 if TYPE_CHECKING:
     from ray_classy.trainer.ray_config import RaySettings

@@ -36,6 +36,7 @@ from ray_classy.trainer.ray_fit import ray_storage, remove_any
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import INTERRUPTED, Run
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
@@ -46,6 +47,7 @@ from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
 from ray_classy.tune.trial import Job, TaskTrial
 from ray_classy.tune.watch import Watch
+from ray_classy.urls import reading
 from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
@@ -112,7 +114,8 @@ class TaskTuner:
         plan = Plan(self)
         settings = plan.settings
         if plan.earlier is None:
-            SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
+            with reading(plan.storage_path or DEFAULT_STORAGE_PATH):
+                SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
         with interruptible(), log_to_stderr(), settings.connected(), environment(settings_of_ray.TUNE):
             if settings.autoscaling:  # until there is room for a trial
                 check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
