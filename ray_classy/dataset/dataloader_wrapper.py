@@ -23,7 +23,7 @@ class DataloaderWrapper(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Any]:
-        """Begins to iterate anew, and returns itself."""
+        """Starts a new pass over the batches, and returns this object."""
 
     @abstractmethod
     def __next__(self) -> Any:

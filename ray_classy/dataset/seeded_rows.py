@@ -259,7 +259,7 @@ class SeededRows(torch.utils.data.Dataset):
 
 
 def _entries(sample: Any) -> dict[Any, Any]:
-    """Returns the entries of a sample by name or position; one that is no container is an entry itself."""
+    """Returns the entries of a sample by name or position; a tensor, say, is the only entry, "sample"."""
     if isinstance(sample, dict):
         return sample
     return dict(enumerate(sample)) if isinstance(sample, list | tuple) else {"sample": sample}

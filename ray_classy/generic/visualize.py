@@ -21,15 +21,15 @@ _SCORES = 200
 
 
 def visdom_connected() -> bool:
-    """Whether there is a connection to visdom; never, because it is no longer maintained."""
+    """Returns False: visdom is not supported, as it is no longer maintained."""
     return False
 
 
 def visdom_connect(server: str | None = None, port: int | None = None) -> None:
-    """Is refused.
+    """Raises an error: visdom is not supported.
 
     Raises:
-        UnavailableError: always; it names what to use instead.
+        UnavailableError: always; the message names what to use instead.
     """
     raise UnavailableError(
         "visdom is no longer maintained: plot with the hook tensorboard_plot, or give a visdom.Visdom as visdom_server"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
-from ray_classy.hooks.whole_model import can_run_alone
 
 if TYPE_CHECKING:
     from ray_classy.tasks import ClassyTask
@@ -34,7 +33,7 @@ class ModelComplexityHook(ClassyHook):
         """Counts, and logs the counts on the primary rank."""
         from ray_classy.generic.profiler import compute_activations, compute_flops, count_params
 
-        if not can_run_alone(task.base_model, "the model is not counted") or not is_primary():
+        if not is_primary():
             return
         model = task.base_model
         try:

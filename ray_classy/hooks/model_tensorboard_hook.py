@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.hooks.summary_writer import SummaryWriterHook
-from ray_classy.hooks.whole_model import can_run_alone
 from ray_classy.registry import Key, Keys
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class ModelTensorboardHook(SummaryWriterHook):
 
     def on_start(self, task: ClassyTask) -> None:
         """Writes the graph."""
-        if not can_run_alone(task.base_model, "the graph of the model is not drawn") or not is_primary():
+        if not is_primary():
             return
         from ray_classy.generic.visualize import plot_model
 

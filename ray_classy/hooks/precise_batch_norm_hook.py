@@ -79,7 +79,9 @@ class PreciseBatchNormHook(ClassyHook):
         precision = getattr(task, "precision", None)
         if precision is not None and not precision.works_on(task.device):
             precision = None
-        autocast = torch.autocast(task.device.type, getattr(torch, precision.dtype)) if precision else _nothing()
+        autocast = (
+            torch.autocast(task.device.type, getattr(torch, precision.dtype)) if precision else contextlib.nullcontext()
+        )
         with _measured(layers) as sums, torch.no_grad(), autocast:
             for sample, rows in batches if self._caching else self._read(task):
                 sums.counts = rows > 0
@@ -93,9 +95,6 @@ class PreciseBatchNormHook(ClassyHook):
             yield recursive_copy_to_device(sample["input"], True, task.device), iterator.share.rows
             if iterator.consumed >= self.num_samples:
                 return
-
-
-_nothing = contextlib.nullcontext
 
 
 def _can_read_again(task: Any) -> bool:

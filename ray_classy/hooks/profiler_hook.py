@@ -9,7 +9,6 @@ import torch
 
 from ray_classy.distributed import is_primary
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
-from ray_classy.hooks.whole_model import can_run_alone
 
 _log = logging.getLogger(__name__)
 _ROWS_OF_TABLE = 20
@@ -27,7 +26,7 @@ class ProfilerHook(ClassyHook):
 
     def on_start(self, task: Any) -> None:
         """Profiles the model."""
-        if not can_run_alone(task.base_model, "the model is not profiled") or not is_primary():
+        if not is_primary():
             return
         from torch.profiler import ProfilerActivity, profile
 

@@ -13,7 +13,6 @@ from torch import nn
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ComponentError, FolderNotFoundError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
-from ray_classy.hooks.whole_model import can_run_alone
 
 TORCHSCRIPT_FILE = "torchscript.pt"
 
@@ -55,7 +54,7 @@ class TorchscriptHook(ClassyHook):
         Raises:
             FolderNotFoundError: it does not exist.
         """
-        if not can_run_alone(task.base_model, "torchscript.pt is not written") or not is_primary():
+        if not is_primary():
             return
         _log.warning("TorchScript (the hook torchscript) is deprecated in torch: use torch.export.export instead")
         if not os.path.isdir(self.torchscript_folder):

@@ -1,13 +1,14 @@
 """Hooks that look at the model itself: profiler and torchscript."""
 
 import logging
+import os
 
 import pytest
 import torch
 
 from ray_classy.errors import ComponentError, FolderNotFoundError
-from ray_classy.hooks import ProfilerHook, TorchscriptHook, build_hook
-from tests.helpers import Vectors, equal_weights, make_task, train, weights
+from ray_classy.hooks import ModelComplexityHook, ProfilerHook, TorchscriptHook, build_hook
+from tests.helpers import Vectors, equal_weights, make_task, run_ranks, train, weights
 
 
 def test_the_model_is_profiled_and_left_as_it_was(caplog):
@@ -37,3 +38,16 @@ def test_a_folder_that_does_not_exist(tmp_path):
 def test_impossible_folder(folder):
     with pytest.raises(ComponentError, match="torchscript_folder"):
         TorchscriptHook(folder)
+
+
+def _with_hooks_of_one_rank(strategy, folder):
+    hooks = [ProfilerHook(), ModelComplexityHook(), TorchscriptHook(folder)]
+    train(make_task(batch=3, hooks=hooks).set_distributed_options(strategy=strategy))
+    return True
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_rank_that_looks_at_the_model_waits_for_no_other(tmp_path, strategy):
+    assert run_ranks(2, _with_hooks_of_one_rank, strategy, str(tmp_path), seconds=60) == [True, True]
+    assert os.listdir(tmp_path) == ["torchscript.pt"]
