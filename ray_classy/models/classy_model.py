@@ -20,10 +20,11 @@ from torch.utils.hooks import RemovableHandle
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import CheckpointError, ComponentError, UnknownComponentError
 from ray_classy.heads import ClassyHead, build_head
 from ray_classy.models.head_points import block_list, find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
+from ray_classy.models.layers import layer_groups
 from ray_classy.models.model_state import (
     StateMismatch,
     compare,
@@ -35,7 +36,7 @@ from ray_classy.models.model_state import (
 from ray_classy.models.model_wrappers import ClassyModelHeadExecutorWrapper
 from ray_classy.models.model_wrappers import ClassyModelWrapper as ClassyModelWrapper
 from ray_classy.models.plain_weights import with_head_names
-from ray_classy.registry import Key, Keys, Registry, constructor_arguments, reads_signature, signature_keys
+from ray_classy.registry import Key, Keys, Registry, constructor_arguments, nearest, reads_signature, signature_keys
 from ray_classy.storage import Storage
 
 _REGNETS = """
@@ -123,6 +124,7 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         self._fork_blocks: list[str] = []  # the block of each head, in the order of _heads
         self._last_call = LastCall()
         self._hooks: list[RemovableHandle] = []
+        self._layers: dict[str, int] = {}  # the layer of each parameter, once it was asked for
 
     # Building
 
@@ -277,9 +279,37 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         self._heads = nn.ModuleList()
         self._fork_blocks = []
         self._last_call = LastCall()
+        self._layers = {}
 
     def _attached(self) -> list[tuple[str, ClassyHead]]:
         return list(zip(self._fork_blocks, cast(Iterable[ClassyHead], self._heads), strict=True))
+
+    # Layers
+
+    def layer_groups(self) -> list[list[str]]:
+        """Returns the names of all parameters, layer by layer from the stem to the heads; see `models.layers`.
+
+        A subclass whose submodules are not in the order in which they run overrides it.
+        """
+        return layer_groups(self)
+
+    def layer_of(self, parameter_name: str) -> int:
+        """Returns the layer of a parameter: 0 for the stem, `len(layer_groups()) - 1` for the heads.
+
+        Args:
+            parameter_name: as in `named_parameters`.
+
+        Raises:
+            UnknownComponentError: there is no such parameter.
+        """
+        if parameter_name not in self._layers:
+            groups = self.layer_groups()
+            self._layers = {name: layer for layer, names in enumerate(groups) for name in names}
+        if parameter_name not in self._layers:
+            near = nearest(parameter_name, list(self._layers))
+            hint = f": did you mean {near}?" if near else ""
+            raise UnknownComponentError(f"{type(self).__name__} has no parameter {parameter_name!r}{hint}")
+        return self._layers[parameter_name]
 
     # State
 
