@@ -1,5 +1,5 @@
-"""Everything about the package stands in setup.cfg."""
+"""The list of packages, of which `configs/` is one; everything else about the distribution stands in setup.cfg."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(packages=[*find_packages(include=["ray_classy", "ray_classy.*"]), "ray_classy.recipes"])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ray_classy.config import apply_overrides, load_config
+from ray_classy.config.recipe_files import HEAD_KEYS, recipe_head
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
 
@@ -66,8 +67,8 @@ def filled(words, places):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_header_names_the_command_and_what_to_expect(path):
-    assert command(path)[:3] == ["ray-classy", "train", f"configs/{path.name}"]
-    assert any(line.startswith("Expected: ") for line in header(path))
+    assert command(path)[:3] == ["ray-classy", "train", f"recipe:{path.stem}"]
+    assert set(recipe_head(path.read_text())) == {"what", *HEAD_KEYS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -112,5 +113,5 @@ def test_sweep_has_no_mistakes(path):
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_header_of_a_sweep_tells_its_command_and_what_to_expect(path):
-    assert command(path) == ["ray-classy", "tune", f"configs/sweeps/{path.name}"]
-    assert any(line.startswith("Expected: ") for line in header(path))
+    assert command(path) == ["ray-classy", "tune", f"recipe:sweeps/{path.stem}"]
+    assert set(recipe_head(path.read_text())) == {"what", *HEAD_KEYS}

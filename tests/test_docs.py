@@ -13,6 +13,7 @@ import yaml
 from ray_classy.cli.arguments import parsed
 from ray_classy.config import Config, apply_overrides, load_config
 from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.recipe_files import recipe_file
 from ray_classy.tasks.task_config import checked
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,8 @@ def test_commands_parse_and_their_files_exist(path):
         arguments = parsed(words)
         files = [word for word in arguments.words if word.startswith(("configs/", "examples/"))]
         assert all(ROOT.joinpath(file).is_file() for file in files), command
+        recipes = [word for word in arguments.words if word.startswith("recipe:") and is_complete(word)]
+        assert all(recipe_file(recipe).is_file() for recipe in recipes), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

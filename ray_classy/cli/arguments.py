@@ -22,18 +22,19 @@ FLAG_KEYS: dict[str, tuple[str, ...]] = {
 }
 """The config key that each flag sets."""
 
-_WORDS = "the config file, and overrides of its values such as optimizer.lr=0.01 or dataset.train.num_samples=100"
+_WORDS = "the config file or recipe:NAME, and overrides of its values such as optimizer.lr=0.01 or num_epochs=3"
 _CONFIG = ("CONFIG [key=value ...]", _WORDS)
 _CODE = ("--code", "folder of the modules under `imports`; default: that of the config, but never a run's")
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _EXAMPLES = """examples:
-  ray-classy train configs/digits.yaml --num-workers 2 num_epochs=3
+  ray-classy train recipe:digits --num-workers 2 num_epochs=3
   ray-classy train --resume runs/20260102-030405-ab12 num_epochs=20
-  ray-classy train configs/digits.yaml test_only=true --checkpoint runs/20260102-030405-ab12
-  ray-classy tune configs/sweeps/asha.yaml --num-samples 12
-  ray-classy check configs/digits.yaml
-  ray-classy bench-data configs/digits.yaml
+  ray-classy train recipe:digits test_only=true --checkpoint runs/20260102-030405-ab12
+  ray-classy tune recipe:sweeps/asha --num-samples 12
+  ray-classy check my.yaml
+  ray-classy bench-data my.yaml
   ray-classy list optimizer
+  ray-classy recipes
 """
 
 
@@ -169,6 +170,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option = command(
         "list", "list components, or the keys and defaults of one", "KIND [NAME]", "for example: model resnet"
     )
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "recipes",
+        "list the recipes, configs that come with the package, or print one",
+        "[NAME]",
+        "print this recipe; to change it: ray-classy recipes NAME > my.yaml",
+    )
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command("new", "make a small project with components of your own", "PROJECT", "folder of the project")
     option("--verbose", "print tracebacks of errors", action="store_true")

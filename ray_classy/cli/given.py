@@ -16,6 +16,7 @@ from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
 from ray_classy.config.document import search_node
 from ray_classy.config.load import STDIN
+from ray_classy.config.recipe_files import PREFIX
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
 from ray_classy.errors import ConfigError, RunFolderError
@@ -103,7 +104,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     words: list[str] = arguments.words
     if words and not _is_override(words[0]):
         config = load_config(words[0])
-        if words[0] != STDIN:
+        if words[0] != STDIN and not words[0].startswith(PREFIX):
             config = _at_home(config, Storage(parent(expanded(words[0])) or "."))
         return config, words[0], words[1:]
     resumes = hasattr(arguments, "resume")

@@ -26,6 +26,7 @@ COMMANDS = {
     "ls": "ray_classy.cli.ls:ls",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
+    "recipes": "ray_classy.cli.recipes:recipes",
     "new": "ray_classy.cli.new:new",
     "import": "ray_classy.cli.import_project:import_project",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 from ray_classy.cli.given import Given
@@ -23,7 +22,7 @@ from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.run_record import CONFIG_FILE
 from ray_classy.trainer.run_spec import RunSpec
 
-_OWN_IMAGES = "configs/image_folder.yaml"
+_OWN_IMAGES = "recipe:image_folder"
 
 
 def train(given: Given) -> Answer:
@@ -103,11 +102,10 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
         commands["train it longer"] = _resume_command(spec, run, f"num_epochs={longer}")
         if "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
-        if os.path.exists(_OWN_IMAGES):
-            folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
-            commands["train on your own images, in one folder per class"] = command_line(
-                "train", _OWN_IMAGES, *folders, *(["--local"] if spec.ray is None else [])
-            )
+        folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
+        commands["train on your own images, in one folder per class"] = command_line(
+            "train", _OWN_IMAGES, *folders, *(["--local"] if spec.ray is None else [])
+        )
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from ray_classy.config.code import is_run
 from ray_classy.config.document import Config, Mark, Path, mark_of
 from ray_classy.config.json_text import parse_json
+from ray_classy.config.recipe_files import PREFIX, recipe_file
 from ray_classy.config.text import check_text
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError, DataError
@@ -36,7 +37,8 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     """Reads one JSON or YAML document; the same document gives the same values in both.
 
     Args:
-        path: a path or URL that ends in .json, .yaml or .yml; "-" is standard input.
+        path: a path or URL that ends in .json, .yaml or .yml; `recipe:NAME` is a config that comes with the package,
+            and "-" is standard input.
 
     Returns:
         The document without its top-level keys that begin with `x-`, which are there for anchors.
@@ -44,8 +46,9 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     Raises:
         ConfigError: there is no such file, or it cannot be read as a config; the message has file and line.
     """
-    file = expanded(path)
-    name = "<stdin>" if file == STDIN else shown(file)
+    given = expanded(path)
+    name = "<stdin>" if given == STDIN else shown(given)
+    file = str(recipe_file(given)) if given.startswith(PREFIX) else given
     suffix = pathlib.PurePath(split_query(file)[0]).suffix.lower()
     if file != STDIN and suffix not in _PARSERS:
         kind = f"this name ends in {suffix!r}" if suffix else "this name has no such ending"
@@ -68,7 +71,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     if not isinstance(values, dict):
         kind = {list: "a list", str: "text", type(None): "empty"}.get(type(values), f"{values!r}")
         raise ConfigError(f"{marks.get((), Mark(name, 1))}: a config is a mapping from keys to values, this is {kind}")
-    config = Config(values, file if file != STDIN else name, marks)
+    config = Config(values, given if given != STDIN else name, marks)
     for key in [key for key in config if key.startswith("x-")]:
         del config[key]
     check_text(config, functools.partial(mark_of, config))
