@@ -13,7 +13,6 @@ Files written by Classy Vision have the first two and are read as well.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ import torch
 from ray_classy.checkpoint.content import check_content
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manifest, remove_manifest, write_manifest
 from ray_classy.checkpoint.plain import check_plain, in_full, outline
-from ray_classy.checkpoint.state_dicts import find_state_dict
+from ray_classy.checkpoint.state_dicts import has_tensors
 from ray_classy.checkpoint.torch_file import read_torch_file
 from ray_classy.errors import (
     CheckpointError,
@@ -42,7 +41,6 @@ from ray_classy.urls import expanded, is_url, parent, reason, shown, split_query
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
-_log = logging.getLogger(__name__)
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _MOST_NAMED = 5
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
@@ -217,19 +215,19 @@ def load_content(path: str) -> Any:
     return _read(path, None)[1]
 
 
-def load_weights(path: str) -> dict[str, Any]:
-    """Reads a checkpoint, or a file with nothing but a model's weights, onto the CPU.
+def read_weights_file(path: str) -> tuple[str, Any]:
+    """Reads a file of weights onto the CPU; `ray_classy.models.weights` finds the weights in it.
 
     Args:
-        path: as for `load_checkpoint`; or a file that `torch.save` made of a state dict, by itself or under another
-            key (see `find_state_dict`); or a `.safetensors` file.
+        path: as for `load_checkpoint`; or a file that `torch.save` made, with objects of any class beside the tensors,
+            for which placeholders stand; or a `.safetensors` file.
 
     Returns:
-        A checkpoint, or `{"state_dict": {name: tensor}}`.
+        The path of the file, and its content.
 
     Raises:
         CheckpointNotFoundError: there is none.
-        CheckpointError: the file is damaged, or is none of these.
+        CheckpointError: the file is damaged, or holds no weights.
         StorageError: the file cannot be read, also not in a second try.
     """
     foreign: set[str] = set()
@@ -238,19 +236,13 @@ def load_weights(path: str) -> dict[str, Any]:
     if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
         if foreign:
             raise _damaged(where, f"it holds {unknown}")
-        return check_content(content, where)
-    try:
-        key, weights = find_state_dict(content)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where!r}: {error}") from None
-    if not weights:
+        return where, check_content(content, where)
+    if not has_tensors(content):
         raise CheckpointError(
             f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"
             f"{f', but {unknown}' if foreign else ''}"
         )
-    if key:
-        _log.info("the weights in %r are the %d tensors under the key %s", where, len(weights), key)
-    return {"state_dict": weights}
+    return where, content
 
 
 def _is_checkpoint(content: Any) -> bool:

@@ -72,7 +72,7 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
             note for kind, one in dry_runs.items() for note in data_notes(kind, task.datasets[kind], one.outputs)
         ]
         remark = task.device_note(spec.on_gpu)
-        data["notes"] += [] if remark is None else [remark]
+        data["notes"] += [*([] if remark is None else [remark]), *task.weights_note()]
         lines += data["notes"]
         if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in dry_runs}

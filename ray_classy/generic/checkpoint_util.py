@@ -11,7 +11,7 @@ import torch
 from ray_classy.checkpoint import CHECKPOINT_FILE, files
 from ray_classy.distributed import broadcast_object, is_primary
 from ray_classy.errors import ComponentError, RayClassyError
-from ray_classy.models.model_state import StateMismatchError, mismatch_error, model_part
+from ray_classy.models.weights import load_state
 
 __all__ = [
     "CHECKPOINT_FILE",
@@ -118,39 +118,11 @@ def update_classy_model(model: Any, model_state_dict: dict[str, Any], reset_head
         Whether the state was loaded; what is wrong with it is logged.
     """
     try:
-        load_model_state(model, model_state_dict, reset_heads, strict)
+        load_state(model, model_state_dict, reset_heads, strict)
     except Exception:
         _log.exception("could not load the state of the model")
         return False
     return True
-
-
-def load_model_state(model: Any, state: Any, reset_heads: bool, strict: bool = True) -> Any:
-    """Loads a model's state; with `reset_heads` all but its heads.
-
-    Returns:
-        What differs: what `model.set_classy_state` returns.
-
-    Raises:
-        CheckpointError: the state does not fit, or nothing in it does.
-    """
-    if reset_heads:
-        own = model.get_classy_state()
-        state = {**state, "model": {"trunk": model_part(state)["trunk"], "heads": own["model"]["heads"]}}
-    try:
-        differences = model.set_classy_state(state, strict=strict)
-    except StateMismatchError as error:
-        _check_fits(model, error.differences, reset_heads)
-        raise
-    _check_fits(model, differences, reset_heads)
-    return differences
-
-
-def _check_fits(model: Any, differences: Any, reset_heads: bool) -> None:
-    """Refuses a state of which only the model's own heads fit."""
-    if reset_heads and differences and differences.fits_nothing_of(model.get_classy_state()["model"]["trunk"]):
-        text = f"nothing in the state fits the trunk of this {type(model).__name__}: {differences}"
-        raise mismatch_error(text, differences) from None
 
 
 def update_classy_state(task: Any, state_dict: dict[str, Any]) -> bool:

@@ -19,8 +19,6 @@ _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What torch.compile, FSDP and activation checkpointing insert into names, anywhere."""
 _COUNTERS = {"n_averaged"}
 """Entries of wrappers (AveragedModel) that are no weights."""
-_CLASSIFIERS = ("fc.", "classifier.", "head.", "heads.")
-"""Where other libraries keep their classification layers."""
 _DEEPEST = 6  # parts of a prefix
 
 
@@ -35,27 +33,6 @@ class FoundWeights:
 
     weights: dict[str, Any]
     prefix: str
-
-    def state(self, model: ClassyModel, reset_heads: bool) -> dict[str, Any]:
-        """Returns a state that `model.set_classy_state` takes; unknown entries are in its trunk.
-
-        Args:
-            model: the weights are for.
-            reset_heads: leave out the classification layers of other libraries.
-        """
-        left = dict(self.weights)
-        heads: dict[str, dict[str, Any]] = {}
-        for block, attached in model.get_heads().items():
-            for head in attached:
-                prefix = next(f"{name}." for name, module in model.named_modules() if module is head)
-                names = [name for name in left if name.startswith(prefix)]
-                heads.setdefault(block, {})[head.unique_id] = {
-                    name.removeprefix(prefix): left.pop(name) for name in names
-                }
-        if reset_heads:
-            own = model.state_dict().keys()
-            left = {name: v for name, v in left.items() if name in own or not name.startswith((*_CLASSIFIERS, HEADS))}
-        return {**model.get_classy_state(), "model": {"trunk": left, "heads": heads}}
 
 
 def find_weights(model: ClassyModel, given: Mapping[str, Any]) -> FoundWeights:
@@ -92,6 +69,24 @@ def find_weights(model: ClassyModel, given: Mapping[str, Any]) -> FoundWeights:
     inside = {front + name.removeprefix(prefix): v for name, v in plain.items() if name.startswith(prefix)}
     outside = {name: value for name, value in plain.items() if not name.startswith(prefix)}
     return FoundWeights({**model.own_names(inside), **outside}, prefix)
+
+
+def split_heads(model: ClassyModel, weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Splits weights under a model's names into those of its trunk and those of its heads, as in its state.
+
+    Args:
+        model: the weights are for.
+        weights: name to tensor; unknown names go to the trunk.
+    """
+    trunk = dict(weights)
+    heads: dict[str, dict[str, Any]] = {}
+    prefixes = {id(module): f"{name}." for name, module in model.named_modules()}
+    for block, attached in model.get_heads().items():
+        for head in attached:
+            prefix = prefixes[id(head)]
+            names = [name for name in trunk if name.startswith(prefix)]
+            heads.setdefault(block, {})[head.unique_id] = {name.removeprefix(prefix): trunk.pop(name) for name in names}
+    return trunk, heads
 
 
 def _chosen(prefixes: list[str]) -> str:

@@ -14,7 +14,8 @@ from ray_classy.errors import ComponentError
 from ray_classy.models import vision_transformer_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.lecun_normal_init import lecun_normal_init
-from ray_classy.models.model_state import StateMismatch, model_part
+from ray_classy.models.model_state import StateMismatch
+from ray_classy.models.positions import fit_positions
 from ray_classy.models.transformer_encoder import Encoder, EncoderBlock, LayerNorm, MLPBlock
 
 __all__ = [
@@ -159,26 +160,7 @@ class VisionTransformer(ClassyModel):
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
         """Loads a state; see `ClassyModel`. Position embeddings of another image size are interpolated (bicubic)."""
-        model = model_part(state)
-        name = "encoder.pos_embedding"
-        given = model["trunk"].get(name)
-        trunk = {**model["trunk"]}
-        if isinstance(given, torch.Tensor):
-            trunk[name] = self._interpolated(given)
-        return super().set_classy_state({**state, "model": {**model, "trunk": trunk}}, strict)
-
-    def _interpolated(self, positions: torch.Tensor) -> torch.Tensor:
-        """Position embeddings (S, 1, hidden_dim) for the size of images here; as they are if they are no such ones."""
-        tokens = 1 if self.classifier == "token" else 0
-        patches = positions.shape[0] - tokens if positions.ndim == 3 else 0
-        if patches + tokens == self.seq_length or patches < 1 or math.isqrt(patches) ** 2 != patches:
-            return positions
-        if positions.shape[1:] != (1, self.hidden_dim):
-            return positions
-        size = self.image_size // self.patch_size
-        grid = positions[tokens:].permute(1, 2, 0).unflatten(2, (math.isqrt(patches),) * 2)
-        grid = nn.functional.interpolate(grid, size=(size, size), mode="bicubic", align_corners=True)
-        return torch.cat([positions[:tokens], grid.flatten(2).permute(2, 0, 1)])
+        return super().set_classy_state(fit_positions(self, state)[0], strict)
 
 
 class _Named(VisionTransformer):

@@ -280,6 +280,10 @@ class ClassyTask(ABC):
         """Returns lines for the log about the datasets: what of their sources is not read, how labels are numbered."""
         return []
 
+    def weights_note(self) -> list[str]:
+        """Returns lines about the pretrained weights that the dry run tried; none if the task starts without."""
+        return []
+
     def device_note(self, on_gpu: bool | None) -> str | None:
         """Returns a sentence about what of the task's options has no effect on a GPU or a CPU; else None.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
-from ray_classy.tasks import classes, dry_run, freezing, task_state
+from ray_classy.generic.checkpoint_util import read_and_broadcast
+from ray_classy.models.weights import Weights, load_weights, read_weights, weights_of
+from ray_classy.models.weights_report import WeightsReport
+from ray_classy.tasks import classes, dry_run, freezing
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.option import option
@@ -22,8 +26,10 @@ class FineTuningTask(ClassificationTask):
     """Trains a model from pretrained weights, optionally with new heads or frozen parameters.
 
     Attributes:
-        pretrained_checkpoint_path: checkpoint or file with the weights to load.
-        pretrained_checkpoint_dict: its content, if that was set or read already.
+        pretrained_checkpoint_path: file, folder, run or checkpoint with the weights to load; see `read_weights`.
+        pretrained_checkpoint_dict: its content, if that was set instead.
+        pretrained_checkpoint_key: where in the file the weights are, with dots ("model_ema"); None looks at the usual
+            places.
         pretrained_checkpoint_load_strict: whether it must have exactly the weights of the model.
         reset_heads: whether the heads start from new weights.
         freeze_trunk: whether only the heads are trained; the batch-norm statistics of the trunk do not change.
@@ -31,6 +37,7 @@ class FineTuningTask(ClassificationTask):
     """
 
     pretrained_checkpoint_path: str | None = option(None, key="pretrained_checkpoint")
+    pretrained_checkpoint_key: str | None = option(None)
     pretrained_checkpoint_load_strict: bool = option(True)
     reset_heads: bool = option(False)
     freeze_trunk: bool = option(False)
@@ -39,18 +46,24 @@ class FineTuningTask(ClassificationTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pretrained_checkpoint_dict: dict[str, Any] | None = None
+        self._pretrained: Weights | None = None  # read by the dry run
+        self.weights_report: WeightsReport | None = None  # of the weights that were loaded, or tried by the dry run
         self._frozen: list[nn.Parameter] = []  # by this task
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
-        """Sets the weights to load: a checkpoint (a file, or a folder with `checkpoint.torch`), or a file with only a
-        state dict (written by `torch.save`, or `.safetensors`).
-        """
+        """Sets the weights to load: any file, folder, run or checkpoint that `read_weights` reads."""
         self.pretrained_checkpoint_path, self.pretrained_checkpoint_dict = checkpoint_path, None
+        self._pretrained = None
         return self
 
     def _set_pretrained_checkpoint_dict(self, checkpoint_dict: dict[str, Any] | None) -> FineTuningTask:
         """Sets the content of the checkpoint with the weights to load."""
-        self.pretrained_checkpoint_dict = checkpoint_dict
+        self.pretrained_checkpoint_dict, self._pretrained = checkpoint_dict, None
+        return self
+
+    def set_pretrained_checkpoint_key(self, key: str | None) -> FineTuningTask:
+        """Sets where in the file the weights are, with dots: "model_ema"."""
+        self.pretrained_checkpoint_key, self._pretrained = key, None
         return self
 
     def set_pretrained_checkpoint_load_strict(self, pretrained_checkpoint_load_strict: bool) -> FineTuningTask:
@@ -109,29 +122,33 @@ class FineTuningTask(ClassificationTask):
         content, path = super()._content_to_start_from()
         if content is not None:
             return content, path
-        self._set_pretrained_checkpoint_dict(self._read_pretrained())
-        return (None, None) if self.reset_heads else (self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
+        self._pretrained = self._read_pretrained()
+        return (None, None) if self.reset_heads else ({"ray_classy": self._pretrained.record}, self._pretrained.source)
 
     def _check_weights(self) -> None:
         super()._check_weights()
         if self.checkpoint_dict is None:
             with dry_run.trying_weights(self) as model:
-                self._load_pretrained(model)
+                self.weights_report = self._load_pretrained(model)
 
-    def _load_pretrained(self, model: Any) -> str:
-        strict, where = self.pretrained_checkpoint_load_strict, self.pretrained_checkpoint_path
-        return task_state.load_pretrained(model, self._read_pretrained(), self.reset_heads, strict, where)
+    def _load_pretrained(self, model: Any) -> WeightsReport:
+        strict = self.pretrained_checkpoint_load_strict
+        return load_weights(model, self._read_pretrained(), self.reset_heads, strict)
+
+    def weights_note(self) -> list[str]:
+        """Returns what the dry run or `prepare` loaded: the lines of a table."""
+        return [] if self.weights_report is None else self.weights_report.lines()
 
     def _load_weights(self) -> None:
         super()._load_weights()
         if not self.loaded_checkpoint:
+            self._pretrained = self._read_pretrained()
             if not self.reset_heads:
-                classes.match_classes(self, self._read_pretrained(), self.pretrained_checkpoint_path)
-            said = self._load_pretrained(self.base_model)
-            if is_primary():
-                _log.info("%s", said)
-        if self.pretrained_checkpoint_path is not None:
-            self.pretrained_checkpoint_dict = None  # read again if the task is prepared again
+                classes.match_classes(self, {"ray_classy": self._pretrained.record}, self._pretrained.source)
+            self.weights_report = self._load_pretrained(self.base_model)
+            for line in self.weights_note() if is_primary() else ():
+                _log.info("%s", line)
+        self._pretrained = None  # read again if the task is prepared again
         self._freeze()
 
     def _freeze(self) -> None:
@@ -146,14 +163,28 @@ class FineTuningTask(ClassificationTask):
             parameter.requires_grad = True
         self._frozen = []
 
-    def _read_pretrained(self) -> dict[str, Any]:
-        content = task_state.read_pretrained(self.pretrained_checkpoint_dict, self.pretrained_checkpoint_path)
-        if content is None:
+    def _read_pretrained(self) -> Weights:
+        """Returns the weights to start from, on every rank; the primary rank reads them.
+
+        Raises:
+            TaskError: none are set.
+            CheckpointError: they cannot be read; every rank raises it.
+        """
+        content, path, key = (
+            self.pretrained_checkpoint_dict,
+            self.pretrained_checkpoint_path,
+            self.pretrained_checkpoint_key,
+        )
+        if self._pretrained is not None:
+            return self._pretrained
+        if content is not None:
+            return weights_of(content, path or "the pretrained weights", key)
+        if path is None:
             raise TaskError(
                 "a fine-tuning task needs weights to start from: set pretrained_checkpoint "
-                "(set_pretrained_checkpoint) to a checkpoint, a file with a state dict, or a .safetensors file"
+                "(set_pretrained_checkpoint) to a file of weights, a folder with one, a run or a checkpoint"
             )
-        return content
+        return read_and_broadcast(path, partial(read_weights, key=key))
 
     def _set_model_train_mode(self) -> None:
         super()._set_model_train_mode()

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ray_classy.checkpoint import load_checkpoint, load_weights
-from ray_classy.checkpoint.state_dicts import find_state_dict
+from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, TaskError
-from ray_classy.generic.checkpoint_util import load_model_state, read_and_broadcast
+from ray_classy.generic.checkpoint_util import read_and_broadcast
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
-from ray_classy.models.head_points import in_trunk
-from ray_classy.models.model_state import StateMismatchError, compare, model_part
-from ray_classy.models.plain_weights import find_weights
+from ray_classy.models.model_state import StateMismatchError
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.sharded_state import full, gathering_for_primary
 from ray_classy.tasks import state_schema
@@ -27,7 +24,6 @@ from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.optimizer_state import restore_buffers
 from ray_classy.tasks.phases import build_phases, position
 from ray_classy.tasks.strategies import strategy_of, unshard
-from ray_classy.urls import shown
 
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook
@@ -251,77 +247,6 @@ def _set_hook_states(hooks: Sequence[ClassyHook], states: dict[str, Any]) -> Non
             hook.set_classy_state(states[hook.name()])
         else:
             _log.warning("the checkpoint has no state of hook %r; it starts from scratch", hook.name())
-
-
-def read_pretrained(content: dict[str, Any] | None, path: str | None) -> dict[str, Any] | None:
-    """Returns pretrained weights, on every rank: a checkpoint, or what `load_weights` reads at `path`.
-
-    Raises:
-        CheckpointError: it cannot be read; every rank raises it.
-    """
-    return content if content is not None or path is None else read_and_broadcast(path, load_weights)
-
-
-def load_pretrained(
-    model: Any, content: dict[str, Any], reset_heads: bool, strict: bool, where: str | None = None
-) -> str:
-    """Loads the weights that `read_pretrained` read into a model; with `reset_heads` all but those of its heads.
-
-    Args:
-        model: the weights are loaded into.
-        content: a checkpoint, or a plain state dict under `state_dict`.
-        reset_heads: leave the heads as they are.
-        strict: refuse weights that are not exactly the model's.
-        where: the path they are from, for messages.
-
-    Returns:
-        A sentence that says what was loaded, and what was not.
-
-    Raises:
-        CheckpointError: they do not fit, or nothing in them does.
-    """
-    state, prefix = _model_state_of(model, content, reset_heads)
-    source = f"the weights in {shown(where)}" if where else "the pretrained weights"
-    try:
-        differences = load_model_state(model, state, reset_heads, strict)
-    except StateMismatchError as error:
-        raise CheckpointError(f"{source}: {error}{_hint(model, state, error, reset_heads)}") from None
-    own = model.state_dict().keys()
-    left_out = len([name for name in own if not in_trunk(name)]) if reset_heads else 0
-    missing = len({*differences.missing, *differences.reshaped}) if differences else 0
-    wanted = len(own) - left_out
-    removed = f" under the prefix {prefix!r}" if prefix else ""
-    rest = f"; not loaded: {differences}" if differences else ""
-    return f"loaded {wanted - missing} of {wanted} entries of the model from {source}{removed}{rest}"
-
-
-def _model_state_of(model: Any, content: dict[str, Any], reset_heads: bool) -> tuple[Any, str]:
-    """Returns the state of a model in a file, and the prefix that its names had."""
-    whole = content.get("classy_state_dict")
-    if not isinstance(whole, Mapping) or "base_model" not in whole:
-        _, weights = find_state_dict(content)
-        if not weights:
-            raise CheckpointError(f"the weights to start from hold no tensors, only the keys {[*content][:8]}")
-        found = find_weights(model, weights)
-        return found.state(model, reset_heads), found.prefix
-    state = whole["base_model"]
-    inner = model_part(state)
-    if not model.own_names(inner["trunk"]).keys() & model.state_dict().keys():  # of a model with names of its own
-        found = find_weights(model, inner["trunk"])
-        if found.weights.keys() & model.state_dict().keys():
-            plain = found.state(model, reset_heads)
-            heads = plain["model"]["heads"] if reset_heads else inner["heads"]
-            return {**plain, "model": {"trunk": plain["model"]["trunk"], "heads": heads}}, found.prefix
-    return state, ""
-
-
-def _hint(model: Any, state: Any, error: Exception, reset_heads: bool) -> str:
-    """Names the key of the config that helps."""
-    own, theirs = (part["model"]["trunk"] for part in (model.get_classy_state(), state))
-    hint = with_key(error, "pretrained_checkpoint_load_strict").removeprefix(str(error))
-    if not reset_heads and model.get_heads() and not compare(own, model.own_names(theirs)):
-        hint += ". Only the heads differ: reset_heads: true keeps the new heads of the model"
-    return hint
 
 
 def with_key(error: Exception, key: str) -> str:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
-from ray_classy.checkpoint.files import load_weights
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError
+from ray_classy.models.weights import read_weights
 from ray_classy.storage import Storage
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import make_task
@@ -137,7 +137,7 @@ def test_a_run_stands_for_its_newest_checkpoint(tmp_path):
     result = LocalTrainer(str(tmp_path), "r").train(make_task(epochs=2))
     newest = load_checkpoint(result.checkpoint)["classy_state_dict"]
     assert load_checkpoint(result.path)["classy_state_dict"]["num_updates"] == newest["num_updates"]
-    assert load_weights(result.path)["classy_state_dict"]["num_updates"] == newest["num_updates"]
+    assert read_weights(result.path).source == f"{result.checkpoint}/checkpoint.torch"
 
 
 def test_a_run_without_pointers_stands_for_its_newest_checkpoint_too(tmp_path):
@@ -175,7 +175,7 @@ def test_objects_beside_weights_are_passed_over(tmp_path, zipped):
         Seen: [Seen(a=2)],
     }
     torch.save({**beside, "model": WEIGHTS}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    loaded = load_weights(str(tmp_path / "w.pth"))["state_dict"]
+    loaded = read_weights(str(tmp_path / "w.pth")).tensors
     assert loaded.keys() == WEIGHTS.keys() and torch.equal(loaded["a.weight"], torch.ones(2))
     with pytest.raises(CheckpointError, match="something else than tensors"):
         load_checkpoint(str(tmp_path / "w.pth"))
@@ -185,7 +185,7 @@ def test_objects_beside_weights_are_passed_over(tmp_path, zipped):
 def test_weights_of_an_unknown_class_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"something else than tensors .*Seen"):
-        load_weights(str(tmp_path / "w.pth"))
+        read_weights(str(tmp_path / "w.pth"))
 
 
 def test_conjugate_and_expanded_tensors_are_written_in_full(tmp_path):
@@ -206,7 +206,7 @@ def test_checkpoint_has_checksums_also_where_they_are_switched_off(tmp_path):
         torch.serialization.set_crc32_options(True)
     assert load_checkpoint(path)["classy_state_dict"]["a"].tolist() == [1, 1, 1]
     with pytest.raises(CheckpointError, match="without checksums"):
-        load_weights(str(tmp_path / "w.pth"))
+        read_weights(str(tmp_path / "w.pth"))
 
 
 def test_checkpoint_is_hashed_once(tmp_path, monkeypatch):

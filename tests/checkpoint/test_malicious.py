@@ -6,9 +6,10 @@ import pickle
 import pytest
 import torch
 
-from ray_classy.checkpoint import load_checkpoint, load_weights
+from ray_classy.checkpoint import load_checkpoint
 from ray_classy.cli.main import main
 from ray_classy.errors import CheckpointError
+from ray_classy.models.weights import read_weights
 from ray_classy.tasks import FineTuningTask
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import make_task
@@ -45,7 +46,7 @@ def folder(request, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("load", [load_checkpoint, load_weights])
+@pytest.mark.parametrize("load", [load_checkpoint, read_weights])
 def test_loading_runs_nothing(folder, load):
     for path in (folder, folder / "checkpoint.torch"):
         with pytest.raises(CheckpointError, match=r"something else than tensors|is damaged"):

@@ -9,9 +9,10 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from ray_classy import storage
-from ray_classy.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.checkpoint.manifest import write_manifest
 from ray_classy.errors import CheckpointError, DamagedCheckpointError, StorageError
+from ray_classy.models.weights import read_weights
 from ray_classy.storage import Storage
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -111,7 +112,7 @@ def test_a_run_with_a_damaged_manifest_goes_on_from_the_checkpoint_before(tmp_pa
 def test_the_manifest_of_another_program_beside_a_file_of_weights_is_passed_over(tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "weights.pth")
     (tmp_path / "manifest.json").write_text('{"name": "an app"}')
-    assert load_weights(str(tmp_path / "weights.pth"))["state_dict"].keys() == {"a"}
+    assert read_weights(str(tmp_path / "weights.pth")).tensors.keys() == {"a"}
 
 
 def test_a_checkpoint_that_is_replaced_has_a_new_manifest(tmp_path):

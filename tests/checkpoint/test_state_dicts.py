@@ -23,11 +23,11 @@ def tensors(count):
     ],
 )
 def test_state_dict_that_is_meant(content, key):
-    assert find_state_dict(content)[0] == key
+    assert find_state_dict(content).key == key
 
 
 def test_file_without_tensors():
-    assert find_state_dict({"model": 3}) == find_state_dict(3) == ("", {})
+    assert find_state_dict({"model": 3}) == find_state_dict(3) == ("", {}, [])
 
 
 @pytest.mark.parametrize("outer", [lambda inner: inner, lambda inner: {"model": inner}])

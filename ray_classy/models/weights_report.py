@@ -1,0 +1,143 @@
+"""What of a file of weights was loaded into a model, and what was not, for the log and for `ray-classy check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_classy.models.classifiers import is_classifier, own_classifier
+from ray_classy.models.model_state import StateMismatch, flatten
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What was loaded; as text, a table of a few lines.
+
+    Attributes:
+        source: the file, and what was around the weights in it.
+        model: the class of the model.
+        loaded: entries of the model that were loaded, with their shapes.
+        reset: entries of the heads or the classifier, which start anew.
+        missing: other entries of the model that the file does not have.
+        reshaped: entries of both, of different shapes: "(2, 3) in the state, (3, 3) in the model".
+        unused: entries of the file that were not loaded.
+        resized: position embeddings that were resized: "(1, 197, 384) to (1, 577, 384)".
+    """
+
+    source: str
+    model: str
+    loaded: Mapping[str, str]
+    reset: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    reshaped: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    resized: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        source: str,
+        differences: StateMismatch,
+        reset_heads: bool,
+        dropped: Mapping[str, Any],
+        resized: Mapping[str, str],
+    ) -> WeightsReport:
+        """Describes a state that was loaded.
+
+        Args:
+            model: it was loaded into.
+            source: where it is from, in words.
+            differences: what differed.
+            reset_heads: whether heads and classifier were left as they are.
+            dropped: entries that were not given to the model.
+            resized: position embeddings that were resized.
+        """
+        own = _entries(model)
+        kept = _classifier(model, own) if reset_heads else []
+        absent = {*kept, *differences.missing, *differences.reshaped}
+        return cls(
+            source,
+            type(model).__name__,
+            loaded=shapes({name: value for name, value in own.items() if name not in absent}),
+            reset=shapes({name: own[name] for name in kept}),
+            missing=shapes({name: own[name] for name in differences.missing}),
+            reshaped=differences.reshaped,
+            unused={**shapes(dropped), **dict.fromkeys(differences.unexpected, "")},
+            resized=resized,
+        )
+
+    def lines(self) -> list[str]:
+        """Returns the lines of the table: counts, and the first names of each kind with their shapes."""
+        total = sum(map(len, (self.loaded, self.reset, self.missing, self.reshaped)))
+        rows = [
+            ("loaded", f"{len(self.loaded)} of {total} entries of {self.model}", self.loaded),
+            ("new", f"{len(self.reset)} (reset_heads)", self.reset),
+            ("missing", f"{len(self.missing)}", self.missing),
+            ("other shape", f"{len(self.reshaped)}", self.reshaped),
+            ("not used", f"{len(self.unused)} of the file", self.unused),
+            ("resized", f"{len(self.resized)}", self.resized),
+        ]
+        return [
+            f"weights: {self.source}",
+            *(f"  {label:<12} {count}: {few(names)}" for label, count, names in rows if names),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def refusal(model: Any, state: Mapping[str, Any], differences: StateMismatch, reset_heads: bool) -> str:
+    """Says why a state does not fit a model, and what to do.
+
+    Args:
+        model: the model.
+        state: as its `get_classy_state` returns it.
+        differences: what differs.
+        reset_heads: whether heads and classifier were left as they are.
+    """
+    name, own = type(model).__name__, _entries(model)
+    classifier = set(_classifier(model, own))
+    trunk = {entry: value for entry, value in own.items() if entry not in classifier}
+    given = flatten(state["model"]["trunk"], state["model"]["heads"])
+    if differences.fits_nothing_of(trunk if reset_heads else own):
+        return (
+            f"nothing in it fits this {name}: it has {few(shapes(given))}; the model has {few(shapes(trunk or own))}. "
+            f"Use the weights of this model, or build the model that they are of"
+        )
+    strict = "To load what fits: strict=False (pretrained_checkpoint_load_strict: false)"
+    if reset_heads:
+        return f"it does not fit this {name}: {differences}. {strict}"
+    ours = [entry for entry in (*differences.missing, *differences.reshaped) if entry not in classifier]
+    theirs = [entry for entry in differences.unexpected if not (is_classifier(entry) or entry.startswith("heads["))]
+    if not ours and not theirs:
+        return (
+            f"only the classifier does not fit this {name}: {differences}. "
+            f"For a new classifier: reset_heads: true (reset_heads=True)"
+        )
+    return f"it does not fit this {name}: {differences}. {strict}"
+
+
+def shapes(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the shapes of tensors as text, by name."""
+    return {name: str(tuple(value.shape)) if hasattr(value, "shape") else "" for name, value in entries.items()}
+
+
+def few(entries: Mapping[str, str]) -> str:
+    """Lists the first entries: "conv1.weight (64, 3, 7, 7), bn1.weight (64,), ..."."""
+    named = [f"{name} {text}".rstrip() for name, text in list(entries.items())[:_SHOWN]]
+    return ", ".join(named) + (", ..." if len(entries) > _SHOWN else "")
+
+
+def _entries(model: Any) -> dict[str, Any]:
+    state = model.get_classy_state()["model"]
+    return flatten(state["trunk"], state["heads"])
+
+
+def _classifier(model: Any, own: Mapping[str, Any]) -> list[str]:
+    """Returns the entries of a model that are its heads or its classifier."""
+    in_trunk = own_classifier(model)
+    return [name for name in own if name.startswith("heads[") or name in in_trunk]
