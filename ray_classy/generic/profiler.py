@@ -22,6 +22,7 @@ _POINTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
     *(nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
 )
+_ROWS_OF_TABLE = 50
 _FREE = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -72,7 +73,7 @@ def compute_flops(model: nn.Module, input_shape: Any = (3, 224, 224), input_key:
     def count(module: Any, inputs: Any, output: Any) -> int:
         return int(module.flops(*inputs)) if _has(module, "flops") else _flops(module, inputs, output)
 
-    return _sum_over_calls(model, count, "flops", input_shape, input_key)
+    return compute_complexity(model, count, input_shape, input_key, "flops")
 
 
 def compute_activations(model: nn.Module, input_shape: Any = (3, 224, 224), input_key: Any = None) -> int:
@@ -95,7 +96,39 @@ def compute_activations(model: nn.Module, input_shape: Any = (3, 224, 224), inpu
             return _activations_of_attention(module, inputs)
         return output.numel() if isinstance(module, (*_CONVOLUTIONS, nn.Linear)) else 0
 
-    return _sum_over_calls(model, count, "activations", input_shape, input_key)
+    return compute_complexity(model, count, input_shape, input_key, "activations")
+
+
+def compute_complexity(
+    model: nn.Module,
+    compute_fn: Callable[[Any, Any, Any], int],
+    input_shape: Any,
+    input_key: Any = None,
+    patch_attr: str | None = None,
+    compute_unique: bool = False,
+) -> int:
+    """The sum of a number over the calls of modules without submodules, for one input in evaluation mode.
+
+    Args:
+        model: as for `compute_flops`.
+        compute_fn: returns the number of one call for the module, its positional inputs and its output.
+        input_shape: shape of one input, without the batch dimension.
+        input_key: wrap the input in a dict under this key.
+        patch_attr: name of a method; modules whose class has it are counted as a whole.
+        compute_unique: count the first call of each module only.
+    """
+    total = 0
+    seen: set[nn.Module] = set()
+
+    def add(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal total
+        if not compute_unique or module not in seen:
+            total += compute_fn(module, inputs, output)
+        seen.add(module)
+
+    with _watching(model, patch_attr, add), eval_model(model), torch.no_grad():
+        model(get_model_dummy_input(model, input_shape, input_key))
+    return total
 
 
 def profile(
@@ -121,32 +154,20 @@ def profile(
     profiler: Any = torch.profiler.profile(activities=activities)
     if use_nvprof:
         profiler = torch.autograd.profiler.emit_nvtx()
-    with eval_model(model), torch.no_grad(), profiler as profiled:
-        model(value)
+    with eval_model(model), torch.no_grad():
+        model(value)  # without the time that the first pass takes to choose algorithms
+        with profiler as profiled:
+            model(value)
     return profiled
 
 
 def summarize_profiler_info(prof: Any) -> str:
     """Returns a table of what `profile` measured, the operations that took most time first."""
-    return prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=50)
-
-
-def _sum_over_calls(
-    model: nn.Module, count: Callable[[nn.Module, Any, Any], int], own: str, input_shape: Any, input_key: Any
-) -> int:
-    total = 0
-
-    def add(module: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal total
-        total += count(module, inputs, output)
-
-    with _watching(model, own, add), eval_model(model), torch.no_grad():
-        model(get_model_dummy_input(model, input_shape, input_key))
-    return total
+    return prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=_ROWS_OF_TABLE)
 
 
 @contextmanager
-def _watching(model: nn.Module, own: str, hook: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
+def _watching(model: nn.Module, own: str | None, hook: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
     """Calls a hook after each call of the modules that are counted."""
     handles = [module.register_forward_hook(hook) for module in dict.fromkeys(_counted(model, own))]
     try:
@@ -156,7 +177,7 @@ def _watching(model: nn.Module, own: str, hook: Callable[[nn.Module, Any, Any], 
             handle.remove()
 
 
-def _counted(module: nn.Module, own: str) -> Iterator[nn.Module]:
+def _counted(module: nn.Module, own: str | None) -> Iterator[nn.Module]:
     """The modules that are counted as a whole, and those without submodules outside them."""
     children = list(module.children())
     if _has(module, own) or isinstance(module, nn.MultiheadAttention) or not children:
@@ -166,8 +187,8 @@ def _counted(module: nn.Module, own: str) -> Iterator[nn.Module]:
             yield from _counted(child, own)
 
 
-def _has(module: nn.Module, method: str) -> bool:
-    return callable(getattr(type(module), method, None))
+def _has(module: nn.Module, method: str | None) -> bool:
+    return method is not None and callable(getattr(type(module), method, None))
 
 
 def _flops(module: nn.Module, inputs: Any, output: Any) -> int:

@@ -23,6 +23,9 @@ HEAD_REGISTRY: Registry[ClassyHead] = Registry(
 )
 register_head = HEAD_REGISTRY.register
 
+NORMALIZE_L2 = "l2"
+"""The value of `normalize_inputs` that scales features to unit Euclidean length."""
+
 
 class ClassyHead(nn.Module):
     """A module that reads the output of one block of a trunk; subclasses define `forward(x)`.
@@ -61,7 +64,7 @@ def check_widths(head: ClassyHead, optional: bool = False, **widths: int | None)
 
 def check_normalization(head: ClassyHead, normalize_inputs: str | None) -> None:
     """Raises a ComponentError for an unknown normalization of the inputs."""
-    if normalize_inputs not in (None, "l2"):
+    if normalize_inputs not in (None, NORMALIZE_L2):
         raise ComponentError(
             f"normalize_inputs of head {head.unique_id!r} is {normalize_inputs!r}; choose 'l2' or None"
         )

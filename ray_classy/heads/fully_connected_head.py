@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import nn
 
 from ray_classy.errors import ComponentError
-from ray_classy.heads.classy_head import ClassyHead, check_normalization, check_widths, register_head
+from ray_classy.heads.classy_head import NORMALIZE_L2, ClassyHead, check_normalization, check_widths, register_head
 from ray_classy.registry import Key, Keys
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+RELU_IN_PLACE = True
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": lambda: nn.ReLU(inplace=RELU_IN_PLACE), "silu": nn.SiLU}
 
 
 class _PositionMean(nn.Module):
@@ -100,6 +102,6 @@ class FullyConnectedHead(ClassyHead):
             assert self.bn is not None and self.activation is not None
             x = self.activation(self.bn(self.conv(x)))
         x = self.avgpool(x)
-        if self.normalize_inputs == "l2":
+        if self.normalize_inputs == NORMALIZE_L2:
             x = nn.functional.normalize(x, p=2.0, dim=1)
         return x if self.fc is None else self.fc(x)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ray_classy.errors import ComponentError
-from ray_classy.heads.classy_head import ClassyHead, check_normalization, check_widths, register_head
+from ray_classy.heads.classy_head import NORMALIZE_L2, ClassyHead, check_normalization, check_widths, register_head
 
 
 @register_head("vision_transformer_head")
@@ -71,6 +71,6 @@ class VisionTransformerHead(ClassyHead):
                 f"head {self.unique_id!r} reads features of width {x.shape[-1]}, and its in_plane is {self.in_plane}: "
                 f"set in_plane to {x.shape[-1]}, or another fork_block"
             )
-        if self.normalize_inputs == "l2":
+        if self.normalize_inputs == NORMALIZE_L2:
             x = nn.functional.normalize(x, p=2.0, dim=1)
         return self.layers(x)

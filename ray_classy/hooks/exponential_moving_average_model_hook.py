@@ -89,10 +89,22 @@ class ExponentialMovingAverageModelHook(ClassyHook):
     def on_phase_start(self, task: Any) -> None:
         """Loads the averages into the model for a test phase, and its weights for a train phase."""
         if task.train:
+            self.set_model_state(task, use_ema=False)
+            self._live = dict(self.get_model_state_iterator(task.base_model))
+        elif getattr(task, "ema", True):
+            self.set_model_state(task, use_ema=True)
+
+    def set_model_state(self, task: Any, use_ema: bool) -> None:
+        """Loads the averages into the model, and keeps its weights; or loads these again.
+
+        Args:
+            task: has the model, as `base_model`.
+            use_ema: load the averages. Nothing is done if the model has them already, or its weights.
+        """
+        if not use_ema:
             self._load(task.base_model, self.state.model_state)
             self.state.model_state = {}
-            self._live = dict(self.get_model_state_iterator(task.base_model))
-        elif getattr(task, "ema", True) and not self.state.model_state:
+        elif not self.state.model_state:
             live = dict(self.get_model_state_iterator(task.base_model))
             self.state.model_state = {name: value.clone() for name, value in live.items()}
             self._load(task.base_model, self.state.ema_model_state)

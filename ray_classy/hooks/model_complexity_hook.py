@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ray_classy.distributed import is_primary
+from ray_classy.generic.profiler import compute_activations, compute_flops, count_params
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ class ModelComplexityHook(ClassyHook):
 
     def on_start(self, task: ClassyTask) -> None:
         """Counts, and logs the counts on the primary rank."""
-        from ray_classy.generic.profiler import compute_activations, compute_flops, count_params
-
         if not is_primary():
             return
         model = task.base_model

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.distributed import is_primary
+from ray_classy.generic.visualize import plot_model
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.hooks.summary_writer import SummaryWriterHook
+from ray_classy.hooks.summary_writer import tb_available as tb_available
 from ray_classy.registry import Key, Keys
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ class ModelTensorboardHook(SummaryWriterHook):
         """Writes the graph."""
         if not is_primary():
             return
-        from ray_classy.generic.visualize import plot_model
-
         model, writer = task.base_model, self.tb_writer
         try:
             plot_model(model, model.input_shape, getattr(model, "input_key", None), writer=writer)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
-
 from ray_classy.distributed import is_primary
+from ray_classy.generic.profiler import profile, summarize_profiler_info
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 _log = logging.getLogger(__name__)
-_ROWS_OF_TABLE = 20
 
 
 @register_hook("profiler")
@@ -28,25 +26,13 @@ class ProfilerHook(ClassyHook):
         """Profiles the model."""
         if not is_primary():
             return
-        from torch.profiler import ProfilerActivity, profile
-
-        from ray_classy.generic.util import eval_model, get_model_dummy_input
-
         model, shape = task.base_model, getattr(task.base_model, "input_shape", None)
         if shape is None:
             _log.warning("the model is not profiled: %s has no input_shape", type(model).__name__)
             return
         rows = task.get_batchsize_per_replica()
-        batch = get_model_dummy_input(model, shape, getattr(model, "input_key", None), rows)
-        on_gpu = torch.cuda.is_available()
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        key = getattr(model, "input_key", None)
         try:
-            with eval_model(model), torch.no_grad():
-                model(batch)  # without the time that the first pass takes to choose algorithms
-                with profile(activities=activities) as profiler:
-                    model(batch)
+            _log.info("%s", summarize_profiler_info(profile(model, rows, shape, input_key=key)))
         except Exception as error:  # whatever the model's own code raises
             _log.warning("the model is not profiled: %s: %s", type(error).__name__, error)
-            return
-        order = "device_time_total" if on_gpu else "cpu_time_total"
-        _log.info("%s", profiler.key_averages().table(sort_by=order, row_limit=_ROWS_OF_TABLE))

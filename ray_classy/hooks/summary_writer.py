@@ -11,6 +11,9 @@ from ray_classy.errors import ArgumentTypeError, ConfigError, UnavailableError
 from ray_classy.hooks.classy_hook import ClassyHook
 from ray_classy.registry import nearest
 
+tb_available = importlib.util.find_spec("tensorboard") is not None
+"""Whether the package that writes event files is installed."""
+
 _ARGUMENTS = ("log_dir", "comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
 
 
@@ -26,7 +29,7 @@ class WriterPlan:
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
+        if not tb_available:
             raise UnavailableError(
                 "tensorboard's event files need its package, which is not installed: "
                 "pip install 'ray_classy[tensorboard]', or leave out the hooks tensorboard_plot and model_tensorboard"

@@ -12,6 +12,7 @@ from ray_classy.distributed import all_reduce_max, is_primary
 from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.hooks.summary_writer import SummaryWriterHook
+from ray_classy.hooks.summary_writer import tb_available as tb_available
 from ray_classy.registry import Key, Keys
 
 

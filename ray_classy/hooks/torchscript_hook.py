@@ -12,6 +12,7 @@ from torch import nn
 
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ComponentError, FolderNotFoundError
+from ray_classy.generic.util import eval_model, get_model_dummy_input
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 TORCHSCRIPT_FILE = "torchscript.pt"
@@ -66,8 +67,6 @@ class TorchscriptHook(ClassyHook):
 
     def torchscript_using_trace(self, model: nn.Module) -> torch.jit.ScriptModule:
         """Traces a model with zeros."""
-        from ray_classy.generic.util import get_model_dummy_input
-
         shape = getattr(model, "input_shape", None)
         if shape is None:
             raise ComponentError(f"{type(model).__name__} has no input_shape to trace it with: set use_trace to false")
@@ -82,8 +81,6 @@ class TorchscriptHook(ClassyHook):
         """Writes the task's model; on the primary rank only."""
         if not is_primary():
             return
-        from ray_classy.generic.util import eval_model
-
         model = task.base_model
         place = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         convert = self.torchscript_using_trace if self.use_trace else self.torchscript_using_script

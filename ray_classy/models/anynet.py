@@ -14,6 +14,7 @@ from torch import nn
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.anynet_blocks import (
+    RELU_IN_PLACE,
     ResBasicBlock,
     ResBottleneckBlock,
     ResBottleneckLinearBlock,
@@ -22,6 +23,8 @@ from ray_classy.models.anynet_blocks import (
     SimpleStemIN,
     VanillaBlock,
 )
+from ray_classy.models.anynet_blocks import BasicTransform as BasicTransform
+from ray_classy.models.anynet_blocks import BottleneckTransform as BottleneckTransform
 from ray_classy.models.classy_model import ClassyModel, register_model, with_heads
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.registry import Keys, constructor_arguments, signature_keys
@@ -212,7 +215,7 @@ class AnyNet(ClassyModel):
 
     def __init__(self, params: AnyNetParams) -> None:
         super().__init__()
-        activation = nn.ReLU(inplace=True) if params.activation is ActivationType.RELU else nn.SiLU()
+        activation = nn.ReLU(inplace=RELU_IN_PLACE) if params.activation is ActivationType.RELU else nn.SiLU()
         norm = (params.bn_epsilon, params.bn_momentum)
         self.stem = _STEMS[params.stem_type](3, params.stem_width, *norm, activation)
         stages: OrderedDict[str, nn.Module] = OrderedDict()

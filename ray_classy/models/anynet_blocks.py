@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+RELU_IN_PLACE = True
+
 
 class _Norm:
     """Makes batch norms of one kind."""
@@ -62,8 +64,10 @@ class ResStemIN(_Stem):
 
     KERNEL = 7
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, width_in: int, width_out: int, bn_epsilon: float, bn_momentum: float, activation: nn.Module
+    ) -> None:
+        super().__init__(width_in, width_out, bn_epsilon, bn_momentum, activation)
         self.stem.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
 
 
@@ -77,7 +81,7 @@ class VanillaBlock(nn.Sequential):
         bn_epsilon: epsilon of the batch norms.
         bn_momentum: momentum of the batch norms.
         activation: module, which may be shared.
-        others: arguments of other blocks, which have no effect here.
+        args, kwargs: arguments of other blocks, which have no effect here.
     """
 
     def __init__(
@@ -88,8 +92,8 @@ class VanillaBlock(nn.Sequential):
         bn_epsilon: float,
         bn_momentum: float,
         activation: nn.Module,
-        *others: Any,
-        **more: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         norm = _Norm(bn_epsilon, bn_momentum)
         super().__init__(
@@ -187,8 +191,8 @@ class ResBasicBlock(_Shortcut):
         bn_epsilon: float,
         bn_momentum: float,
         activation: nn.Module,
-        *others: Any,
-        **more: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
         self._add_projection(width_in, width_out, stride, _Norm(bn_epsilon, bn_momentum))

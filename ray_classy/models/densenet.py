@@ -13,6 +13,7 @@ from ray_classy.errors import ComponentError
 from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.model_state import StateMismatch
+from ray_classy.models.residual_block import INPLACE, InitialBlock, SmallInputInitialBlock
 
 _MOST_LAYERS = 10_000  # so that a slip in a number does not build a model for hours
 _REDUCTION = 2  # of planes, height and width between blocks
@@ -25,10 +26,10 @@ class _DenseLayer(nn.Sequential):
         middle = growth_rate * expansion
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         layers["norm-1"] = nn.BatchNorm2d(in_planes)
-        layers["relu-1"] = nn.ReLU(inplace=True)
+        layers["relu-1"] = nn.ReLU(inplace=INPLACE)
         layers["conv-1"] = nn.Conv2d(in_planes, middle, kernel_size=1, bias=False)
         layers["norm-2"] = nn.BatchNorm2d(middle)
-        layers["relu-2"] = nn.ReLU(inplace=True)
+        layers["relu-2"] = nn.ReLU(inplace=INPLACE)
         layers["conv-2"] = nn.Conv2d(middle, growth_rate, kernel_size=3, padding=1, bias=False)
         if se_reduction_ratio is not None:
             # It is torchvision's, which takes seconds to import: only when a model is built.
@@ -47,7 +48,7 @@ class _Transition(nn.Sequential):
     def __init__(self, in_planes: int, out_planes: int) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         layers["pool-norm"] = nn.BatchNorm2d(in_planes)
-        layers["pool-relu"] = nn.ReLU(inplace=True)
+        layers["pool-relu"] = nn.ReLU(inplace=INPLACE)
         layers["pool-conv"] = nn.Conv2d(in_planes, out_planes, kernel_size=1, bias=False)
         layers["pool-pool"] = nn.AvgPool2d(kernel_size=_REDUCTION, stride=_REDUCTION)
         super().__init__(layers)
@@ -93,7 +94,7 @@ class DenseNet(ClassyModel):
         _check(num_blocks, init_planes=init_planes, growth_rate=growth_rate, expansion=expansion)
         self.num_blocks = num_blocks
         self.small_input = small_input
-        self.initial_block = _stem(init_planes, small_input)
+        self.initial_block = SmallInputInitialBlock(init_planes) if small_input else InitialBlock(init_planes)
         features: OrderedDict[str, nn.Module] = OrderedDict()
         planes = init_planes
         for stage, depth in enumerate(num_blocks):
@@ -109,7 +110,7 @@ class DenseNet(ClassyModel):
         last: OrderedDict[str, nn.Module] = OrderedDict()
         if final_bn_relu:
             last["norm-final"] = nn.BatchNorm2d(planes)
-            last["relu-final"] = nn.ReLU(inplace=True)
+            last["relu-final"] = nn.ReLU(inplace=INPLACE)
         features["trunk_output"] = nn.Sequential(last)
         self.features = nn.Sequential(features)
         for module in self.modules():
@@ -137,14 +138,3 @@ def _check(num_blocks: Any, **numbers: Any) -> None:
             raise ComponentError(f"{name} of a densenet has {number!r}; expected an integer of at least 1")
     if sum(num_blocks) > _MOST_LAYERS:
         raise ComponentError(f"num_blocks {num_blocks} are {sum(num_blocks)} layers, more than {_MOST_LAYERS}")
-
-
-def _stem(planes: int, small_input: bool) -> nn.Sequential:
-    if small_input:
-        convolution = nn.Conv2d(3, planes, kernel_size=3, padding=1, bias=False)
-    else:
-        convolution = nn.Conv2d(3, planes, kernel_size=7, stride=2, padding=3, bias=False)
-    layers = [convolution, nn.BatchNorm2d(planes), nn.ReLU(inplace=True)]
-    if not small_input:
-        layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
-    return nn.Sequential(*layers)

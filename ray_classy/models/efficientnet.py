@@ -10,10 +10,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import nn
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.models import torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model, with_heads
-from ray_classy.models.mbconv_block import MBConvBlock
+from ray_classy.models.mbconv_block import MBConvBlock, swish
+from ray_classy.models.mbconv_block import drop_connect as drop_connect
+from ray_classy.models.mbconv_block import get_same_padding_for_kernel_size as get_same_padding_for_kernel_size
 from ray_classy.registry import Key, Keys, constructor_arguments, signature_keys
 
 _STEM_PLANES = 32
@@ -220,8 +222,8 @@ class EfficientNet(ClassyModel):
         nn.init.uniform_(self.fc.weight, -bound, bound)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(nn.functional.silu(self.bn0(self.conv_stem(inputs)), inplace=True))
-        x = self.trunk_output(nn.functional.silu(self.bn1(self.conv_head(x)), inplace=True))
+        x = self.blocks(swish(self.bn0(self.conv_stem(inputs)), inplace=True))
+        x = self.trunk_output(swish(self.bn1(self.conv_head(x)), inplace=True))
         return self.fc(self.dropout(self.avg_pooling(x).flatten(1)))
 
     @property
@@ -255,12 +257,22 @@ def _check(num_classes: int, params: EfficientNetParams, width_divisor: int, dro
 
 
 class _Named(EfficientNet):
-    """An EfficientNet whose arguments are fixed by its name, with 1000 classes."""
+    """An EfficientNet whose arguments are fixed by its name, with 1000 classes.
+
+    Args:
+        kwargs: arguments of `EfficientNet`, without effect: Classy Vision passes the keys of a config.
+
+    Raises:
+        ComponentError: an argument has another name.
+    """
 
     FORMER_KEYS: ClassVar[tuple[str, ...]] = (*signature_keys(EfficientNet), "model_name")
     MODEL: ClassVar[str] = "B0"
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
+        unknown = sorted(kwargs.keys() - set(self.FORMER_KEYS))
+        if unknown:
+            raise ArgumentTypeError(f"{type(self).__name__} has no argument {', '.join(unknown)}")
         super().__init__(1000, MODEL_PARAMS[self.MODEL])
 
     @classmethod

@@ -38,6 +38,18 @@ def _renamed(name: str, trunk: Mapping[str, Any], branched: Collection[str]) -> 
     return f"{block}.branch.{layer}.{rest}" if block in branched else f"{block}.{layer}.{rest}"
 
 
+_UNVERSIONED = re.compile(r"blocks\.(\d+)\.(\d+)\._module\.")
+
+
+def of_unversioned(trunk: Mapping[str, Any]) -> dict[str, Any]:
+    """A trunk's weights under the names of version 0.2; those of states without a version differ in their blocks.
+
+    Args:
+        trunk: name to tensor, as Classy Vision wrote it before its states had a version.
+    """
+    return {_UNVERSIONED.sub(r"blocks.\1.block\1-\2.", name): value for name, value in trunk.items()}
+
+
 def of_gates(trunk: Mapping[str, Any]) -> dict[str, Any]:
     """A trunk's weights with those of squeeze and excitation under the names that they have here.
 

@@ -5,6 +5,35 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ray_classy.errors import ComponentError
+
+swish = nn.functional.silu
+"""The activation x * sigmoid(x) (arXiv:1710.05941)."""
+
+
+def drop_connect(inputs: torch.Tensor, is_training: bool, drop_connect_rate: float) -> torch.Tensor:
+    """Zeroes rows of a batch at random, and scales the others such that the mean stays (arXiv:1603.09382).
+
+    Args:
+        inputs: (N, ...).
+        is_training: otherwise nothing is done.
+        drop_connect_rate: the probability with which a row is zeroed, in [0, 1].
+    """
+    from torchvision.ops import stochastic_depth  # seconds: only when a model is built
+
+    return stochastic_depth(inputs, drop_connect_rate, "row", is_training)
+
+
+def get_same_padding_for_kernel_size(kernel_size: int) -> int:
+    """Returns the padding with which a convolution of stride 1 keeps height and width.
+
+    Raises:
+        ComponentError: the size is even.
+    """
+    if kernel_size % 2 == 0:
+        raise ComponentError(f"the kernel of a convolution has size {kernel_size}; expected an odd size")
+    return kernel_size // 2
+
 
 class MBConvBlock(nn.Module):
     """Expands the channels, convolves each by itself, gates them and projects them to few.
@@ -50,9 +79,8 @@ class MBConvBlock(nn.Module):
         if expand_ratio != 1:
             self.expand_conv = nn.Conv2d(input_filters, middle, kernel_size=1, bias=False)
             self.bn0 = norm(middle)
-        self.depthwise_conv = nn.Conv2d(
-            middle, middle, kernel_size, stride, padding=kernel_size // 2, groups=middle, bias=False
-        )
+        padding = get_same_padding_for_kernel_size(kernel_size)
+        self.depthwise_conv = nn.Conv2d(middle, middle, kernel_size, stride, padding=padding, groups=middle, bias=False)
         self.bn1 = norm(middle)
         if use_se:
             hidden = max(1, int(input_filters * se_ratio))
@@ -61,9 +89,7 @@ class MBConvBlock(nn.Module):
             self.se_expand = nn.Conv2d(hidden, middle, kernel_size=1)
         self.project_conv = nn.Conv2d(middle, output_filters, kernel_size=1, bias=False)
         self.bn2 = norm(output_filters)
-        from torchvision.ops import StochasticDepth  # seconds: only when a model is built
-
-        self.drop_connect = StochasticDepth(drop_connect_rate, "row")
+        self.drop_connect_rate = drop_connect_rate
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         x = inputs
@@ -74,4 +100,8 @@ class MBConvBlock(nn.Module):
             gate = self.se_expand(self.relu_fn(self.se_reduce(self.se_avgpool(x))))
             x = torch.sigmoid(gate) * x
         x = self.bn2(self.project_conv(x))
-        return self.drop_connect(x) + inputs if self.id_skip else x
+        if not self.id_skip:
+            return x
+        if self.drop_connect_rate:
+            x = drop_connect(x, self.training, self.drop_connect_rate)
+        return x + inputs

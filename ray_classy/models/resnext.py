@@ -13,10 +13,17 @@ from ray_classy.errors import ComponentError
 from ray_classy.models import former_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.head_points import in_trunk
-from ray_classy.models.model_state import StateMismatch, StateVersionError
-from ray_classy.models.residual_block import residual_block, zero_last_batch_norm
+from ray_classy.models.model_state import StateMismatch, StateVersionError, model_part
+from ray_classy.models.residual_block import INPLACE as INPLACE
+from ray_classy.models.residual_block import BasicLayer as BasicLayer
+from ray_classy.models.residual_block import BottleneckLayer as BottleneckLayer
+from ray_classy.models.residual_block import GenericLayer as GenericLayer
+from ray_classy.models.residual_block import InitialBlock, SmallInputInitialBlock, residual_block, zero_last_batch_norm
+from ray_classy.models.residual_block import conv1x1 as conv1x1
+from ray_classy.models.residual_block import conv3x3 as conv3x3
 
-_STATE_VERSION = 0.2
+VERSION = 0.2
+"""Of the layout of states."""
 
 _NAMED = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "ResNeXt50", "ResNeXt101", "ResNeXt152")
 
@@ -95,24 +102,20 @@ class ResNeXt(ClassyModel):
                 f"base_width_and_cardinality is {base_width_and_cardinality}; expected two numbers: width, groups"
             )
         self.small_input = small_input
-        self.initial_block = _stem(init_planes, small_input)
+        self.initial_block = SmallInputInitialBlock(init_planes) if small_input else InitialBlock(init_planes)
         stages = []
         in_planes = init_planes
         for stage, depth in enumerate(num_blocks):
             mid_planes = init_planes * 2**stage
             out_planes = mid_planes * reduction
-            width, groups = mid_planes, 1
-            if base_width_and_cardinality is not None:
-                base_width, groups = base_width_and_cardinality
-                width = base_width * 2**stage * groups
+            base_width, groups = base_width_and_cardinality or (init_planes, 1)
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for i in range(depth):
                 blocks[f"block{stage}-{i}"] = residual_block(
                     in_planes if i == 0 else out_planes,
                     out_planes,
                     stride=2 if i == 0 and stage > 0 else 1,
-                    width=None if basic_layer or small_input else width,
-                    groups=groups,
+                    width_and_groups=None if basic_layer or small_input else (base_width * 2**stage, groups),
                     final_bn_relu=final_bn_relu or (stage, i) != (len(num_blocks) - 1, depth - 1),
                     se_reduction_ratio=se_reduction_ratio if use_se else None,
                 )
@@ -139,7 +142,7 @@ class ResNeXt(ClassyModel):
 
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """The weights as in `ClassyModel`, and under `version` the version of the trunk's layout."""
-        return {**super().get_classy_state(deep_copy), "version": _STATE_VERSION}
+        return {**super().get_classy_state(deep_copy), "version": VERSION}
 
     def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Returns weights under this model's names; it knows those of torchvision, timm and Classy Vision."""
@@ -147,22 +150,27 @@ class ResNeXt(ClassyModel):
         return super().own_names(torchvision_names.renamed(former_names.renamed(weights, own), own))
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
-        """Loads a state of the same version, Classy Vision's among them; see `ClassyModel`."""
+        """Loads a state of this version or of none, Classy Vision's among them; see `ClassyModel`.
+
+        Raises:
+            CheckpointError: the state is of another version, or of none and without the names that such states have.
+        """
         version = state.get("version") if isinstance(state, Mapping) else None
-        if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping) and version != _STATE_VERSION:
+        if version is None:
+            state = self._convert_model_state(state)
+        elif version != VERSION:
             raise StateVersionError(
-                f"the state of this {type(self).__name__} has version {version}, but only {_STATE_VERSION} can be "
+                f"the state of this {type(self).__name__} has version {version}, but only {VERSION} can be "
                 "loaded; write it again with the release that made it, or use a checkpoint of this release"
             )
         return super().set_classy_state(state, strict)
 
-
-def _stem(planes: int, small_input: bool) -> nn.Module:
-    if small_input:
-        convolution = nn.Conv2d(3, planes, kernel_size=3, padding=1, bias=False)
-    else:
-        convolution = nn.Conv2d(3, planes, kernel_size=7, stride=2, padding=3, bias=False)
-    layers = [convolution, nn.BatchNorm2d(planes), nn.ReLU(inplace=True)]
-    if not small_input:
-        layers.append(nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
-    return nn.Sequential(*layers)
+    def _convert_model_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        trunk = model_part(state)["trunk"]
+        converted = former_names.of_unversioned(trunk)
+        if converted.keys() == trunk.keys():
+            raise StateVersionError(
+                f"the state of this {type(self).__name__} has no version, and not the names of states "
+                "written before there were versions (blocks.0.0._module. ...): use a checkpoint of this release"
+            )
+        return {**state, "model": {**state["model"], "trunk": converted}, "version": VERSION}

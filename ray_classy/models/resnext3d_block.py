@@ -1,4 +1,7 @@
-"""The residual blocks of ResNeXt3D: a residual branch and a shortcut, each of a kind that the config chooses."""
+"""The residual blocks of ResNeXt3D: a residual branch and a shortcut, each of a kind that the config chooses.
+
+All transformations take the same keyword arguments: those that only others use have no effect (`others`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.models.r2plus1_util import r2plus1_unit
 
 
@@ -20,22 +23,37 @@ class BasicTransformation(nn.Module):
         temporal_stride: stride of the first convolution in time.
         spatial_stride: its stride in height and width.
         groups: groups of both convolutions.
-        ignored: the arguments that bottlenecks alone have.
+        inplace_relu: whether ReLUs work in place.
+        bn_eps: epsilon of the batch norms.
+        bn_mmt: their momentum.
     """
 
     def __init__(
-        self, dim_in: int, dim_out: int, temporal_stride: int, spatial_stride: int, groups: int, **ignored: Any
+        self,
+        dim_in: int,
+        dim_out: int,
+        temporal_stride: int,
+        spatial_stride: int,
+        groups: int,
+        inplace_relu: bool = True,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
+        **others: Any,
     ) -> None:
         super().__init__()
+        _check_others(self, others)
+        options = (inplace_relu, bn_eps, bn_mmt)
         self.transform = nn.Sequential(
-            self._convolution(dim_in, dim_out, temporal_stride, spatial_stride, groups),
-            nn.BatchNorm3d(dim_out),
-            nn.ReLU(inplace=True),
-            self._convolution(dim_out, dim_out, 1, 1, groups),
-            nn.BatchNorm3d(dim_out),
+            self._convolution(dim_in, dim_out, temporal_stride, spatial_stride, groups, *options),
+            nn.BatchNorm3d(dim_out, eps=bn_eps, momentum=bn_mmt),
+            nn.ReLU(inplace=inplace_relu),
+            self._convolution(dim_out, dim_out, 1, 1, groups, *options),
+            nn.BatchNorm3d(dim_out, eps=bn_eps, momentum=bn_mmt),
         )
 
-    def _convolution(self, dim_in: int, dim_out: int, temporal: int, spatial: int, groups: int) -> nn.Module:
+    def _convolution(
+        self, dim_in: int, dim_out: int, temporal: int, spatial: int, groups: int, *options: Any
+    ) -> nn.Module:
         return _conv(dim_in, dim_out, (3, 3, 3), (temporal, spatial, spatial), groups)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,8 +67,10 @@ class BasicTransformation(nn.Module):
 class BasicR2Plus1DTransformation(BasicTransformation):
     """A BasicTransformation whose convolutions are split into space and time (Tran et al. 2018, arXiv:1711.11248)."""
 
-    def _convolution(self, dim_in: int, dim_out: int, temporal: int, spatial: int, groups: int) -> nn.Module:
-        return r2plus1_unit(dim_in, dim_out, temporal, spatial, groups)
+    def _convolution(
+        self, dim_in: int, dim_out: int, temporal: int, spatial: int, groups: int, *options: Any
+    ) -> nn.Module:
+        return r2plus1_unit(dim_in, dim_out, temporal, spatial, groups, *options)
 
 
 class PostactivatedBottleneckTransformation(nn.Module):
@@ -60,11 +80,13 @@ class PostactivatedBottleneckTransformation(nn.Module):
         dim_in: number of input channels.
         dim_out: number of output channels.
         temporal_stride: stride in time of the middle convolution.
-        spatial_stride: its stride in height and width.
-        num_groups: its groups.
+        spatial_stride: stride in height and width.
+        num_groups: groups of the middle convolution.
         dim_inner: its number of channels.
         temporal_kernel_size: size in time of the one convolution that is not 1 in time.
         temporal_conv_1x1: that convolution is the first one, 1 in height and width; otherwise the middle one.
+        spatial_stride_1x1: the first convolution has the spatial stride instead of the middle one.
+        inplace_relu, bn_eps, bn_mmt: as for BasicTransformation.
     """
 
     def __init__(
@@ -77,18 +99,24 @@ class PostactivatedBottleneckTransformation(nn.Module):
         dim_inner: int,
         temporal_kernel_size: int = 3,
         temporal_conv_1x1: bool = True,
+        spatial_stride_1x1: bool = False,
+        inplace_relu: bool = True,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
+        **others: Any,
     ) -> None:
         super().__init__()
+        _check_others(self, others)
         first, middle = (temporal_kernel_size, 1) if temporal_conv_1x1 else (1, temporal_kernel_size)
-        stride = (temporal_stride, spatial_stride, spatial_stride)
-        self.branch2a = _conv(dim_in, dim_inner, (first, 1, 1))
-        self.branch2a_bn = nn.BatchNorm3d(dim_inner)
-        self.branch2a_relu = nn.ReLU(inplace=True)
-        self.branch2b = _conv(dim_inner, dim_inner, (middle, 3, 3), stride, num_groups)
-        self.branch2b_bn = nn.BatchNorm3d(dim_inner)
-        self.branch2b_relu = nn.ReLU(inplace=True)
+        outer, inner = (spatial_stride, 1) if spatial_stride_1x1 else (1, spatial_stride)
+        self.branch2a = _conv(dim_in, dim_inner, (first, 1, 1), (1, outer, outer))
+        self.branch2a_bn = nn.BatchNorm3d(dim_inner, eps=bn_eps, momentum=bn_mmt)
+        self.branch2a_relu = nn.ReLU(inplace=inplace_relu)
+        self.branch2b = _conv(dim_inner, dim_inner, (middle, 3, 3), (temporal_stride, inner, inner), num_groups)
+        self.branch2b_bn = nn.BatchNorm3d(dim_inner, eps=bn_eps, momentum=bn_mmt)
+        self.branch2b_relu = nn.ReLU(inplace=inplace_relu)
         self.branch2c = _conv(dim_inner, dim_out)
-        self.branch2c_bn = nn.BatchNorm3d(dim_out)
+        self.branch2c_bn = nn.BatchNorm3d(dim_out, eps=bn_eps, momentum=bn_mmt)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.branch2a_relu(self.branch2a_bn(self.branch2a(x)))
@@ -105,7 +133,8 @@ class PreactivatedBottleneckTransformation(nn.Module):
 
     Args:
         dim_in, dim_out, temporal_stride, spatial_stride, num_groups, dim_inner, temporal_kernel_size,
-            temporal_conv_1x1: as for PostactivatedBottleneckTransformation.
+            temporal_conv_1x1, spatial_stride_1x1, inplace_relu, bn_eps, bn_mmt: as for
+            PostactivatedBottleneckTransformation.
         disable_pre_activation: no batch norm and ReLU before the first convolution: its input has been through them.
     """
 
@@ -119,22 +148,27 @@ class PreactivatedBottleneckTransformation(nn.Module):
         dim_inner: int,
         temporal_kernel_size: int = 3,
         temporal_conv_1x1: bool = True,
-        *,
+        spatial_stride_1x1: bool = False,
+        inplace_relu: bool = True,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
         disable_pre_activation: bool = False,
+        **others: Any,
     ) -> None:
         super().__init__()
+        _check_others(self, others)
         first, middle = (temporal_kernel_size, 1) if temporal_conv_1x1 else (1, temporal_kernel_size)
-        stride = (temporal_stride, spatial_stride, spatial_stride)
+        outer, inner = (spatial_stride, 1) if spatial_stride_1x1 else (1, spatial_stride)
         self.disable_pre_activation = disable_pre_activation
         if not disable_pre_activation:
-            self.branch2a_bn = nn.BatchNorm3d(dim_in)
-            self.branch2a_relu = nn.ReLU(inplace=True)
-        self.branch2a = _conv(dim_in, dim_inner, (first, 1, 1))
-        self.branch2b_bn = nn.BatchNorm3d(dim_inner)
-        self.branch2b_relu = nn.ReLU(inplace=True)
-        self.branch2b = _conv(dim_inner, dim_inner, (middle, 3, 3), stride, num_groups)
-        self.branch2c_bn = nn.BatchNorm3d(dim_inner)
-        self.branch2c_relu = nn.ReLU(inplace=True)
+            self.branch2a_bn = nn.BatchNorm3d(dim_in, eps=bn_eps, momentum=bn_mmt)
+            self.branch2a_relu = nn.ReLU(inplace=inplace_relu)
+        self.branch2a = _conv(dim_in, dim_inner, (first, 1, 1), (1, outer, outer))
+        self.branch2b_bn = nn.BatchNorm3d(dim_inner, eps=bn_eps, momentum=bn_mmt)
+        self.branch2b_relu = nn.ReLU(inplace=inplace_relu)
+        self.branch2b = _conv(dim_inner, dim_inner, (middle, 3, 3), (temporal_stride, inner, inner), num_groups)
+        self.branch2c_bn = nn.BatchNorm3d(dim_inner, eps=bn_eps, momentum=bn_mmt)
+        self.branch2c_relu = nn.ReLU(inplace=inplace_relu)
         self.branch2c = _conv(dim_inner, dim_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -156,13 +190,24 @@ class PostactivatedShortcutTransformation(nn.Module):
         dim_out: number of output channels.
         temporal_stride: stride in time.
         spatial_stride: stride in height and width.
-        ignored: the arguments that the pre-activated shortcut alone has.
+        bn_eps: epsilon of the batch norm.
+        bn_mmt: its momentum.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, temporal_stride: int, spatial_stride: int, **ignored: Any) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        temporal_stride: int,
+        spatial_stride: int,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
+        **others: Any,
+    ) -> None:
         super().__init__()
+        _check_others(self, others)
         self.branch1 = _conv(dim_in, dim_out, stride=(temporal_stride, spatial_stride, spatial_stride))
-        self.branch1_bn = nn.BatchNorm3d(dim_out)
+        self.branch1_bn = nn.BatchNorm3d(dim_out, eps=bn_eps, momentum=bn_mmt)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.branch1_bn(self.branch1(x))
@@ -172,7 +217,8 @@ class PreactivatedShortcutTransformation(nn.Module):
     """Batch norm, ReLU and a 1x1x1 convolution.
 
     Args:
-        dim_in, dim_out, temporal_stride, spatial_stride: as for PostactivatedShortcutTransformation.
+        dim_in, dim_out, temporal_stride, spatial_stride, bn_eps, bn_mmt: as for PostactivatedShortcutTransformation.
+        inplace_relu: whether the ReLU works in place.
         disable_pre_activation: the convolution only: its input has been through batch norm and ReLU.
     """
 
@@ -182,14 +228,18 @@ class PreactivatedShortcutTransformation(nn.Module):
         dim_out: int,
         temporal_stride: int,
         spatial_stride: int,
-        *,
+        inplace_relu: bool = True,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
         disable_pre_activation: bool = False,
+        **others: Any,
     ) -> None:
         super().__init__()
+        _check_others(self, others)
         self.disable_pre_activation = disable_pre_activation
         if not disable_pre_activation:
-            self.branch1_bn = nn.BatchNorm3d(dim_in)
-            self.branch1_relu = nn.ReLU(inplace=True)
+            self.branch1_bn = nn.BatchNorm3d(dim_in, eps=bn_eps, momentum=bn_mmt)
+            self.branch1_relu = nn.ReLU(inplace=inplace_relu)
         self.branch1 = _conv(dim_in, dim_out, stride=(temporal_stride, spatial_stride, spatial_stride))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -224,6 +274,9 @@ class ResBlock(nn.Module):
         skip_transformation_type: a name in `skip_transformations`.
         residual_transformation_type: a name in `residual_transformations`.
         num_groups: groups of the 3x3 convolutions.
+        inplace_relu: whether ReLUs work in place.
+        bn_eps: epsilon of the batch norms.
+        bn_mmt: their momentum.
         disable_pre_activation: leave out the first batch norm and ReLU of pre-activated parts.
 
     Raises:
@@ -242,7 +295,9 @@ class ResBlock(nn.Module):
         skip_transformation_type: str,
         residual_transformation_type: str,
         num_groups: int = 1,
-        *,
+        inplace_relu: bool = True,
+        bn_eps: float = 1e-5,
+        bn_mmt: float = 0.1,
         disable_pre_activation: bool = False,
     ) -> None:
         super().__init__()
@@ -250,9 +305,14 @@ class ResBlock(nn.Module):
         residual = find_transformation(
             residual_transformations, "residual_transformation_type", residual_transformation_type
         )
-        pre = {"disable_pre_activation": disable_pre_activation}
+        options: dict[str, Any] = {
+            "inplace_relu": inplace_relu,
+            "bn_eps": bn_eps,
+            "bn_mmt": bn_mmt,
+            "disable_pre_activation": disable_pre_activation,
+        }
         if dim_in != dim_out or temporal_stride != 1 or spatial_stride != 1:
-            self.skip = skip(dim_in, dim_out, temporal_stride, spatial_stride, **pre)
+            self.skip = skip(dim_in, dim_out, temporal_stride, spatial_stride, **options)
         self.residual = residual(
             dim_in,
             dim_out,
@@ -262,13 +322,30 @@ class ResBlock(nn.Module):
             dim_inner=dim_inner,
             temporal_kernel_size=temporal_kernel_size,
             temporal_conv_1x1=temporal_conv_1x1,
-            **(pre if residual is not PostactivatedBottleneckTransformation else {}),
+            **options,
         )
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU(inplace=inplace_relu)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.skip(x) if hasattr(self, "skip") else x
         return self.relu(shortcut + self.residual(x))
+
+
+_OPTIONS = {
+    "dim_inner",
+    "temporal_kernel_size",
+    "temporal_conv_1x1",
+    "spatial_stride_1x1",
+    "inplace_relu",
+    "disable_pre_activation",
+}
+"""The arguments that some transformations do not use."""
+
+
+def _check_others(transformation: nn.Module, others: dict[str, Any]) -> None:
+    unknown = sorted(others.keys() - _OPTIONS)
+    if unknown:
+        raise ArgumentTypeError(f"{type(transformation).__name__} has no argument {', '.join(unknown)}")
 
 
 def find_transformation(known: dict[str, Any], key: str, name: str) -> Any:
@@ -277,7 +354,7 @@ def find_transformation(known: dict[str, Any], key: str, name: str) -> Any:
     Raises:
         ComponentError: there is none.
     """
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ComponentError(f"{key} is {name!r}; choose one of {', '.join(sorted(known))}")
     return known[name]
 

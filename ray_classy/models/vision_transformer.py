@@ -14,6 +14,7 @@ from ray_classy.errors import ComponentError
 from ray_classy.models import vision_transformer_names
 from ray_classy.models.classy_model import ClassyModel, register_model
 from ray_classy.models.lecun_normal_init import lecun_normal_init
+from ray_classy.models.mbconv_block import get_same_padding_for_kernel_size
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.models.positions import fit_positions
 from ray_classy.models.transformer_encoder import Encoder, EncoderBlock, LayerNorm, MLPBlock
@@ -225,17 +226,6 @@ class ViTH14(_Named):
     """ViT-H/14."""
 
     SIZES = {"patch_size": 14, "num_layers": 32, "num_heads": 16, "hidden_dim": 1280, "mlp_dim": 5120}
-
-
-def get_same_padding_for_kernel_size(kernel_size: int) -> int:
-    """Returns the padding with which a convolution of stride 1 keeps height and width.
-
-    Raises:
-        ComponentError: the size is even.
-    """
-    if kernel_size % 2 == 0:
-        raise ComponentError(f"the kernel of a convolution has size {kernel_size}; expected an odd size")
-    return kernel_size // 2
 
 
 def _stem_layers(layers: list[Any], patch_size: int) -> list[ConvStemLayer]:

@@ -8,6 +8,7 @@ from torch import nn
 from ray_classy.generic.profiler import (
     ClassyProfilerNotImplementedError,
     compute_activations,
+    compute_complexity,
     compute_flops,
     count_params,
     profile,
@@ -113,3 +114,13 @@ def test_modes_and_statistics_are_as_before():
 
 def test_a_half_precision_model_gets_half_precision_input():
     assert compute_flops(nn.Linear(3, 2).to(torch.bfloat16), (3,)) == 8
+
+
+def test_a_function_of_the_users_is_summed_over_calls():
+    twice = nn.ReLU()
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), twice, twice)
+    seen = []
+    count = lambda module, inputs, output: seen.append((type(module), inputs[0].shape)) or output.numel()  # noqa: E731
+    assert compute_complexity(model, count, (3, 2, 2)) == 3 * 16
+    assert seen[0] == (nn.Conv2d, (1, 3, 2, 2))
+    assert compute_complexity(model, count, (3, 2, 2), compute_unique=True) == 2 * 16

@@ -5,7 +5,13 @@ import pickle
 import pytest
 
 from ray_classy.errors import ComponentError, ConfigError, UnavailableError
-from ray_classy.hooks import ModelTensorboardHook, TensorboardPlotHook, build_hook, tensorboard_plot_hook
+from ray_classy.hooks import (
+    ModelTensorboardHook,
+    TensorboardPlotHook,
+    build_hook,
+    summary_writer,
+    tensorboard_plot_hook,
+)
 from ray_classy.hooks.summary_writer import WriterPlan
 from tests.helpers import make_task, run_ranks, train
 
@@ -79,7 +85,7 @@ def test_impossible_log_period(log_period, builtin):
 
 
 def test_without_the_package_a_config_is_refused(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(summary_writer, "tb_available", False)
     with pytest.raises(UnavailableError, match=r"ray_classy\[tensorboard\]"):
         build_hook({"name": "tensorboard_plot", "summary_writer": {}})
 

@@ -8,7 +8,15 @@ from torchvision.models.efficientnet import MBConvConfig
 
 from ray_classy.errors import ComponentError
 from ray_classy.models import EfficientNet, build_model
-from ray_classy.models.efficientnet import BLOCK_PARAMS, MODEL_PARAMS, EfficientNetParams, scale_depth, scale_width
+from ray_classy.models.efficientnet import (
+    BLOCK_PARAMS,
+    MODEL_PARAMS,
+    EfficientNetB0,
+    EfficientNetParams,
+    drop_connect,
+    scale_depth,
+    scale_width,
+)
 from ray_classy.models.mbconv_block import MBConvBlock
 from ray_classy.registry import config_keys
 from tests.models.predecessor import OUTLINES, assert_loads, assert_same_outputs, assert_traces, outline
@@ -84,7 +92,7 @@ def test_the_keys_of_a_config():
 
 def test_later_blocks_are_skipped_more_often():
     blocks = list(build_model(TINY).blocks)
-    assert [block.drop_connect.p for block in blocks] == [0.2 * i / len(blocks) for i in range(len(blocks))]
+    assert [block.drop_connect_rate for block in blocks] == [0.2 * i / len(blocks) for i in range(len(blocks))]
 
 
 def test_a_skipped_block_is_its_input_and_the_others_are_scaled():
@@ -136,3 +144,17 @@ def test_impossible_arguments_are_refused(keys):
 def test_a_network_needs_parameters():
     with pytest.raises(ComponentError, match=r"model_name .* or model_params"):
         build_model({key: value for key, value in TINY.items() if key != "model_params"})
+
+
+def test_named_networks_take_the_keys_of_a_config_without_effect():
+    with torch.device("meta"):
+        assert EfficientNetB0(num_classes=3, bn_momentum=0.5).fc.out_features == 1000
+        with pytest.raises(TypeError, match="EfficientNetB0 has no argument classes"):
+            EfficientNetB0(classes=3)
+
+
+def test_drop_connect_scales_what_it_keeps():
+    torch.manual_seed(0)
+    assert set(drop_connect(torch.ones(20, 1, 1, 1), True, 0.5).flatten().tolist()) == {0.0, 2.0}
+    assert not drop_connect(torch.ones(2, 1), True, 1.0).any()
+    assert drop_connect(torch.ones(2, 1), False, 1.0).all()

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torchvision
@@ -6,7 +8,7 @@ from torch import nn
 from ray_classy.errors import ComponentError
 from ray_classy.generic.profiler import count_params
 from ray_classy.models import ResNet, ResNeXt, ResNeXt50, build_model
-from ray_classy.models.residual_block import ResidualBlock
+from ray_classy.models.resnext import BasicLayer, BottleneckLayer, GenericLayer
 from ray_classy.registry import config_keys
 
 TINY = {"num_blocks": [1, 1], "init_planes": 8}
@@ -91,13 +93,27 @@ def test_groups_double_their_width_each_stage():
 
 
 def test_our_block_has_torchvisions_parameters_where_both_apply():
-    ours = ResidualBlock(8, 32, stride=2, width=8, groups=1, final_bn_relu=True, se_reduction_ratio=None)
+    ours = BottleneckLayer(8, 32, stride=2)
     theirs = torchvision.models.resnet.Bottleneck(
         8, 8, 2, nn.Sequential(nn.Conv2d(8, 32, 1, 2, bias=False), nn.BatchNorm2d(32))
     )
     theirs.load_state_dict({key.removeprefix("branch."): value for key, value in ours.state_dict().items()})
     x = torch.randn(2, 8, 4, 4)
     assert torch.equal(ours(x), theirs(x))
+
+
+def test_layers_are_built_as_in_classy_vision():
+    layer = BottleneckLayer(8, 16, 2, (4, 2), final_bn_relu=False)
+    assert (layer.branch.conv2.in_channels, layer.branch.conv2.groups, layer.branch.conv2.stride) == (8, 2, (2, 2))
+    assert layer(torch.zeros(1, 8, 4, 4)).shape == BasicLayer(8, 16, 2)(torch.zeros(1, 8, 4, 4)).shape == (1, 16, 2, 2)
+    own = GenericLayer(nn.Conv2d(8, 8, 1), 8, 8, use_se=True, se_reduction_ratio=4)
+    assert [name for name, _ in own.branch.named_children()] == ["conv1", "bn1", "se"]
+
+
+@pytest.mark.parametrize("arguments", [(-8, 16), (8, 0), (8, 16, "a"), (8, 16, 1, (0, 2))], ids=str)
+def test_impossible_layers_are_refused(arguments):
+    with pytest.raises(ComponentError, match="expected an integer of at least 1"):
+        BottleneckLayer(*arguments)
 
 
 def test_without_final_bn_relu_only_the_last_block_is_bare():
@@ -164,11 +180,21 @@ def test_the_state_carries_its_version_and_loads():
     assert torch.equal(other.initial_block[0].weight, model.initial_block[0].weight)
 
 
-@pytest.mark.parametrize("version", [0.1, None])
-def test_a_state_of_another_version_is_refused(version):
+@pytest.mark.parametrize(("version", "message"), [(0.1, "has version 0.1"), (None, "has no version")])
+def test_a_state_of_another_version_is_refused(version, message):
     model = ResNet(**TINY)
-    with pytest.raises(ValueError, match=str(version)):
+    with pytest.raises(ValueError, match=message):
         model.set_classy_state({**model.get_classy_state(), "version": version})
+
+
+def test_a_state_from_before_there_were_versions_loads():
+    model, other = ResNet(**TINY), ResNet(**TINY)
+    trunk = {}
+    for name, value in model.get_classy_state()["model"]["trunk"].items():
+        trunk[re.sub(r"blocks\.(\d+)\.block\d+-(\d+)\.", r"blocks.\1.\2._module.", name)] = value
+    assert "blocks.1.0._module.conv1.weight" in trunk
+    assert not other.set_classy_state({"model": {"trunk": trunk, "heads": {}}})
+    assert torch.equal(other.blocks[1][0].conv1.weight, model.blocks[1][0].conv1.weight)
 
 
 def test_a_slip_in_a_number_builds_no_endless_model():

@@ -3,9 +3,13 @@ import logging
 
 import pytest
 import torch
+from torch import nn
 
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.models import ClassyModel, ResNeXt3D, build_model
+from ray_classy.models.resnext3d_block import residual_transformations, skip_transformations
+from ray_classy.models.resnext3d_stage import ResStage
+from ray_classy.models.resnext3d_stem import ResNeXt3DStemMultiPathway
 from ray_classy.registry import config_keys
 from tests.models.recorded_networks import OUTLINES, assert_same_outline, assert_same_outputs, recorded
 
@@ -91,6 +95,42 @@ def test_defaults_are_one_size_and_two_strides():
     assert first.stride == (1, 1, 1) and second.stride == (2, 2, 2)
 
 
+OPTIONS = {"inplace_relu": False, "bn_eps": 0.01, "bn_mmt": 0.02}
+
+
+@pytest.mark.parametrize("skip", skip_transformations)
+@pytest.mark.parametrize("residual", residual_transformations)
+def test_options_of_a_stage_reach_all_its_layers(skip, residual):
+    numbers = ([4], [8], [2], [[3]], [True], [1], [2], [2], [1])
+    layers = list(ResStage(1, *numbers, skip, residual, **OPTIONS, final_stage=True).modules())
+    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm3d)]
+    assert norms and {(norm.eps, norm.momentum) for norm in norms} == {(0.01, 0.02)}
+    assert not any(layer.inplace for layer in layers if isinstance(layer, nn.ReLU))
+
+
+def test_the_first_convolution_may_have_the_spatial_stride():
+    block = residual_transformations["postactivated_bottleneck_transformation"](4, 8, 2, 3, 1, 6, 5, True, True)
+    assert (block.branch2a.stride, block.branch2b.stride) == ((1, 3, 3), (2, 1, 1))
+
+
+def test_transformations_refuse_arguments_that_none_of_them_has():
+    with pytest.raises(TypeError, match="BasicTransformation has no argument bn_epsilon"):
+        residual_transformations["basic_transformation"](4, 8, 1, 1, 1, dim_inner=3, bn_epsilon=0.1)
+
+
+def test_stems_and_stages_of_two_pathways():
+    stem = ResNeXt3DStemMultiPathway(
+        [3, 3], [4, 2], [(3, 7, 7), (1, 7, 7)], [(1, 2, 2)] * 2, [(1, 3, 3), (0, 3, 3)], maxpool=[True, False]
+    )
+    clips = stem([torch.zeros(1, 3, 2, 16, 16), torch.zeros(1, 3, 4, 16, 16)])
+    assert [clip.shape for clip in clips] == [(1, 4, 2, 4, 4), (1, 2, 4, 8, 8)]
+    numbers = ([4, 2], [8, 4], [2, 2], [[3], [1]], [True, False], [1, 2], [2, 2], [1, 1], [1, 1])
+    stage = ResStage(1, *numbers, *POST.values())
+    assert [clip.shape for clip in stage(clips)] == [(1, 8, 2, 2, 2), (1, 4, 2, 4, 4)]
+    with pytest.raises(ComponentError, match="expected equally many entries"):
+        ResStage(1, [4], *numbers[1:], *POST.values())
+
+
 @pytest.mark.parametrize(
     "residual",
     ["postactivated_bottleneck_transformation", "preactivated_bottleneck_transformation", "basic_transformation"],
@@ -133,7 +173,7 @@ def test_weights_of_a_2d_network_are_inflated():
     flat = build_model({**TINY, "stem_temporal_kernel": 1, "stage_temporal_kernel_basis": [[1], [1]]})
     model = build_model(TINY)
     assert not model.set_classy_state(flat.get_classy_state())
-    given, found = (net.stem.stem[0].conv.weight for net in (flat, model))
+    given, found = (net.stem.stem.get_submodule("stem-path0").conv.weight for net in (flat, model))
     assert torch.allclose(found, given.expand(-1, -1, 3, -1, -1) / 3)
     with pytest.raises(CheckpointError, match=r"\(2, 3, 3, 7, 7\) in the state, \(2, 3, 1, 7, 7\) in the model"):
         flat.set_classy_state(model.get_classy_state())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -141,45 +141,146 @@ class MixupTransform(ClassyTransform):
         boxes = torch.zeros(units, 4, dtype=torch.int64)
         blend = torch.where(cuts, 1.0, lam)
         if bool(cuts.any()):
-            boxes[cuts] = self._boxes(lam, height, width)[cuts]
-            if self.correct_lam or self.cutmix_minmax is not None:
-                area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
-                lam = torch.where(cuts, 1 - area / (height * width), lam)
+            edges, corrected = cutmix_bbox_and_lam(
+                (height, width), lam, self.cutmix_minmax, self.correct_lam, count=units
+            )
+            boxes[cuts] = torch.stack(edges, dim=1)[cuts]
+            lam = torch.where(cuts, corrected, lam)
         return _Draw(lam, blend, boxes)
-
-    def _boxes(self, lam: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Draws one box per unit, shape (k, 4)."""
-        edges = []
-        for side in (height, width):
-            position = torch.rand(len(lam), dtype=torch.float64)
-            if self.cutmix_minmax is not None:
-                least, most = (int(side * share) for share in self.cutmix_minmax)
-                length = torch.randint(least, most + 1, (len(lam),))
-                begin = (position * (side - length + 1)).long()
-                edges += [begin, begin + length]
-            else:
-                half = (side * (1 - lam).sqrt()).long() // 2
-                centre = (position * side).long()
-                edges += [(centre - half).clamp(min=0), (centre + half).clamp(max=side)]
-        return torch.stack(edges, dim=1)
 
     def _mix_target(self, target: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
         """Mixes targets (N,) or (N, C) to weights (N, C); `lam` has shape (1,) or (N,)."""
         if target.ndim == 1:
             if self.num_classes is None:
                 raise ComponentError("mixup: targets are class indices, so num_classes must be set")
-            off = self.label_smoothing / self.num_classes
-            weights = torch.full((len(target), self.num_classes), off, dtype=torch.float32, device=target.device)
-            # not one_hot(), which waits for the device to find the largest index
-            ignored = (target == self.ignore_index).unsqueeze(1)
-            index = target.long().unsqueeze(1).masked_fill(ignored, 0)
-            weights.scatter_(1, index, 1 - self.label_smoothing + off).masked_fill_(ignored, 0)
+            ignored = target == self.ignore_index
+            weights = one_hot_smoothed(target.masked_fill(ignored, 0), self.num_classes, self.label_smoothing)
+            weights.masked_fill_(ignored.unsqueeze(1), 0)
         elif target.ndim == 2:
             weights = target if target.is_floating_point() else target.float()
         else:
             raise DataError(f"mixup: targets must have shape (N,) or (N, C), not {tuple(target.shape)}")
-        share = _moved(lam, weights).unsqueeze(1)
-        return weights * share + weights.flip(0) * (1 - share)
+        return _mix_rows(weights, lam)
+
+
+def one_hot(
+    x: torch.Tensor,
+    num_classes: int,
+    on_value: float = 1.0,
+    off_value: float = 0.0,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """Returns a row for each class index: `on_value` at the index and `off_value` elsewhere, (N, num_classes), float32.
+
+    Args:
+        x: class indices (N,), in [0, num_classes).
+        num_classes: the width of a row.
+        on_value: the value at the index.
+        off_value: the other values.
+        device: of the result; that of `x` if None.
+    """
+    x = x.to(device) if device is not None else x
+    # not torch's one_hot(), which waits for the device to find the largest index
+    rows = torch.full((len(x), num_classes), off_value, dtype=torch.float32, device=x.device)
+    return rows.scatter_(1, x.long().view(-1, 1), on_value)
+
+
+def one_hot_smoothed(x: torch.Tensor, num_classes: int, smoothing: float) -> torch.Tensor:
+    """Returns rows of 1 - s + s/C at each class index and s/C elsewhere; see `one_hot`."""
+    off = smoothing / num_classes
+    return one_hot(x, num_classes, 1 - smoothing + off, off)
+
+
+def mixup_target(
+    target: torch.Tensor, num_classes: int, lam: float | torch.Tensor = 1.0, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Returns the targets of rows that are mixed with their partners in the reversed batch, (N, C).
+
+    Args:
+        target: class indices (N,), or weights per class (N, C).
+        num_classes: the number of classes; of weights it is not asked for.
+        lam: the weight of a row's own target: a number, or a tensor (1,) or (N,).
+        smoothing: class indices become 1 - s + s/C and s/C; weights are not smoothed.
+    """
+    weights = one_hot_smoothed(target, num_classes, smoothing) if target.ndim == 1 else target.float()
+    return _mix_rows(weights, torch.as_tensor(lam, dtype=torch.float32).reshape(-1))
+
+
+def rand_bbox(
+    img_shape: Sequence[int], lam: float | torch.Tensor, margin: float = 0.0, count: int = 1
+) -> tuple[torch.Tensor, ...]:
+    """Draws boxes of area 1 - lam around uniform centres, which are clipped at the border of the image.
+
+    Args:
+        img_shape: (..., H, W).
+        lam: a number or a tensor (count,), in [0, 1].
+        margin: keeps centres this share of a box's side away from the border.
+        count: number of boxes.
+
+    Returns:
+        Top, bottom, left and right edges, int64 of shape (count,).
+    """
+    share = (1 - torch.as_tensor(lam, dtype=torch.float64)).sqrt().expand(count)
+    edges = []
+    for side in img_shape[-2:]:
+        length = (side * share).long()
+        free = (margin * length).long()
+        centre = (free + torch.rand(count, dtype=torch.float64) * (side - 2 * free)).long()
+        edges += [(centre - length // 2).clamp(0, side), (centre + length // 2).clamp(0, side)]
+    return tuple(edges)
+
+
+def rand_bbox_minmax(img_shape: Sequence[int], minmax: Sequence[float], count: int = 1) -> tuple[torch.Tensor, ...]:
+    """Draws boxes whose sides are uniform in a range, anywhere in the image.
+
+    Args:
+        img_shape: (..., H, W).
+        minmax: the least and the most side, as shares of the image's side.
+        count: number of boxes.
+
+    Returns:
+        Top, bottom, left and right edges, int64 of shape (count,).
+    """
+    edges = []
+    for side in img_shape[-2:]:
+        position = torch.rand(count, dtype=torch.float64)
+        least, most = (int(side * share) for share in minmax)
+        length = torch.randint(least, most + 1, (count,))
+        begin = (position * (side - length + 1)).long()
+        edges += [begin, begin + length]
+    return tuple(edges)
+
+
+def cutmix_bbox_and_lam(
+    img_shape: Sequence[int],
+    lam: float | torch.Tensor,
+    ratio_minmax: Sequence[float] | None = None,
+    correct_lam: bool = True,
+    count: int = 1,
+) -> tuple[tuple[torch.Tensor, ...], float | torch.Tensor]:
+    """Draws the boxes of CutMix and returns them with the weights of the rows' own targets.
+
+    Args:
+        img_shape: (..., H, W).
+        lam: as for `rand_bbox`.
+        ratio_minmax: as for `rand_bbox_minmax`, which then draws the boxes; None for boxes of area 1 - lam.
+        correct_lam: compute lam from the clipped box; with `ratio_minmax` it always is.
+        count: number of boxes.
+    """
+    if ratio_minmax is not None:
+        edges = rand_bbox_minmax(img_shape, ratio_minmax, count)
+    else:
+        edges = rand_bbox(img_shape, lam, count=count)
+    if correct_lam or ratio_minmax is not None:
+        top, bottom, left, right = edges
+        lam = 1 - ((bottom - top) * (right - left)).double() / (img_shape[-2] * img_shape[-1])
+    return edges, lam
+
+
+def _mix_rows(weights: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    """Mixes rows (N, C) with those of the reversed batch; `lam` has shape (1,) or (N,)."""
+    share = _moved(lam, weights).unsqueeze(1)
+    return weights * share + weights.flip(0) * (1 - share)
 
 
 def _moved(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from ray_classy.dataset.transforms.mixup import MixupTransform
+from ray_classy.dataset.transforms.mixup import MixupTransform, cutmix_bbox_and_lam, mixup_target, one_hot, rand_bbox
 from ray_classy.errors import ComponentError, DataError
 
 MODES = ["batch", "pair", "elem"]
@@ -184,3 +184,25 @@ def test_impossible_arguments(arguments):
 
 def test_picklable():
     assert pickle.loads(pickle.dumps(MixupTransform(1.0, 4))).num_classes == 4
+
+
+def test_targets_are_mixed_and_smoothed_as_in_classy_vision():
+    mixed = mixup_target(torch.tensor([1, 0]), 3, 0.25, smoothing=0.3)
+    torch.testing.assert_close(mixed, torch.tensor([[0.625, 0.275, 0.1], [0.275, 0.625, 0.1]]))
+    weights = mixup_target(torch.eye(2), 2, torch.tensor([0.25, 0.5]), smoothing=0.3)
+    assert weights.tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert one_hot(torch.tensor([2]), 3, 0.9, 0.05).tolist() == [pytest.approx([0.05, 0.05, 0.9])]
+
+
+@pytest.mark.parametrize("minmax", [None, (0.2, 0.5)])
+def test_boxes_lie_in_the_image_and_say_what_they_leave(minmax):
+    (top, bottom, left, right), lam = cutmix_bbox_and_lam((2, 3, 10, 20), 0.3, minmax, count=50)
+    assert (top >= 0).all() and (top <= bottom).all() and (bottom <= 10).all()
+    assert (left >= 0).all() and (left <= right).all() and (right <= 20).all()
+    torch.testing.assert_close(lam, 1 - (bottom - top) * (right - left) / 200, check_dtype=False)
+    assert cutmix_bbox_and_lam((10, 20), 0.3, correct_lam=False)[1] == 0.3
+
+
+def test_a_margin_keeps_centres_away_from_the_border():
+    top, bottom, left, right = rand_bbox((100, 100), 0.75, margin=1.0, count=50)
+    assert (bottom - top == 50).all() and (right - left == 50).all()
