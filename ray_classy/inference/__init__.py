@@ -1,0 +1,13 @@
+"""What a trained model is used for: predictions, evaluations, exports and services."""
+
+from typing import TYPE_CHECKING
+
+from ray_classy.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ray_classy.inference.classifier import Classifier, Prediction
+    from ray_classy.inference.load_model import load_model
+
+__all__ = ["Classifier", "Prediction", "load_model"]
+
+__getattr__ = lazy_exports(__name__)

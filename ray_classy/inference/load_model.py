@@ -1,0 +1,37 @@
+"""Loads a trained model, ready to predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_classy.inference.classifier import Classifier
+from ray_classy.inference.preprocessing import Preprocessing
+from ray_classy.inference.trained import read_trained
+from ray_classy.tasks.precision import Precision
+
+
+def load_model(path: str, device: Any = None) -> Classifier:
+    """Loads the model of a run or checkpoint, with its preprocessing and class names.
+
+    Args:
+        path: the folder of a run, for its best checkpoint, or of a checkpoint, or a checkpoint's file; local or a URL.
+        device: None takes the first GPU, or else the CPU.
+
+    Raises:
+        CheckpointNotFoundError: there is none.
+        CheckpointError: it is damaged, or does not say how its model is built.
+
+    Example:
+        model = load_model("runs/flowers")
+        model.predict("rose.jpg").label
+    """
+    trained = read_trained(path)
+    classifier = Classifier(
+        trained.model(),
+        Preprocessing.from_config(trained.config),
+        trained.classes,
+        Precision.from_args(trained.config.get("amp_args")),
+        device,
+    )
+    classifier.path, classifier.metrics = trained.path, dict(trained.metrics)
+    return classifier
