@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         register_hook,
     )
     from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
+    from ray_classy.hooks.lookahead_hook import LookaheadHook
     from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
     from ray_classy.hooks.model_complexity_hook import ModelComplexityHook
     from ray_classy.hooks.model_tensorboard_hook import ModelTensorboardHook
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ray_classy.hooks.tensorboard_plot_hook import TensorboardPlotHook
     from ray_classy.hooks.torchscript_hook import TorchscriptHook
     from ray_classy.hooks.visdom_hook import VisdomHook
+    from ray_classy.hooks.whitening_hook import WhiteningHook
 
 __all__ = [
     "HOOK_REGISTRY",
@@ -34,6 +36,7 @@ __all__ = [
     "ClassyHookFunctions",
     "ClassyHookState",
     "ExponentialMovingAverageModelHook",
+    "LookaheadHook",
     "LossLrMeterLoggingHook",
     "ModelComplexityHook",
     "ModelTensorboardHook",
@@ -44,6 +47,7 @@ __all__ = [
     "TensorboardPlotHook",
     "TorchscriptHook",
     "VisdomHook",
+    "WhiteningHook",
     "build_hook",
     "build_hooks",
     "register_hook",

@@ -19,6 +19,7 @@ HOOK_REGISTRY: Registry[ClassyHook] = Registry(
     {
         "checkpoint": "ray_classy.hooks.checkpoint_hook:CheckpointHook",
         "ema_model_weights": "ray_classy.hooks.exponential_moving_average_model_hook:ExponentialMovingAverageModelHook",
+        "lookahead": "ray_classy.hooks.lookahead_hook:LookaheadHook",
         "loss_lr_meter_logging": "ray_classy.hooks.loss_lr_meter_logging_hook:LossLrMeterLoggingHook",
         "model_complexity": "ray_classy.hooks.model_complexity_hook:ModelComplexityHook",
         "model_tensorboard": "ray_classy.hooks.model_tensorboard_hook:ModelTensorboardHook",
@@ -28,6 +29,7 @@ HOOK_REGISTRY: Registry[ClassyHook] = Registry(
         "progress_bar": "ray_classy.hooks.progress_bar_hook:ProgressBarHook",
         "tensorboard_plot": "ray_classy.hooks.tensorboard_plot_hook:TensorboardPlotHook",
         "torchscript": "ray_classy.hooks.torchscript_hook:TorchscriptHook",
+        "whitening": "ray_classy.hooks.whitening_hook:WhiteningHook",
         "visdom": "ray_classy.hooks.visdom_hook:VisdomHook",
     },
     unique_class_names=True,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ray_classy.models.airbench import Airbench
     from ray_classy.models.anynet import AnyNet
     from ray_classy.models.classy_block import ClassyBlock
     from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MLP",
     "MODEL_REGISTRY",
+    "Airbench",
     "AnyNet",
     "ClassyBlock",
     "ClassyModel",

@@ -53,6 +53,7 @@ def _regnet_class(kind: str) -> str:
 MODEL_REGISTRY: Registry[ClassyModel] = Registry(
     "model",
     {
+        "airbench": "ray_classy.models.airbench:Airbench",
         "anynet": "ray_classy.models.anynet:AnyNet",
         "densenet": "ray_classy.models.densenet:DenseNet",
         "efficientnet": "ray_classy.models.efficientnet:EfficientNet",

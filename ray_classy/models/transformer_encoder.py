@@ -96,5 +96,10 @@ class Encoder(nn.Module):
         self.layers = nn.Sequential(layers)
         self.ln = LayerNorm(hidden_dim)
 
+    def fix_positions(self, positions: torch.Tensor) -> None:
+        """Replaces the learned position embeddings by fixed ones, shape (seq_length, 1, hidden_dim)."""
+        del self.pos_embedding
+        self.register_buffer("pos_embedding", positions)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.ln(self.layers(self.dropout(x + self.pos_embedding)))

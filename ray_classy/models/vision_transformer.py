@@ -17,6 +17,7 @@ from ray_classy.models.lecun_normal_init import lecun_normal_init
 from ray_classy.models.mbconv_block import get_same_padding_for_kernel_size
 from ray_classy.models.model_state import StateMismatch
 from ray_classy.models.positions import fit_positions
+from ray_classy.models.sincos2d import sincos2d
 from ray_classy.models.transformer_encoder import Encoder, EncoderBlock, LayerNorm, MLPBlock
 
 __all__ = [
@@ -70,6 +71,8 @@ class VisionTransformer(ClassyModel):
         conv_stem_layers: convolutions, each with batch norm and ReLU, whose strides multiply to `patch_size`, and which
             a 1x1 convolution follows (Xiao et al. 2021, arXiv:2106.14881); None for one convolution of patches. Each
             is a ConvStemLayer or a dict with its attributes.
+        positions: "learned" position embeddings, or the fixed ones of `sincos2d`, for which `hidden_dim` is a multiple
+            of 4 and at least 8.
 
     The input is (N, 3, image_size, image_size), the output (N, hidden_dim).
 
@@ -92,6 +95,7 @@ class VisionTransformer(ClassyModel):
         attention_dropout_rate: float = 0,
         classifier: Literal["token", "gap"] = "token",
         conv_stem_layers: list[Any] | None = None,
+        positions: Literal["learned", "sincos2d"] = "learned",
     ) -> None:
         super().__init__()
         numbers = {"image_size": image_size, "patch_size": patch_size, "num_layers": num_layers}
@@ -110,6 +114,12 @@ class VisionTransformer(ClassyModel):
             raise ComponentError(f"hidden_dim {hidden_dim} is not a multiple of num_heads {num_heads}; change either")
         if classifier not in ("token", "gap"):
             raise ComponentError(f"classifier of a vision transformer is {classifier!r}; choose 'token' or 'gap'")
+        if positions not in ("learned", "sincos2d"):
+            raise ComponentError(f"positions of a vision transformer is {positions!r}; choose 'learned' or 'sincos2d'")
+        if positions == "sincos2d" and (hidden_dim % 4 or hidden_dim < 8):
+            raise ComponentError(
+                f"positions 'sincos2d' need a hidden_dim that is a multiple of 4 and at least 8, not {hidden_dim}"
+            )
         self.image_size = image_size
         self.patch_size = patch_size
         self.hidden_dim = hidden_dim
@@ -129,6 +139,8 @@ class VisionTransformer(ClassyModel):
         self.encoder = Encoder(
             self.seq_length, num_layers, num_heads, hidden_dim, mlp_dim, dropout_rate, attention_dropout_rate
         )
+        if positions == "sincos2d":
+            self.encoder.fix_positions(self._sincos2d())
         self.trunk_output = nn.Identity()
         self.init_weights()
 
@@ -138,6 +150,12 @@ class VisionTransformer(ClassyModel):
             lecun_normal_init(self.conv_proj.weight, fan_in=3 * self.patch_size**2)
             assert self.conv_proj.bias is not None
             nn.init.zeros_(self.conv_proj.bias)
+
+    def _sincos2d(self) -> torch.Tensor:
+        """Returns fixed position embeddings, shape (seq_length, 1, hidden_dim): zeros for the class token."""
+        side = self.image_size // self.patch_size
+        grid = sincos2d(side, side, self.hidden_dim)
+        return torch.cat([torch.zeros(self.seq_length - len(grid), self.hidden_dim), grid]).unsqueeze(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim != 4 or x.shape[2] != self.image_size or x.shape[3] != self.image_size:

@@ -307,7 +307,7 @@ class ClassificationTask(PlannedTask):
         self.last_batch = None
         sample, step_data = next_sample(self.data_iterator, self.device)
         with torch.no_grad(), autocast(self.precision, self.device):
-            output = call("the model", self.compute_model, sample)
+            output = call("the model", self.test_time_augmentation.output, self.compute_model, sample)
             loss = call("the loss", self.compute_loss, output, sample)
             loss, self._loss_weight = record(self, loss, output, sample)
         self._eval_steps += 1

@@ -16,6 +16,7 @@ from ray_classy.models import ClassyModel
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
+from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.classy_task import ClassyTask
 from ray_classy.tasks.option import SectionField, option, section_setter
 from ray_classy.tasks.precision import AmpType, Precision
@@ -46,6 +47,7 @@ class TaskParts(ClassyTask):
         clip_grad_norm: largest L2 norm of all gradients together, above 0; None for no limit.
         simulated_global_batchsize: rows per optimizer update, reached by accumulating gradients; None for one step.
         mixup_transform: mixes the rows of each training batch; None for no mixing.
+        test_time_augmentation: whose outputs are averaged in test phases.
         distributed_options: how several processes train together.
     """
 
@@ -61,6 +63,7 @@ class TaskParts(ClassyTask):
     use_gpu: bool | None = option(None)
     use_sharded_ddp: bool = option(False, arguments.flag)
     dataloader_mp_context: Literal["spawn", "fork", "forkserver"] | None = option("spawn", _start_method)
+    test_time_augmentation: AveragedViews = option(AveragedViews())
     distributed_options: DistributedOptions = option(DistributedOptions(), key="distributed")
     checkpoint_path: str | None = option(None, key="checkpoint")
     checkpoint_every: CheckpointEvery = option(CheckpointEvery())
@@ -215,6 +218,10 @@ class TaskParts(ClassyTask):
 
     set_distributed_options = section_setter(
         "distributed_options", DistributedOptions, "Sets how several processes train together, and returns the task."
+    )
+
+    set_test_time_augmentation = section_setter(
+        "test_time_augmentation", AveragedViews, "Sets whose outputs are averaged in test phases, and returns the task."
     )
 
     def set_use_sharded_ddp(self, use_sharded_ddp: bool) -> Self:

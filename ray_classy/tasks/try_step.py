@@ -88,7 +88,7 @@ def try_step(
             task.train = train
             task._set_model_train_mode()
             with autocast(precision, here):
-                output = _output(task, sample)
+                output = _output(task, sample, train)
                 check_output(output)
                 step = "loss"
                 if base_loss is not None:
@@ -109,9 +109,9 @@ def try_step(
         ) from error
 
 
-def _output(task: ClassificationTask, sample: dict[str, Any]) -> Any:
+def _output(task: ClassificationTask, sample: dict[str, Any], train: bool) -> Any:
     try:
-        return task.compute_model(sample)
+        return task.compute_model(sample) if train else task.test_time_augmentation.output(task.compute_model, sample)
     except ComponentError as error:
         raise ComponentError(f"{locate(task, 'model', 'heads')}{error}") from None
 

@@ -50,6 +50,10 @@ class BatchedTransform:
         """The transform's name, as a config writes it."""
         return type(self.transform).__name__
 
+    def drawn(self, seed: int, epoch: int, rows: np.ndarray, purpose: int) -> np.ndarray:
+        """Returns the random numbers of rows, shape (N, draws): other ones in each epoch."""
+        return row_uniforms(seed, epoch, rows, purpose, self.draws)
+
     def batch(self, images: torch.Tensor, drawn: np.ndarray) -> torch.Tensor:
         """Transforms a batch.
 
@@ -258,11 +262,11 @@ class BatchedTransforms:
             rows: number in the dataset of each image's row, shape (N,).
         """
         for purpose, step in enumerate(self.steps):
-            images = step.batch(images, row_uniforms(seed, epoch, rows, purpose, step.draws))
+            images = step.batch(images, step.drawn(seed, epoch, rows, purpose))
         return images
 
     def row(self, image: Any, seed: int, epoch: int, row: int) -> Any:
         """Transforms the value of one row, with the same random numbers as in a batch."""
         for purpose, step in enumerate(self.steps):
-            image = step.row(image, row_uniforms(seed, epoch, np.array([row]), purpose, step.draws)[0])
+            image = step.row(image, step.drawn(seed, epoch, np.array([row]), purpose)[0])
         return image

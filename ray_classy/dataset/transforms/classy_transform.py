@@ -14,6 +14,7 @@ from ray_classy.registry import Registry, constructor_arguments, reads_signature
 TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
     "transform",
     {
+        "alternating_flip": "ray_classy.dataset.transforms.alternating_flip:AlternatingFlip",
         "apply_transform_to_key": "ray_classy.dataset.transforms.sample:ApplyTransformToKey",
         "clip_to_tensor": "ray_classy.dataset.transforms.clip_to_tensor:ClipToTensor",
         "dummy_audio_transform": "ray_classy.dataset.transforms.util_video:DummyAudioTransform",
@@ -22,6 +23,7 @@ TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
         "imagenet_autoaugment": "ray_classy.dataset.transforms.autoaugment:ImagenetAutoAugment",
         "imagenet_no_augment": "ray_classy.dataset.transforms.imagenet:ImagenetNoAugmentTransform",
         "lighting": "ray_classy.dataset.transforms.lighting_transform:LightingTransform",
+        "random_shift": "ray_classy.dataset.transforms.random_shift:RandomShift",
         "tuple_to_map": "ray_classy.dataset.transforms.sample:TupleToMapTransform",
         "video_clip_random_resize_crop": "ray_classy.dataset.transforms.util_video:VideoClipRandomResizeCrop",
         "video_clip_resize": "ray_classy.dataset.transforms.util_video:VideoClipResize",
