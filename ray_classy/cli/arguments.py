@@ -33,6 +33,7 @@ _EXAMPLES = """examples:
   ray-classy tune recipe:sweeps/asha --num-samples 12
   ray-classy check my.yaml
   ray-classy bench-data my.yaml
+  ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
   ray-classy list optimizer
   ray-classy recipes
 """
@@ -153,6 +154,22 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     )
     option(*_CODE, metavar="DIR")
     option("--rows", "number of rows to read from each dataset per measurement; default: 2000", default=2000, **_NUMBER)
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "predict",
+        "predict the classes of images with a trained model",
+        "RUN INPUT ...",
+        "a run (its best checkpoint) or a checkpoint, then image files, folders, patterns or URLs",
+    )
+    option(
+        "--output",
+        "write the predictions to this file (.parquet, .csv or .jsonl) instead of printing them; the same command "
+        "continues one that was interrupted",
+        metavar="FILE",
+    )
+    option("--topk", "number of classes per image; default: 5", default=5, **_NUMBER)
+    option("--batch-size", "number of images that the model takes at once; default: 32", default=32, **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     for name, text, word, what in (

@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "ray_classy.cli.check:check",
     "tune": "ray_classy.cli.tune:tune",
     "bench-data": "ray_classy.cli.bench_data:bench_data",
+    "predict": "ray_classy.cli.predict:predict",
     "ls": "ray_classy.cli.ls:ls",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",

@@ -7,29 +7,9 @@ from PIL import Image
 
 from ray_classy import load_model
 from ray_classy.config.load import load_config
-from ray_classy.dataset import build_dataset
 from ray_classy.errors import CheckpointNotFoundError, ComponentError, DataError
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
-
-DIGITS = {"name": "digits", "split": "test", "batchsize_per_replica": 64, "use_shuffle": False}
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    config = {**load_config("configs/digits.yaml"), "num_epochs": 2}
-    return LocalTrainer(storage_path=str(tmp_path_factory.mktemp("runs")), name="r").train(build_task(config))
-
-
-@pytest.fixture(scope="module")
-def model(result):
-    return load_model(result.path)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    dataset = build_dataset(DIGITS)
-    return [dataset.dataset[row]["input"] for row in range(len(dataset))], dataset.labels()
 
 
 def test_a_runs_best_checkpoint_is_loaded(model, result):
