@@ -42,13 +42,13 @@ def row_uniforms(seed: int, epoch: int, rows: np.ndarray, purpose: int, count: i
     """
     key = np.uint64(derive_seed(seed, epoch, purpose))
     with np.errstate(over="ignore"):
-        states = _mixed(key + np.asarray(rows).astype(np.uint64)[:, None] * np.uint64(_GOLDEN))
-        mixed = _mixed(states + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
+        states = mix64(key + np.asarray(rows).astype(np.uint64)[:, None] * np.uint64(_GOLDEN))
+        mixed = mix64(states + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN))
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mixed(state: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser on each number."""
+def mix64(state: np.ndarray) -> np.ndarray:
+    """Mixes the bits of 64-bit numbers (uint64, any shape): SplitMix64's finaliser, a bijection."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))

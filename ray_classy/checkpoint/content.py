@@ -30,6 +30,16 @@ class _UpdateRows:
 
 
 @dataclass(frozen=True)
+class _Split:
+    """The rule by which rows were divided between the phases, and a fingerprint of their ids."""
+
+    rule: dict[str, Any]
+    ids: int
+    total: int
+    sketch: list[int]
+
+
+@dataclass(frozen=True)
 class _Ours:
     """The entry `ray_classy`."""
 
@@ -42,6 +52,7 @@ class _Ours:
     config: dict[str, Any] | None = None
     counters: _Counters | None = None
     update_rows: _UpdateRows | None = None
+    split: _Split | None = None
 
 
 @dataclass(frozen=True)

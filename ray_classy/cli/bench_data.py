@@ -12,10 +12,11 @@ from ray_classy.cli.bench_cluster import cluster_lines, has_cluster, measure_on_
 from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.output import Answer
 from ray_classy.config.ray_options import RayOptions
-from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_process
 from ray_classy.dataset.measure import Speeds, measure
 from ray_classy.errors import ConfigError
+from ray_classy.tasks.data_sections import build_phase_dataset, phase_types_of
 from ray_classy.tasks.task_config import checked, located
 
 _WHAT = {
@@ -46,16 +47,13 @@ def bench_data(given: Given) -> Answer:
         raise UsageError(f"--rows must be at least 1, not {given.flags.rows}")
     refuse_search(given, "bench-data")
     config = checked(given.config)
-    sections = config.get("dataset") or {}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data: dict[str, Any] = {"config": given.file, "cpus": cpus_of_this_process(), "device": device.type}
     lines = [f"one process with {data['cpus']} CPUs, batches on the {'GPU' if device.type == 'cuda' else 'CPU'}"]
     datasets = {}
-    for phase_type in ("train", "test"):
-        if not sections.get(phase_type):
-            continue
+    for phase_type in phase_types_of(config):
         with located(config, "dataset", phase_type):
-            dataset = build_dataset(sections[phase_type])
+            dataset = build_phase_dataset(config, phase_type)
         if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
             raise ConfigError(
                 f"the {phase_type} dataset {type(dataset).__name__} overrides `iterator`, and bench-data measures the "

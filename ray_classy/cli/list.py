@@ -25,6 +25,7 @@ KINDS = {
     "model": "ray_classy.models.classy_model",
     "optimizer": "ray_classy.optim.classy_optimizer",
     "param_scheduler": "ray_classy.optim.param_scheduler.classy_vision_param_scheduler",
+    "sampling": "ray_classy.dataset.sampling.classy_sampling",
     "scheduler": "ray_classy.tune.parts",
     "search_alg": "ray_classy.tune.parts",
     "task": "ray_classy.tasks.classy_task",

@@ -11,6 +11,7 @@ from PIL import Image
 from ray_classy.dataset.cifar_files import IMAGE_BYTES, LAYOUTS, read_cifar
 from ray_classy.dataset.classy_dataset import ClassyDataset, register_dataset
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import numbered_keys
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms import GenericImageTransform, build_transform
 from ray_classy.errors import ComponentError
@@ -56,6 +57,7 @@ class CIFARDataset(ClassyDataset):
         if not isinstance(root, str):
             raise ComponentError(f"root must be the path of the folder that holds the files, not {root!r}")
         pixels, self._labels, self.classes = read_cifar(LAYOUTS[self._CIFAR_TYPE], root, split == "train")
+        self._part = "train" if split == "train" else "test"
         rows = ItemRows(image=_column(pixels), label=self._labels)
         super().__init__(RowDataset(rows, _sample), batchsize_per_replica, shuffle, transform, num_samples)
 
@@ -70,6 +72,13 @@ class CIFARDataset(ClassyDataset):
 
     def labels(self) -> np.ndarray | None:
         return self._labels
+
+    def row_keys(self, column: str | None = None) -> np.ndarray:
+        return numbered_keys([self._part], [len(self._labels)]) if column is None else super().row_keys(column)
+
+    def keep_rows(self, numbers: np.ndarray) -> None:
+        self.dataset.select(numbers)  # type: ignore[union-attr]
+        self._labels = self._labels[numbers]
 
 
 @register_dataset("classy_cifar10")

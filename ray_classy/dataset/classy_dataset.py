@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +12,9 @@ import torch.utils.data
 
 from ray_classy.dataset.loader import Feed, PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.row_dataset import check_sources
+from ray_classy.dataset.row_dataset import check_sources, row_dataset_of
+from ray_classy.dataset.sampling.classy_sampling import ClassySampling, build_sampling
+from ray_classy.dataset.split import SplitRows
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ComponentError, DataError, RowNumberError
@@ -67,9 +70,11 @@ class ClassyDataset:
             CPU. Under Ray it is the number of those threads, if it is not 0.
         drop_last: whether the last global batch of a train phase is dropped if it is short.
         phases_per_epoch: number of train phases that each epoch is divided into.
+        sampling: decides which rows a train phase has, and how often; None for each row once.
         classes: class names in the order of their targets, if the dataset knows them.
         remarks: what a user should know about the source of the rows; `ray-classy check` prints it, a run logs it.
         without_targets: why samples have no targets, for the error of a task that needs them.
+        split_rows: the rule by which the rows were divided, if these are only one side of it.
         order_is_stable: whether row i is the same row in every run; if not, a run cannot resume inside an epoch.
         feed: makes the batches elsewhere; None makes them in this process or its loading processes.
 
@@ -82,6 +87,8 @@ class ClassyDataset:
     classes: list[str] | None = None
     remarks: Sequence[str] = ()
     without_targets: str = ""
+    split_rows: SplitRows | None = None
+    sampling: ClassySampling | None = None
     order_is_stable: bool = True
     feed: Feed | None = None
 
@@ -111,8 +118,8 @@ class ClassyDataset:
         self.phases_per_epoch = 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out of copies what belongs to this process: the memory cache and the feed."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_cache", "feed")}
+        """Leaves out of copies what belongs to this process: the memory cache, the feed, ways back to the source."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
 
     @classmethod
     @reads_signature
@@ -191,6 +198,34 @@ class ClassyDataset:
         """Returns the targets of all rows, shape (rows,); None if they are not known without decoding."""
         return None
 
+    def row_keys(self, column: str | None = None) -> np.ndarray:
+        """Returns a 64-bit hash of the id of each row, shape (rows,), uint64, by which a `Split` divides them.
+
+        Args:
+            column: of the ids; None for the paths of rows within the source.
+
+        Raises:
+            ComponentError: the rows have no ids, or no columns.
+            DataError: there is no such column, or a row has no value in it.
+        """
+        raise ComponentError(
+            f"the rows of {type(self).__name__} have no ids, by which they could be split: define row_keys in it, or "
+            f"use a dataset of files"
+        )
+
+    def row_values(self, column: str) -> np.ndarray:
+        """Returns the numbers in a column of the source, shape (rows,).
+
+        Raises:
+            ComponentError: the rows have no columns.
+            DataError: there is no such column, or it does not hold numbers.
+        """
+        raise ComponentError(f"the rows of {type(self).__name__} have no columns, and none {column!r}")
+
+    def keep_rows(self, numbers: np.ndarray) -> None:
+        """Leaves only some rows in the dataset, given by their numbers, int64, shape (rows kept,)."""
+        raise ComponentError(f"no rows of {type(self).__name__} can be left out: define keep_rows in it")
+
     def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
         """Returns names of classes and targets of all rows, each None if it is not known, before `map_targets`."""
         return class_names(self), class_indices(self)
@@ -220,6 +255,22 @@ class ClassyDataset:
         """Returns the number of rows per step of all ranks together."""
         return self.batchsize_per_replica * get_world_size()
 
+    def rows_of_epoch(self, phase_type: str) -> int:
+        """Returns the rows of a pass over the dataset: with a `sampling` those that it draws, in train phases.
+
+        Raises:
+            ComponentError: rows are not shuffled, or are read front to back, so that none can be sampled.
+            DataError: rows lack what the sampling needs of them, their classes, say.
+        """
+        if self.sampling is None or phase_type != "train":
+            return len(self)
+        base = row_dataset_of(self)
+        if not self.shuffle or (base is not None and not base.rows.random_access):
+            what = "rows of a stream are used once" if self.shuffle else "sampling also decides the order of rows"
+            raise ComponentError(f"{what}: leave {'sampling' if self.shuffle else 'use_shuffle: false'} out")
+        self.sampling.check(self)
+        return self.sampling.num_rows(self)
+
     def plan(
         self, phase_type: str = "test", phase_id: int = 0, seed: int = 0, start: int = 0, shuffle_seed: int = 0
     ) -> PhasePlan:
@@ -237,8 +288,9 @@ class ClassyDataset:
         """
         train = phase_type == "train"
         parts = self.phases_per_epoch if train else 1
+        sampling, epoch = self.sampling if train else None, shuffle_seed + phase_id // parts
         plan = PhasePlan(
-            num_rows=len(self),
+            num_rows=self.rows_of_epoch(phase_type),
             batch_size=self.get_batchsize_per_replica(),
             world_size=get_world_size(),
             rank=get_rank(),
@@ -246,9 +298,11 @@ class ClassyDataset:
             shuffle=self.shuffle,
             drop_last=self.drop_last,
             seed=seed,
-            epoch=shuffle_seed + phase_id // parts,
+            epoch=epoch,
             part=(phase_id % parts, parts),
             start=start,
+            drawn=None if sampling is None else functools.partial(sampling.order, self, seed, epoch),
+            period=None if sampling is None else len(self.dataset),  # type: ignore[arg-type]
         )
         if plan.num_rows == 0:
             raise DataError(f"the {phase_type} dataset has no rows")
@@ -314,10 +368,13 @@ def class_indices(dataset: ClassyDataset) -> np.ndarray | None:
     return labels if len(labels) and np.issubdtype(labels.dtype, np.integer) else None
 
 
+_OF_THIS_PROCESS = ("_cache", "feed", "_keys_of_rows", "_read_column")
+
 _LOADING_KEYS: Keys = {
     "num_workers": Key(int | None, None),
     "drop_last": Key(bool, False),
     "phases_per_epoch": Key(int, 1),
+    "sampling": Key(ClassySampling | None, None),
 }
 
 DATASET_REGISTRY.base = ClassyDataset
@@ -340,4 +397,7 @@ def build_dataset(config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Class
     for key in ("drop_last", "phases_per_epoch"):
         if key in config:
             setattr(dataset, key, config[key])
+    if config.get("sampling") is not None:
+        dataset.sampling = build_sampling(config["sampling"])
+        dataset.sampling.check(dataset)
     return dataset

@@ -87,7 +87,7 @@ class ClipDecoder:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         random, index = self.random, int(row["row"])
-        draw = None if random is None else derive_seed(*random, index, _CLIP_PLACES)
+        draw = None if random is None else derive_seed(*random, int(row.get("_number", index)), _CLIP_PLACES)
         clip = decode_clip(row["path"], self.sampling, index % self.sampling.clips_per_video, draw, self.since)
         sample: dict[str, Any] = {"input": clip}
         if "label" in row:

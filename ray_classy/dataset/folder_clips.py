@@ -84,7 +84,7 @@ class ModalityDecoder:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         index = int(row["row"])
-        draw = None if self.random is None else derive_seed(*self.random, index, _CLIP_PLACES)
+        draw = None if self.random is None else derive_seed(*self.random, int(row.get("_number", index)), _CLIP_PLACES)
         clip = decode_clip(row["path"], self.sampling, index % self.sampling.clips_per_video, draw, self.since)
         size = self.size.of(*clip.shape[-2:])
         if size != tuple(clip.shape[-2:]):

@@ -13,7 +13,10 @@ from ray_classy.dataset.class_match import check_class_names, mapped
 from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
+from ray_classy.dataset.row_keys import text_keys
+from ray_classy.dataset.row_values import numbers_in
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
+from ray_classy.errors import ComponentError
 from ray_classy.registry import Keys, reads_signature, signature_keys
 
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
@@ -43,6 +46,8 @@ class ImageDataset(ClassyDataset):
     image_mode: str = "RGB"
     image_options: ImageOptions = DEFAULT_OPTIONS
     _labels: np.ndarray | None = None
+    _keys_of_rows: Callable[[], np.ndarray] | None = None
+    _read_column: Callable[[str], Any] | None = None
     _own: tuple[list[str] | None, np.ndarray | None, list[str] | None] | None = None  # classes and labels, then mapped
 
     def __init__(
@@ -56,6 +61,7 @@ class ImageDataset(ClassyDataset):
     ) -> None:
         if self.decodes:
             self.image_options = ImageOptions(**{key: named.pop(key) for key in _OPTIONS if key in named})
+        self._values: dict[str, np.ndarray] = {}
         rows = self.open_rows(*arguments, **named)
         if self.classes is not None:
             check_class_names(self.classes, "`classes`")
@@ -68,7 +74,11 @@ class ImageDataset(ClassyDataset):
             cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
     def open_rows(self, *arguments: Any, **named: Any) -> RowDataset:
-        """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels."""
+        """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels.
+
+        It may also set `_keys_of_rows`, which returns what `row_keys` does, and `_read_column`, which returns a column
+        of the source by its name, as an Arrow array.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define open_rows, which returns a RowDataset")
 
     @classmethod
@@ -95,6 +105,33 @@ class ImageDataset(ClassyDataset):
 
     def labels(self) -> np.ndarray | None:
         return self._labels
+
+    def row_keys(self, column: str | None = None) -> np.ndarray:
+        if column is not None:
+            return text_keys(self.read_column(column), f"value in column {column!r}")
+        return super().row_keys() if self._keys_of_rows is None else self._keys_of_rows()
+
+    def row_values(self, column: str) -> np.ndarray:
+        if column not in self._values:
+            self._values[column] = numbers_in(self.read_column(column), column)
+        return self._values[column]
+
+    def read_column(self, name: str) -> Any:
+        """Returns a column of the source, for the rows of this dataset, as an Arrow array."""
+        if self._read_column is None:
+            raise ComponentError(f"the rows of {type(self).__name__} have no columns, and none {name!r}")
+        values = self._read_column(name)
+        base = row_dataset_of(self)
+        return values if base is None or base.selection is None else values.take(base.selection)
+
+    def keep_rows(self, numbers: np.ndarray) -> None:
+        base = row_dataset_of(self)
+        if base is None or not base.rows.random_access:
+            raise ComponentError("rows that are read front to back cannot be split: leave `stream` out")
+        base.select(numbers)
+        self._labels = None if self._labels is None else self._labels[numbers]
+        self._values = {name: values[numbers] for name, values in self._values.items()}
+        self._keys_of_rows = None  # of all rows
 
     def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
         if self._own is not None and self.classes is self._own[2]:

@@ -14,6 +14,7 @@ from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, SIGNATURE_BYTES, image_format
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import keys_below, keys_of_paths
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import expanded, read_start, shown
@@ -66,12 +67,14 @@ class ImagePathDataset(ImageDataset):
                 f"(cat/1.png, dog/2.png, ...)"
             )
             columns = {"path": paths} if labels is None else {"path": paths, "label": labels}
+            self._keys_of_rows = functools.partial(keys_below, folder, paths)
         else:
             assert image_files is not None
             if isinstance(image_files, str) or not image_files:
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
             columns = {"path": [expanded(file) for file in image_files]}
             check_encoding(columns["path"])
+            self._keys_of_rows = functools.partial(keys_of_paths, list(image_files))
             self.classes = classes
             self.without_targets = "image_files have no labels: list files and labels in a `manifest`"
         decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)

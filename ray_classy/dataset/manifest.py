@@ -14,8 +14,10 @@ from ray_classy.dataset.decode import check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.labels import class_targets
+from ray_classy.dataset.manifest_column import read_column
 from ray_classy.dataset.manifest_file import read_manifest
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import text_keys
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import expanded, is_url, parent, shown, split_query
@@ -79,8 +81,10 @@ class ManifestDataset(ImageDataset):
         self.image_mode = image_mode
         self.classes = classes
         paths, labels, named = [], [], []
+        ids: list[Any] = []
         for file, start in zip(files, roots, strict=True):
             found = read_manifest(file, path_column, label_column, classes, delimiter)
+            ids.append(found.paths)
             paths.append(_located(found.paths, start, path_suffix))
             labels.append(found.labels)
             named.append(found.label_names)
@@ -88,6 +92,8 @@ class ManifestDataset(ImageDataset):
         if not ends[-1]:
             raise DataError(f"no rows in {', '.join(map(shown, files[:3]))}{', ...' if len(files) > 3 else ''}")
         columns: dict[str, Any] = {"path": pa.concat_arrays(paths)}
+        self._keys_of_rows = functools.partial(text_keys, pa.chunked_array(ids))
+        self._read_column = functools.partial(read_column, files, delimiter)
         if label_column is not None:
             self._labels, self.classes, _, self.remarks = class_targets(
                 labels, [shown(file) for file in files], str(label_column), classes, named=named

@@ -58,8 +58,8 @@ def read_manifest(
     import pyarrow.compute as pc
 
     columns = [path_column] if label_column is None else [path_column, label_column]
-    extension = _extension(file, delimiter)
-    kind = _KINDS.get(extension, "csv")
+    extension = extension_of(file, delimiter)
+    kind = kind_of(extension)
     _check_columns(file, kind, columns, delimiter)
     try:
         if kind == "csv":
@@ -93,7 +93,17 @@ def read_manifest(
     return ManifestColumns(paths, labels, named)
 
 
-def _extension(file: str, delimiter: str | None) -> str:
+def kind_of(extension: str) -> str:
+    """Returns the format of a manifest, "csv", "json" or "parquet", by its extension."""
+    return _KINDS.get(extension, "csv")
+
+
+def extension_of(file: str, delimiter: str | None) -> str:
+    """Returns the extension of a manifest in lower case, without that of its compression.
+
+    Raises:
+        DataError: it is of an unknown kind.
+    """
     whole = split_query(file)[0].lower()
     name = whole
     for compression in _COMPRESSIONS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_process
-from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
+from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.seeded_rows import SeededRows
 from ray_classy.dataset.transforms.thread_generator import ThreadGenerator
 from ray_classy.errors import DataError
@@ -52,7 +52,7 @@ def measure(dataset: ClassyDataset, phase_type: str, rows: int, device: torch.de
     plan = dataset.plan(phase_type)
     batches = []
     for batch in plan.batches():
-        batches.append(batch)
+        batches.append(plan.rows_of(batch))
         if sum(map(len, batches)) >= rows:
             break
     steps = _steps(dataset, SeededRows(dataset, plan), np.concatenate(batches)[: max(1, rows // 4)].tolist(), device)
@@ -74,7 +74,7 @@ def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device:
     base, placement = row_dataset_of(dataset), made.placement
     speeds: dict[str, float] = {}
     if base is not None:
-        raw, seconds = _timed(lambda: [{**row, "row": number} for number, row in _taken(base, numbers)])
+        raw, seconds = _timed(lambda: base.take(numbers))
         again = 0.0
         if isinstance(raw[0].get("path"), str):  # decoding reads the files as well, which is taken off
             first, again = (_timed(lambda: [_quietly(read_bytes, row["path"]) for row in raw])[1] for _ in range(2))
@@ -108,10 +108,6 @@ def _steps(dataset: ClassyDataset, made: SeededRows, numbers: list[int], device:
 
         speeds["batches"] = len(ready) / max(_timed(transform_batches)[1], 1e-9)
     return speeds
-
-
-def _taken(base: RowDataset, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    return zip(numbers, base.rows.take(numbers), strict=True)
 
 
 def _quietly(function: Callable[[Any], Any], value: Any) -> Any:

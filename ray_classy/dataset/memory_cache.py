@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import pickle
 from collections import OrderedDict
@@ -42,16 +43,17 @@ class Columns:
         """Size of the tensors."""
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
-    def missing(self, rows: np.ndarray) -> np.ndarray:
-        """Returns those of the rows that are not cached yet."""
-        return rows[~self._present[rows]]
+    def missing(self, numbers: np.ndarray, plan: PhasePlan) -> np.ndarray:
+        """Returns those of a batch's numbers whose rows are not cached yet."""
+        return numbers[~self._present[plan.rows_of(numbers)]]
 
-    def put(self, rows: list[Row], batch: Batch) -> bool:
+    def put(self, rows: list[Row], batch: Batch, plan: PhasePlan) -> bool:
         """Adds rows; returns False if they differ in form, or from earlier ones, or if all rows would be too large.
 
         Args:
             rows: at least one.
             batch: the rows, collated.
+            plan: of the phase.
         """
         values = batch.sample
         if not _are_tensors(values) or not _of_one_form([row.sample for row in rows]):
@@ -70,7 +72,7 @@ class Columns:
             )
         ):
             return False
-        numbers = np.array([row.number for row in rows])
+        numbers = plan.rows_of(np.array([row.number for row in rows]))
         for name, value in values.items():
             _bytes(self._tensors[name])[numbers] = _bytes(value)
         self._present[numbers] = True
@@ -111,16 +113,17 @@ def cached_batches(rows: SeededRows, plan: PhasePlan) -> Iterator[Batch]:
         return
     lasting = is_deterministic(rows.dataset.transform)  # otherwise, batched transforms have to follow
     wanted, again = itertools.tee(plan.batches())
-    for numbers, read in zip(wanted, rows.read(columns.missing(batch) for batch in again), strict=True):
+    for numbers, read in zip(wanted, rows.read(columns.missing(batch, plan) for batch in again), strict=True):
         good = [row for row in read if isinstance(row, Row)]
         assert len(good) == len(read)  # max_bad_rows is 0: a bad row has raised an error
         batch = rows.collate(read)
-        if good and not ((lasting or batch.numbers is not None) and columns.put(good, batch)):
+        if good and not ((lasting or batch.numbers is not None) and columns.put(good, batch, plan)):
             rows.dataset._cache = _Cache(rows.dataset.transform, base.rows, None)
             base.cache_decoded(True)
             return
         if len(good) < len(numbers):
-            batch = Batch(columns.batch(numbers), len(numbers), [], numbers if columns.needs_batched else None)
+            cached = columns.batch(plan.rows_of(numbers))
+            batch = Batch(cached, len(numbers), [], numbers if columns.needs_batched else None)
         yield batch
 
 
@@ -168,6 +171,8 @@ def _content(dataset: Any, base: RowDataset) -> bytes | None:
     if identity is None:
         return None
     try:
-        return pickle.dumps([type(dataset), identity, base.decode, base.target_map, dataset.transform, len(dataset)])
+        selected = None if base.selection is None else hashlib.sha256(base.selection.tobytes()).digest()
+        parts = [identity, selected, base.decode, base.target_map, dataset.transform, len(dataset)]
+        return pickle.dumps([type(dataset), *parts])
     except Exception:  # a part that does not pickle: the columns are cached for this object alone
         return None

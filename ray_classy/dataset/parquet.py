@@ -15,10 +15,11 @@ from ray_classy.dataset.confined import confined
 from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
-from ray_classy.dataset.parquet_columns import check_columns, read_labels, read_partition
+from ray_classy.dataset.parquet_columns import check_columns, read_labels, read_parquet_column, read_partition
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
-from ray_classy.dataset.source_files import SourceFiles, find_files
+from ray_classy.dataset.row_keys import numbered_keys
+from ray_classy.dataset.source_files import SourceFiles, find_files, names_within
 from ray_classy.errors import DataError
 from ray_classy.urls import expanded, read_bytes, shown
 
@@ -70,6 +71,8 @@ class ParquetDataset(ImageDataset):
         if partition is not None:
             label_column = None
         sizes = check_columns(found, image_column, label_column)
+        self._keys_of_rows = functools.partial(numbered_keys, names_within(files, found), sizes)
+        self._read_column = functools.partial(read_parquet_column, found)
         self.image_mode = image_mode
         self.classes = classes
         columns, by_label = [image_column], None

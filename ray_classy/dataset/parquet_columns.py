@@ -26,6 +26,28 @@ def read_parquet(file: str, columns: Sequence[str]) -> Any:
         return text_table(source, columns)
 
 
+def read_parquet_column(files: Sequence[str], name: str) -> Any:
+    """Reads a column of numbers or short texts of all files, as an Arrow array.
+
+    Raises:
+        DataError: a file cannot be read, or does not have the column.
+    """
+    import pyarrow as pa
+
+    def read(file: str) -> Any:
+        with opened_parquet(file) as source:
+            there = source.file.schema_arrow.names
+            if name not in there:
+                near = nearest(name, there)
+                hint = f"; did you mean {near}?" if near else ""
+                raise DataError(f"{source.name} has no column {name!r}: it has {', '.join(there)}{hint}")
+            return text_table(source, [name]).column(name)
+
+    parts = each(read, files, any(map(is_url, files)))
+    plain = [part.cast(part.type.value_type) if pa.types.is_dictionary(part.type) else part for part in parts]
+    return pa.chunked_array([chunk for part in plain for chunk in part.chunks], plain[0].type)
+
+
 def parquet_sizes(files: Sequence[str]) -> list[int]:
     """Returns the rows per file, from the files' footers.
 

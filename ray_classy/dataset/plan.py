@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -42,7 +42,7 @@ class PhasePlan:
     With batches of one row every rank has one.
 
     Attributes:
-        num_rows: rows in the dataset.
+        num_rows: rows of the epoch.
         batch_size: rows per rank and step.
         world_size: number of ranks.
         rank: the rank whose batches `batches` yields.
@@ -54,6 +54,8 @@ class PhasePlan:
         part: (p, n) for the p-th of n equal parts of the epoch, p from 0.
         start: rows of this phase that are consumed already (train phases).
         together: whether the ranks read a test phase front to back together, not one piece each.
+        drawn: returns the rows of the epoch in their order, where a sampling decides it; shape (num_rows,), int64.
+        period: rows that the numbers of a sampling count: number i is row i % period. None if they are row numbers.
     """
 
     num_rows: int
@@ -68,17 +70,25 @@ class PhasePlan:
     part: tuple[int, int] = (0, 1)
     start: int = 0
     together: bool = False
+    drawn: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
+    period: int | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
         """Row numbers of this phase in the order in which they are read, shape (rows,), int64."""
-        if self.shuffle:
+        if self.drawn is not None:
+            order = self.drawn()
+        elif self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
         else:
             order = np.arange(self.num_rows)
         index, parts = self.part
         begin, end = self.num_rows * index // parts, self.num_rows * (index + 1) // parts
         return order[begin:end][self.start :]
+
+    def rows_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the rows of the dataset that numbers of the order stand for."""
+        return numbers if self.period is None else numbers % self.period
 
     @property
     def global_batch_size(self) -> int:

@@ -24,16 +24,20 @@ CACHE_BYTES = 256 << 20
 class RowDataset(torch.utils.data.Dataset):
     """A base dataset that decodes raw rows into samples.
 
+    Numbers from its length on are its rows again, for epochs that have rows more than once: with n rows, number i is
+    row i % n.
+
     Args:
         rows: where the raw rows come from.
-        decode: makes a sample of one raw row, which also has its number under "row", and True under "as_tensor" if
-            the transforms begin with `ToImage`, so that no PIL image is needed; it draws no random number. A row that
-            it cannot decode raises `DataError`.
+        decode: makes a sample of one raw row, which also has its number among `rows` under "row", the number that was
+            asked for under "_number", and True under "as_tensor" if the transforms begin with `ToImage`, so that no PIL
+            image is needed; it draws no random number. A row that it cannot decode raises `DataError`.
         max_bad_rows: rows of a phase that may be skipped because they cannot be decoded.
         sources: the files that `decode` reads from, if they are to be checked in every phase.
         cacheable: whether a decoded row is the same in every epoch, so that it may be cached in memory.
 
     Attributes:
+        selection: the numbers of the rows among `rows`, int64, shape (rows of this dataset,); None for all.
         threads: threads that read ahead in the training process; 0 for none, None for one on each CPU.
         target_map: replaces the targets that `decode` returns, where classes are in another order than in the files.
 
@@ -56,6 +60,7 @@ class RowDataset(torch.utils.data.Dataset):
         self.decode = decode
         self.max_bad_rows = max_bad_rows
         self.cacheable = cacheable
+        self.selection: np.ndarray | None = None
         self.threads: int | None = None
         self.target_map: dict[int, int] = {}
         self._as_tensors = False
@@ -65,12 +70,18 @@ class RowDataset(torch.utils.data.Dataset):
         self._cached_bytes = 0
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.selection is None else len(self.selection)
+
+    def select(self, numbers: np.ndarray) -> None:
+        """Keeps only some rows, given by their numbers in this dataset, in that order; shape (rows kept,)."""
+        self.selection = numbers if self.selection is None else self.selection[numbers]
+        self._fetched.clear()
+        self.cache_decoded(True)
 
     def __getitem__(self, index: int) -> Any:
-        cached = self._decoded
-        if cached and index in cached:
-            return _copied(cached[index])
+        cached, row = self._decoded, index % len(self)
+        if cached and row in cached:
+            return _copied(cached[row])
         fetched = self._fetched.pop(index, None)
         if isinstance(fetched, Future):
             sample = fetched.result()
@@ -82,7 +93,7 @@ class RowDataset(torch.utils.data.Dataset):
             if (not cached and len(self) * size > CACHE_BYTES) or self._cached_bytes + size > CACHE_BYTES:
                 self._decoded = None
             else:
-                cached[index] = _copied(sample)
+                cached[row] = _copied(sample)
                 self._cached_bytes += size
         return sample
 
@@ -103,29 +114,34 @@ class RowDataset(torch.utils.data.Dataset):
             indices: the rows.
             ahead: let the threads read and decode them, and return without waiting.
         """
-        cached = self._decoded or {}
-        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) not in cached]
+        cached, rows = self._decoded or {}, len(self)
+        wanted = [int(i) for i in indices if int(i) not in self._fetched and int(i) % rows not in cached]
         pool = self.pool() if ahead else None
         if pool is not None:
             self._fetched.update((index, pool.submit(self._read, index)) for index in wanted)
         elif wanted:
-            for index, row in zip(wanted, self.rows.take(wanted), strict=True):
-                self._fetched[index] = self._marked(row, index)
+            self._fetched.update(zip(wanted, self.take(wanted), strict=True))
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Returns raw rows as `decode` receives them."""
+        numbers = [int(index) % len(self) for index in indices]
+        if self.selection is not None:
+            numbers = self.selection[numbers].tolist()
+        taken = self.rows.take(numbers)
+        for row, number, index in zip(taken, numbers, indices, strict=True):
+            row["row"], row["_number"] = number, int(index)
+            if self._as_tensors:
+                row["as_tensor"] = True
+        return taken
 
     def _read(self, index: int) -> Any:
-        return self._decode(self._marked(self.rows.take([index])[0], index))
+        return self._decode(self.take([index])[0])
 
     def _decode(self, row: dict[str, Any]) -> Any:
         sample = self.decode(row)
         if self.target_map and isinstance(sample, dict) and "target" in sample:
             sample["target"] = self.target_map.get(sample["target"], sample["target"])
         return sample
-
-    def _marked(self, row: dict[str, Any], index: int) -> dict[str, Any]:
-        row["row"] = index
-        if self._as_tensors:
-            row["as_tensor"] = True
-        return row
 
     def decode_to_tensors(self, wanted: bool) -> None:
         """Sets whether rows are decoded to tensors where no PIL image is needed."""
@@ -187,8 +203,9 @@ def row_dataset_of(dataset: Any) -> RowDataset | None:
 def row_name(dataset: Any, number: int) -> str:
     """Names a row in errors, with its file where there is one: "row 3 (cats/1.jpg)"."""
     base = row_dataset_of(dataset)
+    number = number if base is None or not len(base) else number % len(base)
     try:
-        raw = {} if base is None else base.rows.take([number])[0]
+        raw = {} if base is None else base.take([number])[0]
     except DataError:
         raw = {}
     places = [printable(shown(raw[key])) for key in ("path", "member") if isinstance(raw.get(key), str)]

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """A row that was read.
 
     Attributes:
-        number: the row's number in the dataset.
+        number: the row's number in the order of the phase; see `PhasePlan.period`.
         sample: the result of its transform, or of the transform's host part.
         needs_batched: whether the batched transforms are still to be applied.
         is_padding: whether it only fills a batch whose rows are all bad; its weight is 0.
@@ -60,6 +60,8 @@ class Batch(NamedTuple):
 
 class SeededRows(torch.utils.data.Dataset):
     """A dataset whose row i is made with generators seeded by (seed, epoch, i).
+
+    A row that an epoch has more than once has a number for each time, see `PhasePlan.period`.
 
     Args:
         dataset: a map-style dataset whose `dataset` attribute may be a `RowDataset`.
@@ -114,8 +116,8 @@ class SeededRows(torch.utils.data.Dataset):
     def _row(self, index: int) -> Row | DataError:
         try:
             if self.placement is None:
-                return Row(index, self.dataset[index], False)
-            sample = self.base[index]
+                return Row(index, self.dataset[self._row_number(index)], False)
+            sample = self.base[index if self._row_dataset is not None else self._row_number(index)]
             host = self.placement.host
             return self.made_ready(index, sample if host is None else host(sample))
         except DataError as error:
@@ -127,6 +129,9 @@ class SeededRows(torch.utils.data.Dataset):
                 f"a transform or the dataset raised StopIteration for row {index}, which means that the data of the "
                 f"phase has ended: catch it there, or use next(iterator, default)"
             ) from error
+
+    def _row_number(self, index: int) -> int:
+        return index if self.plan.period is None else index % self.plan.period
 
     def made_ready(self, index: int, sample: Any) -> Row:
         """Prepares a sample for the batched transforms, or applies them now if it cannot be put into a batch.
@@ -167,11 +172,12 @@ class SeededRows(torch.utils.data.Dataset):
         if not self.train or not bad or good >= 2:
             return rows
         added: list[Row | DataError] = []
-        last = indices[-1]
+        there = {self._row_number(index) for index in indices}
+        last = self._row_number(indices[-1])
         for number in itertools.chain(range(last + 1, len(self.dataset)), reversed(range(last))):
             if good + len(added) >= min(2, len(rows)):
                 break
-            row = self._made([number])[0] if number not in indices else None
+            row = self._made([number])[0] if number not in there else None
             if isinstance(row, Row):
                 added.append(row._replace(is_padding=not good))
         if not good and not added:

@@ -46,6 +46,39 @@ def find_files(pattern: str | Sequence[str], suffixes: tuple[str, ...]) -> list[
     return found
 
 
+def names_within(pattern: str | Sequence[str], files: Sequence[str]) -> list[str]:
+    """Returns the names of found files within the folder that they were looked for in, so that it can be moved.
+
+    The folder of `data/train-*.tar` is `data`, and so is that of `data` itself; of a path to a file it is the one that
+    the file is in.
+
+    Args:
+        pattern: as given to `find_files`.
+        files: what that found.
+    """
+    entries = [pattern] if isinstance(pattern, str | os.PathLike) else pattern
+    folders = {_fixed_folder(split_query(expanded(entry))[0], set(files)) for entry in entries}
+    longest = sorted(folders, key=len, reverse=True)
+    names = []
+    for file in files:
+        path = split_query(file)[0]
+        folder = next((one for one in longest if one and path.startswith(one)), "")
+        names.append(path[len(folder) :])
+    return names
+
+
+def _fixed_folder(entry: str, files: set[str]) -> str:
+    """Returns the part of an entry, with its last slash, that names a folder before the first sign of a pattern."""
+    if entry in files:
+        return entry[: entry.rfind("/") + 1]
+    if not is_url(entry) and os.path.isdir(entry):
+        return os.path.join(entry, "")
+    wild = re.search(r"[*?\[{]", entry)
+    if wild is None:
+        return entry.rstrip("/") + "/"
+    return entry[: entry.rfind("/", 0, wild.start()) + 1]
+
+
 def _files_of(path: str, suffixes: tuple[str, ...]) -> list[str]:
     """Returns the files of a folder, or the path of a file."""
     if not os.path.isdir(path):

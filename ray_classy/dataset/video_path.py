@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.manifest import ManifestDataset
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import keys_below
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms.clip_to_tensor import ClipToTensor
 from ray_classy.dataset.video_reader import video_reader
@@ -80,8 +82,10 @@ class VideoPathDataset(ImageDataset):
         sampling = ClipSampling(frames_per_clip, clips_per_video, step_between_clips, frame_rate)
         began = time.time()
         if manifest is not None:
-            paths, labels, self.classes = _listed(
-                manifest,
+            listed = ManifestDataset(
+                1,
+                False,
+                manifest=manifest,
                 classes=classes,
                 path_column=path_column,
                 label_column=label_column,
@@ -89,6 +93,10 @@ class VideoPathDataset(ImageDataset):
                 path_suffix=path_suffix,
                 delimiter=delimiter,
             )
+            rows: Any = listed.dataset.rows  # type: ignore[union-attr]
+            paths, labels, self.classes = rows.columns["path"], listed.labels(), listed.classes
+            keys, read = listed.row_keys, listed.read_column
+            self._read_column = lambda name: _repeated(read(name), clips_per_video)
         else:
             assert video_folder is not None
             if root is not None:
@@ -96,9 +104,11 @@ class VideoPathDataset(ImageDataset):
             folder = expanded(video_folder)
             kind = FileKind("video_folder", "videos", VIDEO_EXTENSIONS)
             paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
+            keys = functools.partial(keys_below, folder, paths)
             self.without_targets = (
                 f"video_folder {shown(folder)!r} has no class folders: expected one folder of videos per class"
             )
+        self._keys_of_rows = lambda: np.repeat(keys(), clips_per_video)
         columns: dict[str, Any] = {"path": _repeated(paths, clips_per_video)}
         if labels is not None:
             columns["label"] = self._labels = np.repeat(labels, clips_per_video)
@@ -118,19 +128,13 @@ class VideoPathDataset(ImageDataset):
         return plan
 
 
-def _listed(manifest: str | list[str], **arguments: Any) -> tuple[Any, np.ndarray | None, list[str] | None]:
-    """Returns the paths (an Arrow array), labels and classes of a manifest."""
-    listed = ManifestDataset(1, False, manifest=manifest, **arguments)
-    rows: Any = listed.dataset.rows  # type: ignore[union-attr]
-    return rows.columns["path"], listed.labels(), listed.classes
-
-
-def _repeated(paths: Any, times: int) -> Any:
-    """Returns an Arrow array in which each path is repeated."""
+def _repeated(column: Any, times: int) -> Any:
+    """Returns an Arrow array in which each value is repeated, from strings in a list or from an array."""
     import pyarrow as pa
 
-    values = pa.array(paths, pa.large_string()) if isinstance(paths, list) else paths
+    values = pa.array(column, pa.large_string()) if isinstance(column, list) else column
     if times == 1:
         return values
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     numbers = pa.array(np.repeat(np.arange(len(values), dtype=np.int32), times))
     return pa.DictionaryArray.from_arrays(numbers, values)

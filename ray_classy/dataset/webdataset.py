@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,11 @@ from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.labels import Labels, class_targets, typed_labels
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import member_keys
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.shard_files import ShardFiles, find_shards
 from ray_classy.dataset.shard_index import Layout, shard_index, shard_remarks
-from ray_classy.dataset.source_files import SourceFiles
+from ray_classy.dataset.source_files import SourceFiles, names_within
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import each, is_url, shown
 
@@ -65,6 +67,7 @@ class WebDatasetDataset(ImageDataset):
         max_bad_rows: int = 0,
     ) -> RowDataset:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         check_image_mode(image_mode)
         layout = _layout(image_extensions, label_extension, label_field)
@@ -84,6 +87,8 @@ class WebDatasetDataset(ImageDataset):
         if label_extension is not None:
             self._labels, self.classes, _, self.remarks = _targets(tables, files, layout, classes)
             columns["label"] = self._labels
+        stems = pc.replace_substring_regex(columns["member"], r"\.[^/]*$", "")  # a sample's files share it
+        self._keys_of_rows = functools.partial(member_keys, names_within(shards, files), counts, stems)
         odd = [remark for table in tables for remark in shard_remarks(table)]
         more = [f"so it is with {len(odd) - _MOST_REMARKS:,} more shards"] if len(odd) > _MOST_REMARKS else []
         self.remarks = [*self.remarks, *odd[:_MOST_REMARKS], *more]

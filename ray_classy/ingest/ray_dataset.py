@@ -18,6 +18,7 @@ from ray_classy.dataset.labels import class_targets, is_string, targets_of
 from ray_classy.dataset.parquet import encoded_sample
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import RowDataset
+from ray_classy.dataset.row_keys import text_keys
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.ingest.ray_ingest import ShardRows
 from ray_classy.ingest.ray_stream import Stream, StreamRows
@@ -139,6 +140,8 @@ class RayDataset(ImageDataset):
         ids = [] if id_column is None else _column(made, id_column)
         if id_column is not None:
             _check_ids(ids, id_column)
+            self._keys_of_rows = functools.partial(text_keys, _joined(ids))
+            self._read_column = functools.partial(_sorted_column, dataset, id_column)
         else:
             self.order_is_stable = False
             _log.info(
@@ -228,6 +231,20 @@ def _check_block(table: Any, columns: list[str], label_column: str | None, class
     class_targets([labels], ["a block of the Ray Data dataset"], label_column, classes)
 
 
+def _joined(parts: list[Any]) -> Any:
+    """Returns the columns of all blocks as one."""
+    import pyarrow as pa
+
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+
+
+def _sorted_column(dataset: Any, id_column: str, name: str) -> Any:
+    """Runs a pipeline for one more column, in the order of the ids."""
+    made = _with_columns(dataset, list(dict.fromkeys([name, id_column]))).sort(id_column)
+    with _preserved_order(made):
+        return _joined(_column(made.materialize(), name))
+
+
 def _column(made: Any, name: str) -> list[Any]:
     """Fetches one column, as an Arrow column per block; the other columns stay in the object store."""
     read = ray.remote(num_cpus=0)(_column_of)
@@ -241,10 +258,9 @@ def _column_of(block: Any, name: str) -> Any:
 
 
 def _check_ids(ids: list[Any], column: str) -> None:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = pa.chunked_array([chunk for part in ids for chunk in part.chunks])
+    values = _joined(ids)
     if values.null_count:
         raise DataError(f"{values.null_count} rows have no id (null in column {column!r}); give each row one")
     if len(values) > 1 and not pc.all(pc.less(values[:-1], values[1:])).as_py():

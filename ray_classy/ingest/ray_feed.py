@@ -190,7 +190,7 @@ class BatchTasks:
     def begin(self, dataset: Any, plan: PhasePlan) -> bool:
         """Ships the dataset for a phase; returns whether that is possible."""
         _say(f"batches are made by {self._room}; up to {format_bytes(self._memory)} of shared memory for each worker")
-        self._plan = replace(plan)  # without the order, which is cached in it
+        self._plan = replace(plan, drawn=None)  # without the order, which is cached in it
         try:
             self._source = Source(ray.put(dataset), Search.here(), os.getcwd())
         except Exception as error:  # what a user's dataset opens when it is first read does not pickle, say

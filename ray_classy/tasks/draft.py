@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_classy.dataset import ClassyDataset, build_dataset
+from ray_classy.dataset import ClassyDataset
+from ray_classy.tasks.data_sections import build_phase_dataset
 
 
 @dataclass
@@ -16,15 +17,15 @@ class Draft:
 
     Attributes:
         device: of the model; "meta" gives shapes without weights, which take no memory.
-        datasets: those that were built, by their configs; other drafts share them.
+        datasets: those that were built, by their phase types and configs; other drafts share them.
     """
 
     device: str | None = None
     datasets: dict[str, ClassyDataset] = field(default_factory=dict)
 
-    def dataset(self, config: Mapping[str, Any]) -> ClassyDataset:
-        """Builds a dataset, or returns the one that was built from an equal config."""
-        key = json.dumps(config, sort_keys=True, default=repr)
+    def dataset(self, config: Mapping[str, Any], phase_type: str) -> ClassyDataset:
+        """Builds the dataset of a phase type, or returns the one that was built from an equal config."""
+        key = json.dumps([phase_type, config.get("dataset")], sort_keys=True, default=repr)
         if key not in self.datasets:
-            self.datasets[key] = build_dataset(config)
+            self.datasets[key] = build_phase_dataset(config, phase_type)
         return self.datasets[key]

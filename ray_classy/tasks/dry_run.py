@@ -57,7 +57,7 @@ class DryRun:
     """What the dry run showed of one dataset.
 
     Attributes:
-        rows: number of rows.
+        rows: number of rows of an epoch.
         input_shape: shape of one sample's input; None if it is not a tensor, or no row was tried.
         outputs: number of the model's outputs per sample; None if they are not a vector, or no row was tried.
         classes: number of classes; None if the dataset does not know it.
@@ -129,9 +129,11 @@ def _check_dataset(
     default_steps: bool,
 ) -> DryRun:
     try:
-        rows = len(dataset)
-    except DataError as error:
-        raise DataError(f"{locate(task, 'dataset', phase_type)}{error}") from None
+        if dataset.sampling is not None and phase_type == "test":
+            raise ComponentError("sampling is for train phases, and this is the test dataset: leave it out")
+        rows = dataset.rows_of_epoch(phase_type)
+    except (DataError, ComponentError) as error:
+        raise type(error)(f"{locate(task, 'dataset', phase_type)}{error}") from None
     if rows == 0:
         raise DataError(f"the {phase_type} dataset has no rows")
     batch = dataset.get_batchsize_per_replica() * world_size
@@ -248,7 +250,14 @@ def _try_one_row(
     """Tries a batch of one row, if a train phase has one: batch norm cannot train on it."""
     size, parts = dataset.get_batchsize_per_replica(), dataset.phases_per_epoch
     plans = [
-        PhasePlan(len(dataset), size, world_size, train=True, drop_last=dataset.drop_last, part=(part, parts))
+        PhasePlan(
+            dataset.rows_of_epoch("train"),
+            size,
+            world_size,
+            train=True,
+            drop_last=dataset.drop_last,
+            part=(part, parts),
+        )
         for part in (0, parts - 1)  # the parts of an epoch differ by one row at most
     ]
     if size == 1 or all(plan.fewest_rows != 1 for plan in plans):

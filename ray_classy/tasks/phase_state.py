@@ -10,6 +10,7 @@ import numpy as np
 
 from ray_classy.dataset.classy_dataset import class_indices
 from ray_classy.dataset.loader import PhaseIterator
+from ray_classy.dataset.sampling import ClassySampling
 from ray_classy.distributed import gather_objects, is_primary
 from ray_classy.errors import CheckpointError
 from ray_classy.meters import sync_meters
@@ -64,8 +65,10 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
 
 def _order(plan: PhasePlan, task: ClassificationTask) -> dict[str, Any]:
     """Returns what the order of a phase's rows depends on; of the rows, their number and labels."""
-    labels = class_indices(task.datasets["train"])
+    dataset = task.datasets["train"]
+    labels, sampling = class_indices(dataset), getattr(dataset, "sampling", None)
     return {
+        "sampling": sampling.identity(dataset) if isinstance(sampling, ClassySampling) else None,
         "labels": None if labels is None else zlib.crc32(labels.astype(np.int64).tobytes()),
         "num_rows": plan.num_rows,
         "shuffle": plan.shuffle,
@@ -84,7 +87,11 @@ def restore(task: ClassificationTask, state: dict[str, Any]) -> None:
     iterator = task.data_iterator
     now = _order(iterator.plan, task) if isinstance(iterator, PhaseIterator) else {}
     before = state["order"]
-    changed = [f"{name} was {before[name]} and is {now.get(name)}" for name in before if now.get(name) != before[name]]
+    changed = [
+        f"{name} was {before.get(name)} and is {now.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if now.get(name) != before.get(name)
+    ]
     if changed:
         raise CheckpointError(
             f"the checkpoint was written after {state['rows']} rows of a train phase, and the order of rows "

@@ -9,7 +9,7 @@ from typing import Any, Self
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import get_world_size
 from ray_classy.registry import Keys
-from ray_classy.tasks import classes, dry_run, resume, state_schema, task_config, task_state, update_rows
+from ray_classy.tasks import classes, dry_run, resume, splits, state_schema, task_config, task_state, update_rows
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
@@ -104,11 +104,13 @@ class PlannedTask(TaskParts):
             state_schema.check_parts(self, state)
 
     def check_resume(self, content: Mapping[str, Any], where: str | None = None) -> None:
-        """Matches the classes with those of a checkpoint, or refuses it if they are others."""
+        """Matches the classes with those of a checkpoint; refuses it if they, or the split of the rows, are others."""
         classes.match_classes(self, content, where)
+        splits.check_split(self, content, where)
 
     def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
         """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
+        splits.log_split(self, content, where)
         dry_run.check_checkpoint(self, content, where)
 
     def checkpoint_structure(self) -> Any:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
 from ray_classy.config.code import HINT, code_folder
 from ray_classy.config.ray_options import RAY_KEYS
-from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
+from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.split import Split
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -29,9 +30,19 @@ from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.classes import number_of_outputs
 from ray_classy.tasks.classy_task import TASK_REGISTRY
+from ray_classy.tasks.data_sections import (
+    OF_EACH_PHASE,
+    build_phase_dataset,
+    phase_types_of,
+    split_of,
+    split_problems,
+    with_shuffling,
+    with_test_section,
+)
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
+from ray_classy.tasks.splits import check_one_source
 from ray_classy.user_code import add_user_code, beside, is_installed, is_standard, place_of, reached, user_module
 
 if TYPE_CHECKING:
@@ -54,7 +65,13 @@ def classification_keys(cls: type) -> Keys:
     """Returns the keys of a classification task: its options and its parts."""
     mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
     parts = {
-        "dataset": Key({"train": Key(ClassyDataset | None, None), "test": Key(ClassyDataset | None, None)}),
+        "dataset": Key(
+            {
+                "train": Key(ClassyDataset | None, None),
+                "test": Key(ClassyDataset | None, None),
+                "split": Key(signature_keys(Split), None),
+            }
+        ),
         "loss": Key(ClassyLoss),
         "model": Key(ClassyModel),
         "meters": Key(ByName(ClassyMeter), {}),
@@ -118,13 +135,24 @@ def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(config, Mapping):
         raise ConfigError(f"a task's config must be a mapping with a `name`, not {config!r}")
     import_modules(config)
-    problems = problems_in(config, TASK_REGISTRY, sections={**RESERVED, **RAY_KEYS})
+    problems = [
+        problem
+        for problem in problems_in(with_test_section(config), TASK_REGISTRY, sections={**RESERVED, **RAY_KEYS})
+        if not _is_shared(config, problem.path)
+    ]
     cls = TASK_REGISTRY.get(config.get("name", ""))
     if not problems and cls is not None and options_of(cls):
         keys = config_keys(cls) or {}
         problems = list(_contradictions(cls, config)) if classification_keys(cls).keys() <= keys.keys() else []
     raise_problems([_with_hint(problem, config) for problem in problems], config)
     return config
+
+
+def _is_shared(config: Mapping[str, Any], path: tuple[str | int, ...]) -> bool:
+    """Whether a key below `dataset.test` is that of `dataset.train`, where its problem is reported already."""
+    if split_of(config) is None or len(path) < 3 or path[:2] != ("dataset", "test"):
+        return False
+    return path[2] not in (config["dataset"].get("test") or {}) and path[2] not in OF_EACH_PHASE
 
 
 def _with_hint(problem: Problem, config: Mapping[str, Any]) -> Problem:
@@ -136,7 +164,8 @@ def _with_hint(problem: Problem, config: Mapping[str, Any]) -> Problem:
 def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yields values out of range, and keys that do not go together."""
     yield from option_problems(cls, config)
-    dataset = config.get("dataset") or {}
+    yield from split_problems(config)
+    dataset = with_test_section(config).get("dataset") or {}
     if config.get("test_only"):
         if not dataset.get("test"):
             yield Problem(("dataset", "test"), "missing; a test_only run evaluates it")
@@ -147,6 +176,13 @@ def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("dataset", "train"), "missing; training needs it (or set test_only: true to evaluate)")
         if not config.get("optimizer"):
             yield Problem(("optimizer",), "missing; training needs it (or set test_only: true to evaluate)")
+    train = dataset.get("train") or {}
+    if train.get("sampling") and train.get("use_shuffle") is False:
+        yield Problem(
+            ("dataset", "train", "use_shuffle"), "false, and sampling decides the order of rows: leave it out"
+        )
+    if (dataset.get("test") or {}).get("sampling"):
+        yield Problem(("dataset", "test", "sampling"), "sampling is for train phases: leave it out here")
     strategy = (config.get("distributed") or {}).get("strategy", "zero")
     if strategy != "zero" and config.get("use_sharded_ddp"):
         yield Problem(("use_sharded_ddp",), f"means distributed.strategy: zero, which is {strategy!r}: leave one out")
@@ -192,17 +228,19 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
     """
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)
-    config = _with_shuffling(config)
+    config = with_shuffling(config)
     for key, one in options_of(type(task)).items():
         with located(config, *([key] if key in config else [])):
             one.set_from(task, config)
     seed, test_only = task.seed, task.test_only
     device = draft.device if draft is not None else None
-    for phase_type in ("test",) if test_only else ("train", "test"):
-        if (config.get("dataset") or {}).get(phase_type):
+    for phase_type in phase_types_of(config):
+        if phase_type == "test" or not test_only:
             with located(config, "dataset", phase_type):
-                build = build_dataset if draft is None else draft.dataset
-                task.set_dataset(build(config["dataset"][phase_type]), phase_type)
+                build = build_phase_dataset if draft is None else draft.dataset
+                task.set_dataset(build(config, phase_type), phase_type)
+    with located(config, "dataset", "test"):
+        check_one_source(task.datasets)
     config = _with_num_classes(config, task.datasets)
     with located(config, "loss"):
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
@@ -229,20 +267,6 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         task.set_hooks(hooks)
     task.config = copy.copy(config)  # setters write to it
     return task
-
-
-def _with_shuffling(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the config with `use_shuffle` in datasets that do not give it: true for train, false for test."""
-    filled = copy.copy(config)
-    filled["dataset"] = dict(config.get("dataset") or {})
-    for phase_type, section in filled["dataset"].items():
-        if section and section.get("use_shuffle") is None and _takes_shuffling(section.get("name")):
-            filled["dataset"][phase_type] = {**section, "use_shuffle": phase_type == "train"}
-    return filled
-
-
-def _takes_shuffling(name: Any) -> bool:
-    return name in DATASET_REGISTRY and "use_shuffle" in (config_keys(DATASET_REGISTRY[name]) or {})
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ray_classy.distributed import get_world_size
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classes import recorded_classes
+from ray_classy.tasks.splits import recorded_split
 from ray_classy.trainer.metrics import latest_by_phase_type
 
 
@@ -68,6 +69,7 @@ def checkpoint_content(task: ClassyTask, generators: list[dict[str, Any]], state
             "format": FORMAT,
             "rng": generators,
             **recorded_classes(task.datasets),
+            "split": recorded_split(task.datasets),
             "seed": task.seed,
             "world_size": get_world_size(),
             "train_phases": sum(phase["train"] for phase in task.phases),
