@@ -15,7 +15,9 @@
     ├── LoaderError              (RuntimeError)      a loader gives fewer batches than it should
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
-    │   └── DamagedCheckpointError   its content is not what was written
+    │   ├── DamagedCheckpointError   its content is not what was written
+    │   ├── UnsupportedFileError     a file of weights is a program or a pickled model
+    │   └── UnsafeFileError      (pickle.UnpicklingError)  a file of weights would run code elsewhere
     ├── RunFolderError           (RuntimeError)      a run folder exists, is in use or cannot be written
     │   ├── RecordError          (ValueError)        a file in it is damaged
     │   └── StorageError         (OSError)           a file cannot be read or written: a full disk, a store ...
@@ -31,6 +33,8 @@ clauses still match.
 """
 
 from __future__ import annotations
+
+import pickle
 
 from ray_classy.redact import redacted
 
@@ -100,6 +104,14 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint's file has other content than was written, or is not a checkpoint; an earlier one may be intact."""
+
+
+class UnsupportedFileError(CheckpointError):
+    """A file of weights is of a kind that is not read: a TorchScript program, or a pickled model."""
+
+
+class UnsafeFileError(CheckpointError, pickle.UnpicklingError):
+    """A file of weights names functions that run commands or code; nothing of it was run."""
 
 
 class RunFolderError(RayClassyError, RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import stat
 
@@ -31,3 +32,15 @@ def open_regular(path: str, flags: int) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     raise OSError(errno.ENXIO, "not a regular file", path)
+
+
+def mapped(path: str) -> bytes | mmap.mmap:
+    """Maps a regular file into memory, for reading without a copy; where that is not possible, reads it.
+
+    The map is private: what is written to it does not reach the file.
+    """
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError):  # a file system without maps, or an empty file
+            return file.read()

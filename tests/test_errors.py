@@ -20,6 +20,8 @@ BUILTINS = {
     "CheckpointError": [RuntimeError, AssertionError],
     "DamagedCheckpointError": [errors.CheckpointError],
     "CheckpointNotFoundError": [errors.CheckpointError, FileNotFoundError],
+    "UnsupportedFileError": [errors.CheckpointError],
+    "UnsafeFileError": [errors.CheckpointError, pickle.UnpicklingError],
     "RunFolderError": [RuntimeError],
     "RecordError": [errors.RunFolderError, ValueError],
     "StorageError": [errors.RunFolderError, OSError],

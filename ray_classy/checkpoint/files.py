@@ -23,6 +23,7 @@ import torch
 from ray_classy.checkpoint.content import check_content
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manifest, remove_manifest, write_manifest
 from ray_classy.checkpoint.plain import check_plain, in_full, outline
+from ray_classy.checkpoint.safetensors_file import is_safetensors, read_safetensors
 from ray_classy.checkpoint.state_dicts import has_tensors
 from ray_classy.checkpoint.torch_file import read_torch_file
 from ray_classy.errors import (
@@ -32,17 +33,23 @@ from ray_classy.errors import (
     RecordError,
     ResourceError,
     StorageError,
+    UnsafeFileError,
+    UnsupportedFileError,
 )
+from ray_classy.local_files import mapped
 from ray_classy.records import what_is_wrong
+from ray_classy.remote_files import is_file
 from ray_classy.storage import Storage, retry_once
 from ray_classy.torch_compat import checksums_written
-from ray_classy.urls import expanded, is_url, parent, reason, shown, split_query
+from ray_classy.urls import expanded, is_url, located, parent, reason, shown, split_query
 
 CHECKPOINT_FILE = "checkpoint.torch"
 LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _MOST_NAMED = 5
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Files of weights in a folder, as timm and the Hugging Face hub name them."""
 _SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -149,11 +156,21 @@ def _split(path: str) -> tuple[str, str]:
     return folder or ".", name
 
 
-def _of_folder(path: str) -> Storage:
-    """The folder with the checkpoint that is meant by a folder: itself or, of a run, its newest one."""
+def _in_folder(path: str, weights: bool) -> tuple[Storage, str]:
+    """The file that is meant by a folder: its checkpoint, the newest one of a run, or a file of weights."""
     storage = Storage(path)
-    names = [] if storage.exists(CHECKPOINT_FILE) else checkpoints_in(storage)
-    return Storage(storage.join(names[-1])) if names else storage
+    if storage.exists(CHECKPOINT_FILE):
+        return storage, CHECKPOINT_FILE
+    if names := checkpoints_in(storage):
+        return storage, f"{names[-1]}/{CHECKPOINT_FILE}"
+    found = [name for name in WEIGHTS_FILES if weights and storage.exists(name)]
+    return storage, found[0] if found else CHECKPOINT_FILE
+
+
+def _is_folder(path: str) -> bool:
+    if not is_url(path):
+        return os.path.isdir(path)
+    return not _base(path).endswith(_SUFFIXES) and not is_file(*located(path))
 
 
 def checkpoints_in(run: Storage) -> list[str]:
@@ -218,29 +235,35 @@ def load_content(path: str) -> Any:
 def read_weights_file(path: str) -> tuple[str, Any]:
     """Reads a file of weights onto the CPU; `ray_classy.models.weights` finds the weights in it.
 
+    A local file is not copied: its tensors are parts of it, and are not to be changed.
+
     Args:
         path: as for `load_checkpoint`; or a file that `torch.save` made, with objects of any class beside the tensors,
-            for which placeholders stand; or a `.safetensors` file.
+            for which placeholders stand; or a `.safetensors` file; or a folder with one of `WEIGHTS_FILES`.
 
     Returns:
         The path of the file, and its content.
 
     Raises:
         CheckpointNotFoundError: there is none.
-        CheckpointError: the file is damaged, or holds no weights.
-        StorageError: the file cannot be read, also not in a second try.
+        UnsafeFileError: it names functions that run commands or code.
+        UnsupportedFileError: it is a TorchScript program, or a pickled model.
+        CheckpointError: it is damaged, or holds no weights.
+        StorageError: it cannot be read, also not in a second try.
     """
     foreign: set[str] = set()
     where, content = _read(path, None, foreign)
-    unknown = f"something else than tensors and plain values: {', '.join(sorted(foreign)[:3])}"
     if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
-        if foreign:
-            raise _damaged(where, f"it holds {unknown}")
         return where, check_content(content, where)
     if not has_tensors(content):
+        names = ", ".join(sorted(foreign)[:3])
+        if foreign:
+            raise UnsupportedFileError(
+                f"{where!r} holds something else than tensors, such as a whole pickled model: {names}. Where its code "
+                f"is installed, write the weights alone with torch.save(model.state_dict(), 'weights.pth')"
+            )
         raise CheckpointError(
             f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"
-            f"{f', but {unknown}' if foreign else ''}"
         )
     return where, content
 
@@ -251,48 +274,55 @@ def _is_checkpoint(content: Any) -> bool:
 
 def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str, Any]:
     """Where a file is, and what it holds; `foreign` as for `read_torch_file`."""
-    in_run, given = storage is not None, path
-    if storage is None:
-        path = followed(expanded(path))
-        folder = parent(path) if is_url(path) else os.path.dirname(path) or "."
-        storage, name = Storage(folder), _base(path)
-        if (not is_url(path) and os.path.isdir(path)) or (is_url(path) and not name.endswith(_SUFFIXES)):
-            storage, name = _of_folder(path), CHECKPOINT_FILE
-    else:
-        name = path
-    where = storage.join(name)
-    inside, file = _folder_and_file(name)
+    in_run, weights = storage is not None, foreign is not None
+    where = shown(path)
     try:
+        storage, name = (storage, path) if in_run else retry_once(lambda: _located(path, weights))
+        where = storage.join(name)
         if not retry_once(lambda: storage.exists(name)):
             raise FileNotFoundError
-        data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name))
+        data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name, weights))
     except FileNotFoundError:  # it may have been removed a moment ago
-        raise CheckpointNotFoundError(_missing(given, where, in_run)) from None
+        raise CheckpointNotFoundError(_missing(path, where, in_run, weights)) from None
     except RecordError as error:
-        manifest = storage.join(f"{inside}/{MANIFEST_FILE}".lstrip("/"))
+        manifest = storage.join(f"{_folder_and_file(name)[0]}/{MANIFEST_FILE}".lstrip("/"))
         raise _damaged(where, f"its manifest cannot be read: {what_is_wrong(error, manifest)}", in_run) from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
     if wrong is not None:
         raise _damaged(where, wrong, in_run)
     try:
-        return where, _tensors(data) if file.endswith(".safetensors") else read_torch_file(data, foreign=foreign)
+        if name.endswith(".safetensors") or is_safetensors(data):
+            return where, read_safetensors(data if weights else bytearray(data))
+        return where, read_torch_file(data, foreign=foreign, shared=weights)
     except MemoryError as error:
         raise ResourceError(f"the checkpoint {where!r} does not fit into the memory of this process") from error
     except CheckpointError as error:
+        if weights and isinstance(error, UnsafeFileError | UnsupportedFileError):
+            raise type(error)(f"{where!r} is refused: {error}") from None
         if listed:  # the bytes are as they were written: an earlier checkpoint loads no better
             raise CheckpointError(f"the checkpoint {where!r} is intact, but cannot be loaded here ({error})") from None
         raise _damaged(where, str(error), in_run) from None
 
 
-def _read_with_manifest(storage: Storage, name: str) -> tuple[bytes, bool, str | None]:
+def _located(path: str, weights: bool) -> tuple[Storage, str]:
+    """The folder of a file and its name, for a path as `load_checkpoint` or, for weights, `read_weights_file` takes."""
+    path = followed(expanded(path))
+    if _is_folder(path):
+        return _in_folder(path, weights)
+    return Storage(parent(path) if is_url(path) else os.path.dirname(path) or "."), _base(path)
+
+
+def _read_with_manifest(storage: Storage, name: str, in_place: bool) -> tuple[Any, bool, str | None]:
     """Returns a file's content, whether it has a manifest, and in what it differs from that.
 
-    It reads both again where they differ, as both may have been replaced in between.
+    It reads both again where they differ, as both may have been replaced in between. A local file that is read
+    `in_place` is mapped into memory.
     """
     folder, file = _folder_and_file(name)
     for last in (False, True):
-        data = storage.read(name, most_bytes=None)
+        local = storage.local and in_place
+        data: Any = mapped(storage.join(name)) if local else storage.read(name, most_bytes=None)
         # A manifest beside a file of another name may be that of another program.
         manifest = read_manifest(storage, folder) if file == CHECKPOINT_FILE else None
         wrong = None if manifest is None else difference(manifest, file, data)
@@ -307,26 +337,16 @@ def _damaged(where: str, wrong: str, in_run: bool = False) -> DamagedCheckpointE
     return DamagedCheckpointError(f"the checkpoint {where!r} is damaged or not a checkpoint ({wrong}){remedy}")
 
 
-def _missing(given: str, where: str, in_run: bool) -> str:
+def _missing(given: str, where: str, in_run: bool, weights: bool) -> str:
     """The message for a path at which there is no checkpoint, with those that may be meant."""
-    text = f"there is no checkpoint at {shown(where)!r}"
+    text = f"there is no {'file of weights, and no ' if weights else ''}checkpoint at {shown(where)!r}"
     if in_run:
         return text
+    if weights and _folder_and_file(where)[1] == CHECKPOINT_FILE != _base(given):
+        text = f"the folder {shown(given)!r} has no weights: expected {', '.join((CHECKPOINT_FILE, *WEIGHTS_FILES))}"
     folder, name = _split(expanded(given))
     run = Storage(folder)
     if name in (LAST, BEST) and (target := run.pointed(name)) is not None:
         text = f"{shown(given)!r} leads to {target!r}, which is gone"
     names = checkpoints_in(run)
     return text + (f"; its run has {', '.join(names[-_MOST_NAMED:])}" if names else "")
-
-
-def _tensors(data: bytes) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError:
-        raise CheckpointError("to read it: pip install 'ray_classy[safetensors]'") from None
-    try:
-        return load(data)
-    except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{type(error).__name__}: {error}") from None

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-import io
+import mmap
+import struct
 import zipfile
 import zlib
 from typing import Any
 
 import torch
 
+from ray_classy.checkpoint.buffers import BufferFile, tensor_of
 from ray_classy.checkpoint.plain import check_plain
 from ray_classy.checkpoint.unpickle import Unpickler, most_bytes
-from ray_classy.errors import CheckpointError
+from ray_classy.errors import CheckpointError, UnsupportedFileError
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MOST_PICKLE_BYTES = 128 * 2**20
 """Bytes of the pickle in an archive; those of a thousand tensors are about 200 KiB."""
 _BLOCK = 2**20
+_ALIGNED = 16
+"""Bytes to whose multiples a record must be aligned, to be used in place; torch writes multiples of 64."""
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError)
+_BROKEN = (*_DAMAGE, NotImplementedError, LookupError, ValueError)
+"""What zipfile and zlib raise for archives that are damaged."""
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
-def read_torch_file(data: bytes, storages: bool = True, foreign: set[str] | None = None) -> Any:
+def read_torch_file(
+    data: bytes | mmap.mmap, storages: bool = True, foreign: set[str] | None = None, shared: bool = False
+) -> Any:
     """Returns the content of a file that `torch.save` wrote, with its tensors on the CPU.
 
     Args:
         data: the file.
         storages: read the numbers in the tensors; False makes tensors without, on the meta device.
         foreign: gets the names of classes that are not known, for whose objects `Foreign` stands; None refuses them.
+        shared: make tensors that are parts of `data` where that is possible, and are not to be changed.
 
     Raises:
         CheckpointError: it is damaged, holds something else than dense tensors and plain values, or would take much
             more memory than the file has bytes.
+        UnsafeFileError: with `foreign`: it names functions that run commands or code.
+        UnsupportedFileError: it is a TorchScript program.
     """
     if data[:4] == _ZIP:
-        content = _read_archive(data, storages, foreign)
+        content = _read_archive(data, storages, foreign, shared)
     else:
         try:
             content = _read_legacy(data, foreign)
@@ -45,11 +57,20 @@ def read_torch_file(data: bytes, storages: bool = True, foreign: set[str] | None
     return content
 
 
-def _read_archive(data: bytes, storages: bool, foreign: set[str] | None) -> Any:
+def _read_archive(data: bytes | mmap.mmap, storages: bool, foreign: set[str] | None, shared: bool) -> Any:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _Archive(archive, len(data)).content(storages, foreign)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, LookupError, ValueError, EOFError, OSError) as error:
+        with zipfile.ZipFile(BufferFile(data)) as archive:
+            return _Archive(archive, len(data), memoryview(data) if shared else None).content(storages, foreign)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        LookupError,
+        ValueError,
+        EOFError,
+        OSError,
+    ) as error:
         if isinstance(error, CheckpointError):
             raise
         unsummed = "; or torch wrote it without checksums (set_crc32_options): write it with them"
@@ -59,8 +80,9 @@ def _read_archive(data: bytes, storages: bool, foreign: set[str] | None) -> Any:
 class _Archive:
     """An archive whose records are read at most once each, and have at most so many bytes as the file allows."""
 
-    def __init__(self, archive: zipfile.ZipFile, file_size: int) -> None:
+    def __init__(self, archive: zipfile.ZipFile, file_size: int, data: memoryview | None) -> None:
         self._archive = archive
+        self._data = data
         self._most = most_bytes(file_size)
         records = archive.infolist()
         self._sizes = {record.filename: record.file_size for record in records}
@@ -69,7 +91,10 @@ class _Archive:
         if sum(self._sizes.values()) > self._most:
             raise CheckpointError("its archive unpacks to much more than the file has bytes")
         if self._folders("constants.pkl"):
-            raise CheckpointError("it is a TorchScript program")
+            raise UnsupportedFileError(
+                "it is a TorchScript program, which runs code: where it was made, write the weights alone with "
+                "torch.save(model.state_dict(), 'weights.pth')"
+            )
         folders = self._folders("data.pkl")
         if len(folders) != 1:
             raise CheckpointError("its archive has no data.pkl, or several")
@@ -103,6 +128,20 @@ class _Archive:
                 raise CheckpointError(f"its record {name} has another size than it claims")
         return content
 
+    def _part(self, name: str) -> memoryview | None:
+        """Returns the part of the file that is a record, and compares its checksum; None if it must be copied."""
+        record = self._archive.getinfo(name)
+        if self._data is None or self._swapped or record.compress_type != zipfile.ZIP_STORED or not record.file_size:
+            return None
+        lengths = self._data[record.header_offset + 26 : record.header_offset + 30]
+        at = record.header_offset + 30 + sum(struct.unpack("<HH", lengths))
+        part = self._data[at : at + record.file_size]
+        if at % _ALIGNED or len(part) < record.file_size:
+            return None
+        if zlib.crc32(part) != record.CRC:
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {name!r}")
+        return part
+
     def _empty(self, key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
         self._check(key, dtype, count)
         return torch.UntypedStorage(count * dtype.itemsize, device="meta")
@@ -110,7 +149,8 @@ class _Archive:
     def _storage(self, key: str, dtype: torch.dtype, count: int) -> torch.UntypedStorage:
         name = self._check(key, dtype, count)
         if key not in self._read:
-            self._read[key] = _storage_of(self._record(name))
+            shared = self._part(name)
+            self._read[key] = _storage_of(self._record(name) if shared is None else shared)
             if self._swapped:
                 self._read[key].byteswap(dtype)
         return self._read[key]
@@ -123,11 +163,11 @@ class _Archive:
         return name
 
 
-def _storage_of(content: bytearray) -> torch.UntypedStorage:
-    return torch.frombuffer(content, dtype=torch.uint8).untyped_storage() if content else torch.UntypedStorage(0)
+def _storage_of(content: bytearray | memoryview) -> torch.UntypedStorage:
+    return tensor_of(content).untyped_storage() if content else torch.UntypedStorage(0)
 
 
-def _read_legacy(data: bytes, foreign: set[str] | None) -> Any:
+def _read_legacy(data: bytes | mmap.mmap, foreign: set[str] | None) -> Any:
     """Reads the format before torch 1.6: five pickles, the last one the keys of the storages, which follow."""
     buffers: dict[str, bytearray] = {}
     storages: dict[str, torch.UntypedStorage] = {}
@@ -157,6 +197,7 @@ def _read_legacy(data: bytes, foreign: set[str] | None) -> Any:
         buffer, count, at = buffers[key], int.from_bytes(data[at : at + 8], "little"), at + 8
         if at + len(buffer) > len(data) or count != counts[key]:
             raise CheckpointError("it is cut off")
-        buffer[:] = data[at : at + len(buffer)]
+        with memoryview(data) as view:
+            buffer[:] = view[at : at + len(buffer)]
         at += len(buffer)
     return content

@@ -8,6 +8,7 @@ memory is allocated, and what tensors claim of their storages.
 from __future__ import annotations
 
 import math
+import mmap
 import re
 import struct
 from collections import Counter, OrderedDict
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from ray_classy.checkpoint.plain import MOST_BITS, Foreign, is_key
+from ray_classy.checkpoint.unsafe_names import refuse_unsafe
 from ray_classy.errors import CheckpointError
 
 MOST_OPERATIONS = 16_000_000
@@ -90,7 +92,7 @@ class Unpickler:
 
     def __init__(
         self,
-        data: bytes | bytearray,
+        data: bytes | bytearray | mmap.mmap,
         read_storage: StorageReader | None = None,
         most: int = 0,
         foreign: set[str] | None = None,
@@ -171,7 +173,9 @@ class Unpickler:
     def _global(self) -> None:
         names = []
         for _ in range(2):
-            end = self._data.index(b"\n", self.at, self.at + 200)
+            end = self._data.find(b"\n", self.at, self.at + 200)
+            if end < 0:
+                raise CheckpointError("it names something without an end")
             names.append(self._take(end - self.at).decode("ascii"))
             self.at += 1
         self._name(*names)
@@ -184,6 +188,7 @@ class Unpickler:
         storage = module in ("torch", "torch.storage") and name in _STORAGES
         if not storage and f"{module}.{name}" not in self.functions:
             if self._foreign is not None:
+                refuse_unsafe(f"{module}.{name}")
                 self._foreign.add(f"{module}.{name}")
                 self._push(Foreign(f"{module}.{name}"))
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What torch.compile, FSDP and activation checkpointing insert into names, anywhere."""
 _COUNTERS = {"n_averaged"}
 """Entries of wrappers (AveragedModel) that are no weights."""
+_CLASSIFIER = re.compile(r"(fc|last_linear|classifier(?:\.\d+)?|head(?:\.fc)?|heads\.head)\.(weight|bias)")
+"""Where other libraries keep their classification layers."""
 _DEEPEST = 6  # parts of a prefix
 
 
@@ -68,7 +71,13 @@ def find_weights(model: ClassyModel, given: Mapping[str, Any]) -> FoundWeights:
         prefix = _chosen(rivals)
     inside = {front + name.removeprefix(prefix): v for name, v in plain.items() if name.startswith(prefix)}
     outside = {name: value for name, value in plain.items() if not name.startswith(prefix)}
-    return FoundWeights({**model.own_names(inside), **outside}, prefix)
+    named = model.own_names(inside)
+    if front:  # the trunk is a wrapped module; a head beside it is not
+        unknown = {name.removeprefix(front): value for name, value in named.items() if name not in own}
+        headed = {name: value for name, value in with_head_names(model, unknown).items() if name in own}
+        used = set(map(id, headed.values()))
+        named = {**{name: value for name, value in named.items() if id(value) not in used}, **headed}
+    return FoundWeights({**named, **outside}, prefix)
 
 
 def split_heads(model: ClassyModel, weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -132,9 +141,15 @@ def _shape(value: Any) -> Any:
 
 
 def with_head_names(model: ClassyModel, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Renames the last layer of a torchvision model, `fc`, to that of the model's only head, if it has such a one."""
+    """Renames the classifier of another library to the last layer of the model's only head, if it has such a one.
+
+    Args:
+        model: the weights are for.
+        weights: name to tensor, without a prefix. The classifier is one linear layer, of any of the usual names.
+    """
     own = model.state_dict().keys()
     layers = {name.rpartition(".")[0] for name in own if name.startswith(f"{HEADS}.") and name.endswith(".fc.weight")}
-    if layers != {f"{HEADS}.0.fc"} or any(name.startswith("fc.") for name in own):
+    found = {name: match for name in weights if name not in own and (match := _CLASSIFIER.fullmatch(name)) is not None}
+    if layers != {f"{HEADS}.0.fc"} or len({match[1] for match in found.values()}) != 1:
         return dict(weights)
-    return {f"{HEADS}.0.{name}" if name.startswith("fc.") else name: value for name, value in weights.items()}
+    return {f"{HEADS}.0.fc.{found[name][2]}" if name in found else name: value for name, value in weights.items()}

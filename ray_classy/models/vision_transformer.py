@@ -174,7 +174,7 @@ class VisionTransformer(ClassyModel):
         return (3, self.image_size, self.image_size)
 
     def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns weights under this model's names; it knows those of torchvision too."""
+        """Returns weights under this model's names; it knows those of torchvision and timm too."""
         return super().own_names(vision_transformer_names.renamed(weights))
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:

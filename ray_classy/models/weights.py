@@ -9,11 +9,12 @@ What is read is in the table of docs/weights.md. Nothing in a file is executed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray_classy.checkpoint.files import read_weights_file
+from ray_classy.checkpoint.files import WEIGHTS_FILES, read_weights_file
 from ray_classy.checkpoint.state_dicts import find_averages, find_state_dict, is_average
 from ray_classy.errors import CheckpointError
 from ray_classy.models.classifiers import is_classifier, own_classifier
@@ -21,7 +22,12 @@ from ray_classy.models.model_state import StateMismatch, StateMismatchError, fla
 from ray_classy.models.plain_weights import FoundWeights, find_weights, split_heads
 from ray_classy.models.positions import fit_positions
 from ray_classy.models.weights_report import WeightsReport, refusal
-from ray_classy.urls import shown
+from ray_classy.printable import printable
+from ray_classy.storage import Storage
+from ray_classy.urls import parent, shown
+
+_CONFIG = "config.json"
+_MOST_LETTERS = 80
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,24 @@ def read_weights(source: str, key: str | None = None) -> Weights:
     """
     where, content = read_weights_file(source)
     try:
-        return weights_of(content, where, key)
+        weights = weights_of(content, where, key)
     except CheckpointError as error:
         raise type(error)(f"{shown(where)}: {error}") from None
+    architecture = _architecture(where)
+    return weights if architecture is None else replace(weights, undone=(f"of a {architecture}", *weights.undone))
+
+
+def _architecture(file: str) -> str | None:
+    """Returns the name of the network in the `config.json` beside a file of weights, if there is one."""
+    storage, name = Storage(parent(file)), file.rpartition("/")[2]
+    if not name.startswith(WEIGHTS_FILES) or not storage.exists(_CONFIG):
+        return None
+    try:
+        config = json.loads(storage.read(_CONFIG))
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = config.get("architecture") if isinstance(config, dict) else None
+    return printable(found)[:_MOST_LETTERS] if isinstance(found, str) else None
 
 
 def weights_of(content: Mapping[str, Any], source: str = "the pretrained weights", key: str | None = None) -> Weights:
@@ -118,7 +139,11 @@ def load_weights(model: Any, weights: Weights, reset_heads: bool = False, strict
         differences = load_state(model, state, reset_heads, strict)
     except StateMismatchError as error:
         raise CheckpointError(f"{source}: {refusal(model, state, error.differences, reset_heads)}") from None
-    return WeightsReport.of(model, source, differences, reset_heads, found.dropped, resized)
+    given = flatten(state["model"]["trunk"], state["model"]["heads"])
+    unused = {**found.dropped, **{name: given.get(name) for name in differences.unexpected}}
+    names = {id(value): name for name, value in weights.tensors.items()}
+    unused = {names.get(id(value), name): value for name, value in unused.items()}
+    return WeightsReport.of(model, source, differences, reset_heads, unused, resized)
 
 
 def load_state(model: Any, state: Mapping[str, Any], reset_heads: bool, strict: bool = True) -> StateMismatch:

@@ -43,7 +43,7 @@ class WeightsReport:
         source: str,
         differences: StateMismatch,
         reset_heads: bool,
-        dropped: Mapping[str, Any],
+        unused: Mapping[str, Any],
         resized: Mapping[str, str],
     ) -> WeightsReport:
         """Describes a state that was loaded.
@@ -53,7 +53,7 @@ class WeightsReport:
             source: where it is from, in words.
             differences: what differed.
             reset_heads: whether heads and classifier were left as they are.
-            dropped: entries that were not given to the model.
+            unused: entries of the file that were not loaded, by their names there.
             resized: position embeddings that were resized.
         """
         own = _entries(model)
@@ -66,7 +66,7 @@ class WeightsReport:
             reset=shapes({name: own[name] for name in kept}),
             missing=shapes({name: own[name] for name in differences.missing}),
             reshaped=differences.reshaped,
-            unused={**shapes(dropped), **dict.fromkeys(differences.unexpected, "")},
+            unused=shapes(unused),
             resized=resized,
         )
 

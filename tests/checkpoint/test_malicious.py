@@ -49,7 +49,9 @@ def folder(request, tmp_path):
 @pytest.mark.parametrize("load", [load_checkpoint, read_weights])
 def test_loading_runs_nothing(folder, load):
     for path in (folder, folder / "checkpoint.torch"):
-        with pytest.raises(CheckpointError, match=r"something else than tensors|is damaged"):
+        with pytest.raises(
+            CheckpointError, match=r"something else than tensors|is damaged|asks to run (posix|nt)\.system"
+        ):
             load(str(path))
 
 

@@ -18,12 +18,12 @@ SAME = {
     "resnet101": {"name": "resnet101"},
     "resnet152": {"name": "resnet152"},
     "resnext50_32x4d": {"name": "resnext50_32x4d"},
+    "resnext101_32x4d": {"name": "resnext101_32x4d"},
     "resnext101_32x8d": {"name": "resnext", "num_blocks": [3, 4, 23, 3], "base_width_and_cardinality": [8, 32]},
     "resnext101_64x4d": {"name": "resnext", "num_blocks": [3, 4, 23, 3], "base_width_and_cardinality": [4, 64]},
     "wide_resnet50_2": {"name": "resnext", "num_blocks": [3, 4, 6, 3], "base_width_and_cardinality": [128, 1]},
     "wide_resnet101_2": {"name": "resnext", "num_blocks": [3, 4, 23, 3], "base_width_and_cardinality": [128, 1]},
 }
-LARGE = [name for name in SAME if name not in LAST]
 
 
 def ours(name, num_classes=1000, device=None):
@@ -32,9 +32,17 @@ def ours(name, num_classes=1000, device=None):
     return build_model({**SAME[name], "heads": [head]}, device=device)
 
 
-def theirs(name, device="cpu"):
+def theirs(name, device="cpu", library="torchvision"):
+    """The network of torchvision or timm, with statistics of batch norm that are not those of a new network."""
     with torch.device(device):
-        return getattr(torchvision.models, name)(weights=None)
+        if library == "timm":
+            model = pytest.importorskip("timm").create_model(name)
+        else:
+            model = getattr(torchvision.models, name)(weights=None)
+    for entry, buffer in model.named_buffers():
+        if "running" in entry and device == "cpu":
+            buffer.uniform_(0.5, 1.5)
+    return model.eval()
 
 
 def fine_tuned(content, model, path, **options):
@@ -49,26 +57,32 @@ def fine_tuned(content, model, path, **options):
 
 @pytest.fixture(scope="module")
 def resnet18():
-    """torchvision's, with statistics of batch norm that are not those of a new network."""
     torch.manual_seed(1)
-    model = theirs("resnet18")
-    for name, buffer in model.named_buffers():
-        if "running" in name:
-            buffer.uniform_(0.5, 1.5)
-    return model.eval()
+    return theirs("resnet18")
 
 
-@pytest.mark.parametrize("name", ["resnet18", *(pytest.param(name, marks=pytest.mark.full) for name in LARGE)])
-def test_weights_of_torchvision_give_its_outputs(name, tmp_path):
+OF_TORCHVISION = [("torchvision", name) for name in SAME if name != "resnext101_32x4d"]
+OF_TIMM = [
+    ("timm", name) for name in (*[n for n in SAME if n.startswith("resnet")], "resnext50_32x4d", "resnext101_32x4d")
+]
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [OF_TORCHVISION[0], *(pytest.param(*case, marks=pytest.mark.full) for case in [*OF_TORCHVISION[1:], *OF_TIMM])],
+)
+def test_weights_of_torchvision_and_timm_give_their_outputs(library, name, tmp_path):
     torch.manual_seed(0)
-    model = theirs(name).eval()
+    model = theirs(name, library=library)
     loaded = fine_tuned(model.state_dict(), ours(name), tmp_path / "weights.pth").eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(loaded(images), model(images), rtol=1e-5, atol=1e-5)
+        expected = model(images)
+        scale = expected.abs().max()
+        torch.testing.assert_close(loaded(images) / scale, expected / scale, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", [name for _, name in OF_TORCHVISION])
 def test_every_name_of_torchvision_is_known(name):
     model, weights = ours(name, device="meta"), theirs(name, "meta").state_dict()
     assert find_weights(model, weights).weights.keys() == model.state_dict().keys()

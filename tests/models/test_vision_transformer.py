@@ -10,6 +10,7 @@ import ray_classy.models
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.models import VisionTransformer, build_model
 from ray_classy.models.vision_transformer import ConvStemLayer, ViTB16
+from ray_classy.models.weights import load_weights, weights_of
 from ray_classy.registry import config_keys
 from tests.models.recorded_networks import OUTLINES, assert_same_outline, assert_same_outputs, recorded
 
@@ -96,6 +97,21 @@ def test_weights_of_torchvision_give_its_outputs():
     head = {"name": "vision_transformer_head", "unique_id": "head", "fork_block": "trunk_output"}
     model = build_model({"name": "vision_transformer", **SIZES, "heads": [{**head, "in_plane": 8, "num_classes": 3}]})
     model.load_state_dict(model.own_names(copy.deepcopy(theirs.state_dict())))
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.full
+def test_weights_of_timm_give_its_outputs():
+    timm = pytest.importorskip("timm")
+    theirs = timm.models.VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=2, num_heads=2, mlp_ratio=1.5)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    head = {"name": "vision_transformer_head", "unique_id": "head", "fork_block": "trunk_output"}
+    sizes = {**SIZES, "num_layers": 2, "heads": [{**head, "in_plane": 8, "num_classes": 3}]}
+    model = build_model({"name": "vision_transformer", **sizes})
+    load_weights(model, weights_of(theirs.state_dict()))
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,37 @@
+"""What a pickle may name only to run something.
+
+Nothing that a file names is ever called: a placeholder stands for an unknown name. A file with a name from here was
+made to do harm where it is trusted, and is refused, so that nobody goes on to use it.
+"""
+
+from __future__ import annotations
+
+from ray_classy.errors import UnsafeFileError
+
+_MODULES = """
+asyncio bdb code codeop commands ctypes ftplib http.client http.server httplib importlib marshal multiprocessing nt os
+pdb pickle _pickle pip posix profile pty pydoc requests runpy shutil smtplib socket ssl subprocess sys telnetlib
+threading _thread timeit urllib.request urllib2 webbrowser winreg zipimport
+"""
+_BUILTINS = "__import__ breakpoint compile delattr eval exec execfile globals input open setattr"
+_NAMES = "types.CodeType types.FunctionType operator.methodcaller"
+_UNSAFE = (
+    *(f"{name}." for name in (*_MODULES.split(), *_NAMES.split())),
+    *(f"builtins.{name}." for name in _BUILTINS.split()),
+)
+
+
+def refuse_unsafe(name: str) -> None:
+    """Refuses a class or function that only a harmful file needs.
+
+    Args:
+        name: its dotted name.
+
+    Raises:
+        UnsafeFileError: it is one.
+    """
+    if f"{name}.".startswith(_UNSAFE):
+        raise UnsafeFileError(
+            f"it asks to run {name}, which no weights need: it is made to do harm. Nothing of it was run; get the "
+            f"weights from their publisher, best as .safetensors"
+        )
