@@ -18,7 +18,7 @@ UNIT := $(PYTEST) -n 2 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo install test-unit test test-full test-oldest lint types bench clean
+.PHONY: help demo install test-unit test test-full test-oldest lint types docs bench clean
 
 help:
 	@echo "make demo         train a small CNN on handwritten digits, on two Ray workers (about a minute)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
 	@echo "make lint         ruff: check and format --check"
 	@echo "make types        mypy"
+	@echo "make docs         write docs/components.md and configs/task.schema.json, which tests compare with the constructors"
 	@echo "make bench        the benchmarks"
 	@echo "make clean        remove $(VENV) and $(OLDEST), build folders and caches; runs/ stays"
 
@@ -65,6 +66,9 @@ $(OLDEST)/.installed: setup.cfg setup.py constraints-oldest.txt
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(STAMP)
+	$(BIN)/python scripts/write_schema.py
 
 types: $(STAMP)
 	$(BIN)/mypy -p ray_classy

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ray_classy.docstrings import argument_docs
 from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
 
 T = TypeVar("T")
@@ -37,10 +38,13 @@ class Key(NamedTuple):
         annotation: the type a value must have. A component base class (`ClassyLoss`, say) means the *config* of
             such a component; it may appear inside `list[...]`, `dict[str, ...]` and `... | None`.
         default: the value when the key is absent, or `REQUIRED`.
+        doc: what the value means, for schemas and listings. Empty takes what the docstring of the component's class
+            says about an argument of the key's name.
     """
 
     annotation: Any = Any
     default: Any = REQUIRED
+    doc: str = ""
 
 
 Keys = dict[str, Key]
@@ -54,7 +58,7 @@ class ByName(NamedTuple):
 
 
 def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) -> Keys:
-    """The config keys that a constructor's signature describes: names, annotations and defaults.
+    """The config keys that a constructor's signature describes: names, annotations, defaults and documentation.
 
     `*args` and `**kwargs` are passed over; an annotation that cannot be resolved is `Any`.
     """
@@ -63,6 +67,7 @@ def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) ->
         hints = typing.get_type_hints(target)
     except Exception:
         hints = {}
+    docs = argument_docs(function) if inspect.isclass(function) else {}
     keys: Keys = {}
     for name, parameter in list(inspect.signature(target).parameters.items()):
         if name == "self" or name in skip:
@@ -73,7 +78,7 @@ def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) ->
         annotation = hints.get(name, Any)
         if default is None and annotation is not Any:
             annotation = annotation | None
-        keys[name] = Key(annotation, default)
+        keys[name] = Key(annotation, default, docs.get(name, ""))
     return keys
 
 

@@ -17,7 +17,7 @@ from ray_classy.config.recipe_files import HEAD_KEYS, recipe_head
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
 
-CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.*"))
+CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
 SWEEPS = sorted(Path(__file__).parent.parent.joinpath("configs", "sweeps").glob("*.*"))
 MODES = ["RGB", "L", "RGBA", "P", "1", "LA"]
 

@@ -196,6 +196,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     )
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "schema",
+        "print the JSON schema of configs, by which editors complete and check them",
+        "[CONFIG]",
+        "a config, for the components of your own that it imports",
+    )
+    option("--verbose", "print tracebacks of errors", action="store_true")
     option = command("new", "make a small project with components of your own", "PROJECT", "folder of the project")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(

@@ -28,6 +28,7 @@ COMMANDS = {
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
     "recipes": "ray_classy.cli.recipes:recipes",
+    "schema": "ray_classy.cli.schema:schema",
     "new": "ray_classy.cli.new:new",
     "import": "ray_classy.cli.import_project:import_project",
 }

@@ -12,6 +12,7 @@ from ray_classy.config.document import Path, dotted, mark_of
 from ray_classy.config.schema import element_of, is_list, is_mapping, is_structured, union_members
 from ray_classy.config.values import mismatch
 from ray_classy.config.wording import article, expectation, shown
+from ray_classy.docstrings import argument_docs
 from ray_classy.errors import ConfigError, UnknownComponentError
 from ray_classy.redact import is_secret
 from ray_classy.registry import (
@@ -96,10 +97,17 @@ def component_keys(cls: type) -> Keys | None:
     # torchvision annotates `value` as a float, documents and accepts more.
     if keys is not None and cls.__module__.startswith("torchvision.") and cls.__name__ == "RandomErasing":
         keys = {**keys, "value": Key(float | list[float] | str, 0.0)}
-    return None if keys is None else {name: key for name, key in keys.items() if name != "name"}
+    if keys is None:
+        return None
+    docs = argument_docs(cls)
+    return {
+        name: key if key.doc or name not in docs else key._replace(doc=docs[name])
+        for name, key in keys.items()
+        if name != "name"
+    }
 
 
-def _takes_any_key(cls: type) -> bool:
+def takes_any_key(cls: type) -> bool:
     """Whether the config goes to a constructor with `**kwargs` (torch's own only refuse what lands there)."""
     if any("config_keys" in vars(base) for base in cls.__mro__):
         return False
@@ -225,7 +233,7 @@ class _Walk:
                     self.value(value, key.annotation, here)
             elif name in former and cls is not None:
                 self.former.append((here, cls.__name__))
-            elif cls is None or not _takes_any_key(cls):
+            elif cls is None or not takes_any_key(cls):
                 self.found.append(_UnknownKey(here, list(keys), owner, registry))
         for name, key in keys.items():
             if name in values:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ray_classy.config.check import Problem
 from ray_classy.config.document import Path
+from ray_classy.docstrings import argument_docs
 from ray_classy.registry import Key, Keys
 
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%a-z]+\]):(?P<port>[0-9]{1,5})")
@@ -55,16 +56,30 @@ class RayOptions:
             cluster) or "auto" (other CPUs, if the workers cannot keep up); also a mapping from "train" and "test".
         ingest_memory: bytes of batches of all workers that other CPUs may have ready in shared memory; None takes a
             part of it.
-        num_workers, use_gpu, resources_per_worker, placement_strategy, accelerator_type, label_selector, use_tpu,
-            topology, elastic_resize_monitor_interval_s: of Ray's `ScalingConfig`; `num_workers` is a number, or the
-            least and the most of an elastic run.
-        name, storage_path: of Ray's `RunConfig`.
-        max_failures, controller_failure_limit, max_preemption_failures, relax_collectives_on_preemption,
-            preemption_grace_s: of Ray's `FailureConfig`.
-        num_to_keep, checkpoint_score_attribute, checkpoint_score_order: of Ray's `CheckpointConfig`.
-        backend, init_method, timeout_s: of Ray's `TorchConfig`.
-        checkpoint_upload_mode: of `ray.train.report`: "ASYNC" (the default) writes checkpoints while training
-            continues, "SYNC" waits for each.
+        num_workers: worker processes; [least, most] for an elastic run, which continues on as many as there are.
+        use_gpu: whether each worker reserves a GPU.
+        resources_per_worker: what each worker reserves, by resource, such as {CPU: 4}; None is one CPU, or one GPU.
+        placement_strategy: of the workers on nodes: "PACK", "SPREAD", "STRICT_PACK" or "STRICT_SPREAD".
+        accelerator_type: kind of GPU that workers need, such as "A100".
+        label_selector: labels that the nodes of workers must have, of all workers or in a list for each.
+        use_tpu: whether workers run on TPUs.
+        topology: of the TPU slice, such as "4x4".
+        elastic_resize_monitor_interval_s: how often an elastic run looks for more nodes, in seconds.
+        name: of the run; None takes date and time with a random suffix.
+        storage_path: folder or URL in which runs are made; None takes `runs`.
+        max_failures: how often a run restarts from its latest checkpoint after a worker or a node failed; -1 is always.
+        controller_failure_limit: how often Ray's controller of the run is restarted; -1 is always.
+        max_preemption_failures: how often a run restarts after preemptions; -1 is always.
+        relax_collectives_on_preemption: whether collective operations may wait for longer while nodes are preempted.
+        preemption_grace_s: time between the notice of a preemption and its end that a run may use, in seconds.
+        num_to_keep: checkpoints that are kept, at least 1; None keeps all.
+        checkpoint_score_attribute: metric by which the best checkpoints are kept; None keeps the latest ones.
+        checkpoint_score_order: whether a greater ("max") or a smaller ("min") metric is better.
+        backend: of torch.distributed: "nccl", "gloo", ...; None takes nccl on GPUs, gloo on CPUs.
+        init_method: how the workers find each other: "env" or "tcp".
+        timeout_s: after which a collective operation of the workers fails, in seconds.
+        checkpoint_upload_mode: "ASYNC" writes checkpoints while training continues, "SYNC" waits for each; None takes
+            "ASYNC".
     """
 
     address: str | None = None
@@ -111,9 +126,12 @@ class RayOptions:
     @classmethod
     def keys(cls) -> Keys:
         """Returns the keys of the section with types and defaults; each may also be null."""
-        hints = typing.get_type_hints(cls)
-        keys = {field.name: Key(hints[field.name] | None, field.default) for field in dataclasses.fields(cls)}
-        return {**keys, "runtime_env": Key(_RUNTIME_ENV, None)}
+        hints, docs = typing.get_type_hints(cls), argument_docs(cls)
+        keys = {
+            field.name: Key(hints[field.name] | None, field.default, docs[field.name])
+            for field in dataclasses.fields(cls)
+        }
+        return {**keys, "runtime_env": keys["runtime_env"]._replace(annotation=_RUNTIME_ENV)}
 
     def problems(self) -> list[Problem]:
         """Returns the mistakes that the types of the keys do not show."""
@@ -171,7 +189,7 @@ def ingest_problems(ingest: Any, memory: int | None) -> list[Problem]:
     return found
 
 
-RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {})}
+RAY_KEYS: Keys = {"ray": Key(RayOptions.keys(), {}, "workers, failures, checkpoints and the cluster.")}
 """The reserved key `ray` of a task's config, for the check of the whole config."""
 
 

@@ -13,6 +13,7 @@ from ray_classy.config.schema import element_of, is_fixed, is_list, is_mapping, 
 from ray_classy.registry import ByName, registry_of
 
 _WORDS: dict[Any, tuple[str, str]] = {
+    Any: ("anything", "values"),
     bool: ("true or false", "true or false values"),
     int: ("an integer", "integers"),
     numbers.Integral: ("an integer", "integers"),
@@ -113,6 +114,8 @@ def allowed_values(annotation: Any) -> list[Any] | None:
 
 def shown(value: Any, most: int = 60) -> str:
     """Writes a value as in a config file, cut to a readable length."""
+    if isinstance(value, enum.Enum):
+        value = value.value if isinstance(value.value, str) else value.name.lower()
     if isinstance(value, str):
         text = repr(value)
     else:

@@ -158,9 +158,9 @@ class ClassyDataset:
         own = signature_keys(cls, skip=frozenset(signature_keys(ClassyDataset)))
         return {
             "batchsize_per_replica": Key(int),
-            "use_shuffle": Key(bool | None, None),
+            "use_shuffle": Key(bool | None, None, "whether rows are shuffled; null shuffles the train dataset only."),
             "num_samples": Key(int | None, None),
-            "transforms": Key(list[ClassyTransform] | None, None),
+            "transforms": Key(list[ClassyTransform] | None, None, "applied to each sample, one after the other."),
             **_LOADING_KEYS,
             **own,
         }

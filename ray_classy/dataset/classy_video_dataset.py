@@ -101,15 +101,19 @@ class ClassyVideoDataset(ClassyDataset):
         """Returns the common keys, with transforms by modality, and those of clips."""
         return {
             **ClassyDataset.config_keys(),
-            "transforms": Key(dict[str, list[ClassyTransform]] | None, None),
+            "transforms": Key(dict[str, list[ClassyTransform]] | None, None, "transforms of `video` and of `audio`."),
             "split": Key(str),
             "frames_per_clip": Key(int),
-            "video_width": Key(int, 0),
-            "video_height": Key(int, 0),
-            "video_min_dimension": Key(int, 0),
+            "video_width": Key(
+                int, 0, "width of decoded frames, in pixels; 0 follows from the height, or keeps the video's."
+            ),
+            "video_height": Key(
+                int, 0, "height of decoded frames, in pixels; 0 follows from the width, or keeps the video's."
+            ),
+            "video_min_dimension": Key(int, 0, "the shorter side of decoded frames, in pixels; 0 keeps their size."),
             "audio_samples": Key(int, 0),
-            "step_between_clips": Key(int, 1),
-            "frame_rate": Key(float | None, None),
+            "step_between_clips": Key(int, 1, "distance in frames of the places where a clip may begin."),
+            "frame_rate": Key(float | None, None, "frames per second that videos are resampled to; null keeps theirs."),
             "clips_per_video": Key(int, 1),
         }
 

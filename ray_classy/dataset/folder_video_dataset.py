@@ -49,7 +49,8 @@ class FolderVideoDataset(ClassyVideoDataset):
     @classmethod
     def config_keys(cls) -> Keys:
         """Returns the keys of clips, `metadata_file` and `video_dir`."""
-        return {**super().config_keys(), "metadata_file": Key(str), "video_dir": Key(str)}
+        metadata_file = Key(str, doc="a file of the videos' metadata, which is written if it does not exist.")
+        return {**super().config_keys(), "metadata_file": metadata_file, "video_dir": Key(str)}
 
     @classmethod
     def own_arguments(cls, config: Mapping[str, Any], common: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,10 @@ class ClassyHead(nn.Module):
     @classmethod
     def config_keys(cls) -> Keys:
         """Returns the constructor's arguments, and `fork_block`, the block of the trunk that the head reads."""
-        return {**signature_keys(cls), "fork_block": Key(str)}
+        return {
+            **signature_keys(cls),
+            "fork_block": Key(str, doc="name of the block of the model whose output the head takes."),
+        }
 
 
 HEAD_REGISTRY.base = ClassyHead

@@ -34,7 +34,7 @@ class ModelTensorboardHook(SummaryWriterHook):
     @classmethod
     def config_keys(cls) -> Keys:
         """The keys of the hook's config."""
-        return {"summary_writer": Key(dict[str, Any])}
+        return {"summary_writer": Key(dict[str, Any], doc="arguments of a `SummaryWriter`, such as log_dir.")}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelTensorboardHook:

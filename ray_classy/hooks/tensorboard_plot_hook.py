@@ -48,7 +48,10 @@ class TensorboardPlotHook(SummaryWriterHook):
     @classmethod
     def config_keys(cls) -> Keys:
         """The keys of the hook's config."""
-        return {"summary_writer": Key(dict[str, Any]), "log_period": Key(int, 10)}
+        return {
+            "summary_writer": Key(dict[str, Any], doc="arguments of a `SummaryWriter`, such as log_dir."),
+            "log_period": Key(int, 10),
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TensorboardPlotHook:

@@ -418,7 +418,7 @@ def _run_heads(model: nn.Module, args: Any, output: Any) -> Any:
 
 def with_heads(keys: Keys) -> Keys:
     """A trunk's config keys and those that every model has."""
-    return {**keys, "heads": Key(list[ClassyHead] | None, None)}
+    return {**keys, "heads": Key(list[ClassyHead] | None, None, "heads, each on its `fork_block`.")}
 
 
 def build_model(config: Mapping[str, Any], device: str | None = None) -> ClassyModel:

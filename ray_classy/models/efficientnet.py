@@ -207,7 +207,7 @@ class EfficientNet(ClassyModel):
     @classmethod
     def config_keys(cls) -> Keys:
         """The constructor's arguments, `model_name`, and the heads."""
-        keys = {**signature_keys(cls), "model_name": Key(str | None, None)}
+        keys = {**signature_keys(cls), "model_name": Key(str | None, None, "B0 to B7, in place of `model_params`.")}
         keys["model_params"] = Key(dict[str, Any] | None, None)
         return with_heads(keys)
 

@@ -89,7 +89,8 @@ class ClassyOptimizer(ABC):
     @classmethod
     def config_keys(cls) -> Keys:
         """The constructor's arguments, and `param_schedulers` (option to scheduler), which the task builds."""
-        return {**signature_keys(cls), "param_schedulers": Key(dict[str, ParamScheduler] | None, None)}
+        doc = "schedules of the optimizer's options, by option, such as lr."
+        return {**signature_keys(cls), "param_schedulers": Key(dict[str, ParamScheduler] | None, None, doc)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ClassyOptimizer:

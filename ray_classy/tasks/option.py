@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from ray_classy.config import Problem
+from ray_classy.docstrings import argument_docs
 from ray_classy.errors import ComponentError, RayClassyError
 from ray_classy.registry import REQUIRED, Key, Keys, config_keys
 
@@ -60,10 +61,11 @@ class Option:
         return value if self._check is None else self._check(self.key, value)
 
     def schema(self) -> Key:
-        """Returns the type and the default of the option's key in a config."""
+        """Returns the type, the default and the documentation of the option's key in a config."""
+        doc = argument_docs(self.owner).get(self.name, "")
         if self.is_section:
-            return Key(section_keys(type(self.default)), {})
-        return Key(self._annotation(), REQUIRED if self.required else self.default)
+            return Key(section_keys(type(self.default)), {}, doc)
+        return Key(self._annotation(), REQUIRED if self.required else self.default, doc)
 
     def _annotation(self) -> Any:
         """Returns the type that the option is annotated with; `Any` if it has none, or one that cannot be resolved."""
@@ -218,14 +220,15 @@ class SectionField:
 
 def section_keys(group: type) -> Keys:
     """Returns the config keys of a dataclass: an enum is written by the names of its members, in small letters."""
-    hints = typing.get_type_hints(group)
+    hints, docs = typing.get_type_hints(group), argument_docs(group)
     keys: Keys = {}
     for field in dataclasses.fields(group):
         annotation = hints[field.name]
         if _is_enum(annotation):
             annotation = Literal[tuple(member.lower() for member in annotation.__members__)]
         required = field.default is dataclasses.MISSING
-        keys[_key(field)] = Key(annotation, REQUIRED if required else _to_plain(field.default))
+        default = REQUIRED if required else _to_plain(field.default)
+        keys[_key(field)] = Key(annotation, default, docs.get(field.name, ""))
     return keys
 
 

@@ -53,10 +53,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 RESERVED: Keys = {
-    "imports": Key(list[str], []),
-    "seed": Key(int, 0),
-    "ray": Key(dict[str, Any], {}),
-    "tune": Key(dict[str, Any], {}),
+    "imports": Key(list[str], [], "modules of your own, imported before anything is built."),
+    "seed": Key(int, 0, "seeds the order of rows, random transforms and new weights."),
+    "ray": Key(dict[str, Any], {}, "workers, failures, checkpoints and the cluster."),
+    "tune": Key(dict[str, Any], {}, "settings of a sweep."),
 }
 """Keys that every task's config may have; `ray` is checked by `RayOptions`, `tune` by the sweep."""
 
@@ -64,22 +64,28 @@ RESERVED: Keys = {
 def classification_keys(cls: type) -> Keys:
     """Returns the keys of a classification task: its options and its parts."""
     mixup = signature_keys(MixupTransform, skip=frozenset({"mixup_alpha", "correct_lam"}))
+    alpha = Key(float, doc="parameter of mixup's Beta distribution, at least 0; 0 disables mixup.")
     parts = {
         "dataset": Key(
             {
-                "train": Key(ClassyDataset | None, None),
-                "test": Key(ClassyDataset | None, None),
-                "split": Key(signature_keys(Split), None),
-            }
+                "train": Key(ClassyDataset | None, None, "the dataset of train phases."),
+                "test": Key(ClassyDataset | None, None, "the dataset of test phases; null for none."),
+                "split": Key(signature_keys(Split), None, "divides the rows of one dataset into both; null for none."),
+            },
+            doc="the datasets.",
         ),
-        "loss": Key(ClassyLoss),
-        "model": Key(ClassyModel),
-        "meters": Key(ByName(ClassyMeter), {}),
-        "optimizer": Key(ClassyOptimizer | None, None),
-        "hooks": Key(list[ClassyHook] | None, None),
-        "mixup": Key({"alpha": Key(float), **mixup}, None),
+        "loss": Key(ClassyLoss, doc="what training minimizes."),
+        "model": Key(ClassyModel, doc="the network, with its heads."),
+        "meters": Key(ByName(ClassyMeter), {}, "arguments of meters, by name."),
+        "optimizer": Key(ClassyOptimizer | None, None, "the optimizer and its schedules; training needs it."),
+        "hooks": Key(list[ClassyHook] | None, None, "are called at the events of a run, in this order."),
+        "mixup": Key({"alpha": alpha, **mixup}, None, "mixes the rows of each training batch; null for no mixing."),
     }
-    return {**parts, **option_keys(cls), "amp_args": Key(section_keys(Precision), None)}
+    return {
+        **parts,
+        **option_keys(cls),
+        "amp_args": Key(section_keys(Precision), None, "mixed precision; null for none."),
+    }
 
 
 def import_modules(config: Mapping[str, Any]) -> None:

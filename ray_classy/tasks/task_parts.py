@@ -37,6 +37,12 @@ class TaskParts(ClassyTask):
         base_loss: the loss.
         datasets: dataset by phase type, "train" and "test".
         meters: measure each phase.
+        test_phase_period: a test phase follows every so many train phases, at least 1.
+        amp_args: mixed precision: the arguments of `Precision`; None for none.
+        bn_weight_decay: whether batch-norm parameters have weight decay.
+        use_sharded_ddp: whether the optimizer's state is sharded, as with the strategy "zero".
+        dataloader_mp_context: start method of loading processes; None for the platform's default.
+        checkpoint_load_strict: whether a checkpoint must have exactly the model's weights.
         num_epochs: passes over the train dataset; in a test-only run over the test dataset.
         base_model: the model, unwrapped; with the strategy fsdp, in train phases, its sharded copy.
         optimizer: applied in train steps.

@@ -30,14 +30,26 @@ def tune_keys() -> Keys:
     """Returns the keys of the `tune` section with their types and defaults."""
     fields = signature_keys(tune.TuneConfig, skip=_OBJECTS)
     return {
-        **fields,
-        "time_budget_s": Key(float | None, None),
-        "reuse_actors": Key(bool, True),
-        "scheduler": Key(Scheduler, {"name": "fifo"}),
-        "search_alg": Key(SearchAlg, {"name": "random"}),
-        "stop": Key(dict[str, float], {}),
-        "resources_per_trial": Key(dict[str, float] | None, None),
+        **{name: key._replace(doc=_DOCS.get(name, "")) for name, key in fields.items()},
+        "time_budget_s": Key(float | None, None, "ends the sweep after so many seconds."),
+        "reuse_actors": Key(bool, True, "whether trials take over the processes of others."),
+        "scheduler": Key(Scheduler, {"name": "fifo"}, "decides which trials continue."),
+        "search_alg": Key(SearchAlg, {"name": "random"}, "suggests the values of trials."),
+        "stop": Key(
+            dict[str, float],
+            {},
+            "thresholds by metric: a trial ends where a loss falls to its own, or another metric rises to it.",
+        ),
+        "resources_per_trial": Key(dict[str, float] | None, None, "what a trial reserves, by resource."),
     }
+
+
+_DOCS = {
+    "metric": "what trials are compared by, such as test.accuracy.top_1; null takes the first meter, else the loss.",
+    "mode": "whether a greater (max) or a smaller (min) metric is better; null is found from the metric.",
+    "num_samples": "number of trials, or passes over a grid.",
+    "max_concurrent_trials": "trials that run at the same time; null is as many as fit.",
+}
 
 
 def tune_config_of(section: Mapping[str, Any], given: tune.TuneConfig | None) -> tune.TuneConfig:

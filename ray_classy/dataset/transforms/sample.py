@@ -35,7 +35,10 @@ class ApplyTransformToKey(ClassyTransform):
     @classmethod
     def config_keys(cls) -> Keys:
         """Returns the keys, with a list of transforms in place of the constructor's argument."""
-        return {"transforms": Key(list[ClassyTransform]), "key": Key(str | int, "input")}
+        return {
+            "transforms": Key(list[ClassyTransform], doc="applied one after the other."),
+            "key": Key(str | int, "input"),
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ApplyTransformToKey:
@@ -132,7 +135,7 @@ class GenericImageTransform(ClassyTransform):
     def config_keys(cls) -> Keys:
         """Returns the keys, with a list of transforms in place of the constructor's argument."""
         return {
-            "transforms": Key(list[ClassyTransform] | None, None),
+            "transforms": Key(list[ClassyTransform] | None, None, "applied to the image, one after the other."),
             "split": Key(Literal["train", "test"] | None, None),
         }
 

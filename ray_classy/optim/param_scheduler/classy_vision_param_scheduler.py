@@ -66,6 +66,9 @@ def choose(kind: type[Choice], value: Choice | str, what: str) -> Choice:
         raise ComponentError(f"{what} must be {known}, not {value!r}") from None
 
 
+NUM_EPOCHS_DOC = "length of training, in which milestones are counted; null takes that of the task."
+
+
 class ParamScheduler:
     """A function from the progress of training, and nothing else, to the value of an optimizer's option.
 
@@ -81,7 +84,7 @@ class ParamScheduler:
         """Returns the constructor's arguments, with `num_epochs` for `num_updates`, and `update_interval`."""
         keys = signature_keys(cls, skip=frozenset({"num_updates", "update_interval"}))
         if "num_updates" in signature_keys(cls):
-            keys["num_epochs"] = Key(float | None, None)
+            keys["num_epochs"] = Key(float | None, None, NUM_EPOCHS_DOC)
         keys["update_interval"] = Key(Literal["epoch", "step"] | None, None)
         return keys
 

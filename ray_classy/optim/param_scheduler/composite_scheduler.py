@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ray_classy.errors import ComponentError
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import (
+    NUM_EPOCHS_DOC,
     WHERE_EPSILON,
     ClassyParamScheduler,
     ParamScheduler,
@@ -80,7 +81,7 @@ class CompositeParamScheduler(ClassyParamScheduler):
             "schedulers": Key(list[ParamScheduler]),
             "lengths": Key(list[float]),
             "interval_scaling": Key(list[Literal["rescaled", "fixed"]] | None, None),
-            "num_epochs": Key(float | None, None),
+            "num_epochs": Key(float | None, None, NUM_EPOCHS_DOC),
             "update_interval": Key(Literal["epoch", "step"] | None, None),
         }
 
