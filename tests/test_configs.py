@@ -1,6 +1,7 @@
 """Every file in configs/ is a config without mistakes, and its header tells the command that runs it."""
 
 import io
+import itertools
 import re
 import shlex
 import tarfile
@@ -16,8 +17,14 @@ from ray_classy.config import apply_overrides, load_config
 from ray_classy.config.recipe_files import HEAD_KEYS, recipe_head
 from ray_classy.tasks import build_task
 from ray_classy.tasks.task_config import checked
+from tests.dataset.test_classy_cifar import write as write_cifar
+from tests.helpers import train
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
+HEAVY = {path.stem for path in CONFIGS if path.stem.startswith(("cifar10_", "imagenet_", "video"))}
+"""Recipes whose networks take seconds for a step."""
+ALL = [pytest.param(path, id=path.stem, marks=[pytest.mark.full] * (path.stem in HEAVY)) for path in CONFIGS]
+OUTPUTS = {"digits": 10, "cifar10": 10, "imagenet": 1000}
 SWEEPS = sorted(Path(__file__).parent.parent.joinpath("configs", "sweeps").glob("*.*"))
 MODES = ["RGB", "L", "RGBA", "P", "1", "LA"]
 
@@ -57,8 +64,21 @@ def own_data(tmp_path, monkeypatch):
                 content = tarfile.TarInfo(f"{number}.cls")
                 content.size = 1
                 tar.addfile(content, io.BytesIO(str(label).encode()))
+    write_cifar(tmp_path)
     endings = {"DIR": "", "FILES": ".parquet", "MANIFEST": ".csv", "SHARDS": ".tar"}
-    return {f"{name}{two}": tmp_path / f"{name}{two}{end}" for name, end in endings.items() for two in ("", "2")}
+    places = {f"{name}{two}": tmp_path / f"{name}{two}{end}" for name, end in endings.items() for two in ("", "2")}
+    return {**places, "TRAIN": places["DIR"], "VAL": places["DIR2"], "CIFAR": tmp_path}
+
+
+@pytest.fixture
+def own_videos(tmp_path):
+    """Three classes with a video each."""
+    from tests.videos import save_video
+
+    places = {name: tmp_path / f"videos-{name}" for name in ("DIR", "DIR2")}
+    for folder, name in itertools.product(places.values(), ("cat", "dog", "owl")):
+        save_video(folder / name / "1.mp4", size=(64, 80))
+    return places
 
 
 def filled(words, places):
@@ -71,11 +91,28 @@ def test_the_header_names_the_command_and_what_to_expect(path):
     assert set(recipe_head(path.read_text())) == {"what", *HEAD_KEYS}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_command_in_the_header_passes_the_check(path, own_data):
-    config = apply_overrides(load_config(path), filled(command(path)[3:], own_data))
-    trials = build_task(checked(config)).preflight(world_size=2)
-    assert trials["train"].outputs == trials["test"].outputs == (10 if path.stem == "digits" else 3)
+def filled_recipe(path, request):
+    """The config of the command in the head, with the data that it asks for."""
+    places = request.getfixturevalue("own_videos" if path.stem == "video" else "own_data")
+    config = apply_overrides(load_config(f"recipe:{path.stem}"), filled(command(path)[3:], places))
+    return apply_overrides(config, ["amp_args=null"])  # which is slow on a CPU without bfloat16
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_the_command_in_the_header_passes_the_check(path, request):
+    trials = build_task(checked(filled_recipe(path, request))).preflight(world_size=2)
+    assert trials["train"].outputs == trials["test"].outputs == OUTPUTS.get(path.stem.partition("_")[0], 3)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_a_recipe_makes_a_train_step_and_a_test_step(path, request):
+    small = {"num_epochs": 1, "test_phase_period": 1}
+    for kind in ("train", "test"):
+        small |= {f"dataset.{kind}.batchsize_per_replica": 2, f"dataset.{kind}.num_samples": 2}
+    config = apply_overrides(filled_recipe(path, request), [f"{key}={value}" for key, value in small.items()])
+    config["hooks"] = [hook for hook in config["hooks"] if hook["name"] != "loss_lr_meter_logging"]
+    task = train(build_task(checked(config)).set_use_gpu(False))
+    assert task.num_train_steps == 1 and len(task.losses) == 1
 
 
 def test_image_folder_trains_on_any_number_of_classes(own_data, tmp_path, run_local):
