@@ -22,7 +22,7 @@ import torch
 
 from ray_classy.checkpoint.content import check_content
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manifest, remove_manifest, write_manifest
-from ray_classy.checkpoint.plain import check_plain, in_full, outline
+from ray_classy.checkpoint.plain import Foreign, check_plain, in_full, outline
 from ray_classy.checkpoint.safetensors_file import is_safetensors, read_safetensors
 from ray_classy.checkpoint.state_dicts import has_tensors
 from ray_classy.checkpoint.torch_file import read_torch_file
@@ -37,6 +37,7 @@ from ray_classy.errors import (
     UnsupportedFileError,
 )
 from ray_classy.local_files import mapped
+from ray_classy.printable import printable
 from ray_classy.records import what_is_wrong
 from ray_classy.remote_files import is_file
 from ray_classy.storage import Storage, retry_once
@@ -256,11 +257,12 @@ def read_weights_file(path: str) -> tuple[str, Any]:
     if _is_checkpoint(content) and "base_model" in content["classy_state_dict"]:
         return where, check_content(content, where)
     if not has_tensors(content):
-        names = ", ".join(sorted(foreign)[:3])
-        if foreign:
+        parts = [content, *content.values()] if isinstance(content, dict) else [content]
+        classes = [printable(part.name) for part in parts if type(part) is Foreign]
+        if classes:
             raise UnsupportedFileError(
-                f"{where!r} holds something else than tensors, such as a whole pickled model: {names}. Where its code "
-                f"is installed, write the weights alone with torch.save(model.state_dict(), 'weights.pth')"
+                f"{where!r} holds something else than tensors: a pickled {classes[0]}. Where its code is installed, "
+                f"write the weights alone with torch.save(model.state_dict(), 'weights.pth')"
             )
         raise CheckpointError(
             f"{where!r} holds neither a checkpoint of a task (`classy_state_dict`) nor a state dict of tensors"

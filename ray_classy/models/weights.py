@@ -69,7 +69,7 @@ def read_weights(source: str, key: str | None = None) -> Weights:
     except CheckpointError as error:
         raise type(error)(f"{shown(where)}: {error}") from None
     architecture = _architecture(where)
-    return weights if architecture is None else replace(weights, undone=(f"of a {architecture}", *weights.undone))
+    return weights if architecture is None else replace(weights, undone=(f"a {architecture}", *weights.undone))
 
 
 def _architecture(file: str) -> str | None:

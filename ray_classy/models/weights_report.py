@@ -22,7 +22,7 @@ class WeightsReport:
         loaded: entries of the model that were loaded, with their shapes.
         reset: entries of the heads or the classifier, which start anew.
         missing: other entries of the model that the file does not have.
-        reshaped: entries of both, of different shapes: "(2, 3) in the state, (3, 3) in the model".
+        reshaped: entries of both, of different shapes: "(2, 3) in the file, (3, 3) in the model".
         unused: entries of the file that were not loaded.
         resized: position embeddings that were resized: "(1, 197, 384) to (1, 577, 384)".
     """
@@ -65,7 +65,7 @@ class WeightsReport:
             loaded=shapes({name: value for name, value in own.items() if name not in absent}),
             reset=shapes({name: own[name] for name in kept}),
             missing=shapes({name: own[name] for name in differences.missing}),
-            reshaped=differences.reshaped,
+            reshaped={name: _of_file(what) for name, what in differences.reshaped.items()},
             unused=shapes(unused),
             resized=resized,
         )
@@ -104,21 +104,26 @@ def refusal(model: Any, state: Mapping[str, Any], differences: StateMismatch, re
     trunk = {entry: value for entry, value in own.items() if entry not in classifier}
     given = flatten(state["model"]["trunk"], state["model"]["heads"])
     if differences.fits_nothing_of(trunk if reset_heads else own):
+        theirs, ours = few(shapes(given)), few(shapes(trunk or own))
         return (
-            f"nothing in it fits this {name}: it has {few(shapes(given))}; the model has {few(shapes(trunk or own))}. "
-            f"Use the weights of this model, or build the model that they are of"
+            f"nothing in it fits this {name}. It has: {theirs}; the model has: {ours}; "
+            f"use the weights of this model, or build the model that they are of"
         )
     strict = "To load what fits: strict=False (pretrained_checkpoint_load_strict: false)"
     if reset_heads:
-        return f"it does not fit this {name}: {differences}. {strict}"
-    ours = [entry for entry in (*differences.missing, *differences.reshaped) if entry not in classifier]
-    theirs = [entry for entry in differences.unexpected if not (is_classifier(entry) or entry.startswith("heads["))]
-    if not ours and not theirs:
+        return f"it does not fit this {name}: {_of_file(str(differences))}. {strict}"
+    in_model = [entry for entry in (*differences.missing, *differences.reshaped) if entry not in classifier]
+    in_file = [entry for entry in differences.unexpected if not (is_classifier(entry) or entry.startswith("heads["))]
+    if not in_model and not in_file:
         return (
-            f"only the classifier does not fit this {name}: {differences}. "
+            f"only the classifier does not fit this {name}: {_of_file(str(differences))}. "
             f"For a new classifier: reset_heads: true (reset_heads=True)"
         )
-    return f"it does not fit this {name}: {differences}. {strict}"
+    return f"it does not fit this {name}: {_of_file(str(differences))}. {strict}"
+
+
+def _of_file(text: str) -> str:
+    return text.replace(" in the state", " in the file").replace("missing from the state", "missing from the file")
 
 
 def shapes(entries: Mapping[str, Any]) -> dict[str, str]:
@@ -128,7 +133,8 @@ def shapes(entries: Mapping[str, Any]) -> dict[str, str]:
 
 def few(entries: Mapping[str, str]) -> str:
     """Lists the first entries: "conv1.weight (64, 3, 7, 7), bn1.weight (64,), ..."."""
-    named = [f"{name} {text}".rstrip() for name, text in list(entries.items())[:_SHOWN]]
+    counters_last = sorted(entries, key=lambda name: name.endswith("num_batches_tracked"))
+    named = [f"{name} {entries[name]}".rstrip() for name in counters_last[:_SHOWN]]
     return ", ".join(named) + (", ..." if len(entries) > _SHOWN else "")
 
 

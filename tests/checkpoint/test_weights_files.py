@@ -43,7 +43,7 @@ def test_files_are_read_from_disk_and_from_a_store(tmp_path, suffix):
 def test_a_folder_of_timm_and_one_of_the_hub(tmp_path):
     weights = read_weights(str(timm_folder(tmp_path / "timm")))
     assert same(weights.tensors) and weights.source.endswith("timm/model.safetensors")
-    assert weights.undone == ("of a resnet18",)
+    assert weights.undone == ("a resnet18",)
     torch.save(WEIGHTS, tmp_path / "pytorch_model.bin")
     assert same(read_weights(str(tmp_path)).tensors)
 
@@ -74,7 +74,9 @@ def test_a_program_is_refused_with_what_to_do(tmp_path):
 @pytest.mark.parametrize("content", [nn.Linear(1, 1), {"model": nn.Linear(1, 1), "epoch": 3}])
 def test_a_pickled_model_is_refused_with_what_to_do(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(UnsupportedFileError, match=r"torch\.nn\.modules\.linear\.Linear.*model\.state_dict\(\)"):
+    with pytest.raises(
+        UnsupportedFileError, match=r"a pickled torch\.nn\.modules\.linear\.Linear.*model\.state_dict\(\)"
+    ):
         read_weights(str(tmp_path / "w.pt"))
 
 

@@ -171,7 +171,7 @@ def test_other_classes_need_reset_heads(resnet18, tmp_path):
 def test_weights_of_which_nothing_fits_are_refused(reset_heads, strict, tmp_path):
     options = {"reset_heads": reset_heads, "pretrained_checkpoint_load_strict": strict}
     for weights in ({"stages.0.weight": torch.ones(3)}, {"bn1.num_batches_tracked": torch.tensor(3)}):
-        with pytest.raises(CheckpointError, match=r"weights\.pt: nothing in it fits this ResNet18: it has .*; the "):
+        with pytest.raises(CheckpointError, match=r"weights\.pt: nothing in it fits this ResNet18. It has: .*; the "):
             fine_tuned(weights, ours("resnet18", 4), tmp_path / "weights.pt", **options)
 
 
@@ -200,5 +200,5 @@ def test_a_checkpoint_whose_trunk_has_names_of_torchvision_is_fine_tuned(resnet1
 
 def test_weights_of_another_kind_of_numbers_are_refused(resnet18, tmp_path):
     weights = {name: value.int() if name == "fc.weight" else value for name, value in resnet18.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"fc\.weight: int32 in the state, float32 in the model"):
+    with pytest.raises(CheckpointError, match=r"fc\.weight: int32 in the file, float32 in the model"):
         fine_tuned(weights, ours("resnet18"), tmp_path / "weights.pt")

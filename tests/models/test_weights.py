@@ -114,7 +114,7 @@ def test_the_report_is_a_short_table():
         "model.norm.running_mean (8,), ...",
         "  new          2 (reset_heads): heads[norm][head].fc.weight (5, 8), heads[norm][head].fc.bias (5,)",
         "  missing      1: model.norm.weight (8,)",
-        "  other shape  1: model.conv.weight (8, 5) in the state, (8, 6) in the model",
+        "  other shape  1: model.conv.weight (8, 5) in the file, (8, 6) in the model",
         "  not used     3 of the file: fc.weight (4, 8), fc.bias (4,), more (2,)",
     ]
 
@@ -122,7 +122,7 @@ def test_the_report_is_a_short_table():
 def test_nothing_that_fits_shows_names_of_both_sides():
     weights = {f"stages.{i}.weight": torch.ones(i + 1) for i in range(5)}
     told = (
-        r"it has stages\.0\.weight \(1,\), .*\.2\.weight \(3,\), \.\.\.; the model has model\.conv\.weight \(8, 6\), "
+        r"It has: stages\.0\.weight \(1,\), .*\.2\.weight \(3,\), \.\.\.; the model has: model\.conv\.weight \(8, 6\), "
     )
     with pytest.raises(CheckpointError, match=told):
         load_weights(wrapped(), weights_of(weights), strict=False)

@@ -154,7 +154,9 @@ def test_weights_of_the_module_in_from_model(tmp_path):
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     torch.save({"other.weight": torch.zeros(2)}, tmp_path / "weights.pt")
     task = fine_tuning().set_pretrained_checkpoint(str(tmp_path / "weights.pt"))
-    with pytest.raises(CheckpointError, match=r"nothing in it fits this Trunk: it has other\.weight \(2,\); the model"):
+    with pytest.raises(
+        CheckpointError, match=r"nothing in it fits this Trunk. It has: other\.weight \(2,\); the model"
+    ):
         task.prepare()
 
 
