@@ -6,15 +6,19 @@
     ├── RegistrationError        (ValueError)        a component cannot be registered
     ├── ComponentError           (ValueError, AssertionError)  an argument of a component is invalid
     │   ├── UnsupportedOptionError  (NotImplementedError)  a choice that it does not know
+    │   ├── ArgumentNameError    (ConfigError, TypeError)  it is missing, or there is none of its name
     │   ├── ArgumentTypeError    (TypeError)         it has another type
+    │   ├── ShapeError           (RuntimeError)      a tensor has another shape than it takes
     │   └── FolderNotFoundError  (FileNotFoundError) it names a folder that does not exist
     ├── UnavailableError         (RuntimeError, ImportError)  a component needs a package, or has a successor
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError, AssertionError)  a dataset or one of its rows cannot be used
+    │   ├── DataNotFoundError    (FileNotFoundError) it is in a file or folder that does not exist
     │   └── RowNumberError       (IndexError)        a dataset has no row of that number
     ├── LoaderError              (RuntimeError)      a loader gives fewer batches than it should
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
+    │   ├── MissingStateError    (KeyError)          a state lacks an entry
     │   ├── DamagedCheckpointError   its content is not what was written
     │   ├── UnsupportedFileError     a file of weights is a program or a pickled model
     │   └── UnsafeFileError      (pickle.UnpicklingError)  a file of weights would run code elsewhere
@@ -70,6 +74,14 @@ class ArgumentTypeError(ComponentError, TypeError):
     """An argument of a component has the wrong type."""
 
 
+class ArgumentNameError(ConfigError, ComponentError, TypeError):
+    """A component lacks an argument that it requires, or is given one that it does not take."""
+
+
+class ShapeError(ComponentError, RuntimeError):
+    """A tensor has another shape than a component takes."""
+
+
 class FolderNotFoundError(ComponentError, FileNotFoundError):
     """An argument of a component names a folder that does not exist."""
 
@@ -86,6 +98,10 @@ class DataError(RayClassyError, ValueError, AssertionError):
     """A dataset, or a row of it, cannot be used."""
 
 
+class DataNotFoundError(DataError, FileNotFoundError):
+    """A dataset's file or folder does not exist."""
+
+
 class RowNumberError(DataError, IndexError):
     """A dataset has no row of that number."""
 
@@ -100,6 +116,10 @@ class CheckpointError(RayClassyError, RuntimeError, AssertionError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """The path has no checkpoint."""
+
+
+class MissingStateError(CheckpointError, KeyError):
+    """A state lacks an entry that every state of its kind has."""
 
 
 class DamagedCheckpointError(CheckpointError):

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ray_classy.docstrings import argument_docs
-from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
+from ray_classy.errors import ArgumentNameError, ConfigError, RegistrationError, UnknownComponentError
 
 T = TypeVar("T")
 
@@ -121,13 +121,36 @@ def construct(cls: type[T], config: Mapping[str, Any]) -> T:
     """Builds a component with the config's keys as the constructor's arguments.
 
     Raises:
-        ConfigError: the config lacks one that the constructor requires.
+        ArgumentNameError: the config lacks one that the constructor requires, or has one that it does not take.
     """
-    arguments = constructor_arguments(cls, config)
-    for name, parameter in inspect.signature(cls).parameters.items():
-        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if named and parameter.default is parameter.empty and name not in arguments:
-            raise ConfigError(f"the config of {config.get('name', cls.__name__)!r} has no `{name}`, which it requires")
+    return construct_from(cls, constructor_arguments(cls, config), config.get("name", cls.__name__))
+
+
+def construct_from(cls: type[T], arguments: Mapping[str, Any], name: str) -> T:
+    """Builds an object with arguments of its constructor.
+
+    Args:
+        cls: the class.
+        arguments: by name.
+        name: what a config calls the class, for messages.
+
+    Raises:
+        ArgumentNameError: as for `construct`.
+    """
+    own = cls.__init__ is not object.__init__
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:] if own else []
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    missing = [one.name for one in named if one.default is one.empty and one.name not in arguments]
+    if missing:
+        lacks = ", ".join(f"`{key}`" for key in missing)
+        raise ArgumentNameError(f"the config of {name!r} has no {lacks}, which it requires")
+    known = [one.name for one in named]
+    if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        for key in arguments:
+            if key not in known:
+                near = nearest(str(key), known)
+                hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
+                raise ArgumentNameError(f"{name!r} has no argument {key!r}: {hint}")
     return cls(**arguments)
 
 

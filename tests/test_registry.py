@@ -6,13 +6,14 @@ from importlib import import_module
 import pytest
 
 from ray_classy.cli.list import KINDS
-from ray_classy.errors import ConfigError, RegistrationError, UnknownComponentError
+from ray_classy.errors import ComponentError, ConfigError, RegistrationError, UnknownComponentError
 from ray_classy.models import MODEL_REGISTRY, register_model
 from ray_classy.registry import (
     REQUIRED,
     Key,
     Registry,
     config_keys,
+    construct,
     constructor_arguments,
     former_keys,
     nearest,
@@ -168,6 +169,28 @@ def test_arguments_are_a_deep_copy():
     config = {"wheels": [1, 2]}
     constructor_arguments(Base, config)["wheels"].append(3)
     assert config == {"wheels": [1, 2]}
+
+
+class Car:
+    def __init__(self, wheels, color="red"):
+        self.wheels = wheels
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "car"}, "the config of 'car' has no `wheels`, which it requires"),
+        ({"wheels": 4, "colour": "red"}, "'Car' has no argument 'colour': did you mean 'color'?"),
+        ({"wheels": 4, "x": 1}, "'Car' has no argument 'x': it takes wheels, color"),
+    ],
+    ids=["missing", "near", "unknown"],
+)
+@pytest.mark.parametrize("error", [ConfigError, ComponentError, KeyError, TypeError, AssertionError])
+def test_arguments_that_are_missing_or_unknown(config, message, error):
+    with pytest.raises(error) as caught:
+        construct(Car, config)
+    assert str(caught.value) == message
+    assert construct(Car, {"name": "car", "wheels": 4}).wheels == 4
 
 
 def test_required_is_one_object_everywhere():

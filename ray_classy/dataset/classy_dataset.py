@@ -17,12 +17,13 @@ from ray_classy.dataset.sampling.classy_sampling import ClassySampling, build_sa
 from ray_classy.dataset.split import SplitRows
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
-from ray_classy.errors import ComponentError, DataError, RowNumberError
+from ray_classy.errors import ArgumentNameError, ComponentError, DataError, RowNumberError
 from ray_classy.registry import (
     REQUIRED,
     Key,
     Keys,
     Registry,
+    construct_from,
     constructor_arguments,
     reads_signature,
     signature_keys,
@@ -131,16 +132,16 @@ class ClassyDataset:
             raise ComponentError("use_shuffle is missing: a task sets it for its train and test datasets, others must")
         missing = [name for name, key in cls.config_keys().items() if key.default is REQUIRED and name not in config]
         if missing:
-            raise ComponentError(f"the config of {cls.__name__} lacks {', '.join(missing)}")
+            raise ArgumentNameError(f"the config of {cls.__name__} lacks {', '.join(missing)}")
         for key in ("transforms", "batchsize_per_replica", "use_shuffle", "num_samples", *_LOADING_KEYS):
             arguments.pop(key, None)
-        return cls(
-            batchsize_per_replica=batchsize,
-            shuffle=shuffle,
-            transform=build_transforms(transforms) if transforms is not None else None,
-            num_samples=num_samples,
-            **arguments,
-        )
+        common = {
+            "batchsize_per_replica": batchsize,
+            "shuffle": shuffle,
+            "transform": build_transforms(transforms) if transforms is not None else None,
+            "num_samples": num_samples,
+        }
+        return construct_from(cls, {**common, **arguments}, config.get("name", cls.__name__))
 
     @classmethod
     def parse_config(cls, config: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:

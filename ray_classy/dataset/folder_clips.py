@@ -16,7 +16,7 @@ from ray_classy.dataset.clips import ClipSampling, decode_clip
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.video_metadata import Metadata, load_metadata, read_metadata, save_metadata
-from ray_classy.errors import ComponentError, DataError
+from ray_classy.errors import ComponentError, DataError, DataNotFoundError
 from ray_classy.seeding import derive_seed
 
 _CLIP_PLACES = 1
@@ -129,6 +129,8 @@ class FolderClips(RowDataset):
         size: FrameSize,
     ) -> None:
         since = time.time()
+        if not os.path.isdir(video_dir):
+            raise DataNotFoundError(f"video_dir {video_dir!r} is not a folder (looked in {os.getcwd()})")
         self.classes = sorted(entry.name for entry in os.scandir(video_dir) if entry.is_dir())
         if not self.classes:
             raise DataError(f"video_dir {video_dir!r} has no folders: expected one folder of videos per class")

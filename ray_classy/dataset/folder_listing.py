@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, DataNotFoundError
 from ray_classy.urls import files_below, joined, shown
 
 _OF_SYSTEMS = {"@eadir", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
@@ -76,7 +76,8 @@ def list_folder(
     """
     if not os.path.isdir(folder):
         lacks = "is not a folder" if os.path.exists(folder) else "does not exist"
-        raise DataError(f"{key} {folder!r} {lacks} (looked in {os.getcwd()})")
+        error = DataError if os.path.exists(folder) else DataNotFoundError
+        raise error(f"{key} {folder!r} {lacks} (looked in {os.getcwd()})")
     listing, top = Listing(), _Folder(folder, None, _identity(os.stat(folder)), None)
     pending = [top]
     while pending:
@@ -185,7 +186,7 @@ def list_url(folder: str, key: str, extensions: tuple[str, ...]) -> Listing:
     """
     found = files_below(folder)
     if not found:
-        raise DataError(f"{key} {shown(folder)!r} does not exist, or is empty")
+        raise DataNotFoundError(f"{key} {shown(folder)!r} does not exist, or is empty")
     listing = Listing()
     for path in sorted(name for name, _ in found):
         *folders, name = path.split("/")

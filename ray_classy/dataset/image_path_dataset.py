@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ray_classy.dataset.class_folders import FileKind, read_class_folders
@@ -59,6 +61,8 @@ class ImagePathDataset(ImageDataset):
         columns: dict[str, Any]
         began = time.time()
         if image_folder is not None:
+            if not isinstance(image_folder, str | os.PathLike):
+                raise ComponentError(f"image_folder must be a path or a URL, not {image_folder!r}")
             folder = expanded(image_folder)
             kind = FileKind("image_folder", "images", IMAGE_EXTENSIONS, _is_image)
             paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
@@ -70,7 +74,7 @@ class ImagePathDataset(ImageDataset):
             self._keys_of_rows = functools.partial(keys_below, folder, paths)
         else:
             assert image_files is not None
-            if isinstance(image_files, str) or not image_files:
+            if not isinstance(image_files, Sequence) or isinstance(image_files, str) or not image_files:
                 raise DataError(f"image_files must be a list of at least one path, not {image_files!r}")
             columns = {"path": [expanded(file) for file in image_files]}
             check_encoding(columns["path"])

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.registry import Key, Keys, Registry, construct, reads_signature, signature_keys
 
 HEAD_REGISTRY: Registry[ClassyHead] = Registry(
@@ -62,7 +62,8 @@ def check_widths(head: ClassyHead, optional: bool = False, **widths: int | None)
     """Raises a ComponentError for a number of channels that is not an integer of at least 1, nor None if optional."""
     for name, width in widths.items():
         if not (type(width) is int and width >= 1) and not (optional and width is None):
-            raise ComponentError(f"{name} of head {head.unique_id!r} is {width!r}; it must be an integer of at least 1")
+            error = ComponentError if type(width) is int else ArgumentTypeError
+            raise error(f"{name} of head {head.unique_id!r} is {width!r}; it must be an integer of at least 1")
 
 
 def check_normalization(head: ClassyHead, normalize_inputs: str | None) -> None:

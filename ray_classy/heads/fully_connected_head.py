@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentNameError, ComponentError, ShapeError
 from ray_classy.heads.classy_head import NORMALIZE_L2, ClassyHead, check_normalization, check_widths, register_head
 from ray_classy.registry import Key, Keys
 
@@ -58,10 +58,11 @@ class FullyConnectedHead(ClassyHead):
         normalize_inputs: Literal["l2"] | None = None,
     ) -> None:
         super().__init__(unique_id, num_classes)
+        if in_plane is None:
+            raise ArgumentNameError(f"head {self.unique_id!r} has no `in_plane`, the number of its input channels")
         check_widths(self, in_plane=in_plane)
         check_widths(self, optional=True, num_classes=num_classes, conv_planes=conv_planes)
         check_normalization(self, normalize_inputs)
-        assert in_plane is not None
         self.in_plane = in_plane
         self.normalize_inputs = normalize_inputs
         self.activation = self._made(activation)
@@ -94,7 +95,7 @@ class FullyConnectedHead(ClassyHead):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.ndim > 1 and x.shape[1] != self.in_plane and (self.conv is not None or self.fc is not None):
-            raise ComponentError(
+            raise ShapeError(
                 f"head {self.unique_id!r} reads {x.shape[1]} channels, and its in_plane is {self.in_plane}: set "
                 f"in_plane to {x.shape[1]}, or another fork_block"
             )

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ray_classy.errors import ComponentError, UnsupportedOptionError
+from ray_classy.errors import ComponentError, ShapeError, UnsupportedOptionError
 from ray_classy.heads.classy_head import ClassyHead, check_widths, register_head
 from ray_classy.registry import Key, Keys
 
@@ -125,7 +125,7 @@ class FullyConvolutionalLinearHead(ClassyHead):
         size = getattr(self.final_avgpool, "kernel_size", (1, 1, 1))
         fits = x.ndim == 5 and x.shape[1] == self.in_plane
         if not fits or any(have < need for have, need in zip(x.shape[2:], size, strict=True)):
-            raise ComponentError(
+            raise ShapeError(
                 f"head {self.unique_id!r} takes features of shape (N, {self.in_plane}, T, H, W) with at least "
                 f"{tuple(size)} positions, not {tuple(x.shape)}: set in_plane, pool_size or fork_block"
             )

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ShapeError
 from ray_classy.heads.classy_head import NORMALIZE_L2, ClassyHead, check_normalization, check_widths, register_head
 
 
@@ -67,7 +67,7 @@ class VisionTransformerHead(ClassyHead):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(self.layers) and x.shape[-1] != self.in_plane:
-            raise ComponentError(
+            raise ShapeError(
                 f"head {self.unique_id!r} reads features of width {x.shape[-1]}, and its in_plane is {self.in_plane}: "
                 f"set in_plane to {x.shape[-1]}, or another fork_block"
             )

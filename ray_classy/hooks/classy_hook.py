@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_classy.errors import DamagedCheckpointError
 from ray_classy.hooks.constants import ClassyHookFunctions as ClassyHookFunctions
-from ray_classy.registry import Registry, constructor_arguments, reads_signature
+from ray_classy.registry import Registry, construct, reads_signature
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classy_task import ClassyTask
@@ -78,7 +78,7 @@ class ClassyHook(ABC):
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> ClassyHook:
         """Builds the hook from its config: the constructor's arguments by name."""
-        return cls(**constructor_arguments(cls, config))
+        return construct(cls, config)
 
     @classmethod
     def name(cls) -> str:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ray_classy.distributed import broadcast
-from ray_classy.errors import ComponentError, DamagedCheckpointError
+from ray_classy.errors import ArgumentTypeError, ComponentError, DamagedCheckpointError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ class ExponentialMovingAverageModelHook(ClassyHook):
 
     def __init__(self, decay: float, consider_bn_buffers: bool = True, device: Literal["cpu", "gpu"] = "gpu") -> None:
         super().__init__()
-        if not isinstance(decay, int | float) or not 0 <= decay <= 1:
+        if isinstance(decay, bool) or not isinstance(decay, int | float):
+            raise ArgumentTypeError(f"decay must be a number in [0, 1], not {decay!r}")
+        if not 0 <= decay <= 1:
             raise ComponentError(f"decay must be a number in [0, 1], not {decay!r}")
         if device not in ("cpu", "gpu"):
             raise ComponentError(f"device must be 'cpu' or 'gpu', not {device!r}")

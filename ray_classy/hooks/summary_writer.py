@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ray_classy.errors import ArgumentTypeError, ConfigError, UnavailableError
+from ray_classy.errors import ArgumentNameError, ArgumentTypeError, ConfigError, UnavailableError
 from ray_classy.hooks.classy_hook import ClassyHook
 from ray_classy.registry import nearest
 
@@ -25,7 +25,7 @@ class WriterPlan:
 
     Raises:
         UnavailableError: the package tensorboard is not installed.
-        ConfigError: SummaryWriter has no argument of a name.
+        ArgumentNameError: SummaryWriter has no argument of a name.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -38,7 +38,7 @@ class WriterPlan:
             if name not in _ARGUMENTS:
                 near = nearest(str(name), list(_ARGUMENTS))
                 hint = f"did you mean {near}?" if near else f"it has {', '.join(_ARGUMENTS)}"
-                raise ConfigError(f"summary_writer: SummaryWriter has no argument {name!r}; {hint}")
+                raise ArgumentNameError(f"summary_writer: SummaryWriter has no argument {name!r}; {hint}")
         self.arguments = dict(arguments)
 
     def open(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, ShapeError
 from ray_classy.losses.classy_loss import ClassyLoss, register_loss
 
 
@@ -60,7 +60,7 @@ class BarronLoss(ClassyLoss):
         if prediction.shape == (len(target), 1) and target.ndim == 1:
             target = target.unsqueeze(1)
         if prediction.shape != target.shape:
-            raise ComponentError(
+            raise ShapeError(
                 f"the loss takes prediction and target of one shape, not {tuple(prediction.shape)} and "
                 f"{tuple(target.shape)}"
             )

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules import loss as torch_losses
 
 from ray_classy.errors import CheckpointError, ComponentError, ConfigError
-from ray_classy.registry import Registry, construct, constructor_arguments, reads_signature
+from ray_classy.registry import Registry, construct, construct_from, constructor_arguments, reads_signature
 
 TENSOR_ARGUMENTS = ("weight", "pos_weight")
 """Arguments of torch's losses that are tensors; a config writes them as lists."""
@@ -102,7 +102,7 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
     for name in TENSOR_ARGUMENTS:
         if arguments.get(name) is not None:
             arguments[name] = _weights(name, arguments[name])
-    return cls(**arguments)
+    return construct_from(cls, arguments, config["name"])
 
 
 def check_loss_config(config: Mapping[str, Any], key: str) -> None:

@@ -38,6 +38,8 @@ class SumArbitraryLoss(ClassyLoss):
         super().__init__()
         if not isinstance(losses, Sequence | nn.ModuleList) or not len(losses):
             raise ComponentError(f"losses must be a list of at least one loss, not {losses!r}")
+        if not all(isinstance(loss, nn.Module) for loss in losses):
+            raise ComponentError(f"losses must be loss modules, not {losses!r}")
         self.losses = nn.ModuleList(losses)
         given = [1.0] * len(losses) if weights is None else weights
         self.register_buffer("weights", _weights(given, len(losses)), persistent=False)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ShapeError
 
 
 class TargetDistribution(NamedTuple):
@@ -40,11 +40,11 @@ def target_distribution(output: torch.Tensor, target: torch.Tensor, ignore_index
         ignore_index: an index, or a value per class, that is ignored.
 
     Raises:
-        ComponentError: the shapes do not match.
+        ShapeError: the shapes do not match.
     """
     indices = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
     if output.ndim != 2 or len(output) != len(target) or not (indices or target.shape == output.shape):
-        raise ComponentError(
+        raise ShapeError(
             f"the loss takes output of shape (N, C) and target of shape (N,), (N, 1) or (N, C), "
             f"not output {tuple(output.shape)} with target {tuple(target.shape)}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError
+from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, MissingStateError, ShapeError
 from ray_classy.meters.summed_meter import SummedMeter
 
 
@@ -102,7 +102,11 @@ class TopKMeter(SummedMeter):
             ComponentError: the shapes do not match, or the model has several outputs.
         """
         check_one_output(self.name, model_output)
-        self.validate(model_output.shape, target.shape)
+        self._check_shapes(model_output.shape, target.shape)
+        if max(self._topk) > model_output.shape[1]:
+            raise ShapeError(
+                f"meter {self.name!r} has topk {self._topk}, but the model has {model_output.shape[1]} outputs"
+            )
         if self._curr.device != model_output.device:
             self._curr, self._total = self._curr.to(model_output.device), self._total.to(model_output.device)
         # Not in place: tensors made in inference mode cannot be changed in place outside of it.
@@ -123,7 +127,18 @@ class TopKMeter(SummedMeter):
         self._curr = torch.zeros_like(self._total)
 
     def validate(self, model_output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
-        """Raises a ComponentError if the meter cannot measure outputs and targets of these shapes."""
+        """Raises a ComponentError if the meter cannot measure outputs and targets of these shapes.
+
+        It also refuses a k that is the number of classes, whose value is always 1.
+        """
+        self._check_shapes(model_output_shape, target_shape)
+        if max(self._topk) >= model_output_shape[1]:
+            raise ComponentError(
+                f"meter {self.name!r} has topk {self._topk}, but the model has {model_output_shape[1]} outputs: every "
+                f"k must be less than the number of classes"
+            )
+
+    def _check_shapes(self, model_output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
         output, target = tuple(model_output_shape), tuple(target_shape)
         if len(output) != 2:
             raise ComponentError(f"meter {self.name!r} takes outputs of shape (N, C), not {output}")
@@ -135,11 +150,6 @@ class TopKMeter(SummedMeter):
             raise ComponentError(
                 f"meter {self.name!r} takes targets of shape (N,), (N, 1) or (N, C), here {(output[0],)}, "
                 f"{(output[0], 1)} or {output}, not {target}"
-            )
-        if max(self._topk) >= output[1]:
-            raise ComponentError(
-                f"meter {self.name!r} has topk {self._topk}, but the model has {output[1]} outputs: every k must be "
-                f"less than the number of classes"
             )
 
     def get_classy_state(self) -> dict[str, Any]:
@@ -161,7 +171,10 @@ class TopKMeter(SummedMeter):
             DamagedCheckpointError: an entry is missing or has another type.
             CheckpointError: the state belongs to another meter, or has other values of k.
         """
-        if not isinstance(state.get("top_k"), list | tuple) or not all(type(k) is int for k in state["top_k"]):
+        missing = [key for key in ("name", "top_k") if key not in state]
+        if missing:
+            raise MissingStateError(f"the checkpoint's state of meter {self.name!r} lacks {', '.join(missing)}")
+        if not isinstance(state["top_k"], list | tuple) or not all(type(k) is int for k in state["top_k"]):
             raise self._damaged("top_k is not a list of integers")
         theirs, ours = (state.get("name"), list(state["top_k"])), (self.name, self._topk)
         if theirs != ours:

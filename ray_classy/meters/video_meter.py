@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError
+from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, MissingStateError
 from ray_classy.meters.clip_sums import ClipSums
 from ray_classy.meters.summed_meter import SummedMeter
 from ray_classy.meters.top_k_meter import TopKMeter, check_one_output
@@ -80,7 +80,7 @@ class VideoMeter(SummedMeter):
                 GPU, `value` raises it, because this method does not wait for the device.
         """
         check_one_output(self.name, model_output)
-        self.validate(model_output.shape, target.shape)
+        self.meter._check_shapes(model_output.shape, target.shape)
         clips = self._clips_per_video_train if is_train else self._clips_per_video_test
         if clips == 1:
             self.meter.update(model_output, target)
@@ -151,6 +151,8 @@ class VideoMeter(SummedMeter):
             DamagedCheckpointError: the inner meter's state is missing or damaged.
             CheckpointError: the state belongs to another meter, or has other numbers of clips or values of k.
         """
+        if "name" not in state:
+            raise MissingStateError(f"the checkpoint's state of meter {self.name!r} lacks its name")
         for key, ours in list(self.get_classy_state().items())[1:]:
             if type(state.get(key)) is not type(ours) or state[key] != ours:
                 raise CheckpointError(

@@ -27,7 +27,7 @@ from ray_classy.models.anynet_blocks import BasicTransform as BasicTransform
 from ray_classy.models.anynet_blocks import BottleneckTransform as BottleneckTransform
 from ray_classy.models.classy_model import ClassyModel, register_model, with_heads
 from ray_classy.models.model_state import StateMismatch
-from ray_classy.registry import Keys, constructor_arguments, signature_keys
+from ray_classy.registry import Keys, construct_from, constructor_arguments, signature_keys
 
 MOST_BLOCKS = 10_000  # so that a slip in a number does not build a model for hours
 
@@ -237,7 +237,7 @@ class AnyNet(ClassyModel):
         """Builds the trunk from the model's config; `heads` are left to `build_model`."""
         arguments = constructor_arguments(cls, config)
         arguments.pop("heads", None)
-        return cls(cls.PARAMS(**arguments))
+        return cls(construct_from(cls.PARAMS, arguments, config.get("name", cls.__name__)))
 
     @classmethod
     def config_keys(cls) -> Keys:

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.errors import CheckpointError, ComponentError, UnknownComponentError
+from ray_classy.errors import ComponentError, MissingStateError, UnknownComponentError
 from ray_classy.heads import ClassyHead, build_head
 from ray_classy.models.head_points import block_list, find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
@@ -36,7 +36,16 @@ from ray_classy.models.model_state import (
 from ray_classy.models.model_wrappers import ClassyModelHeadExecutorWrapper
 from ray_classy.models.model_wrappers import ClassyModelWrapper as ClassyModelWrapper
 from ray_classy.models.plain_weights import with_head_names
-from ray_classy.registry import Key, Keys, Registry, constructor_arguments, nearest, reads_signature, signature_keys
+from ray_classy.registry import (
+    Key,
+    Keys,
+    Registry,
+    construct_from,
+    constructor_arguments,
+    nearest,
+    reads_signature,
+    signature_keys,
+)
 from ray_classy.storage import Storage
 
 _REGNETS = """
@@ -135,7 +144,7 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         """Builds the trunk from the model's config; `heads` are left to `build_model`."""
         arguments = constructor_arguments(cls, config)
         arguments.pop("heads", None)
-        return cls(**arguments)
+        return construct_from(cls, arguments, config.get("name", cls.__name__))
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -178,7 +187,7 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         config = next(filter(None, (config.get("model") for config in configs if isinstance(config, Mapping))), None)
         state = (content.get("classy_state_dict") or {}).get("base_model")
         if config is None or state is None:
-            raise CheckpointError(
+            raise MissingStateError(
                 "the checkpoint has no config of its model (it was written for a task built in Python) or no model "
                 "state; build the model yourself and call set_classy_state with classy_state_dict.base_model"
             )

@@ -91,7 +91,7 @@ class DenseNet(ClassyModel):
         se_reduction_ratio: int = 16,
     ) -> None:
         super().__init__()
-        _check(num_blocks, init_planes=init_planes, growth_rate=growth_rate, expansion=expansion)
+        _check(num_blocks, small_input, init_planes=init_planes, growth_rate=growth_rate, expansion=expansion)
         self.num_blocks = num_blocks
         self.small_input = small_input
         self.initial_block = SmallInputInitialBlock(init_planes) if small_input else InitialBlock(init_planes)
@@ -129,12 +129,14 @@ class DenseNet(ClassyModel):
         return super().set_classy_state(former_names.in_trunk_of(state, former_names.of_gates), strict)
 
 
-def _check(num_blocks: Any, **numbers: Any) -> None:
+def _check(num_blocks: Any, small_input: Any, **numbers: Any) -> None:
     """Refuses what builds no network."""
     if not isinstance(num_blocks, list | tuple) or not num_blocks:
         raise ComponentError(f"num_blocks is {num_blocks!r}; expected a list with the number of layers of each block")
     for name, number in [*(("num_blocks", number) for number in num_blocks), *numbers.items()]:
         if type(number) is not int or number < 1:
             raise ComponentError(f"{name} of a densenet has {number!r}; expected an integer of at least 1")
+    if not isinstance(small_input, bool):
+        raise ComponentError(f"small_input of a densenet is {small_input!r}; expected true or false")
     if sum(num_blocks) > _MOST_LAYERS:
         raise ComponentError(f"num_blocks {num_blocks} are {sum(num_blocks)} layers, more than {_MOST_LAYERS}")

@@ -16,7 +16,7 @@ from ray_classy.models.classy_model import ClassyModel, register_model, with_hea
 from ray_classy.models.mbconv_block import MBConvBlock, swish
 from ray_classy.models.mbconv_block import drop_connect as drop_connect
 from ray_classy.models.mbconv_block import get_same_padding_for_kernel_size as get_same_padding_for_kernel_size
-from ray_classy.registry import Key, Keys, constructor_arguments, signature_keys
+from ray_classy.registry import Key, Keys, construct_from, constructor_arguments, signature_keys
 
 _STEM_PLANES = 32
 _HEAD_PLANES = 1280
@@ -202,7 +202,8 @@ class EfficientNet(ClassyModel):
             params = _params(arguments["model_params"])
         else:
             raise ComponentError("an efficientnet needs model_name (B0 to B7) or model_params")
-        return cls(**{**arguments, "model_params": params})
+        arguments["model_params"] = params
+        return construct_from(cls, arguments, config.get("name", cls.__name__))
 
     @classmethod
     def config_keys(cls) -> Keys:

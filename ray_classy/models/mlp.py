@@ -41,11 +41,13 @@ class MLP(ClassyModel):
         first_batchnorm: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(hidden_dims, list | tuple):
+            raise ComponentError(f"hidden_dims of an mlp is {hidden_dims!r}; expected a list of widths")
         widths = [input_dim, *hidden_dims, output_dim]
-        if min(widths) < 1:
-            raise ComponentError(f"the widths of an mlp are {widths}; each must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ComponentError(f"dropout of an mlp is {dropout}; it must be in [0, 1)")
+        if not all(type(width) is int and width > 0 for width in widths):
+            raise ComponentError(f"the widths of an mlp are {widths}; each must be an integer of at least 1")
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ComponentError(f"dropout of an mlp is {dropout!r}; it must be in [0, 1)")
         if first_batchnorm and not use_batchnorm:
             raise ComponentError("first_batchnorm of an mlp needs use_batchnorm: set both, or neither")
         layers: list[nn.Module] = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError
+from ray_classy.errors import CheckpointError, MissingStateError
 
 _SHOWN = 5
 
@@ -127,7 +127,7 @@ def model_part(state: Any) -> Mapping[str, Any]:
     model = state.get("model") if isinstance(state, Mapping) else None
     if not isinstance(model, Mapping) or not {"trunk", "heads"} <= model.keys():
         found = f"the keys {[*state][:8]}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
-        raise CheckpointError(
+        raise MissingStateError(
             f"no state of a model: expected {{'model': {{'trunk': ..., 'heads': ...}}}}, found {found}"
         )
     heads = model["heads"]

@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, ClassVar, Self
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentNameError, ComponentError
 from ray_classy.models.anynet import MOST_BLOCKS, ActivationType, AnyNet, AnyNetParams, BlockType, StemType
 from ray_classy.models.classy_model import register_model, with_heads
-from ray_classy.registry import Keys, constructor_arguments, signature_keys
+from ray_classy.registry import Keys, construct_from, constructor_arguments, signature_keys
 
 _QUANTUM = 8  # widths are multiples of it
 _STRIDE = 2  # of each stage
-
-
-class _FixedByNameError(ComponentError, TypeError):
-    """An argument of a named network is one that its name fixes."""
 
 
 class RegNetParams(AnyNetParams):
@@ -131,7 +127,8 @@ class _Named(RegNet):
         options: the other arguments of `RegNetParams`.
 
     Raises:
-        ComponentError: an argument is one that the name fixes, or is outside its range.
+        ArgumentNameError: an argument is one that the name fixes, or has another name than those of `RegNetParams`.
+        ComponentError: an argument is outside its range.
     """
 
     FORMER_KEYS = ()
@@ -140,11 +137,11 @@ class _Named(RegNet):
     def __init__(self, **options: Any) -> None:
         fixed = sorted(options.keys() & self.FIXED.keys())
         if fixed:
-            raise _FixedByNameError(
+            raise ArgumentNameError(
                 f"{', '.join(fixed)} cannot be given to {type(self).__name__}, whose name fixes it: "
                 "leave it out, or use the model 'regnet'"
             )
-        super().__init__(RegNetParams(**self.FIXED, **options))
+        super().__init__(construct_from(RegNetParams, {**self.FIXED, **options}, type(self).__name__))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

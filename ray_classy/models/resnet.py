@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentNameError, ComponentError
 from ray_classy.models.classy_model import register_model, with_heads
 from ray_classy.models.resnext import ResNeXt
 from ray_classy.registry import Key, Keys, signature_keys
@@ -43,7 +43,8 @@ class _Named(ResNeXt):
         options: the other arguments of `ResNeXt`; `zero_init_bn_residuals` is True unless given.
 
     Raises:
-        ComponentError: an argument is one that the name fixes, or is impossible.
+        ArgumentNameError: an argument is one that the name fixes.
+        ComponentError: an argument is impossible.
     """
 
     FIXED: ClassVar[dict[str, Any]] = {}
@@ -51,7 +52,7 @@ class _Named(ResNeXt):
     def __init__(self, **options: Any) -> None:
         fixed = sorted(options.keys() & self.FIXED.keys())
         if fixed:
-            raise ComponentError(
+            raise ArgumentNameError(
                 f"{', '.join(fixed)} cannot be given to {type(self).__name__}, whose name fixes it: "
                 "leave it out, or use the model 'resnext'"
             )

@@ -89,18 +89,20 @@ class ResNeXt(ClassyModel):
             raise ComponentError(
                 f"num_blocks is {num_blocks!r}; expected a list with the number of blocks of each stage"
             )
-        numbers = [*num_blocks, init_planes, reduction, *(base_width_and_cardinality or ())]
-        if not num_blocks or min(numbers) < 1:
+        groups = base_width_and_cardinality
+        if groups is not None and not (isinstance(groups, list | tuple) and len(groups) == 2):
+            raise ComponentError(f"base_width_and_cardinality is {groups!r}; expected two numbers: width, groups")
+        numbers = [*num_blocks, init_planes, reduction, *(groups or ())]
+        if not num_blocks or not all(type(number) is int and number > 0 for number in numbers):
             raise ComponentError(
                 f"num_blocks {num_blocks}, init_planes {init_planes}, reduction {reduction} and "
-                f"base_width_and_cardinality {base_width_and_cardinality} must be positive, with at least one stage"
+                f"base_width_and_cardinality {groups} must be positive integers, with at least one stage"
             )
+        for name, value in {"small_input": small_input, "zero_init_bn_residuals": zero_init_bn_residuals}.items():
+            if not isinstance(value, bool):
+                raise ComponentError(f"{name} of a {type(self).__name__} is {value!r}; expected true or false")
         if sum(num_blocks) > _MOST_BLOCKS:
             raise ComponentError(f"num_blocks {num_blocks} are {sum(num_blocks)} blocks, more than {_MOST_BLOCKS}")
-        if base_width_and_cardinality is not None and len(base_width_and_cardinality) != 2:
-            raise ComponentError(
-                f"base_width_and_cardinality is {base_width_and_cardinality}; expected two numbers: width, groups"
-            )
         self.small_input = small_input
         self.initial_block = SmallInputInitialBlock(init_planes) if small_input else InitialBlock(init_planes)
         stages = []
@@ -108,14 +110,14 @@ class ResNeXt(ClassyModel):
         for stage, depth in enumerate(num_blocks):
             mid_planes = init_planes * 2**stage
             out_planes = mid_planes * reduction
-            base_width, groups = base_width_and_cardinality or (init_planes, 1)
+            base_width, cardinality = groups or (init_planes, 1)
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for i in range(depth):
                 blocks[f"block{stage}-{i}"] = residual_block(
                     in_planes if i == 0 else out_planes,
                     out_planes,
                     stride=2 if i == 0 and stage > 0 else 1,
-                    width_and_groups=None if basic_layer or small_input else (base_width * 2**stage, groups),
+                    width_and_groups=None if basic_layer or small_input else (base_width * 2**stage, cardinality),
                     final_bn_relu=final_bn_relu or (stage, i) != (len(num_blocks) - 1, depth - 1),
                     se_reduction_ratio=se_reduction_ratio if use_se else None,
                 )

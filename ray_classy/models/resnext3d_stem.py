@@ -62,7 +62,7 @@ class R2Plus1DStemSinglePathway(ResNeXt3DStemSinglePathway):
     def _convolution(
         self, dim_in: int, dim_out: int, kernel: Any, stride: Any, padding: Any, *options: Any
     ) -> nn.Module:
-        return r2plus1_unit(dim_in, dim_out, stride[0], stride[1], 1, *options, dim_mid=_R2PLUS1D_MID)
+        return r2plus1_unit(dim_in, dim_out, stride[0], stride[1], 1, *options, _R2PLUS1D_MID)
 
 
 class ResNeXt3DStemMultiPathway(nn.Module):
@@ -93,9 +93,9 @@ class ResNeXt3DStemMultiPathway(nn.Module):
     ) -> None:
         super().__init__()
         check_pathways(dim_in=dim_in, dim_out=dim_out, kernel=kernel, stride=stride, padding=padding, maxpool=maxpool)
-        pathways = zip(dim_in, dim_out, kernel, stride, padding, maxpool, strict=True)
-        for p, arguments in enumerate(pathways):
-            self.add_module(self._stem_name(p), self.PATHWAY(*arguments, inplace_relu, bn_eps, bn_mmt))
+        for p in range(len(dim_in)):
+            pathway = (dim_in[p], dim_out[p], kernel[p], stride[p], padding[p], maxpool[p])
+            self.add_module(self._stem_name(p), self.PATHWAY(*pathway, inplace_relu, bn_eps, bn_mmt))
 
     def _stem_name(self, path_idx: int) -> str:
         return f"stem-path{path_idx}"

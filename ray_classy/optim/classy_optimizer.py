@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ray_classy.errors import CheckpointError, TaskError
+from ray_classy.errors import CheckpointError, MissingStateError, TaskError
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
@@ -20,7 +20,7 @@ from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, bui
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
 from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
-from ray_classy.registry import Key, Keys, Registry, constructor_arguments, signature_keys
+from ray_classy.registry import Key, Keys, Registry, construct_from, constructor_arguments, signature_keys
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(
     "optimizer",
@@ -97,7 +97,7 @@ class ClassyOptimizer(ABC):
         """Builds the optimizer from its config: the constructor's arguments by name."""
         arguments = constructor_arguments(cls, config)
         arguments.pop("param_schedulers", None)
-        return cls(**arguments)
+        return construct_from(cls, arguments, config.get("name", cls.__name__))
 
     @abstractmethod
     def prepare(self, param_groups: list[Group]) -> None:
@@ -217,7 +217,7 @@ class ClassyOptimizer(ABC):
                 f"load only the model of the checkpoint"
             )
         if not isinstance(state.get("optim"), Mapping):
-            raise CheckpointError(f"the checkpoint has no optimizer state: no 'optim' among {sorted(state)}")
+            raise MissingStateError(f"the checkpoint has no optimizer state: no 'optim' among {sorted(state)}")
         check_saved_state(state)
         saved, own = state["optim"], optimizer.param_groups
         names = [buffers_of(self, group) for group in saved["param_groups"]]

@@ -42,7 +42,7 @@ def epochs(name: str, value: Any) -> int | float:
 
 def norm(name: str, value: Any) -> float | None:
     """Checks for a number above 0, or None."""
-    if value is not None and not value > 0:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
         raise ComponentError(f"{name} must be a number above 0, or null (None in Python), not {value!r}")
     return value
 

@@ -327,7 +327,10 @@ class ClassificationTask(PlannedTask):
             FloatingPointError: a loss is infinite or not a number; the message names the step.
         """
         number = self.train_phase_idx if self.train else self.eval_phase_idx
-        losses = self.losses if loss is None else LossLog([0.0] * self.steps_in_phase + [torch.as_tensor(loss).item()])
+        losses = self.losses
+        if loss is not None:
+            steps = self.steps_in_phase if self.data_iterator is not None else 0
+            losses = LossLog([0.0] * steps + [torch.as_tensor(loss).item()])
         losses.check_finite(f"{self.phase_type} phase {number}")
 
     # -- what the trainer calls ---------------------------------------------------------------------------------------

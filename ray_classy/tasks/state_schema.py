@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint.plain import check_plain
-from ray_classy.errors import CheckpointError, DamagedCheckpointError, RecordError
+from ray_classy.errors import CheckpointError, DamagedCheckpointError, MissingStateError, RecordError
 from ray_classy.generic.copies import copied
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.records import read_record, what_is_wrong
@@ -92,7 +92,7 @@ def check_state(task: PlannedTask, state: Any) -> None:
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{where} must be a dict, not a {type(state).__name__}")
     if "base_model" not in state:
-        raise CheckpointError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
+        raise MissingStateError(f"the checkpoint holds no model state, only {', '.join(map(str, list(state)[:8]))}")
     try:
         check_plain(state)
         for hook in task.hooks:

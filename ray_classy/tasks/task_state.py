@@ -12,7 +12,7 @@ from torch import nn
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import is_distributed_training_run, is_primary
-from ray_classy.errors import CheckpointError, ComponentError, TaskError
+from ray_classy.errors import CheckpointError, ComponentError, MissingStateError, TaskError
 from ray_classy.generic.checkpoint_util import read_and_broadcast
 from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
@@ -128,7 +128,9 @@ def take_checkpoint(task: PlannedTask) -> dict[str, Any] | None:
     content, task.checkpoint_dict = read_checkpoint(task.checkpoint_dict, task.checkpoint_path), kept
     if content is None or content is not kept:
         return content
-    state = content["classy_state_dict"]
+    state = content.get("classy_state_dict") if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise MissingStateError("the content of the checkpoint has no `classy_state_dict`, the state of a task")
     # The optimizer and the hooks change in place what they load; a model copies it.
     copied = {name: value if name == "base_model" else copy.deepcopy(value) for name, value in state.items()}
     return {**content, "classy_state_dict": copied}

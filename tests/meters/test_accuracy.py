@@ -113,7 +113,20 @@ def test_shapes_that_do_not_fit_are_refused(output, target):
 
 def test_every_k_must_be_less_than_the_classes():
     with pytest.raises(ComponentError, match=r"topk \[1, 3\], but the model has 3 outputs"):
-        AccuracyMeter([1, 3]).update(SCORES, INDEX)
+        AccuracyMeter([1, 3]).validate(SCORES.shape, INDEX.shape)
+
+
+def test_a_k_of_all_classes_counts_and_a_larger_one_is_refused():
+    meter = AccuracyMeter([3])
+    meter.update(SCORES, INDEX)
+    assert meter.value == {"top_3": 1.0}
+    with pytest.raises(RuntimeError, match=r"topk \[4\], but the model has 3 outputs"):
+        AccuracyMeter([4]).update(SCORES, INDEX)
+
+
+def test_a_state_without_a_name_is_a_missing_key():
+    with pytest.raises(KeyError, match="lacks name, top_k"):
+        AccuracyMeter([1]).set_classy_state({})
 
 
 def test_the_state_has_the_known_keys():

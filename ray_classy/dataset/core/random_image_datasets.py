@@ -73,7 +73,7 @@ class RandomImageBinaryClassDataset(torch.utils.data.Dataset):
         sample_type: SampleType = SampleType.DICT,
     ) -> None:
         _check(crop_size, num_samples, seed)
-        if not 0 <= class_ratio <= 1:
+        if not isinstance(class_ratio, int | float) or not 0 <= class_ratio <= 1:
             raise ComponentError(f"class_ratio must lie in [0, 1], not {class_ratio!r}")
         self.crop_size = crop_size
         self.class_ratio = class_ratio

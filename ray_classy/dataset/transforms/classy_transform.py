@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from ray_classy.dataset.transforms.batched import BatchedTransform
 from ray_classy.errors import ComponentError, ConfigError
-from ray_classy.registry import Registry, constructor_arguments, reads_signature
+from ray_classy.registry import Registry, construct, reads_signature
 
 TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
     "transform",
@@ -63,7 +63,7 @@ class ClassyTransform(ABC):
     @reads_signature
     def from_config(cls, config: Mapping[str, Any]) -> Any:
         """Builds the transform; the keys of `config` are the constructor's arguments."""
-        return cls(**constructor_arguments(cls, config))
+        return construct(cls, config)
 
     @abstractmethod
     def __call__(self, image: Any) -> Any:

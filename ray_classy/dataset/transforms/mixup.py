@@ -67,10 +67,11 @@ class MixupTransform(ClassyTransform):
         ignore_index: int = -100,
     ) -> None:
         for name, value in (("mix_prob", mix_prob), ("switch_prob", switch_prob), ("label_smoothing", label_smoothing)):
-            if not 0 <= value <= 1:
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ComponentError(f"{name} must lie in [0, 1], not {value!r}")
-        if mixup_alpha < 0 or cutmix_alpha < 0:
-            raise ComponentError(f"the alphas must be at least 0, not {mixup_alpha!r} and {cutmix_alpha!r}")
+        alphas = (mixup_alpha, cutmix_alpha)
+        if not all(isinstance(alpha, int | float) and alpha >= 0 for alpha in alphas):
+            raise ComponentError(f"the alphas must be numbers of at least 0, not {mixup_alpha!r} and {cutmix_alpha!r}")
         if cutmix_minmax is not None:
             if len(cutmix_minmax) != 2 or not 0 <= cutmix_minmax[0] <= cutmix_minmax[1] <= 1:
                 raise ComponentError(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transforms, register_transform
 from ray_classy.dataset.transforms.imagenet import ImagenetAugmentTransform, ImagenetNoAugmentTransform
-from ray_classy.errors import ComponentError, DataError
+from ray_classy.errors import ArgumentNameError, ComponentError, DataError
 from ray_classy.registry import Key, Keys
 
 
@@ -43,6 +43,8 @@ class ApplyTransformToKey(ClassyTransform):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ApplyTransformToKey:
         """Builds the transform from `transforms` and `key`."""
+        if "transforms" not in config:
+            raise ArgumentNameError("the config of 'apply_transform_to_key' has no `transforms`, which it requires")
         return cls(build_transforms(config["transforms"]), config.get("key", "input"))
 
     def __call__(self, sample: Any) -> Any:
@@ -85,6 +87,8 @@ class TupleToMapTransform(ClassyTransform):
     deterministic = True
 
     def __init__(self, list_of_map_keys: list[str]) -> None:
+        if not isinstance(list_of_map_keys, list | tuple):
+            raise ComponentError(f"list_of_map_keys must be a list of names, not {list_of_map_keys!r}")
         self.list_of_map_keys = list(list_of_map_keys)
 
     def __call__(self, sample: Any) -> Any:
@@ -94,6 +98,8 @@ class TupleToMapTransform(ClassyTransform):
             if missing:
                 raise DataError(f"tuple_to_map: the sample has keys {list(sample)}, but not {missing}")
             return sample
+        if not isinstance(sample, Sequence):
+            raise DataError(f"tuple_to_map: the sample is a {type(sample).__name__}, not a tuple of items")
         if len(sample) != len(keys):
             raise DataError(f"tuple_to_map: the sample has {len(sample)} items, list_of_map_keys names {len(keys)}")
         collected: dict[str, list[Any]] = {key: [] for key in keys}

@@ -19,7 +19,7 @@ from torchvision.transforms import functional, v2
 from ray_classy.dataset.transforms import batched
 from ray_classy.dataset.transforms.classy_transform import ClassyTransform, build_transform
 from ray_classy.dataset.transforms.random_resized_crop import RandomResizedCrop
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.registry import Key, Keys, nearest, signature_keys
 
 # Where torchvision takes more than its annotation says.
@@ -71,12 +71,13 @@ def build(name: str, config: Mapping[str, Any]) -> Any:
         if argument not in keys:
             near = nearest(argument, list(keys))
             hint = f"did you mean {near}?" if near else f"it has {', '.join(keys) or 'none'}"
-            raise ComponentError(f"transform {name} has no argument {argument!r}: {hint}")
+            raise ArgumentTypeError(f"transform {name} has no argument {argument!r}: {hint}")
     arguments = {argument: _converted(keys[argument].annotation, value) for argument, value in config.items()}
     try:
         return cls(**arguments)
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise ComponentError(f"cannot build transform {name} from {dict(config)!r}: {error}") from error
+        kind = ArgumentTypeError if isinstance(error, TypeError) else ComponentError
+        raise kind(f"cannot build transform {name} from {dict(config)!r}: {error}") from error
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

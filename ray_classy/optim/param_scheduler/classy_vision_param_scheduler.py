@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from ray_classy.errors import ArgumentTypeError, ComponentError
-from ray_classy.registry import Key, Keys, Registry, config_keys, constructor_arguments, signature_keys
+from ray_classy.registry import Key, Keys, Registry, config_keys, construct_from, constructor_arguments, signature_keys
 
 WHERE_EPSILON = 1e-6
 """Added to `where` before it is compared with a boundary, so that rounding never delays a change by an update."""
@@ -104,7 +104,7 @@ class ParamScheduler:
             if num_epochs is None and signature["num_updates"].default is not None:
                 raise ArgumentTypeError(f"param_scheduler {config.get('name', cls.__name__)!r} needs num_epochs")
             arguments["num_updates"] = num_epochs
-        scheduler = cls(**arguments)
+        scheduler = construct_from(cls, arguments, config.get("name", cls.__name__))
         if interval is not None:
             scheduler.update_interval = UpdateInterval.from_config({"update_interval": interval})
         return scheduler
