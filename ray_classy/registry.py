@@ -100,6 +100,16 @@ def config_keys(cls: type) -> Keys | None:
     return signature_keys(cls)
 
 
+def further_keys(cls: type) -> tuple[Callable[[Any], Keys | None] | None, str]:
+    """Returns what gives the keys that depend on the value of another key, and the name of that key.
+
+    A class with such keys has a classmethod `keys_for(value)` and an attribute `KEYS_DEPEND_ON`, the name of that key.
+    `keys_for` returns None if any key may be given, and raises a RayClassyError if the value is wrong. The component
+    knows their defaults itself: these are not filled in.
+    """
+    return getattr(cls, "keys_for", None), getattr(cls, "KEYS_DEPEND_ON", "")
+
+
 def former_keys(cls: type) -> frozenset[str]:
     """Returns the keys of Classy Vision's configs that are accepted without effect."""
     names = frozenset(getattr(cls, "FORMER_KEYS", ()))

@@ -17,6 +17,7 @@ from ray_classy.dataset.cpus import cpus_of_this_process
 from ray_classy.dataset.measure import Speeds, measure
 from ray_classy.errors import ConfigError
 from ray_classy.tasks.data_sections import build_phase_dataset, phase_types_of
+from ray_classy.tasks.preprocessing import with_preprocessing
 from ray_classy.tasks.task_config import checked, located
 
 _WHAT = {
@@ -46,7 +47,9 @@ def bench_data(given: Given) -> Answer:
     if given.flags.rows < 1:
         raise UsageError(f"--rows must be at least 1, not {given.flags.rows}")
     refuse_search(given, "bench-data")
-    config = checked(given.config)
+    checked(given.config)
+    with located(given.config, "model"):
+        config = with_preprocessing(given.config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data: dict[str, Any] = {"config": given.file, "cpus": cpus_of_this_process(), "device": device.type}
     lines = [f"one process with {data['cpus']} CPUs, batches on the {'GPU' if device.type == 'cuda' else 'CPU'}"]

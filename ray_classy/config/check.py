@@ -13,7 +13,7 @@ from ray_classy.config.schema import element_of, is_list, is_mapping, is_structu
 from ray_classy.config.values import mismatch
 from ray_classy.config.wording import article, expectation, shown
 from ray_classy.docstrings import argument_docs
-from ray_classy.errors import ConfigError, UnknownComponentError
+from ray_classy.errors import ConfigError, RayClassyError, UnknownComponentError
 from ray_classy.redact import is_secret
 from ray_classy.registry import (
     REQUIRED,
@@ -23,6 +23,7 @@ from ray_classy.registry import (
     Registry,
     config_keys,
     former_keys,
+    further_keys,
     nearest,
     registry_of,
 )
@@ -208,6 +209,14 @@ class _Walk:
             self.add(name_path, str(error))
             return
         keys = component_keys(cls)
+        further, of = further_keys(cls)
+        if keys is not None and further is not None and of in arguments:
+            try:
+                more = further(arguments[of])
+            except RayClassyError as error:
+                self.add((*path, of), str(error))
+                more = None
+            keys = {**(dict.fromkeys(arguments, Key()) if more is None else more), **keys}
         if keys is None:  # the class reads what it likes; of the rest only the shared sections are known
             given = {key: value for key, value in arguments.items() if key in sections}
             self._section(given, sections, path, name)

@@ -15,7 +15,7 @@ from ray_classy.config.check import component_keys, takes_any_key
 from ray_classy.config.schema import element_of, is_fixed, is_list, is_mapping, union_members
 from ray_classy.config.wording import article
 from ray_classy.docstrings import for_configs, summary
-from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, former_keys, registry_of
+from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, former_keys, further_keys, registry_of
 
 Schema = dict[str, Any]
 
@@ -145,7 +145,7 @@ class _Writer:
                 body["patternProperties"] = {"^x-": True}
             former = {key: {"description": "Has no effect.", "deprecated": True} for key in sorted(former_keys(cls))}
             body["properties"] = {"name": {"const": name}, **former, **body["properties"]}
-            if keys is None or takes_any_key(cls):
+            if keys is None or takes_any_key(cls) or further_keys(cls)[0] is not None:
                 body["additionalProperties"] = True
             text = summary(cls)
             self.defs[title] = {"title": name, **({"description": text} if text else {}), **body}

@@ -10,9 +10,10 @@ import contextlib
 import copy
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.errors import ComponentError, MissingStateError, UnknownComponentError
+from ray_classy.errors import CheckpointError, ComponentError, MissingStateError, UnknownComponentError
 from ray_classy.heads import ClassyHead, build_head
 from ray_classy.models.head_points import block_list, find_block, in_trunk, unambiguous_names
 from ray_classy.models.last_call import LastCall
@@ -48,6 +49,12 @@ from ray_classy.registry import (
 )
 from ray_classy.storage import Storage
 
+if TYPE_CHECKING:
+    from ray_classy.models.preprocessing import Preprocessing
+    from ray_classy.models.pretrained import PretrainedWeights
+    from ray_classy.models.weights import Weights
+    from ray_classy.models.weights_report import WeightsReport
+
 _REGNETS = """
 Y_400mf Y_800mf Y_1.6gf Y_3.2gf Y_8gf Y_16gf Y_32gf Y_64gf Y_128gf Y_256gf
 X_400mf X_800mf X_1.6gf X_3.2gf X_8gf X_16gf X_32gf Z_500mf Z_4gf
@@ -68,6 +75,8 @@ MODEL_REGISTRY: Registry[ClassyModel] = Registry(
         "efficientnet": "ray_classy.models.efficientnet:EfficientNet",
         **{f"efficientnet_b{i}": f"ray_classy.models.efficientnet:EfficientNetB{i}" for i in range(8)},
         "mlp": "ray_classy.models.mlp:MLP",
+        "timm": "ray_classy.models.timm_model:TimmModel",
+        "torchvision": "ray_classy.models.torchvision_model:TorchvisionModel",
         "regnet": "ray_classy.models.regnet:RegNet",
         **{f"regnet_{kind.lower()}": f"ray_classy.models.regnet:{_regnet_class(kind)}" for kind in _REGNETS.split()},
         "resnet": "ray_classy.models.resnet:ResNet",
@@ -116,9 +125,16 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         wrapper_cls: None in a subclass leaves the heads out of calls, which then run `forward` alone. With another
             class, a ClassyModelWrapper, creating the subclass gives a wrapper of the model, and the heads run only if
             it is a ClassyModelHeadExecutorWrapper.
+        sizes_classifier: whether the key `num_classes` of the config sizes a classifier of the trunk, which is used
+            where there are no heads; it is then filled in from the data.
+        starting_weights: the pretrained weights that the config names, if it names any.
+        starting_weights_loaded: whether they are loaded.
     """
 
     wrapper_cls: ClassVar[type | None] = ClassyModelHeadExecutorWrapper
+    sizes_classifier: ClassVar[bool] = False
+    starting_weights: PretrainedWeights | None = None
+    starting_weights_loaded: bool = False
 
     # Properties that torch.jit.script does not compile.
     __jit_unused_properties__: ClassVar[list[str]] = [
@@ -150,6 +166,18 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
     def config_keys(cls) -> Keys:
         """The constructor's arguments, and the heads."""
         return with_heads(signature_keys(cls))
+
+    @classmethod
+    def preprocessing(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Returns the preprocessing of a model's images: ImageNet's, unless a subclass has another.
+
+        Args:
+            config: of the model; images have its `image_size`, if it has one.
+        """
+        from ray_classy.models.preprocessing import Preprocessing
+
+        size = config.get("image_size")
+        return Preprocessing() if size is None else Preprocessing().of_size(size)
 
     @classmethod
     def from_model(
@@ -191,7 +219,7 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
                 "the checkpoint has no config of its model (it was written for a task built in Python) or no model "
                 "state; build the model yourself and call set_classy_state with classy_state_dict.base_model"
             )
-        model = build_model(config)
+        model = build_model(config, weights=False)
         model.set_classy_state(state)
         return model
 
@@ -294,6 +322,22 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
     def _attached(self) -> list[tuple[str, ClassyHead]]:
         return list(zip(self._fork_blocks, cast(Iterable[ClassyHead], self._heads), strict=True))
 
+    # Weights to start from
+
+    def load_starting_weights(self, weights: Weights) -> WeightsReport:
+        """Loads the pretrained weights that the config of the model names.
+
+        Args:
+            weights: what `starting_weights.read()` returned.
+
+        Returns:
+            What was loaded, and what was not.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
+        raise CheckpointError(f"the config of a {type(self).__name__} names no weights to start from")
+
     # Layers
 
     def layer_groups(self) -> list[list[str]]:
@@ -392,7 +436,9 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
             logger.warning("%s; the rest is loaded", what)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}
         if trunk is not None:
-            self.load_state_dict({key: value for key, value in trunk.items() if key not in skipped}, strict=False)
+            entries = OrderedDict((key, value) for key, value in trunk.items() if key not in skipped)
+            entries._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]  # versions of the layers
+            self.load_state_dict(entries, strict=False)
         for block, head in self._attached():
             given = heads.get(block, {}).get(head.unique_id, {})
             names = {key: head_entry(block, head.unique_id, key) for key in given}
@@ -430,20 +476,25 @@ def with_heads(keys: Keys) -> Keys:
     return {**keys, "heads": Key(list[ClassyHead] | None, None, "heads, each on its `fork_block`.")}
 
 
-def build_model(config: Mapping[str, Any], device: str | None = None) -> ClassyModel:
+def build_model(config: Mapping[str, Any], device: str | None = None, weights: bool = True) -> ClassyModel:
     """Builds the model that `config["name"]` chooses, with its heads.
 
     Args:
         config: `name`, the keys of that model, and `heads`: a list of head configs, each with the `fork_block` that
             the head reads.
         device: where the model is built; "meta" gives shapes without weights, which take no memory.
+        weights: load the pretrained weights that the config names, unless the device is "meta".
 
     Raises:
+        CheckpointError: the pretrained weights cannot be read or do not fit.
         UnknownComponentError: no model or head is registered under a name, or the trunk has no such block.
         ComponentError: a head has no `fork_block` or `unique_id`, or an argument is impossible.
     """
     with torch.device(device) if device is not None else contextlib.nullcontext():
-        return _build_model(config)
+        model = _build_model(config)
+    if weights and device != "meta" and model.starting_weights is not None:
+        model.load_starting_weights(model.starting_weights.read())
+    return model
 
 
 def _build_model(config: Mapping[str, Any]) -> ClassyModel:

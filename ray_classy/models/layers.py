@@ -49,8 +49,13 @@ def layer_groups(model: nn.Module) -> list[list[str]]:
         layers[0] = stem + layers[0]
     elif stem:
         layers.insert(0, stem)
+    return [*layers, *heads_group(model)]
+
+
+def heads_group(model: nn.Module) -> list[list[str]]:
+    """Returns the names of the parameters of a model's heads as one group; no group if it has none."""
     heads = [name for name, _ in model.named_parameters() if not in_trunk(name)]
-    return [*layers, heads] if heads else layers
+    return [heads] if heads else []
 
 
 def _innermost(model: nn.Module) -> tuple[nn.Module, str]:

@@ -18,9 +18,10 @@ class WeightsReport:
 
     Attributes:
         source: the file, and what was around the weights in it.
-        model: the class of the model.
+        model: the class of the model, or the name of its network.
         loaded: entries of the model that were loaded, with their shapes.
         reset: entries of the heads or the classifier, which start anew.
+        why_reset: why they do.
         missing: other entries of the model that the file does not have.
         reshaped: entries of both, of different shapes: "(2, 3) in the file, (3, 3) in the model".
         unused: entries of the file that were not loaded.
@@ -35,6 +36,7 @@ class WeightsReport:
     reshaped: Mapping[str, str] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
     resized: Mapping[str, str] = field(default_factory=dict)
+    why_reset: str = "reset_heads"
 
     @classmethod
     def of(
@@ -75,7 +77,7 @@ class WeightsReport:
         total = sum(map(len, (self.loaded, self.reset, self.missing, self.reshaped)))
         rows = [
             ("loaded", f"{len(self.loaded)} of {total} entries of {self.model}", self.loaded),
-            ("new", f"{len(self.reset)} (reset_heads)", self.reset),
+            ("new", f"{len(self.reset)} ({self.why_reset})", self.reset),
             ("missing", f"{len(self.missing)}", self.missing),
             ("other shape", f"{len(self.reshaped)}", self.reshaped),
             ("not used", f"{len(self.unused)} of the file", self.unused),

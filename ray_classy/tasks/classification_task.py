@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, get_world_size, timed_exchange
+from ray_classy.distributed import barrier, get_world_size, is_primary, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.losses.loss_weight import unlabelled, weight_of
 from ray_classy.memory import within_memory
@@ -27,7 +28,10 @@ from ray_classy.tasks.planned_task import PlannedTask
 from ray_classy.tasks.precision import AmpType, autocast, log_remark
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
 from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed, rows_count_alike
+from ray_classy.tasks.starting_weights import load_starting_weights
 from ray_classy.tasks.update_step import UpdateStep
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "ClassificationTask", "LastBatchInfo"]
 
@@ -180,6 +184,13 @@ class ClassificationTask(PlannedTask):
         classes.match_classes(self, content)
         if content is not None:
             self.set_classy_state(content["classy_state_dict"])
+        elif self.base_model.starting_weights is not None:
+            load_starting_weights(self)
+            self._log_weights()
+
+    def _log_weights(self) -> None:
+        for line in self.weights_note() if is_primary() else ():
+            _log.info("%s", line)
 
     def init_distributed_data_parallel_model(self) -> None:
         """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process.

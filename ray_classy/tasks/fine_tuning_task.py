@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
 from ray_classy.generic.checkpoint_util import read_and_broadcast
 from ray_classy.models.weights import Weights, load_weights, read_weights, weights_of
@@ -17,8 +15,6 @@ from ray_classy.tasks import classes, dry_run, freezing
 from ray_classy.tasks.classification_task import ClassificationTask
 from ray_classy.tasks.classy_task import Checkpoint, register_task
 from ray_classy.tasks.option import option
-
-_log = logging.getLogger(__name__)
 
 
 @register_task("fine_tuning")
@@ -47,7 +43,6 @@ class FineTuningTask(ClassificationTask):
         super().__init__(*args, **kwargs)
         self.pretrained_checkpoint_dict: dict[str, Any] | None = None
         self._pretrained: Weights | None = None  # read by the dry run
-        self.weights_report: WeightsReport | None = None  # of the weights that were loaded, or tried by the dry run
         self._frozen: list[nn.Parameter] = []  # by this task
 
     def set_pretrained_checkpoint(self, checkpoint_path: str) -> FineTuningTask:
@@ -120,14 +115,14 @@ class FineTuningTask(ClassificationTask):
 
     def _content_to_start_from(self) -> tuple[dict[str, Any] | None, str | None]:
         content, path = super()._content_to_start_from()
-        if content is not None:
+        if content is not None or self._starts_from_model:
             return content, path
         self._pretrained = self._read_pretrained()
         return (None, None) if self.reset_heads else ({"ray_classy": self._pretrained.record}, self._pretrained.source)
 
     def _check_weights(self) -> None:
         super()._check_weights()
-        if self.checkpoint_dict is None:
+        if self.checkpoint_dict is None and not self._starts_from_model:
             with dry_run.trying_weights(self) as model:
                 self.weights_report = self._load_pretrained(model)
 
@@ -135,21 +130,25 @@ class FineTuningTask(ClassificationTask):
         strict = self.pretrained_checkpoint_load_strict
         return load_weights(model, self._read_pretrained(), self.reset_heads, strict)
 
-    def weights_note(self) -> list[str]:
-        """Returns what the dry run or `prepare` loaded: the lines of a table."""
-        return [] if self.weights_report is None else self.weights_report.lines()
-
     def _load_weights(self) -> None:
         super()._load_weights()
-        if not self.loaded_checkpoint:
+        if not self.loaded_checkpoint and not self._starts_from_model:
             self._pretrained = self._read_pretrained()
             if not self.reset_heads:
                 classes.match_classes(self, {"ray_classy": self._pretrained.record}, self._pretrained.source)
             self.weights_report = self._load_pretrained(self.base_model)
-            for line in self.weights_note() if is_primary() else ():
-                _log.info("%s", line)
+            self._log_weights()
         self._pretrained = None  # read again if the task is prepared again
         self._freeze()
+
+    @property
+    def _starts_from_model(self) -> bool:
+        """Whether the weights to start from are those that the config of the model names."""
+        source = self.base_model.starting_weights if self.base_model is not None else None
+        given = self.pretrained_checkpoint_path is not None or self.pretrained_checkpoint_dict is not None
+        if source is not None and given:
+            raise TaskError(f"pretrained_checkpoint is set, and the model starts from {source.name}: leave out one")
+        return source is not None
 
     def _freeze(self) -> None:
         self._thaw()
@@ -182,7 +181,8 @@ class FineTuningTask(ClassificationTask):
         if path is None:
             raise TaskError(
                 "a fine-tuning task needs weights to start from: set pretrained_checkpoint "
-                "(set_pretrained_checkpoint) to a file of weights, a folder with one, a run or a checkpoint"
+                "(set_pretrained_checkpoint) to a file of weights, a folder with one, a run or a checkpoint; or use a "
+                "model that names them (`model: {name: torchvision, model: resnet18, weights: DEFAULT}`)"
             )
         return read_and_broadcast(path, partial(read_weights, key=key))
 

@@ -8,16 +8,26 @@ from typing import Any, Self
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.distributed import get_world_size
+from ray_classy.models.weights_report import WeightsReport
 from ray_classy.registry import Keys
 from ray_classy.tasks import classes, dry_run, resume, splits, state_schema, task_config, task_state, update_rows
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
+from ray_classy.tasks.starting_weights import load_starting_weights
 from ray_classy.tasks.task_parts import TaskParts
 
 
 class PlannedTask(TaskParts):
-    """The part of `ClassificationTask` that needs no prepared task: config, phases, batch sizes, checks."""
+    """The part of `ClassificationTask` that needs no prepared task: config, phases, batch sizes, checks.
+
+    Attributes:
+        is_draft: whether the task is only looked at, so that no weights are downloaded for it.
+        weights_report: of the pretrained weights that were loaded, or tried by the dry run.
+    """
+
+    is_draft: bool = False
+    weights_report: WeightsReport | None = None
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -92,10 +102,12 @@ class PlannedTask(TaskParts):
         """Freezes what is not trained, for a subclass that does not train all."""
 
     def _check_weights(self) -> None:
-        """Tries the checkpoint to start from, if one is set."""
+        """Tries the checkpoint to start from, or else loads the weights that the config of the model names."""
         self._content_to_start_from()
         if self.checkpoint_dict is not None:
             self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
+        else:
+            load_starting_weights(self)
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Refuses a state that no task of this kind can have returned."""
@@ -118,10 +130,18 @@ class PlannedTask(TaskParts):
         return task_state.checkpoint_structure(self)
 
     def data_notes(self) -> list[str]:
-        """Returns the remarks of the datasets, and their labels against the outputs of the model's head."""
+        """Returns the remarks of the datasets, and their labels against the model's outputs."""
         heads = [head for heads in self.base_model.get_heads().values() for head in heads] if self.base_model else []
-        outputs = heads[0].num_classes if len(heads) == 1 else None
+        own = getattr(self.base_model, "num_classes", None) if self.base_model is not None and not heads else None
+        outputs = heads[0].num_classes if len(heads) == 1 else own
         return [line for kind in self.datasets for line in classes.data_notes(kind, self.datasets[kind], outputs)]
+
+    def weights_note(self) -> list[str]:
+        """Returns what the dry run or `prepare` loaded, as the lines of a table, or where the weights will be from."""
+        if self.weights_report is not None:
+            return self.weights_report.lines()
+        source = self.base_model.starting_weights if self.base_model is not None else None
+        return [] if source is None else [source.note()]
 
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence if the run to resume is finished, or its length changed."""

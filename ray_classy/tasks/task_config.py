@@ -6,6 +6,7 @@ import copy
 import functools
 import importlib
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ from ray_classy.losses import ClassyLoss, build_loss
 from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.memory import reason_of
 from ray_classy.meters import ClassyMeter, build_meters
-from ray_classy.models import ClassyModel, build_model
+from ray_classy.models import MODEL_REGISTRY, ClassyModel, build_model
 from ray_classy.models.head_hints import hint_at
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
@@ -42,6 +43,7 @@ from ray_classy.tasks.data_sections import (
 from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.option import option_keys, option_problems, options_of, section_keys
 from ray_classy.tasks.precision import Precision
+from ray_classy.tasks.preprocessing import with_preprocessing
 from ray_classy.tasks.splits import check_one_source
 from ray_classy.user_code import add_user_code, beside, is_installed, is_standard, place_of, reached, user_module
 
@@ -235,6 +237,8 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)
     config = with_shuffling(config)
+    with located(config, "model"):
+        config = with_preprocessing(config)
     for key, one in options_of(type(task)).items():
         with located(config, *([key] if key in config else [])):
             one.set_from(task, config)
@@ -251,7 +255,8 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
     with located(config, "loss"):
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
     with located(config, "model"):
-        task.set_model(seeded(seed, lambda: build_model(config["model"], device)))
+        task.set_model(seeded(seed, lambda: build_model(config["model"], device, weights=False)))
+    task.is_draft = draft is not None
     with located(config, "meters"):
         task.set_meters(build_meters(config.get("meters") or {}))
     if config.get("mixup"):
@@ -276,9 +281,16 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
 
 
 def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDataset]) -> dict[str, Any]:
-    """Returns the config with the dataset's number of classes, of train before test, in heads that give none."""
-    heads = (config.get("model") or {}).get("heads") or []
-    lacking = [index for index, head in enumerate(heads) if _lacks_num_classes(head)]
+    """Returns the config with the dataset's number of classes, of train before test, where the model gives none.
+
+    It is given to its heads or, if it has none, to its own classifier.
+    """
+    model = config.get("model") or {}
+    heads = model.get("heads") or []
+    lacking = [("heads", index) for index, head in enumerate(heads) if _lacks_num_classes(head)]
+    sizes_classifier = getattr(MODEL_REGISTRY.get(model.get("name")), "sizes_classifier", False)
+    if sizes_classifier and not heads and model.get("num_classes") is None:
+        lacking = [()]
     for source in ("train", "test"):
         if not lacking or source not in datasets:
             continue
@@ -287,9 +299,10 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
         if number is None:
             continue
         filled = copy.deepcopy(config)
-        for index in lacking:
-            filled["model"]["heads"][index]["num_classes"] = number
-            _log.info("model.heads.%d.num_classes is %d, from the %s dataset", index, number, source)
+        for path in lacking:
+            functools.reduce(operator.getitem, path, filled["model"])["num_classes"] = number
+            key = dotted(("model", *path, "num_classes"))
+            _log.info("%s is %d, from the %s dataset", key, number, source)
         return filled
     return config
 

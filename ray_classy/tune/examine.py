@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.row_dataset import data_files
@@ -12,6 +13,9 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.task_config import checked
 from ray_classy.tune.space import Node, Space
+
+if TYPE_CHECKING:
+    from ray_classy.models.pretrained import PretrainedWeights
 
 _LENGTH = ("num_epochs", "test_phase_period", "dataset.train.phases_per_epoch")
 """Values that decide when a trial ends and reports. Copies of a trial must have its length, at any value."""
@@ -25,6 +29,7 @@ class Examined(NamedTuple):
         epochs: the length of a trial; of the longest if they differ.
         mutable: the nodes whose values do not change the structure of a trial's state.
         sparse: whether a trial completes epochs without a checkpoint.
+        weights: the pretrained weights that models of trials start from.
         files: some of the data files, to check whether other nodes can read them.
     """
 
@@ -32,6 +37,7 @@ class Examined(NamedTuple):
     epochs: int | float
     mutable: list[Node]
     sparse: bool
+    weights: list[PretrainedWeights]
     files: list[str]
 
 
@@ -70,8 +76,15 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
         max(_epochs(task) for _, task in tasks),
         _mutable(space, tasks),
         any(_is_sparse(task) for _, task in tasks),
+        _starting_weights(task for _, task in tasks),
         data_files(tasks[0][1].datasets.values()),
     )
+
+
+def _starting_weights(tasks: Iterable[ClassyTask]) -> list[PretrainedWeights]:
+    models = [task.base_model for task in tasks]
+    named = [model.starting_weights for model in models if getattr(model, "starting_weights", None) is not None]
+    return list(dict.fromkeys(named))
 
 
 def _is_sparse(task: ClassyTask) -> bool:

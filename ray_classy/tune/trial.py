@@ -12,7 +12,7 @@ import json
 import math
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -29,6 +29,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, RunFolderError, RunStopped, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
+from ray_classy.models.pretrained import PretrainedWeights
 from ray_classy.printable import printable
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
@@ -77,6 +78,7 @@ class Job:
         command: what began the sweep.
         cwd: of the driver.
         search: where the driver finds the user's modules.
+        weights: what the driver has read of the pretrained weights that models start from, in Ray's object store.
     """
 
     space: Space
@@ -88,6 +90,7 @@ class Job:
     command: list[str]
     cwd: str
     search: Search
+    weights: Mapping[PretrainedWeights, ray.ObjectRef] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -252,6 +255,7 @@ class TaskTrial(tune.Trainable):
         import_modules(config)
         with fresh_process():
             task = build_checked_task(config)
+            load_weights_of_driver(task, job.weights)
             adopted = self._adopt(folder, self._source, config)
             with Run.of_trial(task, folder, job.command, trial=self.trial_id, **adopted):
                 self._reported = sum(job.metric in dotted(report) for report in Reports(folder.storage).read())
@@ -308,6 +312,13 @@ class TaskTrial(tune.Trainable):
                 raise RunStopped(fitting.stopped)
         if last == first:
             yield from _last_report(run)
+
+
+def load_weights_of_driver(task: Any, weights: Mapping[PretrainedWeights, ray.ObjectRef]) -> None:
+    """Loads the pretrained weights that the driver has read into a trial's model, if it starts from them."""
+    source = getattr(task.base_model, "starting_weights", None)
+    if source in weights:
+        task.weights_report = task.base_model.load_starting_weights(ray.get(weights[source]))
 
 
 def trial_config(space: Space, params: dict[str, Any], name: str) -> Config:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 from ray import tune
 from ray.train import RunConfig
 from ray.tune.schedulers import PopulationBasedTraining
@@ -20,6 +21,8 @@ from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
 from ray_classy.distributed import check_single_process
 from ray_classy.errors import ConfigError, RunError, RunFolderError
+from ray_classy.models.pretrained import PretrainedWeights
+from ray_classy.models.weights import Weights
 from ray_classy.printable import shell_word
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import HEAD
@@ -113,6 +116,7 @@ class TaskTuner:
         check_single_process(type(self).__name__)
         plan = Plan(self)
         settings = plan.settings
+        weights = {source: source.read() for source in plan.examined.weights}  # before a cluster is asked for anything
         if plan.earlier is None:
             with reading(plan.storage_path or DEFAULT_STORAGE_PATH):
                 SweepFolder.planned(plan.storage_path, plan.name, plan.filesystem)
@@ -123,14 +127,22 @@ class TaskTuner:
             check_resources(settings.scaling, settings.wait_for_resources_s)
             with Run(plan.open_folder) as run:
                 check_visible(run.folder.path, plan.examined.files)
-                return _Sweep(self, plan, run.folder, most).run()
+                return _Sweep(self, plan, run.folder, most, weights).run()
 
 
 class _Sweep:
     """One start of a sweep."""
 
-    def __init__(self, tuner: TaskTuner, plan: Plan, folder: SweepFolder, most: int) -> None:
+    def __init__(
+        self,
+        tuner: TaskTuner,
+        plan: Plan,
+        folder: SweepFolder,
+        most: int,
+        weights: Mapping[PretrainedWeights, Weights],
+    ) -> None:
         self.tuner, self.plan, self.folder, self.most = tuner, plan, folder, most
+        self.weights = {source: ray.put(content) for source, content in weights.items()}
         self.config, self.chosen = tuner.config, plan.tune_config
         self.records = {record.name: record for record in plan.records_in(folder)}
         self.total = self._total()
@@ -340,7 +352,7 @@ class _Sweep:
             search=Search.here(),
         )
         pickled(job)
-        return job
+        return dataclasses.replace(job, weights=self.weights)
 
     def _resources(self) -> tune.PlacementGroupFactory:
         """What Ray Tune reserves for a trial.

@@ -23,6 +23,7 @@ TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
         "imagenet_autoaugment": "ray_classy.dataset.transforms.autoaugment:ImagenetAutoAugment",
         "imagenet_no_augment": "ray_classy.dataset.transforms.imagenet:ImagenetNoAugmentTransform",
         "lighting": "ray_classy.dataset.transforms.lighting_transform:LightingTransform",
+        "model_preprocessing": "ray_classy.dataset.transforms.model_preprocessing:ModelPreprocessing",
         "random_shift": "ray_classy.dataset.transforms.random_shift:RandomShift",
         "tuple_to_map": "ray_classy.dataset.transforms.sample:TupleToMapTransform",
         "video_clip_random_resize_crop": "ray_classy.dataset.transforms.util_video:VideoClipRandomResizeCrop",
