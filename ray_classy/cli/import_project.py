@@ -26,6 +26,7 @@ _BEFORE, _NOW = "classy_vision", "ray_classy"
 _WORD = re.compile(rf"\b{_BEFORE}\b")
 _REGISTERED = re.compile(r"\bregister_\w+\(\s*['\"]([\w.-]+)['\"]")
 _PASSED_OVER = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
+_RENAMED_TOKENS = {tokenize.NAME, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None)}  # the last since 3.12
 _MOST_BYTES = 4 << 20  # of a file that is source code or a config
 _MOST_FILES = 20_000
 
@@ -109,10 +110,10 @@ def _of_code(text: str) -> list[_Line]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, tokenize.TokenError) as error:
         return [_Line(getattr(error, "lineno", None), f"cannot be read as Python: {error}; rename {_BEFORE} by hand")]
-    renamed = text.splitlines(keepends=True)
+    renamed = list(io.StringIO(text))  # lines as Python counts them; splitlines() also ends one at a form feed
     before = list(renamed)
     for token in reversed(tokens):  # from the end, so that columns stay
-        if token.type in (tokenize.NAME, tokenize.STRING) and _WORD.search(token.string) and "\n" not in token.string:
+        if token.type in _RENAMED_TOKENS and _WORD.search(token.string) and "\n" not in token.string:
             row, (start, end) = token.start[0] - 1, (token.start[1], token.end[1])
             renamed[row] = renamed[row][:start] + _WORD.sub(_NOW, renamed[row][start:end]) + renamed[row][end:]
     lines = [
@@ -179,7 +180,7 @@ def _of_config(file: Path, registered: set[str]) -> list[_Line]:
         return []  # JSON or YAML of another kind
     if not isinstance(config, Mapping) or not {"dataset", "model"} <= config.keys():
         return []
-    own = {path for path in _named(config) if _at(config, path) in registered}
+    own = {path for path in _named(config) if isinstance(name := _at(config, path), str) and name in registered}
     if ("name",) in own:
         return []
     problems = problems_in(config, TASK_REGISTRY, sections=RESERVED)
@@ -221,7 +222,7 @@ def _rewrite(file: Path, lines: dict[int | None, str]) -> None:
     with tokenize.open(file) as opened:
         encoding = opened.encoding
     with open(file, encoding=encoding, newline="") as read:
-        before = read.read().splitlines(keepends=True)
+        before = list(io.StringIO(read.read(), newline=""))
     after = []
     for number, line in enumerate(before, 1):
         end = line[len(line.rstrip("\r\n")) :]

@@ -7,6 +7,7 @@ import importlib.util
 import keyword
 import os
 import re
+import sys
 from pathlib import Path
 
 from ray_classy.cli.arguments import UsageError
@@ -50,6 +51,6 @@ def _package_name(folder: Path) -> str:
     name = re.sub(r"[-. ]", "_", folder.absolute().name)
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
         raise UsageError(f"{folder.name!r} cannot name a Python package: use letters, digits and underscores")
-    if importlib.util.find_spec(name) is not None:
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
         raise UsageError(f"there is a Python package {name!r} already, which would be imported instead: rename yours")
     return name

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ray_classy.dataset.dataloader_wrapper import DataloaderWrapper
-from ray_classy.errors import LoaderError
+from ray_classy.errors import ComponentError, LoaderError
 
 
 class DataloaderLimitWrapper(DataloaderWrapper):
@@ -14,15 +14,18 @@ class DataloaderLimitWrapper(DataloaderWrapper):
 
     Args:
         dataloader: any iterable.
-        limit: number of batches.
+        limit: number of batches, at least 0.
         wrap_around: whether the loader is iterated over again where it has fewer batches.
 
     Raises:
+        ComponentError: `limit` is not such an integer.
         LoaderError: (when iterated) the loader has fewer batches and does not wrap around, or has none.
     """
 
     def __init__(self, dataloader: Iterable[Any], limit: int, wrap_around: bool = True) -> None:
         super().__init__(dataloader)
+        if type(limit) is not int or limit < 0:
+            raise ComponentError(f"limit must be an integer of at least 0, not {limit!r}")
         self.__dict__.update(limit=limit, wrap_around=wrap_around, _count=0)
 
     def __iter__(self) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from ray_classy.dataset.video_metadata import Metadata, load_metadata, read_meta
 from ray_classy.errors import ComponentError, DataError, DataNotFoundError
 from ray_classy.seeding import derive_seed
 
+_LOOKED_AT = 32  # videos of a metadata file, to see whether it belongs to the folder
 _CLIP_PLACES = 1
 """Separates the seeds of places from those of a row's transform, which are derived from (seed, epoch, row)."""
 
@@ -173,6 +174,12 @@ def _metadata(video_dir: str, classes: list[str], extensions: Sequence[str], fil
         lengths = {len(metadata[key]) for key in ("video_paths", "video_pts", "video_fps")}
         if len(lengths) != 1 or not all("/" in path for path in metadata["video_paths"]):
             raise DataError(f"{filepath!r} does not have one entry per video; remove it, and it is computed again")
+        looked_at = metadata["video_paths"][:: max(1, len(metadata["video_paths"]) // _LOOKED_AT)]
+        if looked_at and not any(os.path.exists(path) for path in looked_at):
+            raise DataError(
+                f"{filepath!r} is of other videos than those in {video_dir!r}, such as {looked_at[0]!r}: give each "
+                "folder a metadata_file of its own, or remove the file, and it is computed again"
+            )
         return metadata
     endings = tuple(f".{one.lstrip('.').lower()}" for one in extensions)
     paths = [

@@ -118,7 +118,10 @@ class _Sums:
     def __init__(self, layers: list[_BatchNorm]) -> None:
         self.counts = True
         self._layers = layers
-        self._sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+        self._sums = {  # on the layers' device, where those of layers that the model does not call stay
+            layer: torch.zeros(3, layer.num_features, dtype=torch.float64, device=layer.running_mean.device)  # type: ignore[union-attr]
+            for layer in layers
+        }
 
     def add(self, layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         """Adds an input of shape (N, C, ...): the forward pre-hook of a layer."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import ClassyLoss, build_loss, check_loss_config, register_loss
 from ray_classy.losses.loss_weight import outputs_of
 from ray_classy.losses.loss_weight import weight_of as weight_of_loss
@@ -20,10 +21,15 @@ class MultiOutputSumLoss(ClassyLoss):
 
     Args:
         loss: the loss of one output; in a config, its config.
+
+    Raises:
+        ComponentError: it is not a module.
     """
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
+        if not callable(loss):
+            raise ComponentError(f"loss must be a loss module, not {loss!r}")
         self._loss = loss
 
     @classmethod
@@ -58,8 +64,14 @@ class MultiOutputSumLoss(ClassyLoss):
             output: one tensor, a list of outputs, or a mapping whose values are outputs, as of a model with several
                 heads.
             target: the target of each.
+
+        Raises:
+            ComponentError: there is no output.
         """
-        return sum(self._loss(one, target) for one in outputs_of(output))
+        outputs = outputs_of(output)
+        if not outputs:
+            raise ComponentError("the model has no outputs to compute the loss of")
+        return sum(self._loss(one, target) for one in outputs)
 
     def weight_of(self, output: Any, target: Any) -> torch.Tensor | None:
         """Returns what the mean of the loss of one output divides by; see `ClassyLoss`."""

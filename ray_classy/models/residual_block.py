@@ -188,8 +188,15 @@ def residual_block(
         if not rest and not odd:
             return Bottleneck(in_planes, planes, stride, shortcut, groups, base_width)
     kind = BasicLayer if width_and_groups is None else BottleneckLayer
-    gate = {} if se_reduction_ratio is None else {"use_se": True, "se_reduction_ratio": se_reduction_ratio}
-    return kind(in_planes, out_planes, stride, width_and_groups, final_bn_relu=final_bn_relu, **gate)
+    return kind(
+        in_planes,
+        out_planes,
+        stride,
+        width_and_groups,
+        final_bn_relu=final_bn_relu,
+        use_se=se_reduction_ratio is not None,
+        se_reduction_ratio=se_reduction_ratio or 0,
+    )
 
 
 def zero_last_batch_norm(block: nn.Module) -> None:

@@ -42,13 +42,16 @@ class ResNeXt3DStemSinglePathway(nn.Module):
         bn_mmt: float = 0.1,
     ) -> None:
         super().__init__()
-        self.conv = self._convolution(dim_in, dim_out, kernel, stride, padding, inplace_relu, bn_eps, bn_mmt)
+        options = {"inplace_relu": inplace_relu, "bn_eps": bn_eps, "bn_mmt": bn_mmt}
+        self.conv = self._convolution(dim_in, dim_out, kernel, stride, padding, options)
         self.bn = nn.BatchNorm3d(dim_out, eps=bn_eps, momentum=bn_mmt)
         self.relu = nn.ReLU(inplace=inplace_relu)
         if maxpool:
             self.pool_layer = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
 
-    def _convolution(self, dim_in: int, dim_out: int, kernel: Any, stride: Any, padding: Any, *_: Any) -> nn.Module:
+    def _convolution(
+        self, dim_in: int, dim_out: int, kernel: Any, stride: Any, padding: Any, options: dict[str, Any]
+    ) -> nn.Module:
         return nn.Conv3d(dim_in, dim_out, tuple(kernel), tuple(stride), tuple(padding), bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -60,9 +63,9 @@ class R2Plus1DStemSinglePathway(ResNeXt3DStemSinglePathway):
     """A stem whose convolution is a (2+1)D one of size 3; of `kernel` and `padding` nothing is used."""
 
     def _convolution(
-        self, dim_in: int, dim_out: int, kernel: Any, stride: Any, padding: Any, *options: Any
+        self, dim_in: int, dim_out: int, kernel: Any, stride: Any, padding: Any, options: dict[str, Any]
     ) -> nn.Module:
-        return r2plus1_unit(dim_in, dim_out, stride[0], stride[1], 1, *options, _R2PLUS1D_MID)
+        return r2plus1_unit(dim_in, dim_out, stride[0], stride[1], 1, dim_mid=_R2PLUS1D_MID, **options)
 
 
 class ResNeXt3DStemMultiPathway(nn.Module):

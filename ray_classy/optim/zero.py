@@ -45,6 +45,7 @@ class ZeRO(ClassyOptimizer):
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
+        self._consolidated = None
         self.base_optimizer.prepare(param_groups)
         self.optimizer = self.base_optimizer.optimizer
 

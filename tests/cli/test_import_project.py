@@ -73,6 +73,19 @@ def test_write_renames_imports_and_strings_but_no_comments(project, ray_classy):
     assert "none of 4 files needs the import renamed" in ray_classy("import", str(project)).out
 
 
+def test_lines_after_a_form_feed_are_renamed(project, ray_classy):
+    file = project / "losses" / "other.py"
+    file.write_text("x = 1\n\x0c\ny = 2  # a\x0cb\nimport classy_vision.losses\nz = f'{x} classy_vision'\n")
+    assert "  4: import classy_vision.losses  ->" in ray_classy("import", str(project), "--write").out
+    after = "x = 1\n\x0c\ny = 2  # a\x0cb\nimport ray_classy.losses\nz = f'{x} ray_classy'\n"
+    assert file.read_text() == after
+
+
+def test_a_name_that_is_no_text_is_a_mistake_of_the_config(project, ray_classy):
+    (project / "config.json").write_text(json.dumps({**CONFIG, "loss": {"name": {"a": 1}}}))
+    assert "loss" in ray_classy("import", str(project)).out
+
+
 def test_a_file_that_is_no_python_is_left_alone(project, ray_classy):
     (project / "old.py").write_text("import classy_vision\nprint 'two'\n")
     out = ray_classy("import", str(project), "--write").out

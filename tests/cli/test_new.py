@@ -47,7 +47,12 @@ def test_the_generated_project_passes_under_pytest(tmp_path, ray_classy):
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("there", "exists already"), ("1st", "cannot name a Python package"), ("json", "a Python package 'json' already")],
+    [
+        ("there", "exists already"),
+        ("1st", "cannot name a Python package"),
+        ("json", "a Python package 'json' already"),
+        ("__main__", "already"),
+    ],
 )
 def test_a_folder_that_cannot_be_made(forgotten, ray_classy, word, told):
     (forgotten / "there").mkdir()

@@ -167,6 +167,16 @@ def test_known_metadata_is_used_in_another_place(folders, tmp_path):
     assert len(build_dataset(settings)) == 1 and build_dataset(settings)[0]["target"] == 0
 
 
+def test_the_metadata_of_another_folder_is_refused(folders, tmp_path):
+    settings = config(folders, tmp_path, "ucf101")
+    build_dataset(settings)
+    metadata = ClassyVideoDataset.load_metadata(settings["metadata_file"])
+    metadata["video_paths"] = [path.replace(".avi", ".mp4") for path in metadata["video_paths"]]
+    ClassyVideoDataset.save_metadata(metadata, settings["metadata_file"])
+    with pytest.raises(DataError, match=r"is of other videos than those in .*: give each folder a metadata_file"):
+        build_dataset(settings)
+
+
 def test_frames_are_resized_when_they_are_decoded(folders, tmp_path):
     data = build_dataset(config(folders, tmp_path, "hmdb51", video_min_dimension=16))
     assert data[0]["input"]["video"].shape == (4, 16, 24, 3)

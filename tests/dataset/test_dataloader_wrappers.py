@@ -53,6 +53,12 @@ def test_limit_without_wrapping_around():
     assert list(DataloaderLimitWrapper(Loader([1, 2, 3]), 2, wrap_around=False)) == [1, 2]
 
 
+@pytest.mark.parametrize("limit", [-1, "a", 1.5, None])
+def test_impossible_limits_are_refused(limit):
+    with pytest.raises(ComponentError, match="limit must be an integer of at least 0"):
+        DataloaderLimitWrapper(Loader([1]), limit)
+
+
 def test_none_is_skipped():
     wrapper = DataloaderSkipNoneWrapper(Loader([None, 1, None, 2, None]))
     assert list(wrapper) == list(wrapper) == [1, 2] and not list(DataloaderSkipNoneWrapper(Loader([None])))

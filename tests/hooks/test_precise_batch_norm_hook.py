@@ -4,6 +4,7 @@ from torch import nn
 
 from ray_classy.errors import ComponentError
 from ray_classy.hooks import PreciseBatchNormHook, build_hook
+from ray_classy.hooks.precise_batch_norm_hook import _Sums
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import RecordingHook, Vectors, make_task, run_ranks, train, weights
 from tests.trainer.test_row_resume import Ledger, interrupted, small_task
@@ -52,6 +53,18 @@ def test_layers_in_evaluation_mode_keep_their_statistics():
     before = statistics(task)
     train(task)
     assert same(before, statistics(task))
+
+
+def test_a_layer_that_the_model_does_not_call_keeps_its_statistics():
+    task = make_task(test=None, batch_norm=True, hooks=[PreciseBatchNormHook(8)])
+    task.base_model.never_called = nn.BatchNorm1d(3)
+    train(task)
+    assert task.base_model.never_called.running_var.tolist() == [1, 1, 1]
+
+
+def test_sums_lie_on_the_device_of_their_layers():
+    layer = nn.BatchNorm1d(3, device="meta")
+    assert _Sums([layer])._sums[layer].is_meta
 
 
 def _statistics_of_a_rank(strategy):

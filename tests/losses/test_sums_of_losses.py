@@ -43,6 +43,13 @@ def test_one_tensor_is_one_output():
     assert MultiOutputSumLoss(ScaledDistance())(X, Y) == 1.75
 
 
+def test_a_model_without_outputs_has_no_loss():
+    with pytest.raises(ComponentError, match="no outputs"):
+        MultiOutputSumLoss(ScaledDistance())([], Y)
+    with pytest.raises(ComponentError, match="loss must be a loss module, not None"):
+        MultiOutputSumLoss(None)
+
+
 @pytest.mark.parametrize("config", [{}, {"loss": None}, {"loss": [distance()]}])
 def test_the_loss_of_an_output_is_a_config(config):
     with pytest.raises(ConfigError, match="`loss` of 'multi_output_sum_loss' must be"):

@@ -59,3 +59,11 @@ def test_a_consolidated_state_is_that_of_the_last_update():
     assert state is optimizer.get_classy_state() and state["optim"]["state"]
     optimizer.step(where=0.5)
     assert optimizer.get_classy_state() is not state
+
+
+def test_new_parameters_drop_a_consolidated_state():
+    optimizer = build_optimizer({"name": "zero", "base_optimizer": BASE})
+    stepped(optimizer)
+    optimizer.consolidate_state_dict()
+    optimizer.set_param_groups([torch.nn.Parameter(torch.zeros(7))])
+    assert not optimizer.get_classy_state()["optim"]["state"]
