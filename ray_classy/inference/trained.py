@@ -48,7 +48,7 @@ class Trained:
             CheckpointError: the weights do not fit the config.
         """
         import_modules(self.config)
-        model = build_model(self.config["model"])
+        model = build_model(self.config["model"], weights=False)
         model.set_classy_state(self.state["base_model"])
         averages = (self.state.get("hooks") or {}).get(_AVERAGES)
         _load_averages(model, (averages or {}).get("ema_model_state") or {}, self.path)
