@@ -33,6 +33,7 @@ _EXAMPLES = """examples:
   ray-classy tune recipe:sweeps/asha --num-samples 12
   ray-classy check my.yaml
   ray-classy bench-data my.yaml
+  ray-classy evaluate runs/20260102-030405-ab12
   ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
   ray-classy list optimizer
   ray-classy recipes
@@ -155,6 +156,23 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option(*_CODE, metavar="DIR")
     option("--rows", "number of rows to read from each dataset per measurement; default: 2000", default=2000, **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "evaluate",
+        "evaluate a trained model on its test rows or on other data",
+        "RUN [DATA] [key=value ...]",
+        "a run (its best checkpoint) or a checkpoint; a folder with one folder of images per class, a manifest, "
+        ".parquet files or .tar shards; keys of the dataset such as label_column=species",
+    )
+    option(
+        "--predictions", "write label, prediction, scores and loss of each row to this .parquet file", metavar="FILE"
+    )
+    option("--flip", "average the outputs for each image and its mirror image", action="store_true")
+    option("--batch-size", "number of rows that the model takes at once; default: 32", default=32, **_NUMBER)
+    option("--num-workers", "number of Ray workers; default: 0, in this process", **_NUMBER)
+    option("--use-gpu", "reserve a GPU for each worker (ray.use_gpu)", action="store_true", default=None)
+    option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
+    option("--json", "print the report as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(
         "predict",

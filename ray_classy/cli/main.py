@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "ray_classy.cli.check:check",
     "tune": "ray_classy.cli.tune:tune",
     "bench-data": "ray_classy.cli.bench_data:bench_data",
+    "evaluate": "ray_classy.cli.evaluate:evaluate_run",
     "predict": "ray_classy.cli.predict:predict",
     "ls": "ray_classy.cli.ls:ls",
     "show": "ray_classy.cli.show:show",

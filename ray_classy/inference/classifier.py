@@ -14,6 +14,7 @@ from torch import nn
 
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.inference.preprocessing import Preprocessing
+from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.precision import Precision, autocast
 
 
@@ -41,9 +42,10 @@ class Classifier:
         classes: names in the order of the model's outputs; None numbers them.
         precision: in which the model computes; None for float32.
         device: None takes the first GPU, or else the CPU.
+        views: of each image, whose outputs are averaged.
 
     Attributes:
-        model, preprocessing, classes, device: the arguments.
+        model, preprocessing, classes, device, views: the arguments.
         path: of the checkpoint that it was loaded from.
         metrics: of the round that the checkpoint was written after, by phase type.
     """
@@ -55,11 +57,13 @@ class Classifier:
         classes: Sequence[str] | None = None,
         precision: Precision | None = None,
         device: str | torch.device | None = None,
+        views: AveragedViews | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
         self.classes = None if classes is None else list(classes)
+        self.views = views or AveragedViews()
         self.path: str | None = None
         self.metrics: dict[str, Any] = {}
         self._precision = precision
@@ -112,10 +116,16 @@ class Classifier:
         """Returns the probabilities of a batch of preprocessed images, shape (images, classes).
 
         Raises:
-            CheckpointError: the model has outputs of another form.
+            CheckpointError: the model does not take such inputs, or has outputs of another form.
         """
-        with torch.inference_mode(), autocast(self._precision, self.device):
-            outputs = self.model(inputs)
+        try:
+            with torch.inference_mode(), autocast(self._precision, self.device):
+                outputs = self.views.output(lambda sample: self.model(sample["input"]), {"input": inputs})
+        except RuntimeError as error:
+            shape = tuple(inputs.shape)
+            raise CheckpointError(
+                f"the model fails on inputs of shape {shape}: {str(error).splitlines()[0]}"
+            ) from error
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
             what = f"a {type(outputs).__name__}" if not isinstance(outputs, torch.Tensor) else f"{tuple(outputs.shape)}"
             raise CheckpointError(f"the model returns {what}; predictions need scores of shape (images, classes)")

@@ -6,7 +6,8 @@ from typing import Any
 
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.preprocessing import Preprocessing
-from ray_classy.inference.trained import read_trained
+from ray_classy.inference.trained import Trained, read_trained
+from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.precision import Precision
 
 
@@ -25,13 +26,18 @@ def load_model(path: str, device: Any = None) -> Classifier:
         model = load_model("runs/flowers")
         model.predict("rose.jpg").label
     """
-    trained = read_trained(path)
+    return classifier_of(read_trained(path), device)
+
+
+def classifier_of(trained: Trained, device: Any = None) -> Classifier:
+    """Builds the classifier of a checkpoint that was read; arguments and errors as those of `load_model`."""
     classifier = Classifier(
         trained.model(),
         Preprocessing.from_config(trained.config),
         trained.classes,
         Precision.from_args(trained.config.get("amp_args")),
         device,
+        AveragedViews(**(trained.config.get("test_time_augmentation") or {})),
     )
     classifier.path, classifier.metrics = trained.path, dict(trained.metrics)
     return classifier

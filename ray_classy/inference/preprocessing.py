@@ -23,6 +23,7 @@ from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms import ApplyTransformToKey, build_transforms
 from ray_classy.errors import CheckpointError, DataError
 from ray_classy.registry import config_keys, signature_keys
+from ray_classy.tasks.data_sections import with_test_section
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Preprocessing:
         Raises:
             CheckpointError: its data is no images, or has no transforms.
         """
-        sections = config.get("dataset") or {}
+        sections = with_test_section(config).get("dataset") or {}
         section = sections.get("test") or sections.get("train") or {}
         name = section.get("name")
         known = DATASET_REGISTRY.get(name) if isinstance(name, str) else None

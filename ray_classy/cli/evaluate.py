@@ -1,0 +1,96 @@
+"""`ray-classy evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from ray_classy.checkpoint.files import run_of_checkpoint
+from ray_classy.cli.arguments import UsageError
+from ray_classy.cli.output import Answer, short
+from ray_classy.cli.relative_paths import resolve_paths, started_in
+from ray_classy.config import Config, apply_overrides
+from ray_classy.display import print_line
+from ray_classy.inference.evaluation import config_for, evaluate
+from ray_classy.inference.report import Report
+from ray_classy.inference.row_file import check_row_file, write_row_file
+from ray_classy.inference.trained import Trained, read_trained
+from ray_classy.printable import printable
+from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.urls import reading, shown
+
+_MOST_CLASSES = 30
+_MOST_CONFUSIONS = 5
+
+
+def evaluate_run(arguments: argparse.Namespace) -> Answer:
+    """Evaluates the model of a run on its test rows or on other data, and prints a report.
+
+    Raises:
+        UsageError: a word is missing.
+        RayClassyError: it cannot be done; the message says why.
+    """
+    words = [word for word in arguments.words if "=" not in word or "://" in word]
+    options = [word for word in arguments.words if word not in words]
+    if not 1 <= len(words) <= 2:
+        raise UsageError("evaluate takes a run or checkpoint, and data if it is not the run's; see evaluate --help")
+    if arguments.predictions is not None:
+        check_row_file(arguments.predictions)
+    with reading(words[0]):
+        trained = _at_home(read_trained(words[0]))
+    given = dict(apply_overrides(Config({}), options)) if options else {}
+    config = config_for(trained, words[1] if len(words) == 2 else None, given)
+    ray = {"address": arguments.address, "use_gpu": arguments.use_gpu}
+    config["ray"] = {key: value for key, value in ray.items() if value is not None}
+    found = evaluate(trained, config, arguments.batch_size, arguments.flip, arguments.num_workers or 0)
+    data = {"checkpoint": trained.path, **found.report.data()}
+    lines = [f"checkpoint  {short(shown(trained.path))}", *_lines(found.report)]
+    if arguments.predictions is not None:
+        write_row_file(arguments.predictions, found)
+        data["predictions"] = arguments.predictions
+        lines.append(f"each row is in {short(shown(arguments.predictions))}")
+    return Answer("\n".join(map(printable, lines)), data)
+
+
+def _at_home(trained: Trained) -> Trained:
+    """The checkpoint with the paths in its config as they were where its run was started."""
+    run = run_of_checkpoint(trained.path)[0]
+    if run is not None:
+        facts = RunFolder(run).record.facts()
+        for line in resolve_paths(trained.config, started_in(facts)):  # type: ignore[arg-type]
+            print_line(line)
+    return trained
+
+
+def _lines(report: Report) -> Iterator[str]:
+    macro = report.averages()["macro"]
+    low, high = report.intervals["accuracy"]
+    yield f"rows        {report.rows:,}" + (f", and {report.bad:,} that cannot be decoded" if report.bad else "")
+    yield f"accuracy    {report.accuracy:.4f}   95 % interval {low:.4f} to {high:.4f}"
+    for k, value in report.top_k.items():
+        yield f"top {k}       {value:.4f}"
+    low, high = report.intervals["macro_f1"]
+    yield f"macro F1    {macro['f1']:.4f}   95 % interval {low:.4f} to {high:.4f}"
+    yield f"loss        {report.loss:.4f}"
+    yield f"calibration {report.calibration_error:.4f}   expected difference of confidence and accuracy"
+    yield ""
+    yield from _table(report.per_class())
+    confused = report.confused(_MOST_CONFUSIONS)
+    if confused:
+        yield ""
+        yield "most frequent confusions"
+        yield from (f"  {count:>6,}  {label} taken for {predicted}" for label, predicted, count in confused)
+
+
+def _table(classes: list[dict[str, Any]]) -> Iterator[str]:
+    """The scores of the classes; of many, those with the lowest F1."""
+    shown_ones = classes
+    if len(classes) > _MOST_CLASSES:
+        shown_ones = sorted((one for one in classes if one["support"]), key=lambda one: one["f1"])[:_MOST_CLASSES]
+        yield f"the {len(shown_ones)} classes with the lowest F1, of {len(classes)} (all: --json)"
+    width = max(5, *(len(printable(one["class"])) for one in shown_ones))
+    yield f"{'class':<{width}}  precision  recall      F1    rows"
+    for one in shown_ones:
+        scores = f"{one['precision']:>9.4f}  {one['recall']:>6.4f}  {one['f1']:>6.4f}"
+        yield f"{printable(one['class']):<{width}}  {scores}  {one['support']:>6,}"

@@ -1,0 +1,188 @@
+"""What an evaluation says of a model: accuracy with intervals, classes, confusions, calibration.
+
+Everything is computed from the labels and probabilities of all rows at once, so it does not depend on how many
+processes evaluated them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ray_classy.inference.evaluated_rows import EvaluatedRows
+
+BINS = 15
+"""Of equal width, for the calibration error (Guo et al., "On calibration of modern neural networks", 2017)."""
+RESAMPLES = 1000
+"""Bootstrap samples of an interval (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13)."""
+_BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation.
+
+    Attributes:
+        classes: names in the order of the model's outputs.
+        confusion: rows of each class (first index) that were predicted as each (second index).
+        top_k: the share of rows whose class is among the k best, by k.
+        loss: mean cross-entropy.
+        calibration_error: expected difference of confidence and accuracy, in [0, 1].
+        bins: of the calibration: mean confidence, accuracy and number of the rows in each.
+        intervals: 95 % intervals of `accuracy` and `macro_f1`: the 2.5th and 97.5th percentile over bootstrap samples.
+        bad: rows that could not be decoded.
+    """
+
+    classes: list[str]
+    confusion: np.ndarray
+    top_k: dict[int, float]
+    loss: float
+    calibration_error: float
+    bins: list[tuple[float, float, int]]
+    intervals: dict[str, tuple[float, float]]
+    bad: int
+
+    @property
+    def rows(self) -> int:
+        """The number of evaluated rows."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows that were predicted right."""
+        return float(np.trace(self.confusion) / self.rows)
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Precision, recall, F1 (0 where they are not defined) and support of each class."""
+        precision, recall, f1 = _scores(self.confusion)
+        support = self.confusion.sum(axis=1)
+        return [
+            {
+                "class": name,
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
+            }
+            for index, name in enumerate(self.classes)
+        ]
+
+    def averages(self) -> dict[str, dict[str, float]]:
+        """Means of the scores of the classes that have rows: of all alike ("macro"), and by their support."""
+        scores = np.stack(_scores(self.confusion))
+        support = self.confusion.sum(axis=1)
+        there = support > 0
+        names = ("precision", "recall", "f1")
+        return {
+            "macro": dict(zip(names, scores[:, there].mean(axis=1).tolist(), strict=True)),
+            "weighted": dict(zip(names, (scores @ (support / support.sum())).tolist(), strict=True)),
+        }
+
+    def confused(self, most: int) -> list[tuple[str, str, int]]:
+        """The most frequent confusions: class, prediction, rows."""
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        pairs = [divmod(int(at), len(self.classes)) for at in order]
+        return [
+            (self.classes[row], self.classes[column], int(wrong[row, column]))
+            for row, column in pairs
+            if wrong[row, column]
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "rows": self.rows,
+            "bad_rows": self.bad,
+            "accuracy": self.accuracy,
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            **{f"top_{k}": value for k, value in self.top_k.items()},
+            "loss": self.loss,
+            "averages": self.averages(),
+            "calibration_error": self.calibration_error,
+            "calibration": [{"confidence": c, "accuracy": a, "rows": n} for c, a, n in self.bins],
+            "classes": self.per_class(),
+            "confusion_matrix": self.confusion.tolist(),
+        }
+
+
+def report_of(rows: EvaluatedRows, classes: list[str], seed: int = 0) -> Report:
+    """Makes the report of evaluated rows, of which there is at least one.
+
+    Args:
+        rows: all rows.
+        classes: names in the order of the model's outputs.
+        seed: of the bootstrap samples.
+    """
+    count = len(classes)
+    predicted = rows.prediction
+    confusion = np.bincount(rows.label * count + predicted, minlength=count * count).reshape(count, count)
+    right = rows.scores[np.arange(len(rows)), rows.label]
+    better = (rows.scores > right[:, None]).sum(axis=1)
+    error, bins = _calibration(rows.scores.max(axis=1), predicted == rows.label)
+    return Report(
+        classes=classes,
+        confusion=confusion,
+        top_k={k: float((better < k).mean()) for k in (5,) if k < count},
+        loss=float(rows.loss.mean()),
+        calibration_error=error,
+        bins=bins,
+        intervals=_intervals(confusion, seed),
+        bad=rows.bad,
+    )
+
+
+def _scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of the classes, for one matrix of confusions or several."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
+    predicted, support = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    return _ratio(right, predicted), _ratio(right, support), _ratio(2 * right, predicted + support)
+
+
+def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.divide(one, other, out=np.zeros_like(one), where=other > 0)
+
+
+def _calibration(confidence: np.ndarray, right: np.ndarray) -> tuple[float, list[tuple[float, float, int]]]:
+    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    counts = np.bincount(number, minlength=BINS)
+    confidences = np.bincount(number, weights=confidence, minlength=BINS)
+    rights = np.bincount(number, weights=right, minlength=BINS)
+    error = float(np.abs(confidences - rights).sum() / len(right))
+    filled = np.flatnonzero(counts)
+    return error, [(float(confidences[b] / counts[b]), float(rights[b] / counts[b]), int(counts[b])) for b in filled]
+
+
+def _intervals(confusion: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+    """Intervals by bootstrap over rows.
+
+    Drawing rows with replacement draws the cells of the confusion matrix from a multinomial distribution.
+    """
+    generator = np.random.default_rng(seed)
+    count, total = len(confusion), int(confusion.sum())
+    cells = np.flatnonzero(confusion)
+    shares = confusion.ravel()[cells] / total
+    rows, columns = np.divmod(cells, count)
+    there = confusion.sum(axis=1) > 0
+    accuracies, scores = [], []
+    for _ in range(RESAMPLES // _BLOCK):
+        drawn = generator.multinomial(total, shares, size=_BLOCK).astype(float)
+        right = _summed(drawn * (rows == columns), rows, count)
+        both = _summed(drawn, rows, count) + _summed(drawn, columns, count)
+        accuracies.append(right.sum(axis=1) / total)
+        scores.append(_ratio(2 * right, both)[:, there].mean(axis=1))
+    return {"accuracy": _middle(accuracies), "macro_f1": _middle(scores)}
+
+
+def _summed(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Sums the columns of values, shape (samples, cells), by group, to shape (samples, groups)."""
+    sums = np.zeros((count, len(values)))
+    np.add.at(sums, groups, values.T)
+    return sums.T
+
+
+def _middle(samples: list[np.ndarray]) -> tuple[float, float]:
+    low, high = np.percentile(np.concatenate(samples), (2.5, 97.5)).tolist()
+    return low, high
