@@ -357,7 +357,7 @@ def registrations_restored() -> Iterator[None]:
 
 def nearest(word: str, known: list[str]) -> str:
     """The known words closest to `word`, quoted and joined for a message; empty if none is close."""
-    lowered = {name.lower(): name for name in known}
+    lowered = {name.lower(): name for name in reversed(known)}  # of two that differ in case the first is meant
     found = difflib.get_close_matches(word.lower(), list(lowered), n=3, cutoff=0.6)
     return " or ".join(repr(lowered[name]) for name in found)
 

@@ -49,12 +49,16 @@ def _describe(run: RunFolder) -> Answer:
     entries = [{**values, "name": name, "best": name == best} for name, (values, _) in read.items()]
     facts = run.record.facts()
     status, error = facts.get("status"), facts.get("error") or ""
-    why = f" ({error.splitlines()[0]})" if error.strip() else ""
+    early = facts.get("stopped_early")
+    why = f" ({error.splitlines()[0]})" if error.strip() else f" (stopped early: {early})" if early else ""
     lines = [f"{shown(run.path)}: {status}{why}, {len(entries)} checkpoint{'' if len(entries) == 1 else 's'}"]
     lines += [f"  {name}  {line}{'  best' if name == best else ''}" for name, (_, line) in read.items()]
     if within := runs_in(run.storage):
         lines.append(f"  a sweep, whose trials are runs: {', '.join(within)}")
-    return Answer("\n".join(map(printable, lines)), {"run": run.path, "status": status, "checkpoints": entries})
+    return Answer(
+        "\n".join(map(printable, lines)),
+        {"run": run.path, "status": status, "stopped_early": early, "checkpoints": entries},
+    )
 
 
 def _read(run: RunFolder, name: str) -> tuple[dict[str, Any], str]:

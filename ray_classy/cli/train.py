@@ -45,6 +45,7 @@ def train(given: Given) -> Answer:
     data = {
         "status": "finished",
         "trained": not finished,
+        "stopped_early": result.stopped_early,
         "name": folder.name,
         "run_dir": folder.path,
         "metrics_file": folder.storage.join(METRICS_FILE),
@@ -70,10 +71,16 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
 
 
 def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:
-    """Whether the run has ended and the config asks for no more phases than it has made."""
+    """Whether the run has ended and the config asks for no more phases than it has made.
+
+    A run that has stopped early has no more phases as long as its hooks are the same.
+    """
+    facts = folder.record.facts()
+    if facts.get("status") == FINISHED and facts.get("stopped_early"):
+        return task.built_from is not None and folder.record.config()[0].get("hooks") == task.built_from.get("hooks")
     phases, lines = len(task.planned_phases()), folder.metrics.lines()
     made = max(len(lines), lines[-1].get("phase_idx", -1) + 1) if lines else 0  # a damaged line is not among them
-    return folder.record.facts().get("status") == FINISHED and 0 < phases <= made
+    return facts.get("status") == FINISHED and 0 < phases <= made
 
 
 def _resume_command(spec: RunSpec, folder: RunFolder, *overrides: str) -> str:
@@ -87,7 +94,9 @@ def _flags(spec: RunSpec, folder: RunFolder) -> list[str]:
 
 def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, finished: bool) -> str:
     lines = [f"the run {run.name} is already finished; nothing was trained"] if finished else []
-    if not result.metrics_history:
+    if result.stopped_early:
+        lines.append(f"the run stopped early: {result.stopped_early}")
+    elif not result.metrics_history:
         lines.append(
             "nothing was trained: the checkpoint has made all phases that the config asks for; to train more, raise "
             "num_epochs; to evaluate it, add test_only=true"
@@ -99,7 +108,8 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
     if result.checkpoint is not None:
         longer = math.ceil(2 * task.num_epochs) or 1
         evaluation = [short(run.storage.join(CONFIG_FILE)), "test_only=true", "--checkpoint", short(run.path)]
-        commands["train it longer"] = _resume_command(spec, run, f"num_epochs={longer}")
+        more = _more_patience(spec) if result.stopped_early else [f"num_epochs={longer}"]
+        commands["train it longer"] = _resume_command(spec, run, *more)
         if "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
         folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
@@ -109,6 +119,15 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]
     return "\n".join(lines)
+
+
+def _more_patience(spec: RunSpec) -> list[str]:
+    """The overrides with which a run that has stopped early trains on."""
+    for index, hook in enumerate((spec.config or {}).get("hooks") or []):
+        if hook.get("name") == "early_stopping":
+            more = [f"hooks.{index}.patience={2 * (hook.get('patience') or 5)}"]
+            return more if hook.get("stop_at") is None else [*more, f"hooks.{index}.stop_at=null"]
+    return ["hooks=[]"]
 
 
 def _number(value: Any) -> str:

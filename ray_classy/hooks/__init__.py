@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         build_hooks,
         register_hook,
     )
+    from ray_classy.hooks.early_stopping_hook import EarlyStoppingHook
     from ray_classy.hooks.exponential_moving_average_model_hook import ExponentialMovingAverageModelHook
     from ray_classy.hooks.lookahead_hook import LookaheadHook
     from ray_classy.hooks.loss_lr_meter_logging_hook import LossLrMeterLoggingHook
@@ -35,6 +36,7 @@ __all__ = [
     "ClassyHook",
     "ClassyHookFunctions",
     "ClassyHookState",
+    "EarlyStoppingHook",
     "ExponentialMovingAverageModelHook",
     "LookaheadHook",
     "LossLrMeterLoggingHook",

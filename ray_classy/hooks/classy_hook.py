@@ -18,6 +18,7 @@ HOOK_REGISTRY: Registry[ClassyHook] = Registry(
     "hook",
     {
         "checkpoint": "ray_classy.hooks.checkpoint_hook:CheckpointHook",
+        "early_stopping": "ray_classy.hooks.early_stopping_hook:EarlyStoppingHook",
         "ema_model_weights": "ray_classy.hooks.exponential_moving_average_model_hook:ExponentialMovingAverageModelHook",
         "lookahead": "ray_classy.hooks.lookahead_hook:LookaheadHook",
         "loss_lr_meter_logging": "ray_classy.hooks.loss_lr_meter_logging_hook:LossLrMeterLoggingHook",
@@ -79,6 +80,13 @@ class ClassyHook(ABC):
     def from_config(cls, config: Mapping[str, Any]) -> ClassyHook:
         """Builds the hook from its config: the constructor's arguments by name."""
         return construct(cls, config)
+
+    def check(self, task: ClassyTask) -> None:
+        """Called before a run starts: refuses a task that the hook cannot work with. By default it refuses none.
+
+        Raises:
+            ComponentError: the message says why.
+        """
 
     @classmethod
     def name(cls) -> str:

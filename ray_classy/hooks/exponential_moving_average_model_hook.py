@@ -22,16 +22,19 @@ _log = logging.getLogger(__name__)
 class ExponentialMovingAverageModelHook(ClassyHook):
     """Keeps exponential moving averages of the weights, and tests the model with them.
 
-    After each update of the weights w, the averages a become decay * a + (1 - decay) * w (Tarvainen and Valpola, "Mean
-    teachers are better role models", 2017, section 2); with float16 also after updates that the scaler skips. The model
-    has the averages from the start of a test phase to the start of the next train phase, so a checkpoint written after
-    a test phase has them as its model. A task whose attribute `ema` is false is tested with its weights.
+    After each update of the weights w, or each n-th one, the averages a become decay * a + (1 - decay) * w (Tarvainen
+    and Valpola, "Mean teachers are better role models", 2017, section 2); with float16 also after updates that the
+    scaler skips. The model has the averages from the start of a test phase to the start of the next train phase, so a
+    checkpoint written after a test phase has them as its model. A task whose attribute `ema` is false is tested with
+    its weights.
 
     Args:
         decay: the weight of the previous average, in [0, 1].
         consider_bn_buffers: whether to average the statistics of batch-norm layers as well.
         device: where the averages are stored: "gpu", the model's device, or "cpu", for which each update waits for the
             GPU.
+        update_every_n_steps: number of updates of the weights per update of the averages, at least 1. Over as many
+            updates as with 1 and a decay d, the averages forget as much with n and a decay of 1 - n * (1 - d).
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -40,7 +43,13 @@ class ExponentialMovingAverageModelHook(ClassyHook):
     changes_weights = True
     on_end = ClassyHook._noop
 
-    def __init__(self, decay: float, consider_bn_buffers: bool = True, device: Literal["cpu", "gpu"] = "gpu") -> None:
+    def __init__(
+        self,
+        decay: float,
+        consider_bn_buffers: bool = True,
+        device: Literal["cpu", "gpu"] = "gpu",
+        update_every_n_steps: int = 1,
+    ) -> None:
         super().__init__()
         if isinstance(decay, bool) or not isinstance(decay, int | float):
             raise ArgumentTypeError(f"decay must be a number in [0, 1], not {decay!r}")
@@ -48,11 +57,16 @@ class ExponentialMovingAverageModelHook(ClassyHook):
             raise ComponentError(f"decay must be a number in [0, 1], not {decay!r}")
         if device not in ("cpu", "gpu"):
             raise ComponentError(f"device must be 'cpu' or 'gpu', not {device!r}")
+        if type(update_every_n_steps) is not int or update_every_n_steps < 1:
+            raise ComponentError(f"update_every_n_steps must be an integer of at least 1, not {update_every_n_steps!r}")
         self.decay = float(decay)
+        self.update_every_n_steps = update_every_n_steps
         self.consider_bn_buffers = consider_bn_buffers
         self.device = device
         self.state.model_state = {}  # the weights, while the model has the averages
         self.state.ema_model_state = {}
+        if update_every_n_steps > 1:
+            self.state.updates = 0  # of the weights, since the last one of the averages
         self._average = get_ema_multi_avg_fn(self.decay)
         self._live: dict[str, torch.Tensor] = {}  # the model's tensors, in train phases
 
@@ -64,6 +78,8 @@ class ExponentialMovingAverageModelHook(ClassyHook):
                 raise DamagedCheckpointError(
                     f"the checkpoint's state of hook {self.name()!r} is damaged: {part} does not hold tensors by name"
                 )
+        if type(state.get("updates", 0)) is not int:  # older checkpoints have none
+            raise DamagedCheckpointError(f"the checkpoint's state of hook {self.name()!r} is damaged: updates")
         super().set_classy_state(state)
 
     def on_start(self, task: Any) -> None:
@@ -72,6 +88,8 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         evaluates = task.test_only and task.loaded_checkpoint
         if task.num_updates == 0 and not evaluates:  # the hook has the state of another run
             self.state.model_state, self.state.ema_model_state = {}, {}
+            if self.update_every_n_steps > 1:
+                self.state.updates = 0
         weights, averages = (_fitting(state, live) for state in (self.state.model_state, self.state.ema_model_state))
         on_cpu = self.device == "cpu"
         self.state.model_state = {name: value.to(live[name].device) for name, value in weights.items()}
@@ -115,14 +133,19 @@ class ExponentialMovingAverageModelHook(ClassyHook):
                     broadcast(value)
 
     def on_step(self, task: Any) -> None:
-        """Updates the averages, if the step updated the weights."""
-        if not task.train:
-            return
-        if _inside_accumulation(task):
+        """Updates the averages, if the step updated the weights and it is their turn."""
+        if not task.train or _inside_accumulation(task) or not self._is_turn():
             return
         averages = [self.state.ema_model_state[name] for name in self._live]
         now = [value.to(average.device) for value, average in zip(self._live.values(), averages, strict=True)]
         self._average(averages, now, 0)
+
+    def _is_turn(self) -> bool:
+        """Counts an update of the weights; returns whether the averages follow."""
+        if self.update_every_n_steps == 1:
+            return True
+        self.state.updates = (self.state.updates + 1) % self.update_every_n_steps
+        return self.state.updates == 0
 
     def on_phase_end(self, task: Any) -> None:
         """Releases the model's tensors."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MOST_RATES = 3  # in a line
+
 
 @register_hook("loss_lr_meter_logging")
 class LossLrMeterLoggingHook(ClassyHook):
@@ -72,10 +74,15 @@ class LossLrMeterLoggingHook(ClassyHook):
         for meter in task.meters:
             parts += [f"{meter.name}.{key} {value:.4f}" for key, value in meter.value.items()]
         if task.train and task.optimizer is not None:
-            lr = task.optimizer.options_view.lr
-            parts.append(f"lr {lr if isinstance(lr, list) else format(lr, '.3g')}")
+            parts.append(f"lr {_rates(task.optimizer.options_view.lr)}")
         speeds = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == task.phase_type]
         if speeds:
             parts.append(f"{speeds[-1]:.0f} samples/s")
         parts.append(f"{task.where:.0%} done")
         _log.info("  ".join(parts))
+
+
+def _rates(lr: Any) -> str:
+    """Returns a learning rate, those of a few parameter groups, or the smallest and the largest of many."""
+    rates = [f"{rate:.3g}" for rate in (lr if isinstance(lr, list) else [lr])]
+    return ", ".join(rates) if len(rates) <= _MOST_RATES else f"{min(lr):.3g} to {max(lr):.3g}"

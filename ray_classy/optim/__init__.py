@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ray_classy.optim.adam import Adam
     from ray_classy.optim.adamw import AdamW
     from ray_classy.optim.adamw_mt import AdamWMT
+    from ray_classy.optim.by_pattern import ByPattern
     from ray_classy.optim.classy_optimizer import (
         OPTIMIZER_REGISTRY,
         ClassyOptimizer,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         build_optimizer_schedulers,
         register_optimizer,
     )
+    from ray_classy.optim.lamb import Lamb
     from ray_classy.optim.rmsprop import RMSProp
     from ray_classy.optim.rmsprop_tf import RMSPropTF
     from ray_classy.optim.sgd import SGD
@@ -26,7 +28,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "AdamWMT",
+    "ByPattern",
     "ClassyOptimizer",
+    "Lamb",
     "RMSProp",
     "RMSPropTF",
     "ZeRO",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ray_classy.errors import CheckpointError, MissingStateError, TaskError
@@ -20,6 +20,7 @@ from ray_classy.optim.param_scheduler import ParamScheduler, UpdateInterval, bui
 from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
 from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
+from ray_classy.optim.trained_parameters import Trained, check_layer_decay, make_groups
 from ray_classy.registry import Key, Keys, Registry, construct_from, constructor_arguments, signature_keys
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(
@@ -28,11 +29,15 @@ OPTIMIZER_REGISTRY: Registry[Any] = Registry(
         "adam": "ray_classy.optim.adam:Adam",
         "adamw": "ray_classy.optim.adamw:AdamW",
         "adamw_mt": "ray_classy.optim.adamw_mt:AdamWMT",
+        "by_pattern": "ray_classy.optim.by_pattern:ByPattern",
+        "lamb": "ray_classy.optim.lamb:Lamb",
         "rmsprop": "ray_classy.optim.rmsprop:RMSProp",
         "rmsprop_tf": "ray_classy.optim.rmsprop_tf:RMSPropTF",
         "sgd": "ray_classy.optim.sgd:SGD",
         "zero": "ray_classy.optim.zero:ZeRO",
     },
+    fallback="ray_classy.optim.torch_optimizers:find",
+    fallback_names="ray_classy.optim.torch_optimizers:names",
     unique_class_names=True,
 )
 register_optimizer = OPTIMIZER_REGISTRY.register
@@ -77,10 +82,16 @@ class ClassyOptimizer(ABC):
     Attributes:
         optimizer: the torch optimizer, created by `prepare`; None before.
         shards_state: whether the optimizer asks for the strategy that shards its state across ranks.
+        needs_whole_parameters: whether the update of an element of a parameter depends on its other elements, so that
+            parameters cannot be sharded across ranks.
+        layer_decay: ratio of the learning rates of a layer and the layer above it, in (0, 1]; None for no ratio. See
+            `trained_parameters.make_groups`.
     """
 
     FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
     shards_state = False
+    needs_whole_parameters = False
+    layer_decay: float | None = None
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -88,16 +99,39 @@ class ClassyOptimizer(ABC):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """The constructor's arguments, and `param_schedulers` (option to scheduler), which the task builds."""
-        doc = "schedules of the optimizer's options, by option, such as lr."
-        return {**signature_keys(cls), "param_schedulers": Key(dict[str, ParamScheduler] | None, None, doc)}
+        """The constructor's arguments, `layer_decay`, and `param_schedulers` (by option), which the task builds."""
+        schedules = "schedules of the optimizer's options, by option, such as lr."
+        decay = "ratio of the learning rates of a layer and the layer above it, above 0 and up to 1."
+        return {
+            **signature_keys(cls),
+            "layer_decay": Key(float | None, None, decay),
+            "param_schedulers": Key(dict[str, ParamScheduler] | None, None, schedules),
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ClassyOptimizer:
-        """Builds the optimizer from its config: the constructor's arguments by name."""
+        """Builds the optimizer from its config: the constructor's arguments by name, and `layer_decay`."""
         arguments = constructor_arguments(cls, config)
         arguments.pop("param_schedulers", None)
-        return construct_from(cls, arguments, config.get("name", cls.__name__))
+        name = config.get("name", cls.__name__)
+        if "layer_decay" in signature_keys(cls):
+            return construct_from(cls, arguments, name)
+        layer_decay = check_layer_decay(arguments.pop("layer_decay", None))
+        optimizer = construct_from(cls, arguments, name)
+        optimizer.layer_decay = layer_decay
+        return optimizer
+
+    def make_groups(
+        self, trained: Sequence[Trained], schedulers: Mapping[str, ParamScheduler], bn_weight_decay: bool
+    ) -> list[Group]:
+        """Returns the groups of the parameters that a task trains, for `set_param_groups`.
+
+        Args:
+            trained: the parameters.
+            schedulers: by option.
+            bn_weight_decay: whether parameters of batch-norm layers have weight decay.
+        """
+        return make_groups(trained, schedulers, bn_weight_decay, self.layer_decay)
 
     @abstractmethod
     def prepare(self, param_groups: list[Group]) -> None:
@@ -112,7 +146,7 @@ class ClassyOptimizer(ABC):
 
         Args:
             param_groups: parameters, one group (a dict with `params` and options) or a list of groups. An option may
-                be a value or a `ParamScheduler`.
+                be a value or a `ParamScheduler`. The learning rate of a group is multiplied by its `lr_scale`.
             **kwargs: options for every group, values or schedulers; they override those of the groups.
 
         Raises:
@@ -124,6 +158,13 @@ class ClassyOptimizer(ABC):
             group.update({option: scheduler(0.0) for option, scheduler in schedulers.items()})
         self.prepare(plain)
         check_scheduled(self._schedulers, self.optimizer)
+        for group in self.param_groups:
+            if "lr_scale" in group:
+                group["lr"] *= group["lr_scale"]
+
+    def flags(self) -> dict[str, bool]:
+        """Returns the arguments that are true or false, by name; some determine which buffers there are."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, bool)}
 
     @property
     def type_name(self) -> str:
@@ -241,7 +282,7 @@ class ClassyOptimizer(ABC):
         for group, schedulers in zip(self.param_groups, self._schedulers, strict=False):
             for option, scheduler in schedulers.items():
                 if scheduler.update_interval is interval:
-                    group[option] = scheduler(where)
+                    group[option] = scheduler(where) * (group.get("lr_scale", 1.0) if option == "lr" else 1.0)
 
 
 OPTIMIZER_REGISTRY.base = ClassyOptimizer
@@ -270,6 +311,21 @@ def build_optimizer_schedulers(config: Mapping[str, Any], num_epochs: float | No
         UnknownComponentError: no scheduler has that name.
     """
     length = config.get("num_epochs") if num_epochs is None else num_epochs
-    base = config.get("base_optimizer")  # of `zero`
-    schedulers = {**((base or {}).get("param_schedulers") or {}), **(config.get("param_schedulers") or {})}
-    return {option: build_param_scheduler(with_num_epochs(part, length)) for option, part in schedulers.items()}
+    schedulers = {
+        prefix + option: scheduler
+        for prefix, part in nested_configs(config)
+        for option, scheduler in build_optimizer_schedulers(part, length).items()
+    }
+    own = config.get("param_schedulers") or {}
+    built = {option: build_param_scheduler(with_num_epochs(part, length)) for option, part in own.items()}
+    return {**schedulers, **built}
+
+
+def nested_configs(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the configs of the optimizers in an optimizer's config, each with the prefix of its schedules' names."""
+    if isinstance(config.get("base_optimizer"), Mapping):  # of `zero`
+        yield "", config["base_optimizer"]
+    if config.get("name") == "by_pattern":
+        groups = enumerate(config.get("groups") or [])
+        parts = [(f"groups.{index}.", group.get("optimizer")) for index, group in groups]
+        yield from ((prefix, part) for prefix, part in [*parts, ("default.", config.get("default"))] if part)

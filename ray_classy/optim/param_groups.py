@@ -50,13 +50,23 @@ def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any)
     Raises:
         ComponentError: a schedule is for such an option.
     """
+    for index, names in enumerate(schedulers):
+        of_group = optimizer.of_group(index) if hasattr(optimizer, "of_group") else optimizer
+        for name in names:
+            check_option(name, of_group, f"param_schedulers.{name}")
+
+
+def check_option(name: str, optimizer: Any, where: str) -> None:
+    """Refuses the name of an option that a torch optimizer does not have.
+
+    Raises:
+        ComponentError: it does not have it; the message begins with `where`.
+    """
     options = list(getattr(optimizer, "defaults", {}))
-    unknown = [name for group in schedulers for name in group if options and name not in options]
-    if unknown:
-        near = nearest(unknown[0], options)
+    if options and name not in options:
+        near = nearest(name, options)
         hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(options))}"
-        where = f"param_schedulers.{unknown[0]}"
-        raise ComponentError(f"{where}: {type(optimizer).__name__} has no option {unknown[0]!r}: {hint}")
+        raise ComponentError(f"{where}: {type(optimizer).__name__} has no option {name!r}: {hint}")
 
 
 def check_same_structure(saved: list[Group], own: list[Group]) -> None:

@@ -100,7 +100,7 @@ class ShardedOptimizerState:
     DistributedDataParallel.
 
     Args:
-        optimizer: a torch optimizer that has no state yet.
+        optimizer: a torch optimizer that has made no update yet.
 
     Raises:
         ComponentError: `optimizer` is not a torch optimizer.
@@ -112,6 +112,9 @@ class ShardedOptimizerState:
         self._owners: dict[torch.Tensor, int] = {}
         self._loads = [0] * self.world_size
         self._others: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for parameter in list(optimizer.state):  # Adagrad creates its state at once
+            if self.owners(optimizer)[parameter] != self.rank:
+                del optimizer.state[parameter]
         optimizer.register_step_pre_hook(self._before_step)
         optimizer.register_step_post_hook(self._after_step)
         optimizer.register_state_dict_post_hook(self._gather)

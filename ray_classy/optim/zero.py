@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ray_classy.errors import ComponentError
 from ray_classy.optim.classy_optimizer import ClassyOptimizer, build_optimizer, register_optimizer
 from ray_classy.optim.param_groups import Group
+from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.optim.saved_state import buffers_of
+from ray_classy.optim.trained_parameters import Trained
 
 
 @register_optimizer("zero")
@@ -32,12 +34,25 @@ class ZeRO(ClassyOptimizer):
         self.base_optimizer = build_optimizer(given) if isinstance(given, Mapping) else base_optimizer
         if not isinstance(self.base_optimizer, ClassyOptimizer):
             raise ComponentError(f"base_optimizer must be an optimizer or its config, not {given!r}")
+        self.needs_whole_parameters = self.base_optimizer.needs_whole_parameters
         self._consolidated: dict[str, Any] | None = None
 
     @property
     def type_name(self) -> str:
         """The name that a checkpoint has for the other optimizer's type."""
         return self.base_optimizer.type_name
+
+    def make_groups(
+        self, trained: Sequence[Trained], schedulers: Mapping[str, ParamScheduler], bn_weight_decay: bool
+    ) -> list[Group]:
+        """Returns the groups of the other optimizer."""
+        if self.base_optimizer.layer_decay is None:
+            self.base_optimizer.layer_decay = self.layer_decay
+        return self.base_optimizer.make_groups(trained, schedulers, bn_weight_decay)
+
+    def flags(self) -> dict[str, bool]:
+        """Returns the flags of the other optimizer."""
+        return self.base_optimizer.flags()
 
     def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
         """Returns the names of the buffers of a parameter."""

@@ -168,6 +168,7 @@ class ClassificationTask(PlannedTask):
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
             strategies.set_up(self)
             self.optimizer_period = task_state.accumulation_period(self)
+            task_state.tell_length(self)
             scaler = self.precision.scaler(self.device) if self.precision is not None else None
             self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
         self._load_weights()

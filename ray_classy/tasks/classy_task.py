@@ -73,6 +73,8 @@ class ClassyTask(ABC):
         use_gpu: whether to train on a GPU; None to use one if there is one.
         wanted_period: train steps per optimizer update that the trainer asks for; None for the task's own choice.
         loaded_checkpoint: whether `prepare` loaded a checkpoint.
+        stopped_early: why the run ends before its last phase, for which a hook sets it at the end of a round; else
+            None. `done_training` must be true then.
         checkpoint_every: how often the run writes checkpoints.
         built_from: the config that the task was built from, kept in step with its options, also if its parts were
             replaced; None for a task built in Python. See `config`.
@@ -98,6 +100,7 @@ class ClassyTask(ABC):
     use_gpu: bool | None = None
     wanted_period: int | None = None
     loaded_checkpoint: bool = False
+    stopped_early: str | None = None
     checkpoint_every: CheckpointEvery = CheckpointEvery()
     built_from: Mapping[str, Any] | None = None
     _parts_built: Sequence[Any] | None = None

@@ -93,6 +93,11 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
     _check_optimizer(task, world_size)
     if world_size > 1 and not task.test_only:
         strategies.check(task)
+    for index, hook in enumerate(task.hooks):
+        try:
+            hook.check(task)
+        except ComponentError as error:
+            raise type(error)(f"{locate(task, 'hooks', index)}{error}") from None
     return seen
 
 
@@ -333,6 +338,8 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
         try:
             task.optimizer_schedulers = {name: one for name, one in schedules.items() if _is_ours(one)}
             task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
+        except ComponentError as error:
+            raise type(error)(f"{locate(task, 'optimizer')}{error}") from None
         except RayClassyError:
             raise
         except Exception as error:

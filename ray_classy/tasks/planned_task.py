@@ -175,5 +175,5 @@ class PlannedTask(TaskParts):
         return self.phase_idx - self.train_phase_idx - 1
 
     def done_training(self) -> bool:
-        """Whether the last phase is over."""
-        return self.phase_idx + 1 >= len(self.phases)
+        """Whether the last phase is over, or a hook has ended the run early."""
+        return self.stopped_early is not None or self.phase_idx + 1 >= len(self.phases)

@@ -81,6 +81,11 @@ def check(task: ClassificationTask) -> None:
     if scalars or has_learned_parameters(task.base_loss):
         what = f"the model's scalar parameters ({', '.join(scalars[:5])})" if scalars else "parameters of the loss"
         raise ComponentError(f"distributed.strategy 'fsdp' cannot shard {what}: use the strategy 'ddp' or 'zero'")
+    if task.optimizer.needs_whole_parameters:
+        raise ComponentError(
+            f"the optimizer {task.optimizer.type_name} needs whole parameters, and distributed.strategy 'fsdp' shards "
+            f"them: use the strategy 'ddp' or 'zero'"
+        )
     for hook in task.hooks:
         if hook.changes_weights:
             raise ComponentError(

@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.dataset import ClassyDataset
 from ray_classy.distributed import is_distributed_training_run, is_primary
 from ray_classy.errors import CheckpointError, ComponentError, MissingStateError, TaskError
 from ray_classy.generic.checkpoint_util import read_and_broadcast
-from ray_classy.generic.util import split_batchnorm_params
 from ray_classy.losses import get_loss_state, set_loss_state
 from ray_classy.models.model_state import StateMismatchError
 from ray_classy.optim import ClassyOptimizer
+from ray_classy.optim.param_scheduler.warmup import TrainingLength
 from ray_classy.optim.sharded_state import full, gathering_for_primary
+from ray_classy.optim.trained_parameters import trained_parameters
 from ray_classy.tasks import state_schema
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.optimizer_state import restore_buffers
@@ -104,18 +106,36 @@ def set_param_groups(
     schedulers: Mapping[str, Any],
     bn_weight_decay: bool,
 ) -> None:
-    """Gives the optimizer two groups: all other parameters, then those of batch-norm layers."""
-    batch_norm, other = split_batchnorm_params(model)
-    if loss is not None:
-        loss_batch_norm, loss_other = split_batchnorm_params(loss)
-        batch_norm, other = batch_norm + loss_batch_norm, other + loss_other
-    batch_norm = [parameter for parameter in batch_norm if parameter.requires_grad]
-    other = [parameter for parameter in other if parameter.requires_grad]
-    groups = [{"params": other, **schedulers}]
-    if batch_norm:
-        exempt = {} if bn_weight_decay else {"weight_decay": 0.0}
-        groups.append({"params": batch_norm, **schedulers, **exempt})
-    optimizer.set_param_groups([group for group in groups if group["params"]])
+    """Gives the optimizer its groups: by default all other parameters, then those of batch-norm layers."""
+    trained = trained_parameters(model, loss)
+    optimizer.set_param_groups(optimizer.make_groups(trained, schedulers, bn_weight_decay))
+
+
+def tell_length(task: ClassificationTask) -> None:
+    """Tells the length of the training to the schedules that need it.
+
+    Raises:
+        TaskError: the length of the train dataset is not known.
+    """
+    waiting = [one for one in task.optimizer_schedulers.values() if getattr(one, "needs_length", False)]
+    if waiting:
+        length = training_length(task)
+        for scheduler in waiting:
+            scheduler.set_length(length)
+
+
+def training_length(task: ClassificationTask) -> TrainingLength:
+    """Returns the number of steps of each train phase, on as many ranks as there are, and of updates.
+
+    Raises:
+        TaskError: the length of the train dataset is not known.
+    """
+    dataset, parts = task.datasets["train"], task.train_phases_per_epoch or 1
+    if not isinstance(dataset, ClassyDataset) or not hasattr(dataset.dataset, "__len__"):
+        raise TaskError("a warmup needs a train dataset whose number of rows is known: use a composite schedule")
+    steps = [dataset.plan("train", part).num_steps for part in range(parts)]
+    phases = task.get_total_training_phases()
+    return TrainingLength(tuple(steps[phase % parts] for phase in range(phases)), task.optimizer_period, parts)
 
 
 def take_checkpoint(task: PlannedTask) -> dict[str, Any] | None:
@@ -286,5 +306,5 @@ def checkpoint_structure(task: PlannedTask) -> Any:
     """Implements `ClassyTask.checkpoint_structure`."""
     shapes = {name: tuple(value.shape) for name, value in task.base_model.state_dict().items()}
     meters = [(meter.name, meter.get_classy_state().keys()) for meter in task.meters]
-    flags = {name: value for name, value in vars(task.optimizer).items() if isinstance(value, bool)}
-    return type(task), shapes, type(task.optimizer), flags, meters, len(task.planned_phases())
+    optimizer = (type(task.optimizer), task.optimizer.type_name, task.optimizer.flags())
+    return type(task), shapes, optimizer, meters, len(task.planned_phases())

@@ -10,7 +10,7 @@ from ray_classy.distributed import gather_objects
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.metrics import dotted, plain
 
-__all__ = ["dotted", "latest_by_phase_type", "phase_line", "plain", "position", "train_phase_of"]
+__all__ = ["dotted", "early_end", "latest_by_phase_type", "phase_line", "plain", "position", "train_phase_of"]
 
 
 def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
@@ -32,7 +32,12 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     bad_rows = sum(gather_objects(getattr(task.data_iterator, "bad_rows", 0)))
-    return {**line, "bad_rows": bad_rows} if bad_rows else line
+    return {**line, **({"bad_rows": bad_rows} if bad_rows else {}), **early_end(task)}
+
+
+def early_end(task: ClassyTask) -> dict[str, str]:
+    """The entry `stopped_early`, why the run ends here, of a task that a hook has ended early; else nothing."""
+    return {} if task.stopped_early is None else {"stopped_early": task.stopped_early}
 
 
 def position(task: ClassyTask) -> dict[str, Any]:

@@ -186,3 +186,4 @@ def _set_final_state(task: ClassyTask, folder: RunFolder, answer: Mapping[str, A
         task.set_evaluation_state(torch.load(io.BytesIO(answer["evaluation"]), weights_only=True))
     elif names:
         task.set_classy_state(folder.checkpoints.load(names[-1])["classy_state_dict"])
+        task.stopped_early = folder.metrics.stopped_early()

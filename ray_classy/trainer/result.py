@@ -16,6 +16,7 @@ class Result:
         checkpoint: path of the last checkpoint folder, or None.
         path: the run folder.
         best_checkpoint: path of the best checkpoint folder at the end of a round, or None.
+        stopped_early: why a hook ended the run before its last phase; None if it did not.
     """
 
     metrics: dict[str, Any]
@@ -23,3 +24,4 @@ class Result:
     checkpoint: str | None
     path: str
     best_checkpoint: str | None = None
+    stopped_early: str | None = None

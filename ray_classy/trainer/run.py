@@ -80,7 +80,7 @@ class Run(Generic[Folder]):
         folder = self.folder
         try:
             if error is None:
-                folder.finish(FINISHED)
+                folder.finish(FINISHED, stopped_early=folder.metrics.stopped_early())
                 return
             # A folder that cannot be written, or is another process's by now, must not hide what happened.
             with contextlib.suppress(OSError, RunFolderError):
@@ -116,5 +116,10 @@ def result_of(folder: RunFolder) -> Result:
     """What a run has left in its folder."""
     lines = folder.metrics.lines()
     return Result(
-        latest_by_phase_type(lines), lines, folder.checkpoints.latest(), folder.path, folder.checkpoints.best()
+        latest_by_phase_type(lines),
+        lines,
+        folder.checkpoints.latest(),
+        folder.path,
+        folder.checkpoints.best(),
+        lines[-1].get("stopped_early") if lines else None,
     )

@@ -226,15 +226,20 @@ class RunFolder:
         self.record.begin(config_text, command, **{**facts, **kind, "name": self.name})
         self.described = True
 
-    def finish(self, status: str, error: str | None = None) -> None:
-        """Records how the run ended: "finished", "failed" (with its error), "interrupted" or "stopped".
+    def finish(self, status: str, error: str | None = None, stopped_early: str | None = None) -> None:
+        """Records how the run ended.
+
+        Args:
+            status: "finished", "failed", "interrupted" or "stopped".
+            error: of a run that failed.
+            stopped_early: why a run is finished before its last phase.
 
         Raises:
             RunFolderError: another process has taken the run over; its record stays.
         """
         self.flush_log()
         self.check_owner()
-        self.record.end(status, error)
+        self.record.end(status, error, stopped_early)
         self.requests.forget()
 
     def remove_if_unused(self) -> None:

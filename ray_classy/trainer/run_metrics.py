@@ -24,6 +24,7 @@ class _Line:
     train_phase: int = 0
     num_updates: int = 0
     where: float = 0.0
+    stopped_early: str | None = None
 
 
 class RunMetrics:
@@ -41,6 +42,11 @@ class RunMetrics:
     def lines(self) -> list[dict[str, Any]]:
         """The lines that can be read, oldest first."""
         return self._file.read()
+
+    def stopped_early(self) -> str | None:
+        """Why the run ended early, if it did so after the last line."""
+        last = self.lines()[-1:]
+        return last[0].get("stopped_early") if last else None
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Adds the line of a phase.

@@ -31,6 +31,7 @@ class _Facts:
     status: str | None = None
     kind: str | None = None
     error: str | None = None
+    stopped_early: str | None = None
     config_file: str | None = None
     given: dict[str, Any] | None = None
     starts: list[dict[str, Any]] | None = None
@@ -111,7 +112,7 @@ class RunRecord:
         if config_text is not None:
             self._storage.write(CONFIG_FILE, config_text.encode())
         before = self.facts() if self.exists() else {}
-        before = {name: fact for name, fact in before.items() if name not in ("error", "ended")}
+        before = {name: fact for name, fact in before.items() if name not in ("error", "ended", "stopped_early")}
         start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd()}
         versions = {
             "ray_classy": __version__,
@@ -123,10 +124,11 @@ class RunRecord:
         starts = [*(before.get("starts") or []), start]
         self._write({**before, **facts, "starts": starts, "versions": versions, "status": "running"})
 
-    def end(self, status: str, error: str | None) -> None:
+    def end(self, status: str, error: str | None, stopped_early: str | None = None) -> None:
         """Records how the run ended."""
         failure = {"error": redacted(error)} if error is not None else {}
-        self._write({**self.facts(), **failure, "status": status, "ended": _now()})
+        early = {"stopped_early": stopped_early} if stopped_early is not None else {}
+        self._write({**self.facts(), **failure, **early, "status": status, "ended": _now()})
 
     def _write(self, facts: dict[str, Any]) -> None:
         self._check_owner()

@@ -24,7 +24,7 @@ from ray_classy.tasks.phases import ends_round, inside_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
-from ray_classy.trainer.metrics import latest_by_phase_type, phase_line, position, train_phase_of
+from ray_classy.trainer.metrics import early_end, latest_by_phase_type, phase_line, position, train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.storage_failures import explain_storage_errors
@@ -50,7 +50,7 @@ class Session:
 
     def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called before the task is prepared; returns the content of the checkpoint to resume from, if there is one."""
-        task.wanted_period = None  # of an earlier run
+        task.wanted_period = task.stopped_early = None  # of an earlier run
         for hook in task.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.trainer_writes = self.writes_checkpoints
@@ -330,7 +330,7 @@ class FolderSession(Session):
         if task.done_training():
             self._writer.wait()
         progress = {**position(task), "where": task.where}
-        report = {**latest_by_phase_type(self._round), **progress}
+        report = {**latest_by_phase_type(self._round), **progress, **early_end(task)}
         self._round = []
         for listener in self._listeners:
             listener.reported(report, checkpoint, self._writer.last())

@@ -65,7 +65,7 @@ class TrialRecord:
         params: label by name of search node, as they are now.
         state: "running" (also before it began, and while it waits), "finished", "stopped" (by the scheduler, a
             threshold or the time budget) or "failed".
-        reason: why it was stopped or failed.
+        reason: why it was stopped, ended early or failed.
         epoch: passes over the train dataset that are over.
         metrics: of its last report, by dotted name.
         checkpoint: the name of the checkpoint of that report.
@@ -237,7 +237,7 @@ class Reports:
         reports = [report for report in self.read() if train_phase_of(report) <= epoch] if epoch else []
         last = [line for line in lines if train_phase_of(line) == epoch]
         if last and (not reports or train_phase_of(reports[-1]) < epoch):  # killed between checkpoint and report
-            kept = ("phase_idx", "epoch", "train_phase", "where")
+            kept = ("phase_idx", "epoch", "train_phase", "where", "stopped_early")
             progress: dict[str, Any] = {key: last[-1][key] for key in kept if key in last[-1]}
             reports.append({**latest_by_phase_type(last), **progress, "checkpoint": checkpoint})
         if reports or self._storage.exists(REPORTS_FILE):  # also to be rid of a line that was cut off

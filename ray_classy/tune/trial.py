@@ -303,7 +303,8 @@ class TaskTrial(tune.Trainable):
                 new = [report for report in reports.read() if report["phase_idx"] > last]
                 for report in new:
                     last = report["phase_idx"]
-                    yield {**report, "done": report["where"] >= 1.0 and _is_last(task, report)}
+                    ended = report["where"] >= 1.0 and _is_last(task, report)
+                    yield {**report, "done": ended or "stopped_early" in report}
                 if over and not new:
                     break
             if fitting.error is not None:

@@ -136,8 +136,8 @@ class Watch(tune.Callback):
             return  # it is resumed with the sweep
         if "failed" in last:
             self._end(record, FAILED, _one_line(last["failed"]))
-        elif last.get("done") and last.get("where", 1.0) >= 1.0:
-            self._end(record, FINISHED, None)
+        elif last.get("done") and (last.get("stopped_early") or last.get("where", 1.0) >= 1.0):
+            self._end(record, FINISHED, last.get("stopped_early"))
         else:
             self._end(record, STOPPED, self._why_stopped(last))
 

@@ -55,6 +55,18 @@ def test_json_has_null_for_what_is_no_number():
     assert json_text({"loss": float("nan"), "more": [float("inf"), 1.5]}) == '{"loss": null, "more": [null, 1.5]}'
 
 
+def test_a_run_that_stopped_early_says_why_and_how_to_go_on(local, ray_classy):
+    hook = "hooks=[{name: early_stopping, metric: test.loss, patience: 1, min_delta: 1000}]"
+    outcome = local(hook, "num_epochs=4", "--name", "one")
+    assert "the run stopped early: test.loss has not improved for 1 phase; its best is" in outcome.out
+    assert "ray-classy train --resume runs/one --local hooks.0.patience=2" in outcome.out
+    assert "runs/one: finished (stopped early: test.loss has not improved" in ray_classy("ls", "runs/one").out
+    again = ray_classy("train", "--resume", "runs/one", "--local", "--json").json
+    assert not again["trained"] and again["stopped_early"].startswith("test.loss has not improved")
+    more = ray_classy("train", "--resume", "runs/one", "--local", "--json", "hooks.0.patience=3").json
+    assert more["trained"] and more["stopped_early"] is None
+
+
 def test_overrides_and_flags_win_over_the_file(local, tmp_path):
     local("model.hidden_dims=[5]", "--name", "one", "--storage-path", "elsewhere")
     kept = yaml.safe_load((tmp_path / "elsewhere/one/config.yaml").read_text())

@@ -175,3 +175,42 @@ def test_layers_that_share_their_statistics_and_whole_numbers_are_no_trouble():
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), first, second, torch.nn.Linear(8, 4))
     model.whole = torch.nn.Parameter(torch.ones(1, dtype=torch.int64), requires_grad=False)
     train(task.set_model(model))
+
+
+@pytest.mark.parametrize("accumulate, updates", [(None, [3, 6, 9, 12]), (8, [6, 12])])
+def test_the_averages_are_updated_every_n_updates(accumulate, updates):
+    changed, before = [], None
+
+    class Changes(Weights):
+        def on_step(self, task):
+            nonlocal before
+            now = [value.clone() for value in task.hooks[0].state.ema_model_state.values()]
+            if task.train and before is not None and not all(map(torch.equal, before, now)):
+                changed.append(task.num_train_steps)
+            before = now
+
+        def on_phase_start(self, task):
+            nonlocal before
+            before = before or [value.clone() for value in task.hooks[0].state.ema_model_state.values()]
+
+    task = make_task(epochs=2, hooks=[ema(update_every_n_steps=3), Changes()])
+    train(task.set_simulated_global_batchsize(accumulate))
+    assert changed == updates
+
+
+def test_every_nth_update_is_counted_across_an_interruption(tmp_path):
+    def task(hook=None):
+        hooks = [ema(update_every_n_steps=4), *([hook] if hook else [])]
+        return make_task(epochs=2, hooks=hooks).set_checkpoint_every(steps=1)
+
+    whole, resumed = task(), task()
+    LocalTrainer(str(tmp_path), "whole").train(whole)
+    interrupted(str(tmp_path), task(Ledger(stop=7)))
+    LocalTrainer(resume=str(tmp_path / "r")).train(resumed)
+    assert difference(whole.hooks[0].get_classy_state(), resumed.hooks[0].get_classy_state()) is None
+
+
+@pytest.mark.parametrize("wrong", [0, 1.5, True, None])
+def test_an_impossible_period_is_refused(wrong):
+    with pytest.raises(ComponentError, match="update_every_n_steps must be an integer of at least 1"):
+        ema(update_every_n_steps=wrong)

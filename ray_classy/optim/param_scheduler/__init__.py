@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StepParamScheduler,
         StepWithFixedGammaParamScheduler,
     )
+    from ray_classy.optim.param_scheduler.warmup import TrainingLength, WarmupParamScheduler
 
 __all__ = [
     "PARAM_SCHEDULER_REGISTRY",
@@ -39,7 +40,9 @@ __all__ = [
     "PolynomialDecayParamScheduler",
     "StepParamScheduler",
     "StepWithFixedGammaParamScheduler",
+    "TrainingLength",
     "UpdateInterval",
+    "WarmupParamScheduler",
     "build_param_scheduler",
     "register_param_scheduler",
 ]

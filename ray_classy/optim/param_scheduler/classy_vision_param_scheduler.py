@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import enum
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.registry import Key, Keys, Registry, config_keys, construct_from, constructor_arguments, signature_keys
+
+if TYPE_CHECKING:
+    from ray_classy.optim.param_scheduler.warmup import TrainingLength
 
 WHERE_EPSILON = 1e-6
 """Added to `where` before it is compared with a boundary, so that rounding never delays a change by an update."""
@@ -26,6 +29,7 @@ PARAM_SCHEDULER_REGISTRY: Registry[Any] = Registry(
         "polynomial": "ray_classy.optim.param_scheduler.curves:PolynomialDecayParamScheduler",
         "step": "ray_classy.optim.param_scheduler.steps:StepParamScheduler",
         "step_with_fixed_gamma": "ray_classy.optim.param_scheduler.steps:StepWithFixedGammaParamScheduler",
+        "warmup": "ray_classy.optim.param_scheduler.warmup:WarmupParamScheduler",
     },
 )
 register_param_scheduler = PARAM_SCHEDULER_REGISTRY.register
@@ -74,9 +78,15 @@ class ParamScheduler:
 
     In a config, the constructor's `num_updates` is called `num_epochs` (the task fills it in when it is absent), and
     `update_interval` replaces the scheduler's own interval.
+
+    Attributes:
+        update_interval: when an optimizer evaluates it.
+        needs_length: whether a task calls `set_length` with the length of its training (a `TrainingLength`) before it
+            is evaluated at another position than 0.
     """
 
     WHERE_EPSILON = WHERE_EPSILON
+    needs_length = False
     update_interval: UpdateInterval = UpdateInterval.STEP
 
     @classmethod
@@ -108,6 +118,9 @@ class ParamScheduler:
         if interval is not None:
             scheduler.update_interval = UpdateInterval.from_config({"update_interval": interval})
         return scheduler
+
+    def set_length(self, length: TrainingLength) -> None:
+        """Takes the length of the training, if `needs_length`."""
 
     def __call__(self, where: float) -> float:
         """Returns the value at `where`, the fraction of training that is done, in [0, 1).

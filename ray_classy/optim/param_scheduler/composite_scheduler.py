@@ -63,6 +63,8 @@ class CompositeParamScheduler(ClassyParamScheduler):
             raise ComponentError(f"composite needs a length for every scheduler: {len(schedulers)} and {len(lengths)}")
         if any(length <= 0 for length in lengths) or not math.isclose(sum(lengths), 1.0, abs_tol=1e-3):
             raise ComponentError(f"the lengths of a composite must be above 0 with sum 1, not {lengths!r}")
+        if any(getattr(scheduler, "needs_length", False) for scheduler in schedulers):
+            raise ComponentError("a warmup cannot be a part of a composite: write {name: warmup, then: {composite}}")
         if interval_scaling is None:
             interval_scaling = [IntervalScaling.RESCALED] * len(schedulers)
         if isinstance(interval_scaling, str) or len(interval_scaling) != len(schedulers):
