@@ -60,7 +60,7 @@ class ByPattern(ClassyOptimizer):
     parameters of a loss begin with `loss.`. Schedules are given in the config of each optimizer.
 
     Args:
-        groups: mappings with these keys.
+        groups: which parameters (`match`, `ndim`) have which `optimizer`, `lr_scale` and `options`, in order.
         default: an optimizer, or its config, for entries without one and for all other parameters; None refuses those.
 
     Raises:
