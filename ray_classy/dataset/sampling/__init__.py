@@ -12,12 +12,14 @@ if TYPE_CHECKING:
         build_sampling,
         register_sampling,
     )
+    from ray_classy.dataset.sampling.repeated import RepeatedSampling
     from ray_classy.dataset.sampling.weighted import WeightedSampling
 
 __all__ = [
     "SAMPLING_REGISTRY",
     "BalancedSampling",
     "ClassySampling",
+    "RepeatedSampling",
     "WeightedSampling",
     "build_sampling",
     "register_sampling",

@@ -14,6 +14,7 @@ SAMPLING_REGISTRY: Registry[ClassySampling] = Registry(
     "sampling",
     {
         "balanced": "ray_classy.dataset.sampling.balanced:BalancedSampling",
+        "repeated": "ray_classy.dataset.sampling.repeated:RepeatedSampling",
         "weighted": "ray_classy.dataset.sampling.weighted:WeightedSampling",
     },
 )
