@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import io
@@ -29,6 +30,8 @@ from ray_classy.dataset import build_dataset
 from ray_classy.dataset.cifar_files import LAYOUTS
 from ray_classy.dataset.video_metadata import save_metadata
 from ray_classy.errors import RayClassyError, RunStopped
+from ray_classy.models import ClassyModel
+from ray_classy.models.weights import load_weights, read_weights
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
 
@@ -488,6 +491,39 @@ def _json(value: Any) -> str:
         return "[" * 100_000
 
 
+# -- weights of others -------------------------------------------------------------------------------------------------
+
+
+def _make_weights(folder: pathlib.Path, rng: Random) -> None:
+    tensors = _linear().state_dict()
+    kind = rng.choice(("zip", "legacy", "safetensors"))
+    if kind == "safetensors":
+        from safetensors.torch import save
+
+        data = save(tensors, {"format": "pt"})
+        config = mutated_bytes(b'{"architecture": "linear", "num_classes": 3}', rng)
+        (folder / "config.json").write_bytes(config)
+    else:
+        buffer = io.BytesIO()
+        content = {"model": tensors, "model_ema": tensors, "args": argparse.Namespace(lr=0.1), "best": np.float64(1)}
+        torch.save(content, buffer, _use_new_zipfile_serialization=kind == "zip")
+        data = buffer.getvalue()
+    (folder / "model.safetensors").write_bytes(mutated_bytes(data, rng))
+
+
+def _use_weights(folder: pathlib.Path, rng: Random) -> bool:
+    key = rng.choice((None, None, "model_ema", "args"))
+    try:
+        print(load_weights(_linear(), read_weights(str(folder), key), strict=rng.random() < 0.5), file=io.StringIO())
+    except RayClassyError:
+        return False
+    return True
+
+
+def _linear() -> ClassyModel:
+    return ClassyModel.from_model(torch.nn.Linear(4, 3), input_shape=(4,))
+
+
 SURFACES = {
     "configs": Surface(_make_config, _use_config, 4),
     "overrides": Surface(_make_override, _use_override, 2),
@@ -495,6 +531,7 @@ SURFACES = {
     "sweep files": Surface(_make_sweep_file, _use_sweep, 2),
     "checkpoints": Surface(_make_checkpoint, _use_checkpoint, 2),
     "states": Surface(_make_state, _use_state, 3),
+    "weights": Surface(_make_weights, _use_weights, 2),
     "manifests": Surface(_make_manifest, _use_manifest, 2),
     "parquet": Surface(_make_parquet, _use_parquet, 2),
     "tars": Surface(_make_tar, _use_tar, 2),

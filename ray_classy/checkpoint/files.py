@@ -25,7 +25,7 @@ from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manif
 from ray_classy.checkpoint.plain import Foreign, check_plain, in_full, outline
 from ray_classy.checkpoint.safetensors_file import is_safetensors, read_safetensors
 from ray_classy.checkpoint.state_dicts import has_tensors
-from ray_classy.checkpoint.torch_file import read_torch_file
+from ray_classy.checkpoint.torch_file import is_torch_file, read_torch_file
 from ray_classy.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -294,7 +294,7 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
     if wrong is not None:
         raise _damaged(where, wrong, in_run)
     try:
-        if name.endswith(".safetensors") or is_safetensors(data):
+        if is_safetensors(data) or (name.endswith(".safetensors") and not is_torch_file(data)):
             return where, read_safetensors(data if weights else bytearray(data))
         return where, read_torch_file(data, foreign=foreign, shared=weights)
     except MemoryError as error:

@@ -27,6 +27,11 @@ _BROKEN = (*_DAMAGE, NotImplementedError, LookupError, ValueError)
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
+def is_torch_file(data: bytes | mmap.mmap) -> bool:
+    """Whether bytes begin as such a file does."""
+    return data[:4] == _ZIP or data[:1] == _PICKLE
+
+
 def read_torch_file(
     data: bytes | mmap.mmap, storages: bool = True, foreign: set[str] | None = None, shared: bool = False
 ) -> Any:

@@ -36,4 +36,4 @@ def own_classifier(model: Any) -> set[str]:
 
 
 def _outputs(layer: nn.Module) -> int:
-    return int(layer.weight.shape[0])  # type: ignore[union-attr,index]
+    return int(layer.weight.shape[0])  # type: ignore[index]

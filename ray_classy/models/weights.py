@@ -107,7 +107,7 @@ def weights_of(content: Mapping[str, Any], source: str = "the pretrained weights
             tensors = {**trunk, **find_averages(whole)}
             return Weights(tensors, source, (f"the averages of the weights ({key})",), None, record)
     found = find_state_dict(content, key)
-    undone = (f"under the key {found.key}",) if found.key else ()
+    undone: tuple[str, ...] = (f"under the key {found.key}",) if found.key else ()
     if found.others:
         undone += (f"not those under {', '.join(found.others)}",)
     return Weights(found.tensors, source, undone)
