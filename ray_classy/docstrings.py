@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 _SECTION = re.compile(r"(Args|Attributes)\b[^:]*:")
@@ -26,12 +27,16 @@ def for_configs(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-@functools.cache
-def argument_docs(cls: type) -> dict[str, str]:
+def argument_docs(cls: type) -> Mapping[str, str]:
     """Returns what the docstrings of a class and of its bases say about arguments and attributes, by name.
 
     Docstrings of torch, torchvision and Ray are not read.
     """
+    return _argument_docs(cls)
+
+
+@functools.cache
+def _argument_docs(cls: type) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if _is_of_others(base):

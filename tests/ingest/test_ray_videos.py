@@ -57,6 +57,17 @@ def test_a_worker_trains_on_the_clips_that_this_process_does(ray_cluster, tmp_pa
     assert logged(result) == logged(local)
 
 
+@pytest.mark.full
+def test_other_cpus_decode_the_clips_that_a_worker_does(ray_cluster, tmp_path):
+    task, folder = {**config(tmp_path / "videos"), "num_epochs": 2}, tmp_path / "runs"
+    worker, cluster = (
+        RayTrainer(scaling(1), storage_path=str(folder), name=way, ingest=way).train(build_task(task))
+        for way in ("worker", "cluster")
+    )
+    assert logged(worker) == logged(cluster)
+    assert "batches are made by 3 CPUs" in (folder / "cluster" / "log.txt").read_text()
+
+
 def test_two_workers_evaluate_every_clip_once(ray_cluster, tmp_path):
     settings = {**config(tmp_path / "videos"), "test_only": True}
     local = LocalTrainer(str(tmp_path / "local")).train(build_task(settings)).metrics["test"]
