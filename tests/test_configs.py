@@ -21,11 +21,13 @@ from tests.dataset.test_classy_cifar import write as write_cifar
 from tests.helpers import train
 
 CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml"))
-HEAVY = {path.stem for path in CONFIGS if path.stem.startswith(("cifar10_", "imagenet_", "video"))}
+HEAVY = {path.stem for path in CONFIGS if path.stem.startswith(("cifar10_", "imagenet_", "own_folder", "video"))}
 """Recipes whose networks take seconds for a step."""
 ALL = [pytest.param(path, id=path.stem, marks=[pytest.mark.full] * (path.stem in HEAVY)) for path in CONFIGS]
-OUTPUTS = {"digits": 10, "cifar10": 10, "imagenet": 1000}
+OUTPUTS = {"digits": 10, "cifar10": 10, "imagenet": 1000, "multi": 4, "two": None}
 SWEEPS = sorted(Path(__file__).parent.parent.joinpath("configs", "sweeps").glob("*.*"))
+LABELS = [("red", "disc"), ("blue", "disc"), ("blue", "square")]
+"""Two labels of a row: of one kind in the first recipe for several labels, of two in the second."""
 MODES = ["RGB", "L", "RGBA", "P", "1", "LA"]
 
 
@@ -56,8 +58,13 @@ def own_data(tmp_path, monkeypatch):
         labels = [("cat", "dog", "owl").index(file.parent.name) for file in files]
         table = pa.table({"image": [file.read_bytes() for file in files], "label": labels})
         pq.write_table(table, tmp_path / f"{name}.parquet")
-        lines = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+        paths = [str(file.relative_to(tmp_path)) for file in files]
+        lines = [f"{path},{file.parent.name}" for path, file in zip(paths, files, strict=True)]
         (tmp_path / f"{name.replace('FILES', 'MANIFEST')}.csv").write_text("\n".join(["path,label", *lines]))
+        for place, columns, label in (("TAGS", "label", "{}|{}"), ("PAIRS", "colour,shape", "{},{}")):
+            several = [f"{path},{label.format(*LABELS[number % 3])}" for number, path in enumerate(paths)]
+            listed = tmp_path / f"{name.replace('FILES', place)}.csv"
+            listed.write_text("\n".join([f"path,{columns}", *several]))
         with tarfile.open(tmp_path / f"{name.replace('FILES', 'SHARDS')}.tar", "w") as tar:
             for number, (file, label) in enumerate(zip(files, labels, strict=True)):
                 tar.add(file, f"{number}.png")
@@ -65,7 +72,7 @@ def own_data(tmp_path, monkeypatch):
                 content.size = 1
                 tar.addfile(content, io.BytesIO(str(label).encode()))
     write_cifar(tmp_path)
-    endings = {"DIR": "", "FILES": ".parquet", "MANIFEST": ".csv", "SHARDS": ".tar"}
+    endings = {"DIR": "", "FILES": ".parquet", "MANIFEST": ".csv", "SHARDS": ".tar", "TAGS": ".csv", "PAIRS": ".csv"}
     places = {f"{name}{two}": tmp_path / f"{name}{two}{end}" for name, end in endings.items() for two in ("", "2")}
     return {**places, "TRAIN": places["DIR"], "VAL": places["DIR2"], "CIFAR": tmp_path}
 
@@ -94,7 +101,8 @@ def test_the_header_names_the_command_and_what_to_expect(path):
 def filled_recipe(path, request):
     """The config of the command in the head, with the data that it asks for."""
     places = request.getfixturevalue("own_videos" if path.stem == "video" else "own_data")
-    config = apply_overrides(load_config(f"recipe:{path.stem}"), filled(command(path)[3:], places))
+    words = [word for word in command(path)[3:] if word != "model.weights=DEFAULT"]  # which are downloaded
+    config = apply_overrides(load_config(f"recipe:{path.stem}"), filled(words, places))
     return apply_overrides(config, ["amp_args=null"])  # which is slow on a CPU without bfloat16
 
 
@@ -107,8 +115,8 @@ def test_the_command_in_the_header_passes_the_check(path, request):
 @pytest.mark.parametrize("path", ALL)
 def test_a_recipe_makes_a_train_step_and_a_test_step(path, request):
     small = {"num_epochs": 1, "test_phase_period": 1}
-    for kind in ("train", "test"):
-        small |= {f"dataset.{kind}.batchsize_per_replica": 2, f"dataset.{kind}.num_samples": 2}
+    for kind, rows in (("train", 4), ("test", 2)):
+        small |= {f"dataset.{kind}.batchsize_per_replica": rows, f"dataset.{kind}.num_samples": rows}
     config = apply_overrides(filled_recipe(path, request), [f"{key}={value}" for key, value in small.items()])
     config["hooks"] = [hook for hook in config["hooks"] if hook["name"] != "loss_lr_meter_logging"]
     task = train(build_task(checked(config)).set_use_gpu(False))

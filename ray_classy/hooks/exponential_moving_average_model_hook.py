@@ -13,6 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ray_classy.distributed import broadcast
 from ray_classy.errors import ArgumentTypeError, ComponentError, DamagedCheckpointError
+from ray_classy.hooks.accumulation import inside_accumulation
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class ExponentialMovingAverageModelHook(ClassyHook):
 
     def on_step(self, task: Any) -> None:
         """Updates the averages, if the step updated the weights and it is their turn."""
-        if not task.train or _inside_accumulation(task) or not self._is_turn():
+        if not task.train or inside_accumulation(task) or not self._is_turn():
             return
         averages = [self.state.ema_model_state[name] for name in self._live]
         now = [value.to(average.device) for value, average in zip(self._live.values(), averages, strict=True)]
@@ -158,14 +159,6 @@ class ExponentialMovingAverageModelHook(ClassyHook):
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
-
-
-def _inside_accumulation(task: Any) -> bool:
-    """Returns whether the step did not update the weights; a task that does not accumulate has no period."""
-    period = getattr(task, "optimizer_period", None)
-    if not isinstance(period, int) or task.steps_in_phase % period == 0:
-        return False
-    return task.steps_in_phase != task.num_batches_per_phase
 
 
 def _fitting(state: dict[str, torch.Tensor], live: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

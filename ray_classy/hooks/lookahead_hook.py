@@ -9,6 +9,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ray_classy.errors import ComponentError, DamagedCheckpointError
+from ray_classy.hooks.accumulation import inside_accumulation
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 
 
@@ -68,7 +69,7 @@ class LookaheadHook(ClassyHook):
 
     def on_step(self, task: Any) -> None:
         """Moves the slow weights, where it is their turn."""
-        if not task.train or _inside_accumulation(task):
+        if not task.train or inside_accumulation(task):
             return
         self.state.updates += 1
         if self.state.updates % self.period == 0:
@@ -85,12 +86,6 @@ class LookaheadHook(ClassyHook):
             now, slow = list(weights.values()), [self.state.slow[name] for name in weights]
             torch._foreach_lerp_(slow, now, 1 - decay)
             torch._foreach_copy_(now, slow)
-
-
-def _inside_accumulation(task: Any) -> bool:
-    """Returns whether the step did not update the weights; a task that does not accumulate has no period."""
-    period = getattr(task, "optimizer_period", 1)
-    return task.steps_in_phase % period != 0 and task.steps_in_phase != task.num_batches_per_phase
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

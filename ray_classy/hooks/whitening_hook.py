@@ -32,7 +32,7 @@ class WhiteningHook(ClassyHook):
 
     Raises:
         ComponentError: an argument is impossible.
-        TaskError: (at the start) the model has no whitening convolution.
+        TaskError: (before the start) the model has no whitening convolution.
     """
 
     changes_weights = True
@@ -46,6 +46,10 @@ class WhiteningHook(ClassyHook):
             raise ComponentError(f"bias_epochs must be a number of at least 0 or null, not {bias_epochs!r}")
         self.num_images = num_images
         self.bias_epochs = bias_epochs
+
+    def check(self, task: Any) -> None:
+        """Refuses a model without a whitening convolution."""
+        _whitening_layer(task.base_model)
 
     def on_start(self, task: Any) -> None:
         """Makes the filters, unless the weights of the model have them."""

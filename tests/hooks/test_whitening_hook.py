@@ -64,7 +64,7 @@ def test_all_ranks_have_the_filters_of_one():
 
 def test_a_model_without_a_whitening_convolution_is_refused():
     with pytest.raises(TaskError, match="needs a model with a whitening convolution"):
-        train(make_task(hooks=[WhiteningHook()]))
+        make_task(hooks=[WhiteningHook()]).preflight()
     with pytest.raises(TaskError, match="images of 3 channels"):
         made = task()
         made.set_dataset(make_task().datasets["train"], "train")
