@@ -11,7 +11,9 @@ from ray_classy.config import dotted
 from ray_classy.config.document import Path
 from ray_classy.urls import is_url
 
-_KEY = re.compile(r"(?:^|_)(?:files?|folders?|paths?|dirs?|roots?|manifests?|shards?|checkpoint|weights|pretrained)\Z")
+_KEY = re.compile(
+    r"(?:^|_)(?:files?|folders?|paths?|dirs?|roots?|manifests?|shards?|checkpoint|weights|pretrained|classes)\Z"
+)
 _WILD = re.compile(r"[*?\[{]")
 
 

@@ -43,4 +43,18 @@ def schema_text(schema: dict[str, Any]) -> str:
 def task_schema() -> dict[str, Any]:
     """Returns the JSON schema of the configs of all tasks and sweeps, with the components that are registered now."""
     tune = RESERVED["tune"]._replace(annotation=tune_keys())
-    return json_schema(TASK_REGISTRY, {**RESERVED, **RAY_KEYS, "tune": tune}, DOMAINS)
+    schema = json_schema(TASK_REGISTRY, {**RESERVED, **RAY_KEYS, "tune": tune}, DOMAINS)
+    for name, one in schema["$defs"].items():
+        if name.startswith("task."):
+            dataset = one["properties"].get("dataset", {})
+            _let_split_share(dataset.get("else", dataset))
+    return schema
+
+
+def _let_split_share(dataset: dict[str, Any]) -> None:
+    """Lets `test` have only some keys of a dataset where there is a `split`: it takes the others from `train`."""
+    keys = dataset.get("properties", {})
+    if {"test", "split"} <= keys.keys():
+        whole, keys["test"] = keys["test"], {"type": ["null", "object"]}
+        dataset["if"] = {"required": ["split"], "properties": {"split": {"type": "object"}}}
+        dataset["else"] = {"properties": {"test": whole}}

@@ -221,7 +221,10 @@ class ClassyDataset:
             ComponentError: the rows have no columns.
             DataError: there is no such column, or it does not hold numbers.
         """
-        raise ComponentError(f"the rows of {type(self).__name__} have no columns, and none {column!r}")
+        raise ComponentError(
+            f"the rows of {type(self).__name__} have no columns, and none {column!r}: only those of a manifest and of "
+            f"Parquet files have"
+        )
 
     def keep_rows(self, numbers: np.ndarray) -> None:
         """Leaves only some rows in the dataset, given by their numbers, int64, shape (rows kept,)."""

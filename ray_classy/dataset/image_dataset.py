@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ray_classy.dataset.class_file import read_classes
 from ray_classy.dataset.class_match import check_class_names, mapped
 from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
@@ -16,8 +17,9 @@ from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
 from ray_classy.dataset.row_keys import text_keys
 from ray_classy.dataset.row_values import numbers_in
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
-from ray_classy.errors import ComponentError
-from ray_classy.registry import Keys, reads_signature, signature_keys
+from ray_classy.errors import ComponentError, DataError
+from ray_classy.registry import Key, Keys, reads_signature, signature_keys
+from ray_classy.urls import shown
 
 _OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
 
@@ -62,7 +64,7 @@ class ImageDataset(ClassyDataset):
         if self.decodes:
             self.image_options = ImageOptions(**{key: named.pop(key) for key in _OPTIONS if key in named})
         self._values: dict[str, np.ndarray] = {}
-        rows = self.open_rows(*arguments, **named)
+        rows = self._opened(*arguments, **named)
         if self.classes is not None:
             check_class_names(self.classes, "`classes`")
         super().__init__(rows, batchsize_per_replica, shuffle, transform, num_samples)
@@ -73,8 +75,24 @@ class ImageDataset(ClassyDataset):
         if cls.__init__ is ImageDataset.__init__:
             cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
+    def _opened(self, *arguments: Any, **named: Any) -> RowDataset:
+        """Calls `open_rows`, with the names in a file where `classes` is the path of one."""
+        bound = inspect.signature(self.open_rows).bind(*arguments, **named)
+        file = bound.arguments.get("classes")
+        if not isinstance(file, str):
+            return self.open_rows(*arguments, **named)
+        try:
+            bound.arguments["classes"] = read_classes(file)
+            return self.open_rows(*bound.args, **bound.kwargs)
+        except DataError as error:
+            if "classes" not in str(error) or shown(file) in str(error):
+                raise
+            raise DataError(f"{error} (`classes` are those in {shown(file)})") from error
+
     def open_rows(self, *arguments: Any, **named: Any) -> RowDataset:
         """Finds the rows and returns them with their decoder; sets `classes`, `image_mode` and the labels.
+
+        An argument `classes: list[str] | None` may also be given as the path of a file of them, see `read_classes`.
 
         It may also set `_keys_of_rows`, which returns what `row_keys` does, and `_read_column`, which returns a column
         of the source by its name, as an Arrow array.
@@ -87,7 +105,10 @@ class ImageDataset(ClassyDataset):
         if cls.__init__ is not ImageDataset.__init__:
             return super().config_keys()
         options = signature_keys(ImageOptions) if cls.decodes else {}
-        return {**ClassyDataset.config_keys(), **signature_keys(cls.open_rows), **options}
+        own = signature_keys(cls.open_rows)
+        if own.get("classes") == Key(list[str] | None, None):
+            own["classes"] = Key(list[str] | str | None, None)  # or a file of them
+        return {**ClassyDataset.config_keys(), **own, **options}
 
     @classmethod
     @reads_signature
@@ -119,7 +140,10 @@ class ImageDataset(ClassyDataset):
     def read_column(self, name: str) -> Any:
         """Returns a column of the source, for the rows of this dataset, as an Arrow array."""
         if self._read_column is None:
-            raise ComponentError(f"the rows of {type(self).__name__} have no columns, and none {name!r}")
+            raise ComponentError(
+                f"the rows of {type(self).__name__} have no columns, and none {name!r}: those of a manifest and of "
+                f"Parquet files have"
+            )
         values = self._read_column(name)
         base = row_dataset_of(self)
         return values if base is None or base.selection is None else values.take(base.selection)

@@ -35,8 +35,8 @@ class ImagePathDataset(ImageDataset):
     Args (after the common ones, see `ImageDataset`):
         image_folder: path or URL of the folder; exactly one of this and `image_files`.
         image_files: paths or URLs.
-        classes: names and order of the classes where they are not those of the folder: a test folder that lacks some,
-            or images for a trained model.
+        classes: names and order of the classes, or a file of them (see `read_classes`), where they are not those of the
+            folder: a test folder that lacks some, or images for a trained model.
         max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 
     Raises:

@@ -39,8 +39,8 @@ class ManifestDataset(ImageDataset):
         root: folder or URL at which relative paths start; None is the folder of the manifest.
         path_suffix: what is added to each path (".jpg", where the column has names without an extension).
         delimiter: what separates values in CSV; None finds it among comma, semicolon, tab and |.
-        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
-            labels are the targets.
+        classes: class names in the order of their targets, or a file of them (see `read_classes`). Without them,
+            string labels are sorted, and integer labels are the targets.
         image_mode: "RGB" or "L" (grey).
         max_bad_rows: images per phase that are skipped if they are missing or cannot be decoded; one more is an error.
 

@@ -99,7 +99,7 @@ class Split:
             given = dataset.labels()
             labels = None if given is None else np.asarray(given)
         test = self.test_rows(keys, labels)
-        dataset.split_rows = SplitRows(self, side, *_fingerprint(keys))
+        dataset.split_rows = SplitRows(self, side, len(keys), *_fingerprint(keys))
         if test.all() or not test.any():
             lacking = "train" if test.all() else "test"
             raise DataError(
@@ -125,6 +125,7 @@ class SplitRows:
     Attributes:
         split: the rule.
         side: "train" or "test", the rows that a dataset has.
+        rows: how many rows both sides have.
         ids: how many ids the rows of both sides have.
         total: the sum of the ids' hashes, modulo 2^64: it differs if the ids do.
         sketch: the smallest of the hashes, by which changes are told apart (a bottom-k sketch: Cohen & Kaplan,
@@ -133,6 +134,7 @@ class SplitRows:
 
     split: Split
     side: str
+    rows: int
     ids: int
     total: int
     sketch: list[int]
@@ -140,6 +142,12 @@ class SplitRows:
     def record(self) -> dict[str, Any]:
         """Returns what a checkpoint stores of the split, of plain values."""
         return {"rule": self.split.rule(), "ids": self.ids, "total": self.total, "sketch": self.sketch}
+
+    def remark(self, dataset: Any) -> str:
+        """Describes the side of a dataset to the user."""
+        kept = len(dataset.dataset)
+        how = f"the column {self.split.id!r}" if self.split.id is not None else "path"
+        return f"{kept:,} of {self.rows:,} rows ({kept / self.rows:.1%}), by a hash of {how} and seed {self.split.seed}"
 
     def change(self, before: Mapping[str, Any]) -> Literal["added", "removed", "replaced"] | None:
         """Returns how the ids changed since a record of a split was made; None if they are the same.

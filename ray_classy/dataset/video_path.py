@@ -46,7 +46,7 @@ class VideoPathDataset(ImageDataset):
         root: see `ManifestDataset`.
         path_suffix: see `ManifestDataset`.
         delimiter: see `ManifestDataset`.
-        classes: names and order of the classes where they are not those of the folder or the manifest.
+        classes: names and order of the classes, or a file of them, where they are not those of the folder or manifest.
         clips_per_video: clips taken from each video.
         step_between_clips: distance in frames of the places where a clip may begin.
         frame_rate: frames per second that videos are resampled to before clips are taken, by dropping or repeating

@@ -42,8 +42,8 @@ class WebDatasetDataset(ImageDataset):
         label_extension: of the labels: text, an integer or a name; or "json", with label_field. None for samples
             without a target.
         label_field: the label's field in the JSON object.
-        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
-            labels are the targets.
+        classes: class names in the order of their targets, or a file of them (see `read_classes`). Without them,
+            string labels are sorted, and integer labels are the targets.
         image_mode: "RGB" or "L" (grey).
         max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
 

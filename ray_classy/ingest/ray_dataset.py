@@ -54,8 +54,8 @@ class RayDataset(ImageDataset):
             have the same ids.
         root: folder or URL below which images lie that rows only refer to (`{bytes: null, path: ...}`); None reads no
             such images.
-        classes: class names in the order of their targets. Without them, string labels are sorted, and integer
-            labels are the targets.
+        classes: class names in the order of their targets, or a file of them (see `read_classes`). Without them,
+            string labels are sorted, and integer labels are the targets.
         image_mode: "RGB" or "L" (grey).
         max_bad_rows: images per phase that are skipped if they cannot be decoded; one more is an error.
         stream: whether the pipeline runs beside the training, once per epoch. Text labels then need `classes`.

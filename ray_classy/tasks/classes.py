@@ -11,6 +11,7 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.class_match import alike, class_map, few, numbers_of, yaml_list
 from ray_classy.dataset.classy_dataset import class_indices, class_names
 from ray_classy.dataset.sampling import ClassySampling
+from ray_classy.dataset.split import SplitRows
 from ray_classy.errors import DataError
 from ray_classy.tasks.resume import locate
 
@@ -192,6 +193,9 @@ def label_note(dataset: Any, outputs: int | None) -> str | None:
 def data_notes(phase_type: str, dataset: Any, outputs: int | None) -> list[str]:
     """Returns lines about a dataset for `check` and the log: its remarks, and its labels (see `label_note`)."""
     notes = [f"{phase_type}: {remark}" for remark in getattr(dataset, "remarks", ())]
+    split = getattr(dataset, "split_rows", None)
+    if isinstance(split, SplitRows):
+        notes.append(f"{phase_type} split: {split.remark(dataset)}")
     sampling = getattr(dataset, "sampling", None) if phase_type == "train" else None
     if isinstance(sampling, ClassySampling):
         notes.append(f"{phase_type} sampling: {sampling.remark(dataset)}")

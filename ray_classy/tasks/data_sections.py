@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.config import Problem
+from ray_classy.dataset.class_file import AS_IN_TRAIN
 from ray_classy.dataset.classy_dataset import DATASET_REGISTRY, ClassyDataset, build_dataset
 from ray_classy.dataset.split import Split
-from ray_classy.errors import ComponentError
+from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import config_keys
 
 OF_EACH_PHASE = ("transforms", "use_shuffle", "sampling", "num_samples", "drop_last", "phases_per_epoch")
@@ -80,18 +81,40 @@ def split_problems(config: Mapping[str, Any]) -> list[Problem]:
 
 
 def build_phase_dataset(
-    config: Mapping[str, Any], phase_type: str, build: Callable[[Mapping[str, Any]], ClassyDataset] = build_dataset
+    config: Mapping[str, Any], phase_type: str, train: ClassyDataset | None = None
 ) -> ClassyDataset:
     """Builds the dataset of a phase type of a checked config.
 
     Args:
         config: of a task, as it is written.
         phase_type: "train" or "test".
-        build: builds a dataset from its section.
+        train: the train dataset, for a test dataset with its classes; built for them if it is None.
     """
-    whole = with_shuffling(with_test_section(config))
-    dataset, section = build(whole["dataset"][phase_type]), split_of(config)
-    return dataset if section is None else Split(**section).take(dataset, phase_type)  # type: ignore[arg-type]
+    whole, split = with_shuffling(with_test_section(config)), split_of(config)
+    section = whole["dataset"][phase_type]
+    if section.get("classes") == AS_IN_TRAIN:
+        known = train if train is not None else build_dataset(whole["dataset"]["train"])
+        if known.classes is None:
+            raise DataError(
+                f"classes are {AS_IN_TRAIN!r}, and those of the train dataset have no names: leave `classes` out, so "
+                f"that the numbers are the targets"
+            )
+        section = {**section, "classes": list(known.classes)}
+    dataset = build_dataset(section)
+    return dataset if split is None else Split(**split).take(dataset, phase_type)  # type: ignore[arg-type]
+
+
+def class_problems(config: Mapping[str, Any]) -> list[Problem]:
+    """Returns what is wrong with `classes: as in train`."""
+    dataset = config.get("dataset") or {}
+    problems = []
+    if (dataset.get("train") or {}).get("classes") == AS_IN_TRAIN:
+        message = f"{AS_IN_TRAIN!r} is for dataset.test: list the classes, or name a file of them"
+        problems.append(Problem(("dataset", "train", "classes"), message))
+    elif (dataset.get("test") or {}).get("classes") == AS_IN_TRAIN and not dataset.get("train"):
+        message = f"{AS_IN_TRAIN!r} needs dataset.train: list the classes, or name a file of them"
+        problems.append(Problem(("dataset", "test", "classes"), message))
+    return problems
 
 
 def phase_types_of(config: Mapping[str, Any]) -> list[str]:

@@ -23,9 +23,9 @@ class Draft:
     device: str | None = None
     datasets: dict[str, ClassyDataset] = field(default_factory=dict)
 
-    def dataset(self, config: Mapping[str, Any], phase_type: str) -> ClassyDataset:
-        """Builds the dataset of a phase type, or returns the one that was built from an equal config."""
+    def dataset(self, config: Mapping[str, Any], phase_type: str, train: ClassyDataset | None = None) -> ClassyDataset:
+        """Builds a dataset as `build_phase_dataset`, or returns the one that was built from an equal config."""
         key = json.dumps([phase_type, config.get("dataset")], sort_keys=True, default=repr)
         if key not in self.datasets:
-            self.datasets[key] = build_phase_dataset(config, phase_type)
+            self.datasets[key] = build_phase_dataset(config, phase_type, train)
         return self.datasets[key]

@@ -34,6 +34,7 @@ from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.data_sections import (
     OF_EACH_PHASE,
     build_phase_dataset,
+    class_problems,
     phase_types_of,
     split_of,
     split_problems,
@@ -173,6 +174,7 @@ def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yields values out of range, and keys that do not go together."""
     yield from option_problems(cls, config)
     yield from split_problems(config)
+    yield from class_problems(config)
     dataset = with_test_section(config).get("dataset") or {}
     if config.get("test_only"):
         if not dataset.get("test"):
@@ -248,7 +250,7 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         if phase_type == "test" or not test_only:
             with located(config, "dataset", phase_type):
                 build = build_phase_dataset if draft is None else draft.dataset
-                task.set_dataset(build(config, phase_type), phase_type)
+                task.set_dataset(build(config, phase_type, task.datasets.get("train")), phase_type)
     with located(config, "dataset", "test"):
         check_one_source(task.datasets)
     config = _with_num_classes(config, task.datasets)

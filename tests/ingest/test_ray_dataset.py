@@ -5,12 +5,16 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 from torch import nn
 
+from ray_classy.dataset.row_keys import text_keys
+from ray_classy.dataset.sampling import BalancedSampling
+from ray_classy.dataset.split import Split
 from ray_classy.dataset.transforms import ApplyTransformToKey, build_transform
-from ray_classy.errors import DataError
+from ray_classy.errors import ComponentError, DataError
 from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import SGD
 from ray_classy.tasks import ClassificationTask
@@ -81,6 +85,34 @@ def test_two_workers_train_as_one_process_does(rows, tmp_path):
     local = LocalTrainer(str(tmp_path / "local")).train(task(rows))
     for phase in ("train", "test"):
         assert ray_run.metrics[phase]["loss"] == pytest.approx(local.metrics[phase]["loss"], rel=1e-5)
+
+
+@pytest.mark.full
+def test_two_workers_train_on_a_side_of_a_split_as_one_process_does(rows, tmp_path):
+    from ray.train import ScalingConfig
+
+    def split_task(batch):
+        one = task(rows)
+        for side, dataset in one.datasets.items():
+            Split(test=0.4, seed=2).take(dataset, side)
+            dataset.batchsize_per_replica = batch
+            dataset.set_num_workers(1)
+        one.datasets["train"].sampling = BalancedSampling(rows=20)
+        one.datasets["train"].shuffle = True
+        return one
+
+    ray_run = RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "ray")).train(split_task(2))
+    local = LocalTrainer(str(tmp_path / "local")).train(split_task(4))
+    for phase in ("train", "test"):
+        assert ray_run.metrics[phase]["loss"] == pytest.approx(local.metrics[phase]["loss"], rel=1e-5)
+
+
+def test_ids_are_split_as_the_values_of_a_column(rows):
+    data = made(rows, id_column="id")
+    assert data.row_keys().tolist() == data.row_keys("id").tolist() == text_keys(pa.array(range(ROWS))).tolist()
+    assert data.row_values("other").tolist() == [1] * ROWS
+    with pytest.raises(ComponentError, match="have no ids"):
+        made(rows).row_keys()
 
 
 def test_blocks_of_pandas_and_arrays(ray_cluster):

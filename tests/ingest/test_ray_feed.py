@@ -19,6 +19,7 @@ from ray_classy.dataset import build_dataset
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.parquet_rows import IN_MEMORY_BYTES
 from ray_classy.dataset.plan import PhasePlan
+from ray_classy.dataset.split import Split
 from ray_classy.errors import DataError
 from ray_classy.ingest import ray_feed, ray_window
 from ray_classy.ingest.ray_feed import ClusterFeed, Feeding
@@ -128,6 +129,17 @@ def test_a_phase_is_resumed_at_its_row(ray_cluster, tmp_path, train):
     dataset = images(tmp_path)
     plan = PhasePlan(ROWS, 4, 2, 1, train=train, shuffle=True, start=5 if train else 0)
     assert same(batches(dataset, plan), batches(dataset, plan, feed_of(ray_cluster)))
+
+
+@pytest.mark.parametrize("source", [folder, parquet])
+def test_rows_of_a_split_are_made_as_often_as_they_are_sampled(ray_cluster, tmp_path, source):
+    dataset = images(tmp_path, source, sampling={"name": "balanced", "rows": 26})
+    dataset = Split(test=0.4, seed=1).take(dataset, "train")
+    plan = dataset.plan("train", 1, seed=5, start=8)
+    here = batches(dataset, plan)
+    same(batches(dataset, dataset.plan("train", 1, seed=5, start=8), feed_of(ray_cluster)), here)
+    numbers = dataset.plan("train", 1, seed=5).order
+    assert np.bincount(dataset.labels()[numbers % len(dataset)]).tolist() == [13, 13]
 
 
 def test_rows_of_a_map_style_dataset_are_made_too(ray_cluster):

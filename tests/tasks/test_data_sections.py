@@ -100,3 +100,16 @@ def test_a_split_that_cannot_be_is_one_error(config, path, value, message):
         value = value.format(folder=config["dataset"]["train"]["image_folder"])
     with pytest.raises(ConfigError, match=message):
         build_task(checked(changed(config, path, value))).preflight()
+
+
+def test_a_test_dataset_has_the_classes_of_the_train_dataset_by_number(config, tmp_path):
+    folder = config["dataset"]["train"]["image_folder"]
+    (tmp_path / "rows.csv").write_text("path,label\ncat/1.png,0\ndog/1.png,1\n")
+    manifest = {"name": "manifest", "manifest": str(tmp_path / "rows.csv"), "root": folder, "classes": "as in train"}
+    made = changed(config, ["split"], None)
+    made["dataset"]["test"] = {**manifest, "batchsize_per_replica": 2, "transforms": TRANSFORMS}
+    for options in ({}, {"test_only": True}):
+        test = build_task(checked({**made, **options})).datasets["test"]
+        assert test.classes == ["cat", "dog"] and test.labels().tolist() == [0, 1]
+    with pytest.raises(ConfigError, match=r"dataset\.train\.classes: 'as in train' is for dataset\.test"):
+        checked(changed(made, ["train", "classes"], "as in train"))

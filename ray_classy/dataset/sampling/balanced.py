@@ -97,7 +97,8 @@ class BalancedSampling(ClassySampling):
         listed = [described(int(index)) for index in shown]
         if len(listed) < len(order):
             listed.insert(_MOST_NAMED, "...")
-        share = f"{taken.min():,} to {taken.max():,}" if taken.max() - taken.min() > 1 else f"{draws // len(taken):,}"
+        least, most = int(taken.min()), int(taken.max())
+        share = f"{least:,}" if least == most else f"{least:,} {'or' if most == least + 1 else 'to'} {most:,}"
         return (
             f"an epoch has {draws:,} rows, {share} of each of {len(taken):,} classes; rows x times that each is used: "
             f"{', '.join(listed)}"
