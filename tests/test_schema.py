@@ -77,6 +77,8 @@ def test_a_config_of_classy_vision_is_valid(mistake, name):
         ("dataset.train.transforms.0.transforms.0.degrees=x", "dataset.train.transforms[0].transforms[0].degrees"),
         ("dataset.trian={}", "dataset"),
         ("meters={acuracy: {}}", "meters"),
+        ("dataset.split={tset: 0.2}", "dataset.split"),
+        ("dataset.train.sampling={name: balance}", "dataset.train.sampling.name"),
         ("loss=CrossEntropyLoss", "loss"),
         ("model.heads.0.num_classes=ten", "model.heads[0].num_classes"),
         ("ray.num_worker=2", "ray"),
@@ -96,6 +98,7 @@ def test_a_mistake_is_found_where_it_is(mistake, config, override, where):
         ["imports=[mine]", "model={name: mine, size: 3}", "meters={mine: {size: 3}}"],
         ["optimizer.lr={grid_search: [1, 2]}", "num_epochs={search: randint, lower: 1, upper: 3}"],
         ["model.num_classes=10", "hooks=null", "optimizer.lr=1"],
+        ["dataset.split={test: 0.2}", "dataset.test={transforms: []}", "dataset.train.sampling={name: balanced}"],
     ],
 )
 def test_what_a_config_may_have_is_valid(mistake, config, overrides):
