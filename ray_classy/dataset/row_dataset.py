@@ -124,15 +124,18 @@ class RowDataset(torch.utils.data.Dataset):
 
     def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Returns raw rows as `decode` receives them."""
-        numbers = [int(index) % len(self) for index in indices]
-        if self.selection is not None:
-            numbers = self.selection[numbers].tolist()
+        numbers = self.source_numbers(indices)
         taken = self.rows.take(numbers)
         for row, number, index in zip(taken, numbers, indices, strict=True):
             row["row"], row["_number"] = number, int(index)
             if self._as_tensors:
                 row["as_tensor"] = True
         return taken
+
+    def source_numbers(self, indices: Sequence[int]) -> list[int]:
+        """Returns the numbers among `rows` of rows of this dataset."""
+        numbers = [int(index) % len(self) for index in indices]
+        return numbers if self.selection is None else self.selection[numbers].tolist()
 
     def _read(self, index: int) -> Any:
         return self._decode(self.take([index])[0])

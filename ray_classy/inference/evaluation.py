@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ray_classy.inference.report import Report, report_of
 from ray_classy.inference.trained import Trained
 from ray_classy.registry import config_keys
 from ray_classy.tasks.data_sections import build_phase_dataset, with_test_section
+from ray_classy.tasks.splits import compare_split
 from ray_classy.tasks.task_config import checked, located
 from ray_classy.urls import expanded, is_url, split_query
 
@@ -30,6 +32,9 @@ _MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
 _SOURCES = {"image_path": "image_folder", "manifest": "manifest", "parquet": "files", "webdataset": "shards"}
 """The key of the source in the config of each dataset of images."""
 _NOT_FOR_OTHER_DATA = ("image_folder", "image_files", "manifest", "files", "shards", "split", "num_samples", "classes")
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ def evaluate(
     dataset = dataset_for(config, model)
     if not len(dataset):
         raise DataError("the test dataset has no rows")
+    for warning in compare_split(trained.split, {"test": dataset}, True, trained.path):
+        _log.warning("%s", warning)
     if num_workers:
         from ray_classy.inference.ray_rows import evaluated_on_ray
 
@@ -173,4 +180,4 @@ def _names(dataset: ClassyDataset, numbers: np.ndarray) -> list[str]:
     if base is None or not isinstance(base.rows, ItemRows) or "path" not in base.rows.columns:
         return [str(number) for number in numbers.tolist()]
     listed = base.rows.column("path")
-    return [str(listed[number]) for number in numbers.tolist()]
+    return [str(listed[number]) for number in base.source_numbers(numbers.tolist())]

@@ -32,6 +32,7 @@ class Trained:
         classes: names in the order of the model's outputs; None if the data had none.
         metrics: of the round that the checkpoint was written after, by phase type.
         epoch: how many epochs the model was trained for.
+        split: how the rows were divided between the phases, see `SplitRows.record`; None if they were not.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Trained:
     classes: list[str] | None
     metrics: Mapping[str, Any]
     epoch: float | None
+    split: Mapping[str, Any] | None = None
 
     def model(self) -> ClassyModel:
         """Builds the model in evaluation mode, with the averages of its weights if the run kept any.
@@ -92,6 +94,7 @@ def read_trained(path: str) -> Trained:
         [str(name) for name in names] if names else None,
         manifest.get("metrics") or {},
         manifest.get("epoch"),
+        ours.get("split"),
     )
 
 

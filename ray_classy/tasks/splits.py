@@ -56,11 +56,30 @@ def check_split(task: ClassyTask, content: Mapping[str, Any], where: str | None 
         CheckpointError: the rule is another one, or rows have other ids, so that test rows may have been trained on.
     """
     before = (content.get("ray_classy") or {}).get("split")
-    now = next(iter(_splits(task.datasets).values()), None)
-    test_only = getattr(task, "test_only", False)
+    place = locate(task, "dataset", "split")
+    return compare_split(before, task.datasets, getattr(task, "test_only", False), where, place)
+
+
+def compare_split(
+    before: Mapping[str, Any] | None,
+    datasets: Mapping[str, Any],
+    test_only: bool,
+    where: str | None = None,
+    place: str = "",
+) -> list[str]:
+    """Does what `check_split` does.
+
+    Args:
+        before: the record of a checkpoint; None if it has none.
+        datasets: by phase type.
+        test_only: whether they are only evaluated on.
+        where: path of the checkpoint, for the message.
+        place: of the split in the config, with which the message begins.
+    """
+    now = next(iter(_splits(datasets).values()), None)
     if (before is None and now is None) or (test_only and (before is None or now is None)):
         return []
-    place, checkpoint = locate(task, "dataset", "split"), f"the run of the checkpoint{f' {where}' if where else ''}"
+    checkpoint = f"the run of the checkpoint{f' {where}' if where else ''}"
     if before is None:
         raise CheckpointError(
             f"{place}{checkpoint} was trained without dataset.split, so perhaps on rows that are test rows now: leave "

@@ -1,11 +1,12 @@
 """A run is evaluated from its checkpoint alone: on its own rows, or on others whose classes have the same names."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 
-from ray_classy.errors import ConfigError, DataError
+from ray_classy.errors import CheckpointError, ConfigError, DataError
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows
 from ray_classy.inference.evaluation import classifier_with, config_for, dataset_for, evaluate
 from ray_classy.inference.trained import read_trained
@@ -109,3 +110,17 @@ def test_ray_workers_give_the_same_figures(trained, own, ray_cluster):
     found = evaluate(trained, config_for(trained), num_workers=2)
     assert np.array_equal(found.rows.number, own.rows.number)
     assert np.allclose(found.rows.scores, own.rows.scores, atol=1e-6)
+
+
+def test_a_side_of_a_split_is_evaluated_under_the_rule_of_the_run_alone(trained, class_folders):
+    train = {**trained.config["dataset"]["test"], "name": "image_path", "image_folder": str(class_folders)}
+    train = {key: value for key, value in train.items() if key not in ("split", "image_mode")}
+    dataset = {"split": {"test": 0.5}, "train": train, "test": {"transforms": train["transforms"]}}
+    split = dataclasses.replace(trained, config={**trained.config, "dataset": dataset})
+    found = evaluate(split, config_for(split))
+    side = dataset_for(config_for(split), classifier_with(split, False))
+    assert 0 < found.report.rows == len(side) < len(list(class_folders.rglob("*.png")))
+    assert found.names == [row["path"] for row in side.dataset.take(range(len(side)))]
+    record = {**side.split_rows.record(), "rule": {**side.split_rows.split.rule(), "seed": 1}}
+    with pytest.raises(CheckpointError, match="was trained with another split"):
+        evaluate(dataclasses.replace(split, split=record), config_for(split))
