@@ -126,7 +126,7 @@ class _Numbered:
 
     def __call__(self, row: dict[str, Any]) -> Any:
         sample = self.decode(row)
-        return {**sample, "row": row["row"]} if isinstance(sample, dict) else sample
+        return {**sample, "row": row["_number"]} if isinstance(sample, dict) else sample
 
 
 def _labels(target: Any) -> np.ndarray:
