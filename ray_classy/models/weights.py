@@ -10,14 +10,16 @@ What is read is in the table of docs/weights.md. Nothing in a file is executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray_classy.checkpoint.files import WEIGHTS_FILES, read_weights_file
 from ray_classy.checkpoint.state_dicts import find_averages, find_state_dict, is_average
 from ray_classy.errors import CheckpointError
+from ray_classy.models.batch_counters import fit_counters
 from ray_classy.models.classifiers import is_classifier, own_classifier
+from ray_classy.models.head_points import in_trunk
 from ray_classy.models.model_state import StateMismatch, StateMismatchError, flatten, mismatch_error, model_part
 from ray_classy.models.plain_weights import FoundWeights, find_weights, split_heads
 from ray_classy.models.positions import fit_positions
@@ -143,7 +145,7 @@ def load_weights(model: Any, weights: Weights, reset_heads: bool = False, strict
     unused = {**found.dropped, **{name: given.get(name) for name in differences.unexpected}}
     names = {id(value): name for name, value in weights.tensors.items()}
     unused = {names.get(id(value), name): value for name, value in unused.items()}
-    return WeightsReport.of(model, source, differences, reset_heads, unused, resized)
+    return WeightsReport.of(model, source, differences, reset_heads, unused, resized, found.filled)
 
 
 def load_state(model: Any, state: Mapping[str, Any], reset_heads: bool, strict: bool = True) -> StateMismatch:
@@ -179,11 +181,19 @@ def _check_fits(model: Any, differences: Any, reset_heads: bool) -> None:
 
 @dataclass(frozen=True)
 class _Found:
-    """The state of a model in a file: the prefix of its names, and the entries that are left out."""
+    """The state of a model in a file.
+
+    Attributes:
+        state: as the model's `get_classy_state` returns it.
+        prefix: of its names in the file.
+        dropped: entries of the file that are left out.
+        filled: entries that are the model's own.
+    """
 
     state: Mapping[str, Any]
     prefix: str = ""
     dropped: Mapping[str, Any] = field(default_factory=dict)
+    filled: Collection[str] = ()
 
 
 def _found(model: Any, weights: Weights, reset_heads: bool) -> _Found:
@@ -199,16 +209,18 @@ def _found(model: Any, weights: Weights, reset_heads: bool) -> _Found:
     found = _plain(model, plain, reset_heads)  # the trunk of a model with names of its own
     heads = found.state["model"]["heads"] if reset_heads else inner["heads"]
     state = {**found.state, "model": {"trunk": found.state["model"]["trunk"], "heads": heads}}
-    return _Found(state, found.prefix, {**found.dropped, **dropped})
+    return _Found(state, found.prefix, {**found.dropped, **dropped}, found.filled)
 
 
 def _plain(model: Any, plain: FoundWeights, reset_heads: bool) -> _Found:
     """Sorts a plain state dict into a trunk and heads."""
+    own = model.state_dict()
     left, heads = split_heads(model, plain.weights)
-    own = model.state_dict().keys()
+    left, filled = fit_counters({name: value for name, value in own.items() if in_trunk(name)}, left)
     dropped: dict[str, Any] = {}
     if reset_heads:
         dropped = {name: left.pop(name) for name in [*left] if name not in own and is_classifier(name)}
         dropped |= {name: left[name] for name in own_classifier(model) if name in left}
         dropped |= flatten({}, heads)
-    return _Found({**model.get_classy_state(), "model": {"trunk": left, "heads": heads}}, plain.prefix, dropped)
+    state = {**model.get_classy_state(), "model": {"trunk": left, "heads": heads}}
+    return _Found(state, plain.prefix, dropped, filled)

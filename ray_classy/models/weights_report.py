@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class WeightsReport:
         reset_heads: bool,
         unused: Mapping[str, Any],
         resized: Mapping[str, str],
+        filled: Collection[str] = (),
     ) -> WeightsReport:
         """Describes a state that was loaded.
 
@@ -57,8 +58,9 @@ class WeightsReport:
             reset_heads: whether heads and classifier were left as they are.
             unused: entries of the file that were not loaded, by their names there.
             resized: position embeddings that were resized.
+            filled: entries that are not learned, and that the file need not have.
         """
-        own = _entries(model)
+        own = {name: value for name, value in _entries(model).items() if name not in filled}
         kept = _classifier(model, own) if reset_heads else []
         absent = {*kept, *differences.missing, *differences.reshaped}
         return cls(
