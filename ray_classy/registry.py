@@ -52,9 +52,18 @@ Keys = dict[str, Key]
 
 
 class ByName(NamedTuple):
-    """An annotation: a mapping from a component's name to its arguments (`meters: {accuracy: {topk: [1]}}`)."""
+    """An annotation: a mapping from a component's name to its arguments (`meters: {accuracy: {topk: [1]}}`).
+
+    The key is another name than the component's if its arguments have a `name` (`{f1_micro: {name: f1, average:
+    micro}}`), or if something stands before a slash in it (`{colour/accuracy: {topk: [1]}}`).
+    """
 
     base: type
+
+
+def named_component(key: Any, arguments: Mapping[str, Any]) -> Any:
+    """Returns the name of the component that an entry of a `ByName` mapping is for."""
+    return arguments.get("name", key.rpartition("/")[2] if isinstance(key, str) else key)
 
 
 def signature_keys(function: Callable, *, skip: frozenset[str] = frozenset()) -> Keys:

@@ -24,6 +24,7 @@ from ray_classy.registry import (
     config_keys,
     former_keys,
     further_keys,
+    named_component,
     nearest,
     registry_of,
 )
@@ -196,7 +197,9 @@ class _Walk:
         for name, arguments in value.items():
             here = (*path, name)
             if isinstance(arguments, Mapping):
-                self._named(registry, name, dict(arguments), here, here, {})
+                given = {key: value for key, value in arguments.items() if key != "name"}
+                kind, at = named_component(name, arguments), (*here, "name") if "name" in arguments else here
+                self._named(registry, kind, given, here, at, {})
             else:
                 self.add(here, f"expected a mapping of arguments, not {shown(arguments)}; write {name}: {{}} for none")
 

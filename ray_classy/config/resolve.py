@@ -9,7 +9,7 @@ from typing import Any
 from ray_classy.config.check import component_keys, problems_in
 from ray_classy.config.schema import element_of, is_list, is_mapping, is_structured, union_members
 from ray_classy.errors import UnknownComponentError
-from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, registry_of
+from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, named_component, registry_of
 
 
 def resolve(config: Mapping[str, Any], schema: Keys | Registry, *, sections: Keys | None = None) -> dict[str, Any]:
@@ -61,13 +61,17 @@ def _value(value: Any, annotation: Any) -> Any:
         if isinstance(annotation, ByName):
             registry = registry_of(annotation.base)
             assert registry is not None
-            return {name: _arguments(registry, name, inner, {}) for name, inner in value.items()}
+            return {name: _arguments(registry, _kind(name, inner), inner, {}) for name, inner in value.items()}
         element = element_of(annotation) if is_mapping(annotation) else Any
         return {name: _value(inner, element) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         element = element_of(annotation) if is_list(annotation) else Any
         return [_value(inner, element) for inner in value]
     return copy.deepcopy(value)
+
+
+def _kind(name: str, arguments: Any) -> Any:
+    return named_component(name, arguments) if isinstance(arguments, Mapping) else name
 
 
 def _alternative(value: Any, annotation: Any) -> Any:

@@ -15,6 +15,7 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import check_sources, row_dataset_of
 from ray_classy.dataset.sampling.classy_sampling import ClassySampling, build_sampling
 from ray_classy.dataset.split import SplitRows
+from ray_classy.dataset.target_columns import TargetColumn
 from ray_classy.dataset.transforms import ClassyTransform, build_transforms
 from ray_classy.distributed import get_rank, get_world_size
 from ray_classy.errors import ArgumentNameError, ComponentError, DataError, RowNumberError
@@ -234,12 +235,21 @@ class ClassyDataset:
         """Returns names of classes and targets of all rows, each None if it is not known, before `map_targets`."""
         return class_names(self), class_indices(self)
 
-    def map_targets(self, by_target: dict[int, int], classes: list[str] | None) -> bool:
+    def target_columns(self, own: bool = False) -> dict[str, TargetColumn]:
+        """Returns the targets of all rows by name, where rows have several labels (under "") or several targets.
+
+        Args:
+            own: as they were read, before `map_targets`.
+        """
+        return {}
+
+    def map_targets(self, by_target: dict[int, int], classes: list[str] | None, target: str = "") -> bool:
         """Numbers the classes otherwise, so that they are those of another dataset or of a checkpoint.
 
         Args:
             by_target: the new targets by those of `own_classes`; others stay.
             classes: the names in the order of the new targets.
+            target: name of the target, of several.
 
         Returns:
             Whether targets of this dataset can be mapped; if not, it stays as it is.

@@ -16,6 +16,7 @@ from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
 from ray_classy.dataset.row_keys import text_keys
 from ray_classy.dataset.row_values import numbers_in
+from ray_classy.dataset.target_columns import ONLY, TargetColumn, TargetDecoder
 from ray_classy.dataset.transforms import ApplyTransformToKey, ImagenetNoAugmentTransform, build_transform
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import Key, Keys, reads_signature, signature_keys
@@ -50,6 +51,7 @@ class ImageDataset(ClassyDataset):
     _labels: np.ndarray | None = None
     _keys_of_rows: Callable[[], np.ndarray] | None = None
     _read_column: Callable[[str], Any] | None = None
+    _targets: TargetDecoder | None = None
     _own: tuple[list[str] | None, np.ndarray | None, list[str] | None] | None = None  # classes and labels, then mapped
 
     def __init__(
@@ -157,15 +159,45 @@ class ImageDataset(ClassyDataset):
         self._values = {name: values[numbers] for name, values in self._values.items()}
         self._keys_of_rows = None  # of all rows
 
+    def with_targets(
+        self, decode: Callable[[dict[str, Any]], dict[str, Any]], columns: Mapping[str, TargetColumn]
+    ) -> TargetDecoder:
+        """Returns a decoder that adds targets to samples by the numbers of rows; sets the classes of the only one.
+
+        Args:
+            decode: makes a sample without a target.
+            columns: the targets of all rows, by name; that of `ONLY` is the sample's target itself.
+        """
+        self._targets = TargetDecoder(decode, columns)
+        if ONLY in columns:
+            self.classes = columns[ONLY].classes
+        return self._targets
+
+    def target_columns(self, own: bool = False) -> dict[str, TargetColumn]:
+        if self._targets is None:
+            return {}
+        base = row_dataset_of(self)
+        selection = getattr(base, "selection", None)
+        columns = self._targets.own if own else self._targets.columns
+        return {name: one if selection is None else one.selected(selection) for name, one in columns.items()}
+
     def own_classes(self) -> tuple[list[str] | None, np.ndarray | None]:
         if self._own is not None and self.classes is self._own[2]:
             return self._own[:2]
         return super().own_classes()
 
-    def map_targets(self, by_target: dict[int, int], classes: list[str] | None) -> bool:
+    def map_targets(self, by_target: dict[int, int], classes: list[str] | None, target: str = ONLY) -> bool:
         base = row_dataset_of(self)
         if base is None:
             return False
+        if self._targets is not None:
+            self._targets.map_targets(target, by_target, classes)
+            base.drop_fetched()
+            base.cache_decoded(True)
+            by_target = {}
+        if target != ONLY:
+            self.__dict__.pop("_cache", None)
+            return True
         names, labels = self.own_classes()
         self._own = (names, labels, classes)
         self.classes = classes

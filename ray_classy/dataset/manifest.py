@@ -16,9 +16,13 @@ from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.labels import class_targets
 from ray_classy.dataset.manifest_column import read_column
 from ray_classy.dataset.manifest_file import read_manifest
+from ray_classy.dataset.manifest_targets import holds_lists, read_label_table
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.row_keys import text_keys
 from ray_classy.dataset.rows import ItemRows
+from ray_classy.dataset.target_columns import ONLY
+from ray_classy.dataset.target_options import TargetOptions, target_options
+from ray_classy.dataset.target_reading import read_targets
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import expanded, is_url, parent, shown, split_query
 
@@ -26,6 +30,9 @@ from ray_classy.urls import expanded, is_url, parent, shown, split_query
 @register_dataset("manifest")
 class ManifestDataset(ImageDataset):
     """Images whose paths and labels are the rows of a file: samples `{"input": image, "target": class}`.
+
+    With several labels in a row, the target has one value per class, 1.0 or 0.0; with `targets` it is a dict of such
+    targets.
 
     The file is CSV (.csv, .tsv; .txt with `delimiter`), JSON Lines (.jsonl, .ndjson) or Parquet; other columns are
     ignored. The first line of CSV names the columns, unless they are given by number. Paths are files or URLs. The
@@ -35,7 +42,12 @@ class ManifestDataset(ImageDataset):
     Args (after the common ones, see `ImageDataset`):
         manifest: path or URL of the file, or a list of them, read in that order.
         path_column: name of the column of paths; its number, from 0, if CSV does not begin with names of columns.
-        label_column: name or number of the column of labels; None for samples without a target.
+        label_column: name or number of the column of labels; None for samples without a target. A column of lists
+            (JSON Lines, Parquet) has any number of labels in a row.
+        label_separator: what stands between the labels of a row ("|"), where a column of texts has several.
+        label_columns: names or globs of columns with 0 or 1, one for each class, in the place of `label_column`.
+        targets: several targets by name: a column each, or a mapping of the arguments of `TargetOptions` (`column`,
+            `separator`, `columns`, `classes`, `optional`).
         root: folder or URL at which relative paths start; None is the folder of the manifest.
         path_suffix: what is added to each path (".jpg", where the column has names without an extension).
         delimiter: what separates values in CSV; None finds it among comma, semicolon, tab and |.
@@ -58,6 +70,9 @@ class ManifestDataset(ImageDataset):
         manifest: str | list[str],
         path_column: str | int = "path",
         label_column: str | int | None = "label",
+        label_separator: str | None = None,
+        label_columns: str | list[str] | None = None,
+        targets: dict[str, Any] | None = None,
         root: str | None = None,
         path_suffix: str = "",
         delimiter: str | None = None,
@@ -76,7 +91,12 @@ class ManifestDataset(ImageDataset):
         files = [expanded(file) for file in given]
         roots = [parent(file) if root is None else expanded(root) for file in files]
         began = time.time()
-        if label_column is None:
+        several = target_options(label_column, label_separator, label_columns, targets, classes)
+        if several is None and label_column is not None and holds_lists(files[0], label_column, delimiter):
+            several = {ONLY: TargetOptions(label_column, classes=classes)}
+        if several is not None:
+            label_column = None
+        elif label_column is None:
             self.without_targets = "label_column is null: set it to the column of labels"
         self.image_mode = image_mode
         self.classes = classes
@@ -99,7 +119,7 @@ class ManifestDataset(ImageDataset):
                 labels, [shown(file) for file in files], str(label_column), classes, named=named
             )
             columns["label"] = self._labels
-        decode = functools.partial(
+        decode: Any = functools.partial(
             _sample,
             mode=image_mode,
             files=files,
@@ -108,6 +128,9 @@ class ManifestDataset(ImageDataset):
             since=began,
             options=self.image_options,
         )
+        if several is not None:
+            tables = [read_label_table(file, several, path_column, delimiter) for file in files]
+            decode = self.with_targets(decode, read_targets(tables, several))
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
 
 

@@ -83,6 +83,19 @@ def read_csv(file: str, columns: Sequence[str | int], delimiter: str | None, usu
     return pa.table({str(column): values[names[number]][start:] for column, number in numbers.items()})
 
 
+def first_names(file: str, column: str | int, delimiter: str | None, usual: str = ",") -> list[str]:
+    """Returns the names in the first line of a CSV file; the numbers of its columns if `column` is a number.
+
+    Args:
+        file: a path or URL.
+        column: one that the file has.
+        delimiter: what separates values; None finds one for which the file has the column.
+        usual: the delimiter to try first.
+    """
+    _, first, _ = _first_row(file, [column], [delimiter] if delimiter else [usual, *_DELIMITERS])
+    return first if isinstance(column, str) else [str(number) for number in range(len(first))]
+
+
 @contextlib.contextmanager
 def _decode_errors(found: list[Any]) -> Iterator[None]:
     """Collects the errors of rows that Arrow cannot decode for the handler of wrong rows, and only prints."""

@@ -12,6 +12,7 @@ from ray_classy.errors import DataError
 from ray_classy.urls import shown
 
 _TYPES = {bool: "bool", int: "int64", str: "string"}
+_LABEL_TYPES = {**_TYPES, float: "float64"}
 
 
 def read_json(file: str, columns: Sequence[str]) -> Any:
@@ -47,6 +48,76 @@ def read_json(file: str, columns: Sequence[str]) -> Any:
                         f"row {row} has {value[name]!r} ({kind}); make them all integers or all strings"
                     ) from None
         raise
+
+
+def first_row(file: str) -> dict[str, Any] | None:
+    """Returns the first object of a JSON Lines file; None if it has none."""
+    return next((value for _, value in _rows(file)), None)
+
+
+def read_json_labels(file: str, columns: Sequence[str]) -> Any:
+    """Reads columns of labels of a JSON Lines file into an Arrow table: values, lists of them, or null.
+
+    The type of a column is that of its first value that is not null, nor an empty list.
+
+    Raises:
+        DataError: a line is not a JSON object, a column is missing, or a value is of another type than the first.
+    """
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    if first_row(file) is None:
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
+    kinds: dict[str, tuple[bool, str]] = {}
+    for row, value in _rows(file):
+        if not row:
+            check_names(file, columns, list(value), " in its first row")
+        for name in columns:
+            kind = _label_kind(file, row, name, value.get(name))
+            if kind is not None and (name not in kinds or kinds[name][1] == "null"):
+                kinds[name] = kind
+        if len(kinds) == len(columns) and all(kind != "null" for _, kind in kinds.values()):
+            break
+    fields = []
+    for name in columns:
+        is_list, kind = kinds.get(name, (False, "null"))
+        plain = pa.string() if kind == "null" else pa.type_for_alias(kind)
+        fields.append((name, pa.list_(plain) if is_list else plain))
+    parse = arrow_json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
+    try:
+        with open_manifest(file) as stream:
+            return arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=8 << 20), parse)
+    except pa.ArrowInvalid:
+        for row, value in _rows(file):  # Arrow does not say which row
+            for name in columns:
+                found = _label_kind(file, row, name, value.get(name))
+                if found is not None and found != kinds[name] and found[1] != "null":
+                    raise DataError(
+                        f"{shown(file)}, row {row}: column {name!r} has {value[name]!r} ({_kind_name(*found)}), and "
+                        f"rows before have {_kind_name(*kinds[name])}: make them all of one type"
+                    ) from None
+        raise
+
+
+def _label_kind(file: str, row: int, name: str, value: Any) -> tuple[bool, str] | None:
+    """Returns whether a value is a list, and the type of its labels ("null" if it is empty); None for null."""
+    if value is None:
+        return None
+    many = isinstance(value, list)
+    kinds = {_LABEL_TYPES.get(type(label)) for label in value if label is not None} if many else {_scalar(value)}
+    if None in kinds or len(kinds) > 1:
+        raise DataError(
+            f"{shown(file)}, row {row}: {value!r} in column {name!r}: expected a label, or a list of labels of one type"
+        )
+    return many, next(iter(kinds), "null") or "null"
+
+
+def _scalar(value: Any) -> str | None:
+    return _LABEL_TYPES.get(type(value))
+
+
+def _kind_name(is_list: bool, kind: str) -> str:
+    return f"a list of {kind}" if is_list else kind
 
 
 def _rows(file: str) -> Iterator[tuple[int, dict[str, Any]]]:

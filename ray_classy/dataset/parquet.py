@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -15,13 +15,24 @@ from ray_classy.dataset.confined import confined
 from ray_classy.dataset.decode import MAX_FILE_BYTES, check_image_mode, decode_image
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
-from ray_classy.dataset.parquet_columns import check_columns, read_labels, read_parquet_column, read_partition
+from ray_classy.dataset.multi_label import is_list
+from ray_classy.dataset.parquet_columns import (
+    check_columns,
+    parquet_names,
+    read_labels,
+    read_parquet_column,
+    read_parquet_labels,
+    read_partition,
+)
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.row_keys import numbered_keys
 from ray_classy.dataset.source_files import SourceFiles, find_files, names_within
+from ray_classy.dataset.target_columns import ONLY
+from ray_classy.dataset.target_options import TargetOptions, target_options
+from ray_classy.dataset.target_reading import LabelTable, read_targets
 from ray_classy.errors import DataError
-from ray_classy.urls import expanded, read_bytes, shown
+from ray_classy.urls import each, expanded, is_url, read_bytes, shown
 
 
 @register_dataset("parquet")
@@ -31,13 +42,19 @@ class ParquetDataset(ImageDataset):
     Images are encoded bytes, structs `{bytes, path}` as Hugging Face writes them, or arrays of uint8 (lists of lists
     or fixed-shape tensors) of shape (H, W) or (H, W, channels). Labels are integers or strings; where Hugging Face
     wrote names for the integers (`ClassLabel`), the classes have these. Built from a config without `transforms`, the
-    dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones.
+    dataset applies `imagenet_no_augment` to RGB images and only `ToTensor` to grey ones. With several labels in a row,
+    the target has one value per class, 1.0 or 0.0; with `targets` it is a dict of targets.
 
     Args (after the common ones, see `ImageDataset`):
         files: a path, a glob, a folder, or a list of those; each may be a URL; read in name order.
         image_column: name of the column of images.
         label_column: name of the column of labels; None for samples without a target. If the files do not have it, but
-            lie in folders that name it (`label=cat/part-0.parquet`), those give the labels.
+            lie in folders that name it (`label=cat/part-0.parquet`), those give the labels. A column of lists has any
+            number of labels in a row.
+        label_separator: what stands between the labels of a row ("|"), where a column of texts has several.
+        label_columns: names or globs of columns with 0 or 1, one for each class, in the place of `label_column`.
+        targets: several targets by name: a column each, or a mapping of the arguments of `TargetOptions` (`column`,
+            `separator`, `columns`, `classes`, `optional`).
         root: folder or URL below which images lie that rows only refer to (`{bytes: null, path: ...}`); None reads no
             such images.
         classes: class names in the order of their targets, or a file of them (see `read_classes`). Without them,
@@ -59,6 +76,9 @@ class ParquetDataset(ImageDataset):
         files: str | list[str],
         image_column: str = "image",
         label_column: str | None = "label",
+        label_separator: str | None = None,
+        label_columns: str | list[str] | None = None,
+        targets: dict[str, Any] | None = None,
         root: str | None = None,
         classes: list[str] | None = None,
         image_mode: Literal["RGB", "L"] = "RGB",
@@ -67,6 +87,11 @@ class ParquetDataset(ImageDataset):
         check_image_mode(image_mode)
         found = find_files(files, (".parquet",))
         sources = SourceFiles(found)
+        several = target_options(label_column, label_separator, label_columns, targets, classes)
+        if several is None and label_column is not None and is_list(parquet_names(found[0]).get(label_column)):
+            several = {ONLY: TargetOptions(label_column, classes=classes)}
+        if several is not None:
+            label_column = None
         partition = None if label_column is None else read_partition(found, label_column, classes)
         if partition is not None:
             label_column = None
@@ -79,7 +104,7 @@ class ParquetDataset(ImageDataset):
         if label_column is not None:
             columns.append(label_column)
             self._labels, self.classes, by_label, self.remarks = read_labels(found, label_column, classes)
-        elif partition is None:
+        elif partition is None and several is None:
             self.without_targets = "label_column is null: set it to the column of labels"
         decode: Any = functools.partial(
             encoded_sample,
@@ -96,7 +121,16 @@ class ParquetDataset(ImageDataset):
             self.remarks = partition.remarks
             ends = list(accumulate(sizes))
             decode = functools.partial(_of_partition, decode=decode, targets=partition.targets.tolist(), ends=ends)
+        if several is not None:
+            decode = self.with_targets(decode, read_targets(_label_tables(found, several, image_column), several))
         return RowDataset(ParquetRows(found, columns, sizes, sources), decode, max_bad_rows)
+
+
+def _label_tables(files: Sequence[str], options: Mapping[str, TargetOptions], image_column: str) -> list[LabelTable]:
+    """Reads the columns of labels of all files."""
+    there = list(parquet_names(files[0]))
+    wanted = [name for one in options.values() for name in one.columns_among(there, shown(files[0]), [image_column])]
+    return each(lambda file: read_parquet_labels(file, list(dict.fromkeys(wanted))), files, any(map(is_url, files)))
 
 
 def _of_partition(

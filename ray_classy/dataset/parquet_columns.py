@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from ray_classy.dataset.labels import Labels, class_targets, typed_labels
 from ray_classy.dataset.parquet_budget import text_table
 from ray_classy.dataset.parquet_source import opened_parquet
+from ray_classy.dataset.target_reading import LabelTable
 from ray_classy.errors import DataError
 from ray_classy.registry import nearest
 from ray_classy.urls import each, is_url, shown, split_query
@@ -160,6 +161,29 @@ def read_partition(files: Sequence[str], column: str, classes: Sequence[str] | N
     return class_targets([texts], ["the folders"], column, classes, lambda _, row: named[row])
 
 
+def parquet_names(file: str) -> dict[str, Any]:
+    """Returns the types of a file's columns, by their names."""
+    with opened_parquet(file) as source:
+        return {field.name: field.type for field in source.file.schema_arrow}
+
+
+def read_parquet_labels(file: str, columns: Sequence[str]) -> LabelTable:
+    """Reads columns of labels, and the names that the file gives to integers.
+
+    Raises:
+        DataError: the file cannot be read, or does not have a column.
+    """
+    there = list(parquet_names(file))
+    for column in columns:
+        if column not in there:
+            near = nearest(column, there)
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(there)}"
+            raise DataError(f"{shown(file)} has no column {column!r}: {hint}")
+    table = read_parquet(file, columns)
+    names = {column: label_names(table.schema, column) for column in columns}
+    return LabelTable(shown(file), table, {column: known for column, known in names.items() if known is not None})
+
+
 def label_names(schema: Any, column: str) -> list[str] | None:
     """Returns the names that Hugging Face `datasets` wrote for a column of integers (`ClassLabel`); None without any.
 
@@ -169,7 +193,10 @@ def label_names(schema: Any, column: str) -> list[str] | None:
     """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[column]["names"] if features[column]["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError, RecursionError):  # others may use the key for something else
+        feature = features[column]
+        while "feature" in feature or isinstance(feature, list):  # of a list of labels
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError):  # others may use the key for something else
         return None
     return names if isinstance(names, list) and names and all(isinstance(name, str) for name in names) else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ComponentError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
+from ray_classy.meters.classy_meter import scalars
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -72,7 +73,7 @@ class LossLrMeterLoggingHook(ClassyHook):
         number = task.train_phase_idx if task.train else task.eval_phase_idx
         parts = [f"{prefix}{task.phase_type} {number + 1}", steps, f"loss {task.losses.row_mean(last):.4f}"]
         for meter in task.meters:
-            parts += [f"{meter.name}.{key} {value:.4f}" for key, value in meter.value.items()]
+            parts += [f"{meter.name}.{key} {value:.4f}" for key, value in scalars(meter.value).items()]
         if task.train and task.optimizer is not None:
             parts.append(f"lr {_rates(task.optimizer.options_view.lr)}")
         speeds = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == task.phase_type]

@@ -13,6 +13,7 @@ from ray_classy.errors import ArgumentTypeError, ComponentError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
 from ray_classy.hooks.summary_writer import SummaryWriterHook
 from ray_classy.hooks.summary_writer import tb_available as tb_available
+from ray_classy.meters.classy_meter import scalars
 from ray_classy.registry import Key, Keys
 
 
@@ -105,7 +106,7 @@ class TensorboardPlotHook(SummaryWriterHook):
         if loss is not None:
             self.tb_writer.add_scalar(f"Losses/{kind}", loss, global_step=number)
         for meter, values in metrics.items():
-            for key, value in values.items():
+            for key, value in scalars(values).items():
                 self.tb_writer.add_scalar(f"Meters/{kind}/{meter}/{key}", value, global_step=number)
         for entry in task.perf_log:
             tag = f"Speed/{entry['tag']}/im_per_sec"

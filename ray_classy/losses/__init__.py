@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ray_classy.losses.asymmetric_loss import AsymmetricLoss
     from ray_classy.losses.barron_loss import BarronLoss
+    from ray_classy.losses.binary_cross_entropy_loss import BinaryCrossEntropyLoss
     from ray_classy.losses.classy_loss import (
         LOSS_REGISTRY,
         ClassyLoss,
@@ -15,17 +17,23 @@ if TYPE_CHECKING:
         register_loss,
         set_loss_state,
     )
+    from ray_classy.losses.focal_loss import FocalLoss
     from ray_classy.losses.label_smoothing_loss import LabelSmoothingCrossEntropyLoss
     from ray_classy.losses.multi_output_sum_loss import MultiOutputSumLoss
+    from ray_classy.losses.multi_target_loss import MultiTargetLoss
     from ray_classy.losses.soft_target_cross_entropy_loss import SoftTargetCrossEntropyLoss
     from ray_classy.losses.sum_arbitrary_loss import SumArbitraryLoss
 
 __all__ = [
     "LOSS_REGISTRY",
+    "AsymmetricLoss",
     "BarronLoss",
+    "BinaryCrossEntropyLoss",
     "ClassyLoss",
+    "FocalLoss",
     "LabelSmoothingCrossEntropyLoss",
     "MultiOutputSumLoss",
+    "MultiTargetLoss",
     "SoftTargetCrossEntropyLoss",
     "SumArbitraryLoss",
     "build_loss",

@@ -33,9 +33,13 @@ def _torch_loss(name: str) -> type | None:
 LOSS_REGISTRY: Registry[Any] = Registry(
     "loss",
     {
+        "asymmetric": "ray_classy.losses.asymmetric_loss:AsymmetricLoss",
         "barron": "ray_classy.losses.barron_loss:BarronLoss",
+        "binary_cross_entropy": "ray_classy.losses.binary_cross_entropy_loss:BinaryCrossEntropyLoss",
+        "focal": "ray_classy.losses.focal_loss:FocalLoss",
         "label_smoothing_cross_entropy": "ray_classy.losses.label_smoothing_loss:LabelSmoothingCrossEntropyLoss",
         "multi_output_sum_loss": "ray_classy.losses.multi_output_sum_loss:MultiOutputSumLoss",
+        "multi_target": "ray_classy.losses.multi_target_loss:MultiTargetLoss",
         "soft_target_cross_entropy": "ray_classy.losses.soft_target_cross_entropy_loss:SoftTargetCrossEntropyLoss",
         "sum_arbitrary": "ray_classy.losses.sum_arbitrary_loss:SumArbitraryLoss",
     },
@@ -101,7 +105,7 @@ def build_loss(config: Mapping[str, Any]) -> nn.Module:
     arguments = constructor_arguments(cls, config)
     for name in TENSOR_ARGUMENTS:
         if arguments.get(name) is not None:
-            arguments[name] = _weights(name, arguments[name])
+            arguments[name] = weights_tensor(name, arguments[name])
     return construct_from(cls, arguments, config["name"])
 
 
@@ -114,8 +118,17 @@ def check_loss_config(config: Mapping[str, Any], key: str) -> None:
         )
 
 
-def _weights(name: str, value: Any) -> torch.Tensor:
-    """Converts a tensor argument, a list of numbers in a config, to a tensor."""
+def weights_tensor(name: str, value: Any) -> torch.Tensor:
+    """Converts a tensor argument, a list of numbers in a config, to a tensor.
+
+    Raises:
+        ComponentError: it is not a list of finite numbers of at least 0.
+    """
+    if isinstance(value, str) and value == "balanced":
+        raise ComponentError(
+            f"{name}: balanced is counted in the train dataset when a task is built from a config; elsewhere list the "
+            f"weights"
+        )
     try:
         if not isinstance(value, list | tuple | torch.Tensor) or not len(value):
             raise TypeError

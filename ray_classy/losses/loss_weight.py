@@ -104,6 +104,9 @@ def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, 
 
 def unlabelled(loss: nn.Module, target: Any) -> Any:
     """Returns class indices with -1 in the place of the index that a loss ignores; any other target as it is."""
+    if isinstance(target, Mapping):
+        losses = loss.losses if hasattr(loss, "losses_of") else {}
+        return {name: unlabelled(losses[name], one) if name in losses else one for name, one in target.items()}
     index = ignored_index(loss)
     if index is None or index < 0 or not isinstance(target, torch.Tensor) or target.is_floating_point():
         return target

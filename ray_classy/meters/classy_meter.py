@@ -10,14 +10,20 @@ from typing import Any
 import torch
 
 from ray_classy.errors import ConfigError
-from ray_classy.registry import Registry, construct, reads_signature
+from ray_classy.registry import Registry, construct, named_component, reads_signature
 
 METER_REGISTRY: Registry[Any] = Registry(
     "meter",
     {
         "accuracy": "ray_classy.meters.accuracy_meter:AccuracyMeter",
+        "auroc": "ray_classy.meters.classification_metrics:AUROCMeter",
+        "average_precision": "ray_classy.meters.classification_metrics:AveragePrecisionMeter",
+        "calibration_error": "ray_classy.meters.classification_metrics:CalibrationErrorMeter",
+        "confusion_matrix": "ray_classy.meters.classification_metrics:ConfusionMatrixMeter",
+        "f1": "ray_classy.meters.classification_metrics:F1Meter",
         "precision_at_k": "ray_classy.meters.precision_meter:PrecisionAtKMeter",
         "recall_at_k": "ray_classy.meters.recall_meter:RecallAtKMeter",
+        "torchmetrics": "ray_classy.meters.torchmetrics_meter:TorchMetricsMeter",
         "video_accuracy": "ray_classy.meters.video_accuracy_meter:VideoAccuracyMeter",
     },
 )
@@ -30,6 +36,10 @@ class ClassyMeter(ABC):
     The task resets it at the start of a phase, updates it in every step, and synchronises it once, at the end of the
     phase. `value` may be read at any time: it covers the counts of all processes up to the last synchronisation, and
     those of this process since.
+
+    A meter that needs to know the classes of the targets defines `set_classes(number, names, several)`, which is called
+    when a task is built and when classes are matched: with the number of outputs, the names of the classes in the order
+    of their indices (None for each that is not known), and whether a row may have several of them.
 
     Attributes:
         sample_keys: names of entries of a sample that `update` gets as keyword arguments, where the sample has them.
@@ -98,6 +108,11 @@ class ClassyMeter(ABC):
         return f"{self.name}_meter({','.join(shown)})"
 
 
+def scalars(value: Mapping[str, Any]) -> dict[str, int | float]:
+    """Returns the numbers among the values of a meter; not those of each class, nor matrices."""
+    return {key: one for key, one in value.items() if isinstance(one, int | float)}
+
+
 METER_REGISTRY.base = ClassyMeter
 
 
@@ -113,6 +128,9 @@ def build_meter(config: Mapping[str, Any]) -> ClassyMeter:
 def build_meters(config: Mapping[str, Mapping[str, Any] | None]) -> list[ClassyMeter]:
     """Builds meters from a mapping of names to arguments, in its order.
 
+    A key is a meter's name, or TARGET/METER for one of several targets; any other key needs the meter's `name` among
+    the arguments.
+
     Raises:
         ConfigError: the config is not such a mapping.
         UnknownComponentError: no meter has one of the names.
@@ -122,4 +140,12 @@ def build_meters(config: Mapping[str, Mapping[str, Any] | None]) -> list[ClassyM
             f"meters must be a mapping from a meter's name to its arguments, such as {{'accuracy': {{'topk': [1]}}}}, "
             f"not {config!r}"
         )
-    return [build_meter({**(arguments or {}), "name": name}) for name, arguments in config.items()]
+    return [_build_named(name, arguments or {}) for name, arguments in config.items()]
+
+
+def _build_named(name: str, arguments: Mapping[str, Any]) -> ClassyMeter:
+    from ray_classy.meters.named_meter import NamedMeter  # which derives from ClassyMeter
+
+    kind = named_component(name, arguments)
+    meter = build_meter({**arguments, "name": kind})
+    return meter if kind == name else NamedMeter(name, meter)

@@ -9,6 +9,7 @@ import torch
 
 from ray_classy.distributed import all_reduce_sum
 from ray_classy.meters.classy_meter import ClassyMeter
+from ray_classy.meters.named_meter import NamedMeter
 
 
 class SummedMeter(ClassyMeter):
@@ -41,7 +42,7 @@ def sync_meters(meters: Sequence[ClassyMeter]) -> None:
         meters: the same on every process; those with a `sync_state` of their own synchronise themselves.
     """
     summed: list[SummedMeter] = []
-    for meter in meters:
+    for meter in (one.meter if isinstance(one, NamedMeter) else one for one in meters):
         if isinstance(meter, SummedMeter) and type(meter).sync_state is SummedMeter.sync_state:
             summed.append(meter)
         else:

@@ -28,7 +28,7 @@ from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import strategies
-from ray_classy.tasks.classes import match_classes
+from ray_classy.tasks.classes import match_classes, named_targets
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
@@ -297,6 +297,9 @@ def _check_gradients(task: ClassificationTask, without_gradient: list[str], worl
 
 def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyDataset, outputs: Any) -> None:
     """Class indices must be below the number of outputs."""
+    if isinstance(outputs, Mapping):
+        _check_targets(task, phase_type, dataset, outputs)
+        return
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
         return
     classes = outputs.shape[1]
@@ -325,6 +328,22 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range); a loss with `ignore_index` ignores the rows of one "
             f"label"
+        )
+
+
+def _check_targets(
+    task: ClassificationTask, phase_type: str, dataset: ClassyDataset, outputs: Mapping[str, Any]
+) -> None:
+    """Each of several targets must have no more classes than the head of its name has outputs."""
+    for name, column in named_targets(dataset).items():
+        output = outputs.get(name)
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] >= column.num_classes:
+            continue
+        heads = [head.unique_id for heads in task.base_model.get_heads().values() for head in heads]
+        place = locate(task, "model", "heads", heads.index(name), "num_classes") if name in heads else ""
+        raise DataError(
+            f"{place}target {name!r} of the {phase_type} dataset has {column.num_classes} classes, but head {name!r} "
+            f"has {output.shape[1]} outputs: set num_classes of the head to {column.num_classes}, or leave it out"
         )
 
 

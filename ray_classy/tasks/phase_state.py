@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_classy.dataset.classy_dataset import class_indices
+from ray_classy.dataset.classy_dataset import ClassyDataset, class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.dataset.sampling import ClassySampling
 from ray_classy.distributed import gather_objects, is_primary
@@ -66,16 +66,25 @@ def phase_state(task: ClassificationTask) -> dict[str, Any]:
 def _order(plan: PhasePlan, task: ClassificationTask) -> dict[str, Any]:
     """Returns what the order of a phase's rows depends on; of the rows, their number and labels."""
     dataset = task.datasets["train"]
-    labels, sampling = class_indices(dataset), getattr(dataset, "sampling", None)
+    sampling = getattr(dataset, "sampling", None)
     return {
         "sampling": sampling.identity(dataset) if isinstance(sampling, ClassySampling) else None,
-        "labels": None if labels is None else zlib.crc32(labels.astype(np.int64).tobytes()),
+        "labels": _labels_checksum(dataset),
         "num_rows": plan.num_rows,
         "shuffle": plan.shuffle,
         "seed": plan.seed,
         "epoch": plan.epoch,
         "part": list(plan.part),
     }
+
+
+def _labels_checksum(dataset: Any) -> Any:
+    """Returns a checksum of the labels of all rows; None if they are not known without decoding."""
+    labels = class_indices(dataset)
+    if labels is not None:
+        return zlib.crc32(labels.astype(np.int64).tobytes())
+    columns = dataset.target_columns() if isinstance(dataset, ClassyDataset) else {}
+    return {name: one.fingerprint() for name, one in columns.items()} or None
 
 
 def restore(task: ClassificationTask, state: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from ray_classy.config.code import HINT, code_folder
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.split import Split
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.heads import HEAD_REGISTRY
@@ -29,7 +30,8 @@ from ray_classy.models.head_hints import hint_at
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks.classes import number_of_outputs
+from ray_classy.tasks.class_weights import balanced_weights
+from ray_classy.tasks.classes import classes_of_heads, describe_classes, number_of_outputs
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.data_sections import (
     OF_EACH_PHASE,
@@ -255,17 +257,21 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         check_one_source(task.datasets)
     config = _with_num_classes(config, task.datasets)
     with located(config, "loss"):
+        counted = balanced_weights(config, task.datasets)
+        task.balanced_loss, config = (None if counted is config else config), counted
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
     with located(config, "model"):
         task.set_model(seeded(seed, lambda: build_model(config["model"], device, weights=False)))
     task.is_draft = draft is not None
     with located(config, "meters"):
         task.set_meters(build_meters(config.get("meters") or {}))
+        describe_classes(task)
     if config.get("mixup"):
         with located(config, "mixup"):
             arguments = {"ignore_index": ignored_index(task.base_loss), **config["mixup"]}
             if arguments["ignore_index"] is None:
                 del arguments["ignore_index"]
+            arguments.setdefault("num_classes", classes_of_heads(task.base_model) or config["model"].get("num_classes"))
             task.set_mixup_transform(MixupTransform(arguments.pop("alpha"), **arguments))
     if not test_only:
         epochs = config["num_epochs"] * config["dataset"]["train"].get("phases_per_epoch", 1)
@@ -297,16 +303,23 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
         if not lacking or source not in datasets:
             continue
         with located(config, "dataset", source):
-            number = number_of_outputs(datasets[source])
-        if number is None:
+            numbers = {path: number_of_outputs(datasets[source], _target_of(config["model"], path)) for path in lacking}
+        if not any(numbers.values()):
             continue
         filled = copy.deepcopy(config)
         for path in lacking:
-            functools.reduce(operator.getitem, path, filled["model"])["num_classes"] = number
-            key = dotted(("model", *path, "num_classes"))
-            _log.info("%s is %d, from the %s dataset", key, number, source)
+            number = numbers[path]
+            if number is not None:
+                functools.reduce(operator.getitem, path, filled["model"])["num_classes"] = number
+                key = dotted(("model", *path, "num_classes"))
+                _log.info("%s is %d, from the %s dataset", key, number, source)
         return filled
     return config
+
+
+def _target_of(model: Mapping[str, Any], path: tuple[Any, ...]) -> str:
+    """Returns the name of the target that a head is for; that of the only one for a model's own classifier."""
+    return str(model["heads"][path[1]].get("unique_id")) if path else ONLY
 
 
 def _lacks_num_classes(head: Mapping[str, Any]) -> bool:

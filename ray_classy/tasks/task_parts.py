@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from torch import nn
@@ -93,6 +94,7 @@ class TaskParts(ClassyTask):
         self.checkpoint_dict: dict[str, Any] | None = None
         self._kept_checkpoint_dict: dict[str, Any] | None = None  # the one to start from each time
         self.mixup_transform: MixupTransform | None = None
+        self.balanced_loss: Mapping[str, Any] | None = None  # the config, if class weights of its loss are counted
 
     @property
     def precision(self) -> Precision | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from ray_classy.errors import ComponentError, RayClassyError, TaskError
 from ray_classy.generic.copies import copied
 from ray_classy.generic.util import recursive_copy_to_device
+from ray_classy.losses import MultiTargetLoss
 from ray_classy.memory import reason_of
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.resume import locate
@@ -132,6 +133,11 @@ def _mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
 
 def _tried_loss(task: ClassificationTask, output: Any, sample: dict[str, Any]) -> torch.Tensor:
     ours = type(task).compute_loss.__module__.startswith("ray_classy.")  # a user's may make one number of anything
+    if ours and isinstance(sample["target"], Mapping) and not isinstance(task.base_loss, MultiTargetLoss):
+        raise ValueError(
+            f"the rows have several targets ({', '.join(map(str, sample['target']))}), which need loss multi_target, "
+            f"with the loss of each under `losses`"
+        )
     if ours and isinstance(output, torch.Tensor):
         _check_fit(task.base_loss, output, sample["target"])
     with warnings.catch_warnings():

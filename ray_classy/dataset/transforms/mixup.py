@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,7 +36,8 @@ class MixupTransform(ClassyTransform):
 
     Args:
         mixup_alpha: parameter of mixup's Beta distribution, at least 0; 0 disables mixup.
-        num_classes: number of classes, needed when targets are class indices.
+        num_classes: number of classes, needed when targets are class indices; of several targets by name. In a config
+            it is by default that of the heads.
         cutmix_alpha: the same for CutMix.
         cutmix_minmax: (least, most) side of the box as a share of the image's side, both in [0, 1]; the sides are then
             uniform in that range, and `cutmix_alpha` is only compared with 0.
@@ -46,7 +47,7 @@ class MixupTransform(ClassyTransform):
         correct_lam: take lam from the box after it was clipped at the image's border.
         label_smoothing: class indices become 1 - s + s/C and s/C, s in [0, 1].
         ignore_index: a class index of rows without a label, which add nothing to the mixed targets. In a config it is
-            by default that of the loss.
+            by default that of the loss. Values per class that are equal to it stay so, also where their partner's are.
 
     Raises:
         ComponentError: an argument has an invalid value.
@@ -56,7 +57,7 @@ class MixupTransform(ClassyTransform):
     def __init__(
         self,
         mixup_alpha: float,
-        num_classes: int | None = None,
+        num_classes: int | dict[str, int] | None = None,
         cutmix_alpha: float = 0,
         cutmix_minmax: tuple[float, float] | None = None,
         mix_prob: float = 1.0,
@@ -82,7 +83,8 @@ class MixupTransform(ClassyTransform):
             raise ComponentError("neither mixup nor cutmix is on: set alpha or cutmix_alpha above 0")
         if mode not in ("batch", "pair", "elem"):
             raise ComponentError(f"mode must be 'batch', 'pair' or 'elem', not {mode!r}")
-        if num_classes is not None and num_classes < 1:
+        counts = list(num_classes.values()) if isinstance(num_classes, Mapping) else [num_classes]
+        if any(count is not None and count < 1 for count in counts):
             raise ComponentError(f"num_classes must be at least 1, not {num_classes!r}")
         self.mixup_alpha = mixup_alpha
         self.num_classes = num_classes
@@ -149,19 +151,24 @@ class MixupTransform(ClassyTransform):
             lam = torch.where(cuts, corrected, lam)
         return _Draw(lam, blend, boxes)
 
-    def _mix_target(self, target: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
-        """Mixes targets (N,) or (N, C) to weights (N, C); `lam` has shape (1,) or (N,)."""
+    def _mix_target(self, target: Any, lam: torch.Tensor, name: str | None = None) -> Any:
+        """Mixes targets (N,) or (N, C) to weights (N, C), or each of several; `lam` has shape (1,) or (N,)."""
+        if isinstance(target, Mapping):
+            return {key: self._mix_target(one, lam, key) for key, one in target.items()}
         if target.ndim == 1:
-            if self.num_classes is None:
-                raise ComponentError("mixup: targets are class indices, so num_classes must be set")
+            classes = self.num_classes.get(name) if isinstance(self.num_classes, Mapping) else self.num_classes
+            if classes is None:
+                which = "targets" if name is None else f"those of {name!r}"
+                raise ComponentError(f"mixup: {which} are class indices, so num_classes must be set")
             ignored = target == self.ignore_index
-            weights = one_hot_smoothed(target.masked_fill(ignored, 0), self.num_classes, self.label_smoothing)
-            weights.masked_fill_(ignored.unsqueeze(1), 0)
+            weights = one_hot_smoothed(target.masked_fill(ignored, 0), classes, self.label_smoothing)
+            return _mix_rows(weights.masked_fill_(ignored.unsqueeze(1), 0), lam)
         elif target.ndim == 2:
             weights = target if target.is_floating_point() else target.float()
         else:
             raise DataError(f"mixup: targets must have shape (N,) or (N, C), not {tuple(target.shape)}")
-        return _mix_rows(weights, lam)
+        unknown = (weights == self.ignore_index) | (weights.flip(0) == self.ignore_index)
+        return _mix_rows(weights, lam).masked_fill(unknown, self.ignore_index)
 
 
 def one_hot(
