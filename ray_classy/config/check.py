@@ -6,7 +6,7 @@ import contextlib
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ray_classy.config.document import Path, dotted, mark_of
 from ray_classy.config.schema import element_of, is_list, is_mapping, is_structured, union_members
@@ -29,6 +29,7 @@ from ray_classy.registry import (
     registry_of,
 )
 
+_BALANCED: Any = Literal["balanced"]
 _MOST_LISTED = 16  # names in one message
 _MOST_TAKERS = 3
 _LEAST_LETTERS = 4  # of a key that is the start of another
@@ -99,6 +100,9 @@ def component_keys(cls: type) -> Keys | None:
     # torchvision annotates `value` as a float, documents and accepts more.
     if keys is not None and cls.__module__.startswith("torchvision.") and cls.__name__ == "RandomErasing":
         keys = {**keys, "value": Key(float | list[float] | str, 0.0)}
+    if keys is not None and cls.__module__ == "torch.nn.modules.loss":  # a task counts the rows of the classes
+        counted = {name: keys[name] for name in ("weight", "pos_weight") if name in keys}
+        keys = keys | {name: key._replace(annotation=key.annotation | _BALANCED) for name, key in counted.items()}
     if keys is None:
         return None
     docs = argument_docs(cls)

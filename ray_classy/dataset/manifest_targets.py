@@ -8,6 +8,7 @@ from typing import Any
 from ray_classy.dataset.manifest_csv import check_delimiter, first_names, read_csv
 from ray_classy.dataset.manifest_file import extension_of, kind_of
 from ray_classy.dataset.manifest_json import first_row, read_json_labels
+from ray_classy.dataset.manifest_text import check_is_file
 from ray_classy.dataset.multi_label import is_list
 from ray_classy.dataset.parquet_columns import parquet_names, read_parquet_labels
 from ray_classy.dataset.target_options import TargetOptions
@@ -17,14 +18,18 @@ from ray_classy.urls import reason, shown
 
 
 def holds_lists(file: str, column: str | int, delimiter: str | None) -> bool:
-    """Whether a column of a manifest holds lists, as only those of formats with types can."""
-    kind = kind_of(extension_of(file, delimiter))
-    if kind == "json":
-        return isinstance((first_row(file) or {}).get(str(column)), list)
-    if kind != "parquet":
+    """Whether a column of a manifest holds lists, as only those of formats with types can.
+
+    A file that cannot be read has none: whoever reads the paths says what is wrong with it.
+    """
+    try:
+        check_is_file(file)
+        kind = kind_of(extension_of(file, delimiter))
+        if kind == "json":
+            return isinstance((first_row(file) or {}).get(str(column)), list)
+        return kind == "parquet" and is_list(parquet_names(file).get(str(column)))
+    except (DataError, OSError, UnicodeDecodeError):
         return False
-    names = parquet_names(file)
-    return column in names and is_list(names[str(column)])
 
 
 def read_label_table(

@@ -73,7 +73,7 @@ class TorchMetricsMeter(ClassyMeter):
     ) -> None:
         if importlib.util.find_spec("torchmetrics") is None:
             raise UnavailableError(
-                f"meter {self.name!r} needs the package torchmetrics: pip install 'ray_classy[metrics]', or leave it out"
+                f"meter {self.name!r} needs torchmetrics: pip install 'ray_classy[metrics]', or leave the meter out"
             )
         metric = self.METRIC or metric
         if not isinstance(metric, str):
@@ -151,6 +151,7 @@ class TorchMetricsMeter(ClassyMeter):
         )
         fixed |= {"validate_args": False, "ignore_index": -1}
         fixed = {name: value for name, value in fixed.items() if name in known}
+        fixed["sync_on_compute"] = False  # processes exchange counts in sync_state, and only there
         averages: dict[str, Any] = {"value": {}}
         if self.average is not None or self.per_class or parameters.get("average") is not None:
             if "average" not in known:
@@ -315,8 +316,8 @@ class TorchMetricsMeter(ClassyMeter):
         theirs, ours = [state.get(key) for key in keys], [self.name, self.metric, self.task, self.num_classes]
         if theirs != ours and theirs[2:] != [None, None]:
             raise CheckpointError(
-                f"the checkpoint's meter is {theirs}, this one is {ours} ({', '.join(keys)}): use the meters of the run "
-                f"that wrote the checkpoint"
+                f"the checkpoint's meter is {theirs}, this one is {ours} ({', '.join(keys)}): use the meters of the "
+                f"run that wrote the checkpoint"
             )
         self.reset()
         for name, metric in self._metrics.items():
@@ -437,9 +438,8 @@ def _computed(metric: Any, state: State | None, task: str | None = None, number:
         if task == "multiclass":
             scratch.update(torch.nn.functional.one_hot(rows % number, number).float(), rows % number)
         elif task == "multilabel":
-            scratch.update(
-                torch.ones(len(rows), number) * rows[:, None] / len(rows), (rows[:, None] % 2).expand(-1, number)
-            )
+            columns = (rows[:, None] / len(rows)).expand(-1, number)
+            scratch.update(columns, (rows[:, None] % 2).expand(-1, number))
         else:
             scratch.update(rows / len(rows), rows % 2)
         return scratch.compute()

@@ -40,8 +40,9 @@ def test_a_batch_without_any_label_of_a_target_has_finite_gradients():
 
 
 def test_meters_see_unlabelled_rows_as_negative():
-    seen = unlabelled(build_loss(LOSS), TARGET)
-    assert seen["type"].tolist() == [0, 2, -1, 1] and seen["tags"] is TARGET["tags"]
+    losses = {"type": nn.CrossEntropyLoss(ignore_index=2), "tags": BinaryCrossEntropyLoss()}
+    seen = unlabelled(MultiTargetLoss(losses), TARGET)
+    assert seen["type"].tolist() == [0, -1, -100, 1] and seen["tags"] is TARGET["tags"]
 
 
 @pytest.mark.parametrize(

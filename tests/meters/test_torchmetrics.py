@@ -135,7 +135,7 @@ def test_outputs_of_another_width_are_refused():
         made(f1={}).update(SCORES[:, :2], INDEX)
 
 
-# -- names of their own ------------------------------------------------------------------------------------------------
+# -- names of their own -----------------------------------------------------------------------------------------------
 
 
 def test_a_meter_measures_the_target_before_the_slash():
@@ -155,7 +155,7 @@ def test_a_target_that_is_not_there_is_named():
         meter.update({"shape": SCORES}, {"shape": INDEX})
 
 
-# -- several processes ---------------------------------------------------------------------------------------------------
+# -- several processes ------------------------------------------------------------------------------------------------
 
 
 def of_ranks():
