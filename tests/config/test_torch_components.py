@@ -101,7 +101,11 @@ def test_arguments_in_use_are_accepted(name, arguments):
     "name, arguments, message",
     [
         ("CrossEntropyLoss", {"label_smoothing": "0.1"}, "expected a number, not '0.1'; write 0.1 without quotes"),
-        ("CrossEntropyLoss", {"weight": ["a"]}, "(nested) list of numbers, 'balanced' or null, not [\"a\"]"),
+        (
+            "CrossEntropyLoss",
+            {"weight": ["a"]},
+            "expected a number or a (nested) list of numbers, 'balanced' or null, not [\"a\"]",
+        ),
         ("Normalize", {"mean": 0.5, "std": [1]}, "expected a list of numbers, not 0.5; write [0.5]"),
         (
             "Resize",
