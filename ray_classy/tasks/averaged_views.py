@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class AveragedViews:
             )
         total: Any = None
         for weight, view in self._views(images):
-            output = map_tensors(run({**sample, "input": view}), lambda tensor, weight=weight: _floats(tensor) * weight)
+            output = map_tensors(run({**sample, "input": view}), partial(_scaled, weight))
             total = output if total is None else _sum(total, output)
         return total
 
@@ -74,8 +75,8 @@ class AveragedViews:
                 yield weight / mirrored, view.flip(-1)
 
 
-def _floats(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def _scaled(weight: float, tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor if tensor.dtype == torch.float64 else tensor.float()) * weight
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -17,6 +17,11 @@ def test_every_config_is_listed_with_its_result(ray_classy):
     assert out.count("expected: ") == len(recipe_names()) == len(list(CONFIGS.rglob("*.yaml")))
 
 
+def test_the_page_about_recipes_lists_each():
+    page = CONFIGS.parent.joinpath("docs", "recipes.md").read_text()
+    assert [name for name in recipe_names() if f"`{name}`" not in page] == []
+
+
 def test_a_recipe_is_printed_letter_by_letter(ray_classy):
     assert ray_classy("recipes", "digits").out == (CONFIGS / "digits.yaml").read_text()
 
