@@ -1,6 +1,6 @@
 """Measures the time to the first training step, and the memory, of a run over a manifest of many rows.
 
-    python benchmarks/many_rows.py [--rows 10000 100000 1000000 10000000]
+    python benchmarks/many_rows.py [--rows 10000 100000 1000000 10000000] [--balanced]
 
 Each size runs in a separate process, on two workers of a local Ray that is already running. The rows repeat the same
 few images, so that only their number differs.
@@ -41,6 +41,7 @@ ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR", lo
 memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 before, began = memory(), time.time()
 dataset = {{"name": "manifest", "manifest": {manifest!r}, "batchsize_per_replica": 32, "use_shuffle": True}}
+dataset["sampling"] = {sampling!r}
 task = build_task({{
     "name": "classification_task", "num_epochs": 1, "dataset": {{"train": dataset}},
     "model": {{"name": "mlp", "input_dim": 3 * 224 * 224, "output_dim": 10, "hidden_dims": [8]}},
@@ -76,11 +77,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--kind", choices=["csv", "parquet"], default="parquet")
+    parser.add_argument("--balanced", action="store_true", help="sample the classes equally")
     options = parser.parse_args()
+    sampling = {"name": "balanced"} if options.balanced else None
     print(f"{'rows':>12}  {'build':>8}  {'first step':>10}  {'driver':>10}  shared memory of Ray")
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as folder:
-            program = RUN.format(folder=folder, manifest=write_manifest(folder, rows, options.kind))
+            manifest = write_manifest(folder, rows, options.kind)
+            program = RUN.format(folder=folder, manifest=manifest, sampling=sampling)
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(done.stderr)

@@ -28,6 +28,7 @@ from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.cli.main import main
 from ray_classy.dataset import build_dataset
 from ray_classy.dataset.cifar_files import LAYOUTS
+from ray_classy.dataset.class_file import read_classes
 from ray_classy.dataset.video_metadata import save_metadata
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.models import ClassyModel
@@ -363,6 +364,23 @@ def _use_manifest(folder: pathlib.Path, rng: Random) -> bool:
     return _read_all({"name": "manifest", "manifest": str(file)})
 
 
+def _make_classes(folder: pathlib.Path, rng: Random) -> None:
+    names = [
+        _text(rng.choice(VALUES)) if rng.random() < 0.2 else f"class {number}" for number in range(rng.randrange(6))
+    ]
+    suffix = rng.choice((".txt", ".json"))
+    content = (json.dumps(names) if suffix == ".json" else "\n".join(names)).encode(errors="replace")
+    (folder / f"classes{suffix}").write_bytes(mutated_bytes(content, rng) if rng.random() < 0.5 else content)
+
+
+def _use_classes(folder: pathlib.Path, rng: Random) -> bool:
+    (file,) = folder.iterdir()
+    try:
+        return all(isinstance(name, str) and name for name in read_classes(str(file)))
+    except RayClassyError:
+        return False
+
+
 def _make_parquet(folder: pathlib.Path, rng: Random) -> None:
     images = [_picture(rng, "PNG") for _ in range(4)]
     labels: Any = rng.choice(([0, 1, 0, 1], ["a", "b", "a", "b"]))
@@ -533,6 +551,7 @@ SURFACES = {
     "states": Surface(_make_state, _use_state, 3),
     "weights": Surface(_make_weights, _use_weights, 2),
     "manifests": Surface(_make_manifest, _use_manifest, 2),
+    "class files": Surface(_make_classes, _use_classes, 1),
     "parquet": Surface(_make_parquet, _use_parquet, 2),
     "tars": Surface(_make_tar, _use_tar, 2),
     "images": Surface(_make_image, _use_images, 3),

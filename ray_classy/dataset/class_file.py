@@ -12,6 +12,7 @@ from ray_classy.urls import expanded, read_bytes, shown, split_query
 AS_IN_TRAIN = "as in train"
 """A value of `classes` in `dataset.test`: the classes of the train dataset."""
 _MOST_BYTES = 64 << 20
+_LONGEST = 1000
 
 
 def read_classes(file: str) -> list[str]:
@@ -47,6 +48,10 @@ def read_classes(file: str) -> list[str]:
     for number, name in enumerate(names, 1):
         if not name:
             raise DataError(f"{shown(path)}, line {number}: no name: remove the line, or write the name of the class")
+        if len(name) > _LONGEST:
+            raise DataError(
+                f"{shown(path)}, line {number}: {len(name):,} characters are no name of a class: name another file"
+            )
         before = seen.setdefault(name, number)
         if before != number:
             raise DataError(

@@ -25,6 +25,7 @@ def test_classes_are_the_lines_of_a_file_or_a_json_list(tmp_path, name, content)
         ("n.txt", "cat\ndog\ncat\n", r"n\.txt, line 3: the class 'cat' is there twice, first in line 1"),
         ("n.txt", "cat\n\ndog\n", r"n\.txt, line 2: no name"),
         ("n.txt", "\n", r"n\.txt is empty"),
+        ("n.txt", "a\n" + "b" * 2000, r"n\.txt, line 2: 2,000 characters are no name"),
         ("n.json", '{"cat": 0}', "expected a list of names"),
         ("n.json", "[1, 2]", r"n\.json, entry 0: 1 is not the name of a class"),
         ("n.json", "[", r"n\.json: not JSON"),
