@@ -205,6 +205,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option = command(
         "list", "list components, or the keys and defaults of one", "KIND [NAME]", "for example: model resnet"
     )
+    option("--pretrained", "networks with pretrained weights: list model PATTERN --pretrained", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(
         "recipes",

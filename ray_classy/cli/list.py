@@ -37,6 +37,8 @@ KINDS = {
 def list_components(arguments: argparse.Namespace) -> Answer:
     """Lists the kinds of components, the components of a kind with their keys, or one of them.
 
+    Of models it also finds those of torchvision and timm: see `list_networks`.
+
     Raises:
         UsageError: there is no such kind, or no such component.
     """
@@ -46,6 +48,12 @@ def list_components(arguments: argparse.Namespace) -> Answer:
     if len(words) > 2:
         raise UsageError(f"list takes a kind and a name, not {' '.join(words[2:])!r} beside them")
     registry = _registry(words[0])
+    if arguments.pretrained and (words[0] != "model" or len(words) == 1):
+        raise UsageError("--pretrained is for networks: ray-classy list model PATTERN --pretrained")
+    if words[0] == "model" and len(words) == 2 and (arguments.pretrained or words[1] not in registry):
+        from ray_classy.cli.list_networks import list_networks
+
+        return Answer(list_networks(words[1], arguments.pretrained))
     if len(words) == 2:
         try:
             return Answer("\n".join(_block(words[1], registry.find(words[1]))))
@@ -68,6 +76,7 @@ def _kinds() -> Iterator[str]:
         yield from _wrapped(f"{kind:<16} ", sorted(_registry(kind)), " " * 17)
     yield ""
     yield "`ray-classy list KIND` shows their keys, `ray-classy list KIND NAME` those of one"
+    yield "`ray-classy list model PATTERN` finds networks, also those of torchvision and timm"
 
 
 def _components(registry: Registry) -> Iterator[str]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.models.classifiers import is_classifier, own_classifier
 from ray_classy.models.classy_model import ClassyModel
 from ray_classy.models.head_points import in_trunk
 from ray_classy.models.model_state import StateMismatch, compare
@@ -97,8 +98,12 @@ class LibraryModel(ClassyModel):
         differences = _differences(own, given, left_out)
         if differences:
             raise CheckpointError(f"{shown(weights.source)} does not fit {self.network_name}: {differences}")
-        kept = {f"model.{name}": own[name] for name in own if name in left_out or _may_lack(name)}
-        tensors = {**kept, **{f"model.{name}": value for name, value in given.items() if name not in left_out}}
+        filled = {f"model.{name}": own[name] for name in own if name in left_out or _may_lack(name)}
+        tensors = {**filled, **{f"model.{name}": value for name, value in given.items() if name not in left_out}}
+        resets = own_classifier(self)  # the file's own are named in the report
+        for name in left_out & given.keys():
+            if f"model.{name}" in resets or (name not in own and is_classifier(name)):
+                tensors[f"model.{name}"] = given[name]
         report = load_weights(self, replace(weights, tensors=tensors, state=None), reset_heads=new)
         self.starting_weights_loaded = True
         return replace(report, model=self.network_name, why_reset="of other classes than the file's")

@@ -48,7 +48,9 @@ def test_every_kind_can_be_listed(ray_classy, kind):
     ("words", "told"),
     [
         (["losses"], "there is no kind 'losses': did you mean 'loss'? The kinds are dataset, head"),
-        (["model", "resnet5"], "unknown model 'resnet5': did you mean"),
+        (["model", "resnut5"], "unknown model: no network has 'resnut5' in its name: did you mean"),
+        (["model", "resnut5", "--pretrained"], "no network with pretrained weights has 'resnut5' in its name"),
+        (["loss", "--pretrained"], "--pretrained is for networks"),
         (["model", "mlp", "x"], "list takes a kind and a name"),
     ],
 )
@@ -65,3 +67,30 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
     os.close(writing)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_networks_are_found_by_a_part_of_their_name(ray_classy):
+    text = ray_classy("list", "model", "resnet1").out
+    for part in ("  resnet101, resnet152, resnet18", "{name: torchvision, model: NAME}", "{name: timm, model: NAME}"):
+        assert part in text
+
+
+def test_networks_are_found_by_a_shell_pattern(ray_classy):
+    lines = ray_classy("list", "model", "squeezenet1_[01]").out.splitlines()
+    assert lines == ["torchvision, {name: torchvision, model: NAME}", "  squeezenet1_0, squeezenet1_1"]
+
+
+def test_a_network_is_described(ray_classy):
+    text = ray_classy("list", "model", "squeezenet1_1").out
+    for part in ("options of squeezenet1_1: dropout", "weights: DEFAULT, IMAGENET1K_V1", "images: 224 x 224, bilinear"):
+        assert part in text
+
+
+def test_networks_with_pretrained_weights(ray_classy):
+    text = ray_classy("list", "model", "squeezenet1_1", "--pretrained").out
+    assert "squeezenet1_1  IMAGENET1K_V1 (DEFAULT): 1.2 M parameters, 58.2 % top-1 on ImageNet" in text
+
+
+def test_without_timm_the_command_that_installs_it_is_named(ray_classy, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "timm is not installed: pip install 'ray_classy[timm]'" in ray_classy("list", "model", "squeezenet").out
