@@ -309,6 +309,10 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
             heads.setdefault(block, []).append(head)
         return heads
 
+    def head_modules(self) -> list[nn.Module]:
+        """Returns the heads; without heads, a model that `sizes_classifier` returns the layers of its classifier."""
+        return list(self._heads)
+
     def clear_heads(self) -> None:
         """Takes all heads off."""
         for hook in self._hooks:

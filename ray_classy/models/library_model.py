@@ -81,6 +81,10 @@ class LibraryModel(ClassyModel):
             return next(iter(self.model.get_submodule(name).parameters())).shape[0]
         return None
 
+    def head_modules(self) -> list[nn.Module]:
+        """Returns the heads or, without heads, the layers of the classifier."""
+        return super().head_modules() or [self.model.get_submodule(name) for name in self._classifiers]
+
     # -- weights ------------------------------------------------------------------------------------------------------
 
     def load_starting_weights(self, weights: Weights) -> WeightsReport:

@@ -30,7 +30,7 @@ def parameters_to_freeze(model: Any, freeze_trunk: bool, patterns: Sequence[str]
 
     Args:
         model: a `ClassyModel`.
-        freeze_trunk: whether to freeze all parameters but those of the heads.
+        freeze_trunk: whether to freeze all parameters but those of `head_modules`.
         patterns: shell patterns (`*`, `?`, `[ab]`; `*` matches dots too) for names as in `named_parameters`; the
             prefix `model.` of a wrapped module may be left out.
 
@@ -74,8 +74,7 @@ def set_eval_where_frozen(model: Any, freeze_trunk: bool, frozen: Sequence[nn.Pa
 
 
 def _heads(model: Any) -> Iterator[nn.Module]:
-    for attached in model.get_heads().values():
-        yield from attached
+    yield from model.head_modules()
 
 
 def _named(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

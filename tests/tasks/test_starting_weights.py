@@ -77,8 +77,9 @@ def test_the_classifier_has_the_classes_of_the_data(folder):
     assert "train labels: 3 labels, 3 outputs" in task.data_notes()
 
 
-def test_a_frozen_trunk_and_patterns_leave_the_rest_to_train(folder):
-    task = build_task(config(folder, freeze=["features.*"]))
+@pytest.mark.parametrize("frozen", [{"freeze": ["features.*"]}, {"freeze_trunk": True}])
+def test_a_frozen_trunk_leaves_the_classifier_to_train(folder, frozen):
+    task = build_task(config(folder, **frozen))
     task.prepare()
     trained = [name for name, parameter in task.base_model.named_parameters() if parameter.requires_grad]
     assert trained == ["model.classifier.1.weight", "model.classifier.1.bias"]
