@@ -147,7 +147,8 @@ class ByPattern(ClassyOptimizer):
 
     def _check_matches(self, trained: Sequence[Trained], chosen: Sequence[_Rule | None]) -> None:
         for rule in self._rules:
-            for pattern in rule.patterns or [None]:
+            patterns: Sequence[str | None] = rule.patterns or [None]
+            for pattern in patterns:
                 if not any(rule.matches(one, pattern) for one in trained):
                     raise ComponentError(f"{rule.where}: {_missed(rule, pattern, trained)}")
             if rule not in chosen:

@@ -26,7 +26,7 @@ class JoinedOptimizer(torch.optim.Optimizer):
         for part in parts:
             self.state.update(part.state)
         self._share()
-        self.register_step_pre_hook(lambda optimizer, *_: optimizer.measure_gradients())  # type: ignore[attr-defined]
+        self.register_step_pre_hook(lambda optimizer, *_: optimizer.measure_gradients())
 
     def _own_groups(self) -> Iterator[tuple[torch.optim.Optimizer, list[dict[str, Any]]]]:
         first = 0
@@ -49,7 +49,7 @@ class JoinedOptimizer(torch.optim.Optimizer):
             if hasattr(part, "measure_gradients"):
                 part.measure_gradients()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Lets each optimizer update its parameters; returns what `closure` returns."""
         loss = None
         if closure is not None:

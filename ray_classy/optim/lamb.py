@@ -47,7 +47,7 @@ class LambOptimizer(torch.optim.Optimizer):
         flags = {"bias_correction": bias_correction, "always_adapt": always_adapt, "trust_clip": trust_clip}
         super().__init__(params, {**options, **flags})
         # Another hook before the step may take gradients away: those of parameters that other ranks update.
-        self.register_step_pre_hook(lambda optimizer, *_: optimizer.measure_gradients())  # type: ignore[attr-defined]
+        self.register_step_pre_hook(lambda optimizer, *_: optimizer.measure_gradients())
 
     _excess: torch.Tensor | None = None
     """By what the gradients of the next update are divided, at least 1."""

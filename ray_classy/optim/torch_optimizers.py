@@ -33,7 +33,7 @@ class TorchOptimizer(ClassyOptimizer):
         ComponentError: torch refuses an argument.
     """
 
-    torch_class: ClassVar[type[torch.optim.Optimizer]]
+    torch_class: ClassVar[Any]
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ _SHAPES = ((2,), (2, 3))
 
 
 def _buffers_after_update(
-    cls: type[torch.optim.Optimizer], own: Mapping[str, Any], saved: Mapping[str, Any], shape: tuple[int, ...]
+    cls: Any, own: Mapping[str, Any], saved: Mapping[str, Any], shape: tuple[int, ...]
 ) -> set[str]:
     """Returns the buffers of a parameter of a shape that have this shape or are numbers.
 
@@ -85,7 +85,7 @@ def _buffers_after_update(
     """
     known = signature_keys(cls)
     eager = {name: False for name in ("foreach", "fused", "capturable", "differentiable") if name in known}
-    options = {**own, **{name: value for name, value in saved.items() if name in known}, **eager}
+    options: dict[str, Any] = {**own, **{name: value for name, value in saved.items() if name in known}, **eager}
     parameter = torch.zeros(shape, requires_grad=True)
     parameter.grad = torch.zeros(shape)
     try:
@@ -134,13 +134,12 @@ def find(name: str) -> type[TorchOptimizer] | None:
         raise UnknownComponentError(
             f"the optimizer {name} cannot be used: {_REFUSED[name]}. Use another one (`ray-classy list optimizer`)"
         )
-    return _class_for(classes[name]) if name in classes else None
+    return _class_for(name) if name in classes else None
 
 
 @functools.cache
-def _class_for(torch_class: type[torch.optim.Optimizer]) -> type[TorchOptimizer]:
-    name = torch_class.__name__
-    doc = f"`torch.optim.{name}`, with torch's arguments and defaults."
+def _class_for(name: str) -> type[TorchOptimizer]:
+    torch_class, doc = _torch_classes()[name], f"`torch.optim.{name}`, with torch's arguments and defaults."
     whole = name in _NEED_WHOLE_PARAMETERS
     attributes = {"torch_class": torch_class, "needs_whole_parameters": whole, "__module__": __name__, "__doc__": doc}
     return type(name, (TorchOptimizer,), attributes)
@@ -149,5 +148,5 @@ def _class_for(torch_class: type[torch.optim.Optimizer]) -> type[TorchOptimizer]
 def __getattr__(name: str) -> Any:
     """Returns the class of that name, so that it can be imported and pickled like any other."""
     if name in names():
-        return _class_for(_torch_classes()[name])
+        return _class_for(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

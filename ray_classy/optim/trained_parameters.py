@@ -34,9 +34,10 @@ def trained_parameters(model: nn.Module, loss: nn.Module | None = None) -> list[
 
     @functools.cache
     def last_layer() -> int:
+        layered: Any = model
         if not hasattr(model, "layer_of"):
             raise TaskError(f"layer_decay needs a ClassyModel, which has layers; a {type(model).__name__} has none")
-        return len(model.layer_groups()) - 1
+        return len(layered.layer_groups()) - 1
 
     found: dict[nn.Parameter, Trained] = {}
     for prefix, root in (("", model), ("loss.", loss)):

@@ -26,7 +26,7 @@ def split_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def with_shuffling(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config with `use_shuffle` in datasets that do not give it: true for train, false for test."""
-    filled = dict(copy.copy(config))
+    filled: Any = copy.copy(config)  # a `Config` keeps its file and lines
     filled["dataset"] = dict(config.get("dataset") or {})
     for phase_type in ("train", "test"):
         section = filled["dataset"].get(phase_type)

@@ -251,6 +251,13 @@ def test_more_rows_than_the_dataset_has_are_located(local):
     refused(local("dataset.train.num_samples=10000000"), 1, "tiny.yaml:4: dataset.train: num_samples is 10000000, but")
 
 
+def test_what_does_not_fit_the_model_or_the_metrics_is_located(local):
+    groups = "optimizer={name: by_pattern, groups: [{ndim: 4}], default: {name: AdamW}}"
+    refused(local(groups), 1, "optimizer: groups.0: it matches no trained parameter with 4 dimensions")
+    hooks = "hooks=[{name: early_stopping, metric: test.acuracy.top_1, patience: 1}]"
+    refused(local(hooks), 1, "hooks.0: early_stopping: no metric named 'test.acuracy.top_1' is reported: did you mean")
+
+
 def test_a_text_file_is_no_checkpoint(local, config):
     refused(local("--checkpoint", config), 1, "is damaged or not a checkpoint (it is not a file that torch.save wrote)")
 
