@@ -19,6 +19,7 @@ SAME = {
     "resnet152": {"name": "resnet152"},
     "resnext50_32x4d": {"name": "resnext50_32x4d"},
     "resnext101_32x4d": {"name": "resnext101_32x4d"},
+    "seresnet50": {"name": "resnet", "num_blocks": [3, 4, 6, 3], "use_se": True},
     "resnext101_32x8d": {"name": "resnext", "num_blocks": [3, 4, 23, 3], "base_width_and_cardinality": [8, 32]},
     "resnext101_64x4d": {"name": "resnext", "num_blocks": [3, 4, 23, 3], "base_width_and_cardinality": [4, 64]},
     "wide_resnet50_2": {"name": "resnext", "num_blocks": [3, 4, 6, 3], "base_width_and_cardinality": [128, 1]},
@@ -33,7 +34,7 @@ def ours(name, num_classes=1000, device=None):
 
 
 def theirs(name, device="cpu", library="torchvision"):
-    """The network of torchvision or timm, with statistics of batch norm that are not those of a new network."""
+    """The network of torchvision or timm, whose batch norm is not that of a new network."""
     with torch.device(device):
         if library == "timm":
             model = pytest.importorskip("timm").create_model(name)
@@ -42,6 +43,9 @@ def theirs(name, device="cpu", library="torchvision"):
     for entry, buffer in model.named_buffers():
         if "running" in entry and device == "cpu":
             buffer.uniform_(0.5, 1.5)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:  # the last weights of a block are zero in timm
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
     return model.eval()
 
 
@@ -61,10 +65,9 @@ def resnet18():
     return theirs("resnet18")
 
 
-OF_TORCHVISION = [("torchvision", name) for name in SAME if name != "resnext101_32x4d"]
-OF_TIMM = [
-    ("timm", name) for name in (*[n for n in SAME if n.startswith("resnet")], "resnext50_32x4d", "resnext101_32x4d")
-]
+OF_TORCHVISION = [("torchvision", name) for name in SAME if hasattr(torchvision.models, name)]
+MORE_OF_TIMM = ["seresnet50", "resnext50_32x4d", "resnext101_32x4d"]
+OF_TIMM = [("timm", name) for name in [*(name for name in SAME if name.startswith("resnet")), *MORE_OF_TIMM]]
 
 
 @pytest.mark.parametrize(
