@@ -10,7 +10,7 @@ import torch
 
 from ray_classy.checkpoint import CHECKPOINT_FILE, files
 from ray_classy.distributed import broadcast_object, is_primary
-from ray_classy.errors import ComponentError, RayClassyError
+from ray_classy.errors import CheckpointNotFoundError, ComponentError, RayClassyError
 from ray_classy.models.weights import load_state
 
 __all__ = [
@@ -45,11 +45,21 @@ def load_checkpoint(checkpoint_path: str, device: torch.device | str = _CPU) -> 
         checkpoint_path: the file, or a folder with a `checkpoint.torch`; local or a URL.
         device: its tensors are moved there.
 
+    Returns:
+        The content; None, with a warning, if there is no such file.
+
     Raises:
-        CheckpointNotFoundError: there is none.
         CheckpointError: it is damaged or holds something else.
     """
-    return _moved(files.load_content(checkpoint_path), device)
+    return _moved(_content(checkpoint_path), device)
+
+
+def _content(path: str) -> Any:
+    try:
+        return files.load_content(path)
+    except CheckpointNotFoundError as error:
+        _log.warning("%s", error)
+        return None
 
 
 def _moved(content: Any, device: torch.device | str) -> Any:
@@ -78,9 +88,9 @@ def load_and_broadcast_checkpoint(checkpoint_path: str, device: torch.device | s
     """What the primary rank reads at a path with `load_checkpoint`, on every rank.
 
     Raises:
-        CheckpointError: it cannot be read; every rank raises it.
+        CheckpointError: it is damaged; every rank raises it.
     """
-    return _moved(read_and_broadcast(checkpoint_path, files.load_content), device)
+    return _moved(read_and_broadcast(checkpoint_path, _content), device)
 
 
 def read_and_broadcast(path: str, load: Callable[[str], Any]) -> Any:

@@ -47,6 +47,7 @@ class ModelTensorboardHook(SummaryWriterHook):
             return
         model, writer = task.base_model, self.tb_writer
         try:
-            plot_model(model, model.input_shape, getattr(model, "input_key", None), writer=writer)
+            key = getattr(model, "input_key", None)
+            plot_model(model, size=model.input_shape, input_key=key, writer=writer)
         except Exception as error:  # of whatever the tracer and the model's own code raise
             _log.warning("the graph of the model is not drawn: %s: %s", type(error).__name__, error)

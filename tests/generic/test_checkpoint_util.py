@@ -14,6 +14,12 @@ def test_a_checkpoint_is_saved_and_loaded_under_the_old_names(tmp_path):
     assert util.load_and_broadcast_checkpoint(str(tmp_path))["input_args"] == {"lr": 0.1}
 
 
+@pytest.mark.parametrize("load", [util.load_checkpoint, util.load_and_broadcast_checkpoint])
+def test_a_missing_checkpoint_is_none_with_a_warning(tmp_path, load, caplog):
+    assert load(str(tmp_path)) is None and load(str(tmp_path / "no_checkpoint")) is None
+    assert caplog.text.count("no checkpoint at") == 2
+
+
 def test_input_args_must_be_a_dict():
     with pytest.raises(ComponentError, match="input_args"):
         util.get_checkpoint_dict(make_task(), ["lr"])
