@@ -84,7 +84,9 @@ def _buffers_after_update(
         shape: of the parameter.
     """
     known = signature_keys(cls)
-    eager = {name: False for name in ("foreach", "fused", "capturable", "differentiable") if name in known}
+    eager: dict[str, Any] = {
+        name: False for name in ("foreach", "fused", "capturable", "differentiable") if name in known
+    }
     options: dict[str, Any] = {**own, **{name: value for name, value in saved.items() if name in known}, **eager}
     parameter = torch.zeros(shape, requires_grad=True)
     parameter.grad = torch.zeros(shape)
