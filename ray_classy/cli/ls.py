@@ -15,7 +15,7 @@ from ray_classy.disk_errors import size_text
 from ray_classy.errors import RayClassyError, RecordError
 from ray_classy.printable import printable
 from ray_classy.records import read_record, what_is_wrong
-from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.metrics import summary
 from ray_classy.trainer.near_runs import runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import reading, shown
@@ -86,6 +86,6 @@ def _line(manifest: _Manifest) -> str:
     words = [f"{manifest.where:.0%} done"]
     if inside:
         words[-1] += f", {inside.get('rows')} of {inside.get('of')} rows of an epoch"
-    metrics = dotted(manifest.metrics or {}).items()
+    metrics = summary(manifest.metrics or {}).items()
     words += [f"{name} {value:.4f}" for name, value in metrics if isinstance(value, float)]
     return "  ".join(words)

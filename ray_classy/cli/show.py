@@ -17,7 +17,7 @@ from ray_classy.disk_errors import size_text
 from ray_classy.errors import CheckpointNotFoundError
 from ray_classy.printable import printable
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.metrics import summary
 from ray_classy.trainer.near_runs import near_runs, runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
@@ -83,7 +83,7 @@ def _lines(
     for key in ("epoch", "step", "samples", "where", "in_phase", "seed", "world_size", "written", "config_sha256"):
         if manifest.get(key) is not None:
             yield f"  {key:<14} {manifest[key]}"
-    for name, value in dotted(manifest.get("metrics") or {}).items():
+    for name, value in summary(manifest.get("metrics") or {}).items():
         yield f"  {name:<24} {value}"
     if manifest.get("versions"):
         yield f"  {'versions':<14} " + ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())

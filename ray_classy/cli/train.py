@@ -14,7 +14,7 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.trainer.interrupts import interrupted
 from ray_classy.trainer.local_trainer import LocalTrainer, check_start
-from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.metrics import summary
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import FINISHED, INTERRUPTED, result_of
 from ray_classy.trainer.run_folder import RunFolder
@@ -101,7 +101,7 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
             "nothing was trained: the checkpoint has made all phases that the config asks for; to train more, raise "
             "num_epochs; to evaluate it, add test_only=true"
         )
-    lines += [f"{name:<28} {_number(value)}" for name, value in dotted(result.metrics).items()]
+    lines += [f"{name:<28} {_number(value)}" for name, value in summary(result.metrics).items()]
     places = {"run": run.path, "metrics": run.storage.join(METRICS_FILE), "checkpoint": result.checkpoint}
     lines += ["", *(f"{what + ':':<12} {short(place)}" for what, place in places.items() if place)]
     commands = {}

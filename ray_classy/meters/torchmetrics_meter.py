@@ -39,7 +39,8 @@ class TorchMetricsMeter(ClassyMeter):
     Rows and entries without a label (negative targets) do not count; mixed rows count for their larger part.
 
     The value has the average under its name ("macro"), or "value"; `per_class` adds a value for each class by its name,
-    null where there is none; matrices are lists. Confusion matrices have a row for each true class.
+    null where there is none; matrices are lists beside the names of the `classes`. Confusion matrices have a row for each
+    true class.
 
     Outputs are measured on the CPU, some steps at a time. Processes exchange counts at the end of a phase. Metrics of
     curves (AUROC, average precision) keep all scores of the phase in memory, on every process at its end, unless
@@ -95,14 +96,20 @@ class TorchMetricsMeter(ClassyMeter):
         self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._pending_bytes = 0
         self._value: dict[str, Any] | None = None
-        for known in [task] if task is not None else _TASKS[1:]:
-            if task is not None or _find(self.name, metric, known, required=False) is not None:
-                self._made(known, num_classes or 2)  # finds wrong arguments now
-                break
-        else:
-            _find(self.name, metric, "multiclass")
+        self._check()
         if task is not None and (num_classes is not None or task == "binary"):
             self._build()
+
+    def _check(self) -> None:
+        """Finds wrong arguments now; those of some task are right as long as the task is not known."""
+        errors = []
+        for task in [self.task] if self.task is not None else _TASKS[1:]:
+            try:
+                self._made(task, self.num_classes or 2)
+                return
+            except (ComponentError, UnknownComponentError) as error:
+                errors.append(error)
+        raise errors[0]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TorchMetricsMeter:
@@ -254,6 +261,8 @@ class TorchMetricsMeter(ClassyMeter):
         self._measure()
         if self._value is None:
             self._value = {name: self._value_of(name, metric) for name, metric in self._metrics.items()}
+            if self.classes and any(isinstance(one, list) for one in self._value.values()):
+                self._value["classes"] = self.classes
         return self._value
 
     def _value_of(self, name: str, metric: Any) -> Any:
@@ -344,12 +353,12 @@ class TorchMetricsMeter(ClassyMeter):
                 )
 
 
-def _find(meter: str, metric: str, task: str, required: bool = True) -> Any:
+def _find(meter: str, metric: str, task: str) -> Any:
     """Returns the class of a metric for a task."""
     from torchmetrics import classification
 
     cls = getattr(classification, task.capitalize() + metric, None)
-    if cls is None and required:
+    if cls is None:
         names = [
             name.removeprefix(task.capitalize()) for name in dir(classification) if name.startswith(task.capitalize())
         ]

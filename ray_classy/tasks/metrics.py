@@ -32,6 +32,13 @@ def dotted(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Flattens nested metrics for a screen: without matrices, lists of names, and the values of each class."""
+    return {
+        name: value for name, value in dotted(metrics).items() if type(value) is not list and "per_class." not in name
+    }
+
+
 def phase_metrics(losses: Any, meters: Sequence[Any]) -> dict[str, Any]:
     """Returns the mean loss of a phase, if there are losses, and the meters' values by meter name."""
     metrics: dict[str, Any] = {}
@@ -47,5 +54,6 @@ def metric_names(phase_types: Sequence[str], meters: Sequence[Any]) -> list[str]
     for phase_type in (kind for kind in ("train", "test") if kind in phase_types):
         names.append(f"{phase_type}.loss")
         for meter in meters:
-            names += [f"{phase_type}.{name}" for name in dotted({meter.name: plain(meter.value)})]
+            values = dotted({meter.name: plain(meter.value)})
+            names += [f"{phase_type}.{name}" for name, value in values.items() if not isinstance(value, list)]
     return names

@@ -182,7 +182,7 @@ def test_keys_that_are_no_strings_are_told():
         ({"turbo": "yes"}, "turbo: expected true or false, not 'yes'; write true"),
         ({"turbo": 1}, "turbo: expected true or false, not 1"),
         ({"label": 1}, "label: expected a string, not 1"),
-        ({"weight": "x"}, "weight: expected a number or a (nested) list of numbers, 'balanced' or null, not 'x'"),
+        ({"weight": "x"}, "weight: expected a number or a (nested) list of numbers or null, not 'x'"),
         ({"rate_limit": [1.5]}, "rate_limit: expected a number, a list of integers or null, not [1.5]"),
         (
             {"wheel": "x"},

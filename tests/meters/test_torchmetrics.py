@@ -62,7 +62,7 @@ def test_f1_has_an_average_and_a_value_for_each_class():
 
 def test_confusion_matrices_are_lists():
     expected = sklearn_metrics.confusion_matrix(INDEX, SCORES.argmax(1)).tolist()
-    assert updated(made(confusion_matrix={})).value == {"value": expected}
+    assert updated(made(confusion_matrix={})).value == {"value": expected, "classes": NAMES}
     found = updated(made(several=True, confusion_matrix={}), HOT).value["value"]
     assert list(found) == NAMES and sum(map(sum, found["cat"])) == 37
 
@@ -101,6 +101,13 @@ def test_a_state_is_restored_and_continued():
 
 
 EVERY_F1 = {"f1": EVERY["f1"]}
+
+
+def test_arguments_of_the_metric_for_several_classes_are_accepted():
+    config = {"f1": {"threshold": 0.9}}
+    assert updated(made(several=True, **config), HOT).value != updated(made(several=True, f1={}), HOT).value
+    with pytest.raises(ComponentError, match="no argument 'threshold'"):
+        made(**config)
 
 
 def test_the_state_of_another_metric_is_refused():
