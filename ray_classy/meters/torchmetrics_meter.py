@@ -39,8 +39,8 @@ class TorchMetricsMeter(ClassyMeter):
     Rows and entries without a label (negative targets) do not count; mixed rows count for their larger part.
 
     The value has the average under its name ("macro"), or "value"; `per_class` adds a value for each class by its name,
-    null where there is none; matrices are lists beside the names of the `classes`. Confusion matrices have a row for each
-    true class.
+    null where there is none; matrices are lists beside the names of the `classes`. Confusion matrices have a row for
+    each true class.
 
     Outputs are measured on the CPU, some steps at a time. Processes exchange counts at the end of a phase. Metrics of
     curves (AUROC, average precision) keep all scores of the phase in memory, on every process at its end, unless

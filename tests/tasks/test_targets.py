@@ -4,13 +4,15 @@ import copy
 import json
 
 import pytest
+import torch
 from PIL import Image
 
+from ray_classy.distributed import get_world_size
 from ray_classy.errors import CheckpointError, ConfigError, RayClassyError
 from ray_classy.tasks import build_task
 from ray_classy.tasks.classes import recorded_classes
 from ray_classy.tasks.phase_state import phase_state
-from tests.helpers import train
+from tests.helpers import run_ranks, train
 
 COLOURS = ["red", "blue", "blue", "red", "blue", "green", "blue", None]
 TAGS = [["x"], [], ["x", "y"], ["y"], ["x"], [], ["x"], ["x"]]
@@ -127,6 +129,27 @@ def test_labels_that_changed_are_another_order(folder):
     other.prepare()
     with pytest.raises(CheckpointError, match="labels was"):
         other.on_phase_start()
+
+
+def outcome(settings):
+    for one in settings["dataset"].values():
+        one["batchsize_per_replica"] = 4 // get_world_size()
+    task = train(build_task({**settings, "num_epochs": 2}))
+    weights = [value.tolist() for value in task.base_model.state_dict().values()]
+    return {"weights": weights, "metrics": task.phase_metrics()}
+
+
+def test_two_processes_train_and_measure_what_one_does(folder):
+    settings = two_heads(folder)
+    settings["meters"]["tags/auroc"] = {}
+    settings["dataset"]["train"]["num_samples"] = 7  # the last batch of one rank has one row, of the other two
+    alone, [one, other] = outcome(copy.deepcopy(settings)), run_ranks(2, outcome, settings)
+    assert one == other
+    assert one["metrics"]["tags/auroc"] == alone["metrics"]["tags/auroc"]
+    assert one["metrics"]["colour/accuracy"] == alone["metrics"]["colour/accuracy"]
+    assert one["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], rel=1e-5)
+    for mine, theirs in zip(one["weights"], alone["weights"], strict=True):
+        torch.testing.assert_close(torch.tensor(mine), torch.tensor(theirs))
 
 
 # -- weights that are counted -----------------------------------------------------------------------------------------
