@@ -76,12 +76,12 @@ def read_json_labels(file: str, columns: Sequence[str]) -> Any:
             kind = _label_kind(file, row, name, value.get(name))
             if kind is not None and (name not in kinds or kinds[name][1] == "null"):
                 kinds[name] = kind
-        if len(kinds) == len(columns) and all(kind != "null" for _, kind in kinds.values()):
+        if len(kinds) == len(columns) and all(found != "null" for _, found in kinds.values()):
             break
     fields = []
     for name in columns:
-        is_list, kind = kinds.get(name, (False, "null"))
-        plain = pa.string() if kind == "null" else pa.type_for_alias(kind)
+        is_list, label = kinds.get(name, (False, "null"))
+        plain = pa.string() if label == "null" else pa.type_for_alias(label)
         fields.append((name, pa.list_(plain) if is_list else plain))
     parse = arrow_json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
     try:

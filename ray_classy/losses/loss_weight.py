@@ -102,7 +102,7 @@ def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, 
     return value.masked_fill(weight == 0, 0)
 
 
-def unlabelled(loss: nn.Module, target: Any) -> Any:
+def unlabelled(loss: Any, target: Any) -> Any:
     """Returns class indices with -1 in the place of the index that a loss ignores; any other target as it is."""
     if isinstance(target, Mapping):
         losses = loss.losses if hasattr(loss, "losses_of") else {}

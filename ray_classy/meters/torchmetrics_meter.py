@@ -403,7 +403,7 @@ def _together(one: State | None, other: State, reductions: Mapping[str, Any]) ->
     """Puts two states of a metric together."""
     if one is None:
         return other
-    ways = {"sum": torch.add, "max": torch.maximum, "min": torch.minimum}
+    ways: dict[Any, Any] = {"sum": torch.add, "max": torch.maximum, "min": torch.minimum}
     return {
         name: _joined([one[name], value]) if reductions[name] == "cat" else ways[reductions[name]](one[name], value)
         for name, value in other.items()

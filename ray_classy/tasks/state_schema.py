@@ -190,7 +190,7 @@ def _has_our_state(optimizer: Any) -> bool:
 def _try(part: Any, state: Mapping[str, Any]) -> None:
     try:
         part.set_classy_state(state)
-    except DamagedCheckpointError:
+    except (DamagedCheckpointError, MissingStateError):
         raise
     except CheckpointError:
         pass  # of a part with other options, which is refused when it is loaded

@@ -151,14 +151,14 @@ class MixupTransform(ClassyTransform):
             lam = torch.where(cuts, corrected, lam)
         return _Draw(lam, blend, boxes)
 
-    def _mix_target(self, target: Any, lam: torch.Tensor, name: str | None = None) -> Any:
+    def _mix_target(self, target: Any, lam: torch.Tensor, name: str = "") -> Any:
         """Mixes targets (N,) or (N, C) to weights (N, C), or each of several; `lam` has shape (1,) or (N,)."""
         if isinstance(target, Mapping):
             return {key: self._mix_target(one, lam, key) for key, one in target.items()}
         if target.ndim == 1:
             classes = self.num_classes.get(name) if isinstance(self.num_classes, Mapping) else self.num_classes
             if classes is None:
-                which = "targets" if name is None else f"those of {name!r}"
+                which = f"those of {name!r}" if name else "targets"
                 raise ComponentError(f"mixup: {which} are class indices, so num_classes must be set")
             ignored = target == self.ignore_index
             weights = one_hot_smoothed(target.masked_fill(ignored, 0), classes, self.label_smoothing)
