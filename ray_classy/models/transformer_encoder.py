@@ -97,9 +97,9 @@ class Encoder(nn.Module):
         self.ln = LayerNorm(hidden_dim)
 
     def fix_positions(self, positions: torch.Tensor) -> None:
-        """Replaces the learned position embeddings by fixed ones, shape (seq_length, 1, hidden_dim)."""
+        """Replaces the learned position embeddings by fixed ones, (seq_length, 1, hidden_dim), which are no state."""
         del self.pos_embedding
-        self.register_buffer("pos_embedding", positions)
+        self.register_buffer("pos_embedding", positions, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.ln(self.layers(self.dropout(x + self.pos_embedding)))

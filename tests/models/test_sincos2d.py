@@ -19,11 +19,14 @@ def test_positions_are_sines_and_cosines_of_column_and_row():
 
 
 @pytest.mark.parametrize("classifier", ["token", "gap"])
-def test_a_vision_transformer_has_fixed_positions_in_its_state(classifier):
-    model = VisionTransformer(**SIZES, classifier=classifier, positions="sincos2d")
-    assert "encoder.pos_embedding" not in dict(model.named_parameters())
-    assert torch.equal(model.state_dict()["encoder.pos_embedding"][-4:, 0], sincos2d(2, 2, 8))
-    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 8)
+def test_a_vision_transformer_has_fixed_positions_and_takes_weights_for_another_size(classifier):
+    model, larger = (
+        VisionTransformer(**{**SIZES, "image_size": size}, classifier=classifier, positions="sincos2d")
+        for size in (16, 24)
+    )
+    assert "encoder.pos_embedding" not in model.state_dict() and model(torch.zeros(1, 3, 16, 16)).shape == (1, 8)
+    assert not larger.set_classy_state(model.get_classy_state())
+    assert torch.equal(larger.encoder.pos_embedding[-9:, 0], sincos2d(3, 3, 8))
 
 
 @pytest.mark.parametrize(
