@@ -126,6 +126,21 @@ OTHERS = ["manifest", "webdataset"]
 
 
 @pytest.mark.full
+def test_a_balanced_side_of_a_folder_trains_on_two_workers_as_in_one_process(ray_cluster, tmp_path):
+    config = folder_config(image_folder(tmp_path / "images", each=30), None)
+    config["dataset"]["train"]["sampling"] = {"name": "balanced", "rows": 36}
+    config["dataset"] = {**config["dataset"], "split": {"test": 0.3, "stratify": True}}
+    config["dataset"]["test"] = {"transforms": config["dataset"]["train"]["transforms"]}
+    task = build_task(config)
+    for dataset in task.datasets.values():
+        dataset.batchsize_per_replica = 2
+    ray_run = RayTrainer(scaling(), storage_path=str(tmp_path / "ray"), ingest="cluster").train(task)
+    local = LocalTrainer(str(tmp_path / "local")).train(build_task(config))
+    for phase in ("train", "test"):
+        assert ray_run.metrics[phase]["loss"] == pytest.approx(local.metrics[phase]["loss"], rel=1e-5)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", OTHERS)
 def test_references_to_images_train_on_two_workers_as_an_image_folder_does(ray_cluster, tmp_path, monkeypatch, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
