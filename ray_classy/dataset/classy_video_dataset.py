@@ -223,6 +223,8 @@ class ClassyVideoDataset(ClassyDataset):
             self.video_clips  # noqa: B018
         except NotImplementedError:
             return super().iterator(**options)
+        if self.sampling is not None:
+            raise ComponentError("clips are sampled from the index of the dataset: leave `sampling` out")
         numbers = [options.get(name, 0) for name in ("shuffle_seed", "current_phase_id")]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(options.get("seed", 0), sum(numbers), 0))

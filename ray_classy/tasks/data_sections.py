@@ -62,7 +62,7 @@ def split_problems(config: Mapping[str, Any]) -> list[Problem]:
     problems = []
     try:
         Split(**section)
-    except ComponentError as error:
+    except (ComponentError, TypeError) as error:
         problems.append(Problem(("dataset", "split"), str(error)))
     dataset = config["dataset"]
     if not dataset.get("train"):

@@ -85,6 +85,13 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
     phases = task.planned_phases()
     _check_devices(task, world_size, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
+    for phase_type in sorted(used):
+        dataset = task.datasets[phase_type]
+        if getattr(dataset, "sampling", None) is not None and not _has_rows(dataset):
+            raise ComponentError(
+                f"{locate(task, 'dataset', phase_type)}{type(dataset).__name__} makes its batches itself, so that no "
+                f"rows of it can be sampled: leave sampling out"
+            )
     seen = {
         phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, on_gpu, default_steps)
         for phase_type in sorted(used, reverse=True)

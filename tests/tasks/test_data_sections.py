@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ray_classy.errors import ConfigError
+from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.tasks import build_task
 from ray_classy.tasks.data_sections import build_phase_dataset
 from ray_classy.tasks.task_config import checked
@@ -100,6 +100,14 @@ def test_a_split_that_cannot_be_is_one_error(config, path, value, message):
         value = value.format(folder=config["dataset"]["train"]["image_folder"])
     with pytest.raises(ConfigError, match=message):
         build_task(checked(changed(config, path, value))).preflight()
+
+
+def test_rows_that_a_dataset_batches_itself_cannot_be_sampled(config):
+    stream = {"name": "synthetic_image_streaming", "crop_size": 8, "class_ratio": 0.5, "num_samples": 8, "seed": 0}
+    made = changed(config, ["split"], None)
+    made["dataset"] = {"train": {**stream, "batchsize_per_replica": 4, "sampling": {"name": "balanced"}}}
+    with pytest.raises((ConfigError, ComponentError), match=r"leave sampling out|none is known before"):
+        build_task(checked(made)).preflight()
 
 
 def test_a_test_dataset_has_the_classes_of_the_train_dataset_by_number(config, tmp_path):

@@ -49,20 +49,25 @@ class BalancedSampling(ClassySampling):
     Args:
         power: in [0, 1].
         rows: rows of an epoch, at least 1; None for as many as the dataset has.
+        target: whose classes count, where rows have several targets; its name.
 
     Raises:
         ComponentError: an argument has an invalid value.
     """
 
-    def __init__(self, power: float = 0.0, rows: int | None = None) -> None:
+    def __init__(self, power: float = 0.0, rows: int | None = None, target: str | None = None) -> None:
         super().__init__(rows)
         if type(power) not in (int, float) or not 0 <= power <= 1:
             raise ComponentError(f"power must be a number from 0 (equal shares) to 1 (natural shares), not {power!r}")
-        self.power = float(power)
+        if target is not None and not isinstance(target, str):
+            raise ComponentError(
+                f"target must be the name of a target, or null where there is only one, not {target!r}"
+            )
+        self.power, self.target = float(power), target
         self._groups: _Groups | None = None
 
     def check(self, dataset: Any) -> None:
-        classes_of_rows(dataset)
+        classes_of_rows(dataset, self.target)
 
     def counts(self, dataset: Any, seed: int, epoch: int) -> np.ndarray:
         groups, draws = self._grouped(dataset, seed), self.num_rows(dataset)
@@ -84,6 +89,8 @@ class BalancedSampling(ClassySampling):
     def remark(self, dataset: Any) -> str:
         groups = self._grouped(dataset, 0)
         draws, names = self.num_rows(dataset), getattr(dataset, "classes", None)
+        if self.target is not None:
+            names = dataset.target_columns()[self.target].classes
         taken = systematic_counts(self._ends(groups, draws), draws, 0)
         often = taken / groups.sizes
 
@@ -108,7 +115,7 @@ class BalancedSampling(ClassySampling):
         return summed(groups.sizes.astype(np.float64) ** self.power, draws)
 
     def _grouped(self, dataset: Any, seed: int) -> _Groups:
-        labels = classes_of_rows(dataset)
+        labels = classes_of_rows(dataset, self.target)
         known = self.__dict__.get("_groups")
         if known is not None and known.seed == seed and np.array_equal(known.labels, labels):
             return known

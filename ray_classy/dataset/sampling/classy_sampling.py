@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import Registry, construct
 
@@ -100,15 +101,30 @@ def build_sampling(config: Mapping[str, Any]) -> ClassySampling:
     return construct(SAMPLING_REGISTRY.named_class(config), config)
 
 
-def classes_of_rows(dataset: Any) -> np.ndarray:
+def classes_of_rows(dataset: Any, target: str | None = None) -> np.ndarray:
     """Returns the class of each row of a dataset, integers, shape (rows,); negative ones of rows without a class.
+
+    Args:
+        dataset: a `ClassyDataset`.
+        target: name of the target, of several.
 
     Raises:
         DataError: a row has no class that is known without decoding it, or several.
     """
-    given = dataset.labels() if callable(dataset.labels) else None
+    columns = dataset.target_columns() if hasattr(dataset, "target_columns") else {}
+    several = [name for name in columns if name != ONLY]
+    if (target is not None or several) and target not in several:
+        missing = "" if target is None else f"there is no target {target!r}; "
+        if not several:
+            raise DataError(f"{missing}these rows have one target: leave sampling.target out")
+        raise DataError(
+            f"{missing}these rows have several targets: set sampling.target to one of them, {', '.join(several)}"
+        )
+    column = columns.get(ONLY if target is None else target)
+    given = dataset.labels() if column is None and callable(dataset.labels) else getattr(column, "targets", None)
     labels = np.asarray([] if given is None else given)
-    if labels.ndim > 1 or (len(labels) and not np.issubdtype(labels.dtype, np.integer)):
+    is_list = column is not None and given is None
+    if is_list or labels.ndim > 1 or (len(labels) and not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(
             "balanced sampling needs one class for each row, and these rows have several labels: leave it out, or "
             "write weights into a column ({name: weighted, column: ...})"

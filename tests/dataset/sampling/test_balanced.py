@@ -3,7 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
+from ray_classy.dataset import ManifestDataset
 from ray_classy.dataset.sampling import BalancedSampling, build_sampling
+from ray_classy.dataset.split import Split
 from ray_classy.errors import ComponentError, DataError
 
 
@@ -83,6 +85,28 @@ def test_rows_without_a_class_are_left_out():
 def test_rows_that_do_not_have_one_class_each_are_an_error(labels):
     with pytest.raises(DataError, match="balanced sampling needs"):
         BalancedSampling().check(Rows(labels))
+
+
+def test_of_several_targets_the_named_one_is_balanced(tmp_path):
+    rows = [f"{number}.png,{'red' if number < 3 else 'blue'},{number % 2},a|b" for number in range(30)]
+    (tmp_path / "rows.csv").write_text("path,colour,shape,tags\n" + "\n".join(rows))
+    several = {"colour": "colour", "shape": "shape"}
+    dataset = ManifestDataset(2, True, manifest=str(tmp_path / "rows.csv"), targets=several)
+    counts = BalancedSampling(target="colour").counts(dataset, 0, 0)
+    assert counts[:3].sum() == 15 == counts[3:].sum()
+    assert "15 of each of 2 classes; rows x times that each is used: red 3 x 5" in BalancedSampling(
+        target="colour"
+    ).remark(dataset)
+    for target in (None, "size"):
+        with pytest.raises(DataError, match=r"set sampling\.target to one of them, colour, shape"):
+            BalancedSampling(target=target).check(dataset)
+    tagged = ManifestDataset(
+        2, True, manifest=str(tmp_path / "rows.csv"), label_column="tags", label_separator="|", classes=["a", "b"]
+    )
+    with pytest.raises(DataError, match="these rows have several labels"):
+        BalancedSampling().check(tagged)
+    with pytest.raises(DataError, match="needs rows with one class each"):
+        Split(0.5, stratify=True).take(tagged, "train")
 
 
 @pytest.mark.parametrize("wrong", [{"power": -1}, {"power": "a"}, {"rows": 0}])
