@@ -30,7 +30,7 @@ def evaluated_on_ray(
         settings = RaySettings.of(section)
     each = resources_per_worker(settings.scaling)
     with settings.connected():
-        check_resources(settings.scaling, 0)
+        check_resources(settings.scaling, settings.wait_for_resources_s)
         resources = {name: amount for name, amount in each.items() if name not in ("CPU", "GPU")}
         piece = ray.remote(_piece).options(
             num_cpus=each.get("CPU", 0), num_gpus=each.get("GPU", 0), resources=resources or None, max_retries=3
