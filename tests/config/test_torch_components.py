@@ -31,8 +31,9 @@ def test_there_are_many_of_them():
 @pytest.mark.parametrize("name", [*LOSSES, *TRANSFORMS])
 def test_defaults_written_out_are_accepted(name):
     keys = component_keys({**LOSSES, **TRANSFORMS}[name])
-    written = {key: list(d) if isinstance(d, tuple) else d for key, (_, d) in keys.items() if _is_plain(d)}
-    missing = [key for key, (_, default) in keys.items() if default is REQUIRED]
+    defaults = {name: key.default for name, key in keys.items()}
+    written = {name: list(d) if isinstance(d, tuple) else d for name, d in defaults.items() if _is_plain(d)}
+    missing = [name for name, default in defaults.items() if default is REQUIRED]
     assert problems(name, **written) == [message for message in problems(name) if message.startswith("missing")]
     assert len(problems(name)) == len(missing)
 
@@ -48,7 +49,7 @@ def test_nonsense_is_judged_without_a_crash(name):
 @pytest.mark.parametrize("name", [*LOSSES, *TRANSFORMS])
 def test_resolved_configs_can_be_written_and_are_accepted(name):
     keys = component_keys({**LOSSES, **TRANSFORMS}[name])
-    if any(default is REQUIRED for _, default in keys.values()):
+    if any(key.default is REQUIRED for key in keys.values()):
         return
     resolved = resolve({"name": name}, FOREIGN)
     assert parse_yaml(dump_yaml(resolved), "f")[0] == resolved

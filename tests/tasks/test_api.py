@@ -150,6 +150,7 @@ SETTERS = {
     "set_use_sharded_ddp": (True,),
     "set_checkpoint_every": (1, 100, None),
     "set_deterministic": (False,),
+    "set_test_time_augmentation": (True, 1),
 }
 ABSTRACT = {
     "from_config", "where", "done_training", "get_classy_state", "set_classy_state", "prepare", "train_step",

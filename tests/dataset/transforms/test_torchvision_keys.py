@@ -20,7 +20,7 @@ def test_every_transform_is_there():
 def test_the_keys_are_those_of_the_signature(name):
     keys = keys_of(classes()[name])
     assert list(KEYS[name]) == list(keys)
-    for key, (annotation, default) in keys.items():
+    for key, (annotation, default, _) in keys.items():
         plain = default if default is REQUIRED or default is None else getattr(default, "value", default)
         assert KEYS[name][key].annotation == annotation
         assert KEYS[name][key].default == plain or KEYS[name][key].default == str(plain)
