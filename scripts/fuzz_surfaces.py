@@ -524,7 +524,8 @@ def _make_weights(folder: pathlib.Path, rng: Random) -> None:
     else:
         buffer = io.BytesIO()
         content = {"model": tensors, "model_ema": tensors, "args": argparse.Namespace(lr=0.1), "best": np.float64(1)}
-        torch.save(content, buffer, _use_new_zipfile_serialization=kind == "zip")
+        protocol = rng.choice((2, 2, 4, 5))
+        torch.save(content, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=kind == "zip")
         data = buffer.getvalue()
     (folder / "model.safetensors").write_bytes(mutated_bytes(data, rng))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import re
 import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from ray_classy.checkpoint.later_pickles import LATER_OPERATIONS
+from ray_classy.checkpoint.number_types import DTYPE, STORAGES
 from ray_classy.checkpoint.plain import MOST_BITS, Foreign, is_key
 from ray_classy.checkpoint.unsafe_names import refuse_unsafe
 from ray_classy.errors import CheckpointError
@@ -29,22 +30,6 @@ FREE_BYTES = 64 * 2**20
 TIMES_THE_FILE = 4
 """Tensors may have as many bytes as the file this many times, and FREE_BYTES: they may share their storages."""
 
-_STORAGES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
-    "UntypedStorage": torch.uint8,
-}
-_DTYPE = re.compile(r"bool|u?int\d+|b?float\d+\w*|complex\d+")
 _WRONG = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, struct.error)
 """What operations raise that find other values than they take."""
 
@@ -182,10 +167,10 @@ class Unpickler:
 
     def _name(self, module: str, name: str) -> None:
         module = {"__builtin__": "builtins"}.get(module, module)
-        if module == "torch" and _DTYPE.fullmatch(name) and isinstance(getattr(torch, name, None), torch.dtype):
+        if module == "torch" and DTYPE.fullmatch(name) and isinstance(getattr(torch, name, None), torch.dtype):
             self._push(getattr(torch, name))
             return
-        storage = module in ("torch", "torch.storage") and name in _STORAGES
+        storage = module in ("torch", "torch.storage") and name in STORAGES
         if not storage and f"{module}.{name}" not in self.functions:
             if self._foreign is not None:
                 refuse_unsafe(f"{module}.{name}")
@@ -197,7 +182,7 @@ class Unpickler:
 
     def _persistent(self) -> None:
         kind, storage, key, _, size, *view = self._stack.pop()
-        dtype = _STORAGES[storage.name]
+        dtype = STORAGES[storage.name]
         if kind != "storage" or type(key) is not str or not _is_size(size) or any(view) or self._read_storage is None:
             raise CheckpointError("it names a storage in an unknown way")
         self._push(TypedStorage(self._read_storage(key, dtype, size), dtype))
@@ -399,4 +384,4 @@ Unpickler.operations = {
         "b": Unpickler._build,
         "Q": Unpickler._persistent,
     }.items()
-}
+} | LATER_OPERATIONS

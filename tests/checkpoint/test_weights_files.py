@@ -1,17 +1,20 @@
 """Files and folders of weights that others wrote."""
 
+import argparse
 import builtins
 import json
 import os
 import tracemalloc
 
 import fsspec
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, UnsafeFileError, UnsupportedFileError
+from ray_classy.generic.checkpoint_util import load_checkpoint as load_checkpoint_util
 from ray_classy.models.weights import read_weights
 
 WEIGHTS = {"a.weight": torch.randn(3, 2), "a.bias": torch.ones(3, dtype=torch.bfloat16), "n": torch.tensor(7)}
@@ -137,3 +140,24 @@ def test_numbers_that_are_not_aligned_are_copied(tmp_path):
         header({"a": entry("U8", (1,), (0, 1)), "b": entry("F64", (2,), (1, 17))}) + bytes(17)
     )
     assert read_weights(str(tmp_path / "w.safetensors")).tensors["b"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_later_protocols_of_pickle(tmp_path, protocol, zipped):
+    beside = {"raw": b"ab", "more": bytearray(b"c"), "kinds": {1, 2}, "frozen": frozenset("ab"), "long": "x" * 300}
+    content = {**beside, "args": argparse.Namespace(a=[1]), "best": np.float64(1), "again": [beside, beside]}
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save({**content, "model": WEIGHTS}, tmp_path / "w.pth", **options)
+    assert same(read_weights(str(tmp_path / "w.pth")).tensors)
+    if protocol == 4:
+        loaded = load_checkpoint_util(str(torch_saved({"beside": beside}, tmp_path / "b.pth", **options)))
+        assert loaded == {"beside": {**beside, "frozen": {"a", "b"}}}
+    torch.save({"model": WEIGHTS, "args": Runs(builtins.eval, ("1/0",))}, tmp_path / "evil.pth", **options)
+    with pytest.raises(UnsafeFileError, match=r"builtins\.eval"):
+        read_weights(str(tmp_path / "evil.pth"))
+
+
+def torch_saved(content, path, **options):
+    torch.save(content, path, **options)
+    return path
