@@ -67,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = f"{error.filename}: {error.strerror or error}" if error.filename is not None else str(error)
         _print_error(type(error).__name__, message, as_json)
         return 2 if isinstance(error, ConfigError | UsageError) else 1
-    print(json_text(answer.data) if as_json else printable_lines(redacted(answer.text)), flush=True)
+    print(
+        json_text(answer.data) if as_json else printable_lines(answer.text if answer.public else redacted(answer.text)),
+        flush=True,
+    )
     return _lost(argv)
 
 

@@ -22,10 +22,12 @@ class Answer:
     Attributes:
         text: the form for people.
         data: the form for programs (--json).
+        public: whether the text has no values of the user's, in which a secret could be.
     """
 
     text: str
     data: dict[str, Any] = field(default_factory=dict)
+    public: bool = False
 
 
 def json_text(data: Mapping[str, Any]) -> str:

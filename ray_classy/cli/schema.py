@@ -30,7 +30,7 @@ def schema(arguments: argparse.Namespace) -> Answer:
     for file in words:
         import_modules(load_config(file))
     data = task_schema()
-    return Answer(schema_text(data), data)
+    return Answer(schema_text(data), data, public=True)
 
 
 def schema_text(schema: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import numbers
 import os
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from ray_classy.config.check import component_keys, takes_any_key
 from ray_classy.config.schema import element_of, is_fixed, is_list, is_mapping, union_members
 from ray_classy.config.wording import article
 from ray_classy.docstrings import for_configs, summary
+from ray_classy.redact import is_secret
 from ray_classy.registry import REQUIRED, ByName, Key, Keys, Registry, former_keys, further_keys, registry_of
 
 Schema = dict[str, Any]
@@ -121,7 +123,10 @@ class _Writer:
             return {"properties": {key: known for key, known in inner.items() if known}}
         if isinstance(annotation, ByName):
             registry = registry_of(annotation.base)
-            return {"if": _SEARCHED, "else": {"propertyNames": {"enum": registry.names() if registry else []}}}
+            assert registry is not None
+            known, named = self.known_kind(registry), {"required": ["name"]}
+            by_key = {"patternProperties": {_key_of(name): known for name in registry.names()}}
+            return {"if": _SEARCHED, "else": {**by_key, "additionalProperties": {**named, **known}}}
         if is_list(annotation):
             return {"items": self._known(element_of(annotation))}
         if is_mapping(annotation):
@@ -157,7 +162,10 @@ class _Writer:
         return {
             "type": "object",
             **({"required": required} if required else {}),
-            "properties": {name: self.key(key, searched) for name, key in keys.items()},
+            "properties": {
+                name: self.key(key._replace(default=REQUIRED) if is_secret(name) else key, searched)
+                for name, key in keys.items()
+            },
             "additionalProperties": False,
         }
 
@@ -215,8 +223,19 @@ class _Writer:
     def _by_name(self, annotation: ByName, searched: bool) -> Schema:
         registry = registry_of(annotation.base)
         assert registry is not None
-        components = {name: self._component(registry, name, False, searched) for name in registry.names()}
-        return {"type": "object", "properties": components}
+        named = {"required": ["name"]}
+        kind = self.kind(registry, searched)
+        components: dict[str, Schema] = {}
+        for name in registry.names():
+            components[name] = {"if": named, "then": kind, "else": self._component(registry, name, False, searched)}
+        others = {_key_of(name): schema for name, schema in components.items()}
+        rest = {"if": named, "then": kind}
+        return {"type": "object", "properties": components, "patternProperties": others, "additionalProperties": rest}
+
+
+def _key_of(name: str) -> str:
+    """A pattern for the keys of a `ByName` mapping that stand for a component: its name, perhaps after a slash."""
+    return f"^(.*/)?{re.escape(name)}$"
 
 
 def _or_search(schema: Schema) -> Schema:
