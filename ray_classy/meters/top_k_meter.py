@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, MissingStateError, ShapeError
+from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, ShapeError
 from ray_classy.meters.summed_meter import SummedMeter
+
+
+class MissingEntryError(DamagedCheckpointError, KeyError):
+    """The state of a meter lacks an entry."""
 
 
 def check_one_output(meter: str, model_output: Any) -> None:
@@ -173,7 +177,7 @@ class TopKMeter(SummedMeter):
         """
         missing = [key for key in ("name", "top_k") if key not in state]
         if missing:
-            raise MissingStateError(f"the checkpoint's state of meter {self.name!r} lacks {', '.join(missing)}")
+            raise MissingEntryError(f"the checkpoint's state of meter {self.name!r} lacks {', '.join(missing)}")
         if not isinstance(state["top_k"], list | tuple) or not all(type(k) is int for k in state["top_k"]):
             raise self._damaged("top_k is not a list of integers")
         theirs, ours = (state.get("name"), list(state["top_k"])), (self.name, self._topk)

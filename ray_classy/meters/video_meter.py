@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, MissingStateError
+from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError
 from ray_classy.meters.clip_sums import ClipSums
 from ray_classy.meters.summed_meter import SummedMeter
-from ray_classy.meters.top_k_meter import TopKMeter, check_one_output
+from ray_classy.meters.top_k_meter import MissingEntryError, TopKMeter, check_one_output
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class VideoMeter(SummedMeter):
             CheckpointError: the state belongs to another meter, or has other numbers of clips or values of k.
         """
         if "name" not in state:
-            raise MissingStateError(f"the checkpoint's state of meter {self.name!r} lacks its name")
+            raise MissingEntryError(f"the checkpoint's state of meter {self.name!r} lacks its name")
         for key, ours in list(self.get_classy_state().items())[1:]:
             if type(state.get(key)) is not type(ours) or state[key] != ours:
                 raise CheckpointError(
