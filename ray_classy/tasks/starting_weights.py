@@ -28,7 +28,7 @@ def load_starting_weights(task: PlannedTask) -> None:
         return
     try:
         if not task.is_draft:
-            weights = read_and_broadcast(source, lambda weights: weights.read())
+            weights = read_and_broadcast(source.path, lambda path: source.read())
             task.weights_report = model.load_starting_weights(weights)
         elif source.found() is not None:
             weights = source.read()

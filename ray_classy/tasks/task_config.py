@@ -296,7 +296,7 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
     model = config.get("model") or {}
     heads = model.get("heads") or []
     lacking: list[tuple[Any, ...]] = [("heads", index) for index, head in enumerate(heads) if _lacks_num_classes(head)]
-    sizes_classifier = getattr(MODEL_REGISTRY.get(model.get("name")), "sizes_classifier", False)
+    sizes_classifier = getattr(MODEL_REGISTRY.get(str(model.get("name"))), "sizes_classifier", False)
     if sizes_classifier and not heads and model.get("num_classes") is None:
         lacking = [()]
     for source in ("train", "test"):

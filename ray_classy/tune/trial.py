@@ -318,7 +318,7 @@ class TaskTrial(tune.Trainable):
 def load_weights_of_driver(task: Any, weights: Mapping[PretrainedWeights, ray.ObjectRef]) -> None:
     """Loads the pretrained weights that the driver has read into a trial's model, if it starts from them."""
     source = getattr(task.base_model, "starting_weights", None)
-    if source in weights:
+    if source is not None and source in weights:
         task.weights_report = task.base_model.load_starting_weights(ray.get(weights[source]))
 
 
