@@ -147,18 +147,6 @@ class _CifarPickle(Unpickler):
     def _old_text(self, size: int) -> None:
         self._push(self._take(size).decode("latin1"))  # text of Python 2, also the bytes of an array
 
-    def _bytes_of(self, form: str) -> None:
-        self._push(bytes(self._take(self._number(form))))
-
-    def _memoize(self) -> None:
-        self._put(len(self._memo))
-
-    def _named(self) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
-        if type(module) is not str or type(name) is not str:
-            raise CheckpointError("it names a class in an unknown way")
-        self._name(module, name)
-
     def _dtype(self, name: Any, *_: Any) -> _Dtype:
         if name not in ("u1", "|u1", "uint8"):
             raise CheckpointError(f"it holds an array of another type than uint8: {name!r}")
@@ -214,19 +202,6 @@ _CifarPickle.functions = {
 }
 _CifarPickle.operations = {
     **Unpickler.operations,
-    **{
-        ord(code): operation
-        for code, operation in {
-            "U": lambda self: self._old_text(self._number("<B")),
-            "T": lambda self: self._old_text(self._number("<I")),
-            "C": lambda self: self._bytes_of("<B"),
-            "B": lambda self: self._bytes_of("<I"),
-            "\x8e": lambda self: self._bytes_of("<Q"),
-            "\x96": lambda self: self._bytes_of("<Q"),
-            "\x8c": lambda self: self._text(self._number("<B")),
-            "\x94": _CifarPickle._memoize,
-            "\x95": lambda self: self._take(8),  # the length of a frame
-            "\x93": _CifarPickle._named,
-        }.items()
-    },
+    ord("U"): lambda self: self._old_text(self._number("<B")),
+    ord("T"): lambda self: self._old_text(self._number("<I")),
 }
