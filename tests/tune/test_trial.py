@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ray_classy.errors import RunStopped
+from ray_classy.hooks import EarlyStoppingHook
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_folder import RunFolder
@@ -19,6 +20,7 @@ class Alone(TaskTrial):
     """A trial of two epochs."""
 
     trial_id = "t0000"
+    hooks = ()
 
     def __init__(self, folder):
         self._job = SimpleNamespace(folder=str(folder), filesystem=None, metric="test.loss", workers=1)
@@ -26,7 +28,7 @@ class Alone(TaskTrial):
         self._rounds = self._trained()
 
     def _trained(self):
-        task = make_task(epochs=2)
+        task = make_task(epochs=2, hooks=self.hooks)
         with Run.of_trial(task, self.run, ["tune"]):
             for report in rounds(task, FolderSession(self.run, listeners=[TrialReporter()])):
                 yield {**report, "done": task.done_training()}
@@ -84,3 +86,11 @@ def test_a_stop_is_no_failure_in_the_log(trial):
     with pytest.raises(RunStopped):
         list(trial._rounds)
     assert trial.run.record.facts().get("error") is None
+
+
+def test_a_trial_that_stops_early_is_done_and_says_why(trial):
+    trial.hooks = [EarlyStoppingHook("test.loss", stop_at=1e9)]
+    result = trial.step()
+    assert result["done"] and result["epoch"] == 1 and result["stopped_early"].startswith("test.loss is ")
+    assert trial.status == "finished" and trial.run.record.facts()["stopped_early"] == result["stopped_early"]
+    assert Reports(trial.run.storage).read()[-1]["stopped_early"] == result["stopped_early"]

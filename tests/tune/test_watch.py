@@ -19,6 +19,9 @@ class SilentTable:
     def draw(self, statuses):
         pass
 
+    def ended(self, record):
+        pass
+
 
 @pytest.fixture
 def watch(tmp_path):
@@ -92,3 +95,10 @@ def test_a_trial_that_stopped_on_request_has_not_ended(watch):
     watch.on_trial_result(1, [], trial, answer)
     watch.on_trial_complete(1, [], trial)
     assert watch._records["t0000"] == TrialRecord("t0000", 0, {"lr": 0.1}, epoch=2)
+
+
+def test_a_trial_that_stopped_early_is_finished_with_the_reason(watch):
+    last = {"epoch": 2, "where": 0.5, "done": True, "stopped_early": "test.loss has not improved"}
+    watch.on_trial_complete(1, [], SimpleNamespace(**vars(TRIAL), last_result=last))
+    record = watch._records["t0000"]
+    assert (record.state, record.reason) == ("finished", "test.loss has not improved")
