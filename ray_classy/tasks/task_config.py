@@ -271,7 +271,8 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
             arguments = {"ignore_index": ignored_index(task.base_loss), **config["mixup"]}
             if arguments["ignore_index"] is None:
                 del arguments["ignore_index"]
-            arguments.setdefault("num_classes", classes_of_heads(task.base_model) or config["model"].get("num_classes"))
+            if arguments.get("num_classes") is None:
+                arguments["num_classes"] = classes_of_heads(task.base_model) or config["model"].get("num_classes")
             task.set_mixup_transform(MixupTransform(arguments.pop("alpha"), **arguments))
     if not test_only:
         epochs = config["num_epochs"] * config["dataset"]["train"].get("phases_per_epoch", 1)

@@ -79,7 +79,7 @@ def test_mixed_rows_and_class_indices_are_trained_with_binary_cross_entropy(fold
     for one in settings["dataset"].values():
         one.update(label_column="colour", manifest=str(folder / "whole.jsonl"))
     (folder / "whole.jsonl").write_text("\n".join((folder / "m.jsonl").read_text().splitlines()[:7]) + "\n")
-    task = build_task({**settings, "mixup": {"alpha": 0.5}})
+    task = build_task({**settings, "mixup": {"alpha": 0.5, "num_classes": None}})  # as a resolved config has it
     assert task.mixup_transform.num_classes == 3
     task.preflight()
     assert train(task).phase_metrics()["loss"] > 0
