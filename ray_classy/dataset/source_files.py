@@ -57,12 +57,13 @@ def names_within(pattern: str | Sequence[str], files: Sequence[str]) -> list[str
         files: what that found.
     """
     entries = [pattern] if isinstance(pattern, str | os.PathLike) else pattern
-    folders = {_fixed_folder(split_query(expanded(entry))[0], set(files)) for entry in entries}
+    paths = [split_query(file)[0] for file in files]
+    there = set(paths)
+    folders = {_fixed_folder(split_query(expanded(entry))[0], there) for entry in entries}
     longest = sorted(folders, key=len, reverse=True)
     names = []
-    for file in files:
-        path = split_query(file)[0]
-        folder = next((one for one in longest if one and path.startswith(one)), "")
+    for path in paths:
+        folder = next((one for one in longest if path.startswith(one)), "")
         names.append(path[len(folder) :])
     return names
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from ray_classy.dataset.shard_files import find_shards
-from ray_classy.dataset.source_files import SourceFiles, find_files
+from ray_classy.dataset.source_files import SourceFiles, find_files, names_within
 from ray_classy.errors import DataError
 
 
@@ -156,3 +156,31 @@ def test_hidden_folders_are_not_read(tmp_path):
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_bytes(b"")
     assert find_files(str(tmp_path), (".tar",)) == [f"{tmp_path}/c/d.tar"]
+
+
+@pytest.mark.parametrize("pattern", ["{0}", "{0}/", "{0}/*/*.tar", "{0}/a/t-{{00..01}}.tar", ["{0}/a", "{0}/b"]])
+def test_names_of_found_files_do_not_depend_on_where_their_folder_is(tmp_path, pattern):
+    for name in (
+        "one/a/t-00.tar",
+        "one/a/t-01.tar",
+        "one/b/t-02.tar",
+        "two/a/t-00.tar",
+        "two/a/t-01.tar",
+        "two/b/t-02.tar",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    given = [pattern] if isinstance(pattern, str) else pattern
+    names = []
+    for top in ("one", "two"):
+        patterns = [one.format(tmp_path / top) for one in given]
+        names.append(names_within(patterns if len(patterns) > 1 else patterns[0], find_shards(patterns)))
+    assert names[0] == names[1]
+    assert all(not name.startswith("/") and name.endswith(".tar") for name in names[0])
+
+
+def test_names_of_urls_are_those_within_their_folder():
+    files = ["s3://b/d/x/1.parquet?region=r", "s3://b/d/2.parquet?region=r"]
+    assert names_within("s3://b/d?region=r", files) == ["x/1.parquet", "2.parquet"]
+    assert names_within("s3://b/d/**/*.parquet?region=r", files) == ["x/1.parquet", "2.parquet"]
+    assert names_within(files[0], files[:1]) == ["1.parquet"]

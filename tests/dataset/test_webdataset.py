@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ray_classy.dataset import WebDatasetDataset, build_dataset
+from ray_classy.dataset.split import Split
 from ray_classy.errors import ComponentError, DataError
 from ray_classy.registry import config_keys
 from ray_classy.tasks import build_task
@@ -351,3 +352,21 @@ def test_labels_that_are_too_large(tmp_path, extension, text):
     keys = {"label_extension": extension, "label_field": "y"} if extension == "json" else {}
     with pytest.raises(DataError, match=r"a\.tar.*too large for a class index"):
         dataset(tar, **keys)
+
+
+def test_samples_keep_their_side_of_a_split_when_shards_are_added_or_moved(tmp_path):
+    def test_keys(folder):
+        dataset = WebDatasetDataset(2, False, shards=str(folder))
+        keys = dataset.row_keys()
+        test = Split(test=0.4).test_rows(keys)
+        rows = dataset.dataset.take(range(len(dataset)))
+        return {(os.path.basename(row["path"]), row["member"]): side for row, side in zip(rows, test, strict=True)}
+
+    (tmp_path / "one").mkdir()
+    shard(tmp_path / "one" / "b.tar", samples(*[0, 1] * 10))
+    before = test_keys(tmp_path / "one")
+    assert 0 < sum(before.values()) < 20
+    shard(tmp_path / "one" / "a.tar", samples(*[0, 1] * 10))
+    (tmp_path / "one").rename(tmp_path / "two")
+    after = test_keys(tmp_path / "two")
+    assert len(after) == 40 and {key: after[key] for key in before} == before
