@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ray_classy.models.classy_model import ClassyModel, build_model
+from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model
 from ray_classy.models.head_points import block_list, find_block
 
 
@@ -21,7 +21,8 @@ def head_hint(model: Any, head: Any, key: str) -> str:
         key: `fork_block`, or `in_plane`, which is computed by a pass through the trunk without weights.
     """
     try:
-        trunk = build_model({**model, "heads": None}, device="meta")
+        own = getattr(MODEL_REGISTRY.get(str(model.get("name"))), "sizes_classifier", False)
+        trunk = build_model({**model, "heads": None, **({"num_classes": 0} if own else {})}, device="meta")
     except Exception:  # the model has other mistakes, which are reported themselves
         return ""
     channels = _channels(trunk)

@@ -116,7 +116,7 @@ class HubWeights(DownloadedWeights):
         return None
 
     def fetch(self) -> str:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
 
         place = self.found()
@@ -124,13 +124,25 @@ class HubWeights(DownloadedWeights):
         error: Exception = CheckpointNotFoundError("it has no files of weights")
         for file in self.files if place is None else ():
             try:
+                # One request shows at once whether the Hub can be reached; a download tries again for a minute.
+                get_hf_file_metadata(hf_hub_url(name, file, revision=revision or None), timeout=_TIMEOUT_S)
                 _log.info("downloading %s of %s", file, self.repository)
                 return hf_hub_download(name, file, revision=revision or None)
-            except (OSError, ValueError, EntryNotFoundError) as reason:
-                error = type(reason)(next(iter(str(reason).splitlines()), ""))
+            except EntryNotFoundError:
+                continue
+            except Exception as reason:  # of the client's HTTP library, whichever it uses
+                error = CheckpointNotFoundError(next(iter(str(reason).splitlines()), type(reason).__name__))
+                break
         if place is None:
             raise self._missing(error) from None
         return place
+
+    def _missing(self, error: Exception) -> CheckpointNotFoundError:
+        return CheckpointNotFoundError(
+            f"the weights {self.name} are not on this machine and cannot be downloaded ({error}): get {self.url} and "
+            f"give the path of the file (`{self.key}: PATH`), or put the Hub's cache folder of `hf download "
+            f"{self.repository}` into {self.path}"
+        )
 
 
 def torch_cache(url: str) -> str:

@@ -53,3 +53,8 @@ def test_a_head_of_another_width_than_its_block_says_which():
     model = build_model({**RESNET, "heads": [{**HEAD, "in_plane": 3, "fork_block": "block1-0"}]})
     with pytest.raises(ComponentError, match="head 'a' reads 32 channels, and its in_plane is 3: set in_plane to 32"):
         model(torch.zeros(2, 3, 8, 8))
+
+
+def test_the_channels_behind_a_network_of_torchvision_are_those_without_its_classifier():
+    model = {"name": "torchvision", "model": "squeezenet1_1"}
+    assert hint("in_plane", model, fork_block="trunk_output") == "; block 'trunk_output' has 512 channels"
