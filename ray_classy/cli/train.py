@@ -9,6 +9,7 @@ from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, command_line, short
 from ray_classy.cli.spec import spec_of
 from ray_classy.config.code import code_words
+from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
@@ -112,6 +113,9 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
         commands["train it longer"] = _resume_command(spec, run, *more)
         if "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
+            if isinstance(task.datasets["test"], ImageDataset):
+                commands["measure each class"] = command_line("evaluate", short(run.path))
+                commands["predict images"] = command_line("predict", short(run.path), "IMAGES")
         folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
         commands["train on your own images, in one folder per class"] = command_line(
             "train", _OWN_IMAGES, *folders, *(["--local"] if spec.ray is None else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,9 +43,10 @@ class Classifier:
         precision: in which the model computes; None for float32.
         device: None takes the first GPU, or else the CPU.
         views: of each image, whose outputs are averaged.
+        activation: makes probabilities of outputs: "softmax", or "sigmoid" for each class by itself.
 
     Attributes:
-        model, preprocessing, classes, device, views: the arguments.
+        model, preprocessing, classes, device, views, activation: the arguments.
         path: of the checkpoint that it was loaded from.
         metrics: of the round that the checkpoint was written after, by phase type.
     """
@@ -58,12 +59,14 @@ class Classifier:
         precision: Precision | None = None,
         device: str | torch.device | None = None,
         views: AveragedViews | None = None,
+        activation: Literal["softmax", "sigmoid"] = "softmax",
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.preprocessing = preprocessing
         self.classes = None if classes is None else list(classes)
         self.views = views or AveragedViews()
+        self.activation = activation
         self.path: str | None = None
         self.metrics: dict[str, Any] = {}
         self._precision = precision
@@ -133,7 +136,7 @@ class Classifier:
             raise CheckpointError(
                 f"the model has {outputs.shape[1]} outputs, and there are {len(self.classes)} classes"
             )
-        return outputs.float().softmax(dim=1)
+        return outputs.float().sigmoid() if self.activation == "sigmoid" else outputs.float().softmax(dim=1)
 
     def predictions(self, scores: torch.Tensor, topk: int = 5) -> list[Prediction]:
         """Returns the predictions that probabilities of shape (images, classes) stand for."""

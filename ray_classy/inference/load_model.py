@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import nn
 
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.trained import Trained, read_trained
+from ray_classy.losses import LOSS_REGISTRY
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.precision import Precision
 
@@ -38,6 +42,17 @@ def classifier_of(trained: Trained, device: Any = None) -> Classifier:
         Precision.from_args(trained.config.get("amp_args")),
         device,
         AveragedViews(**(trained.config.get("test_time_augmentation") or {})),
+        activation_of(trained.config.get("loss") or {}),
     )
     classifier.path, classifier.metrics = trained.path, dict(trained.metrics)
     return classifier
+
+
+def activation_of(loss: Mapping[str, Any]) -> Literal["softmax", "sigmoid"]:
+    """What makes probabilities of the outputs of a model that was trained with the loss of a config."""
+    if loss.get("name") not in LOSS_REGISTRY:
+        return "softmax"
+    known = LOSS_REGISTRY[loss["name"]]
+    per_class = issubclass(known, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss)
+    given = loss.get("activation") or getattr(known, "activation", "sigmoid" if per_class else "softmax")
+    return "sigmoid" if given == "sigmoid" else "softmax"

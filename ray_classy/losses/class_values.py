@@ -77,12 +77,14 @@ class ClassValuesLoss(ClassyLoss):
 
     Attributes:
         smoothing: s in [0, 1]: class indices become 1 - s + s/C for their class and s/C for others.
+        activation: makes probabilities of the model's outputs, each class by itself.
 
     Raises:
         ComponentError: an argument has an invalid value.
     """
 
     smoothing = 0.0
+    activation: str = "sigmoid"
 
     def __init__(self, reduction: Reduction = "mean", sum_classes: bool = False, ignore_index: int = -100) -> None:
         super().__init__()

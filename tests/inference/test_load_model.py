@@ -8,6 +8,7 @@ from PIL import Image
 from ray_classy import load_model
 from ray_classy.config.load import load_config
 from ray_classy.errors import CheckpointNotFoundError, ComponentError, DataError
+from ray_classy.inference.load_model import activation_of
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
 
@@ -98,3 +99,18 @@ def test_an_upright_image_is_predicted(model, digits, tmp_path):
     image.save(tmp_path / "turned.png", exif=tags)
     with Image.open(tmp_path / "turned.png") as turned:
         assert model.predict(turned) == model.predict(digits[0][5])
+
+
+@pytest.mark.parametrize(
+    ("loss", "activation"),
+    [
+        ({"name": "CrossEntropyLoss"}, "softmax"),
+        ({"name": "BCEWithLogitsLoss"}, "sigmoid"),
+        ({"name": "asymmetric"}, "sigmoid"),
+        ({"name": "binary_cross_entropy"}, "sigmoid"),
+        ({"name": "focal"}, "sigmoid"),
+        ({"name": "focal", "activation": "softmax"}, "softmax"),
+    ],
+)
+def test_probabilities_are_those_that_the_loss_means(loss, activation):
+    assert activation_of(loss) == activation
