@@ -42,7 +42,7 @@ def classifier_of(trained: Trained, device: Any = None) -> Classifier:
         Precision.from_args(trained.config.get("amp_args")),
         device,
         AveragedViews(**(trained.config.get("test_time_augmentation") or {})),
-        activation_of(trained.config.get("loss") or {}),
+        activation_of(trained.config["loss"]),
     )
     classifier.path, classifier.metrics = trained.path, dict(trained.metrics)
     return classifier
@@ -50,9 +50,7 @@ def classifier_of(trained: Trained, device: Any = None) -> Classifier:
 
 def activation_of(loss: Mapping[str, Any]) -> Literal["softmax", "sigmoid"]:
     """What makes probabilities of the outputs of a model that was trained with the loss of a config."""
-    if loss.get("name") not in LOSS_REGISTRY:
-        return "softmax"
-    known = LOSS_REGISTRY[loss["name"]]
+    known = LOSS_REGISTRY.named_class(loss)
     per_class = issubclass(known, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss)
     given = loss.get("activation") or getattr(known, "activation", "sigmoid" if per_class else "softmax")
     return "sigmoid" if given == "sigmoid" else "softmax"
