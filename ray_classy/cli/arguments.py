@@ -190,6 +190,16 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--batch-size", "number of images that the model takes at once; default: 32", default=32, **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "export",
+        "write a trained model to a file for other programs",
+        "RUN",
+        "a run (its best checkpoint) or a checkpoint",
+    )
+    option("--format", "pt2 (a program of torch.export, the default) or safetensors (weights)", default="pt2")
+    option("--output", "the file; default: the name of the run, in the working directory", metavar="FILE")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     for name, text, word, what in (
         ("ls", "list the checkpoints of a run", "RUN", "folder or URL of the run"),
         (

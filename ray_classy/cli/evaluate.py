@@ -6,19 +6,15 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from ray_classy.checkpoint.files import run_of_checkpoint
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
-from ray_classy.cli.relative_paths import resolve_paths, started_in
+from ray_classy.cli.trained import trained_at
 from ray_classy.config import Config, apply_overrides
-from ray_classy.display import print_line
 from ray_classy.inference.evaluation import config_for, evaluate
 from ray_classy.inference.report import Report
 from ray_classy.inference.row_file import check_row_file, write_row_file
-from ray_classy.inference.trained import Trained, read_trained
 from ray_classy.printable import printable
-from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.urls import reading, shown
+from ray_classy.urls import shown
 
 _MOST_CLASSES = 30
 _MOST_CONFUSIONS = 5
@@ -37,8 +33,7 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
         raise UsageError("evaluate takes a run or checkpoint, and data if it is not the run's; see evaluate --help")
     if arguments.predictions is not None:
         check_row_file(arguments.predictions)
-    with reading(words[0]):
-        trained = _at_home(read_trained(words[0]))
+    trained = trained_at(words[0])
     given = dict(apply_overrides(Config({}), options)) if options else {}
     config = config_for(trained, words[1] if len(words) == 2 else None, given)
     ray = {"address": arguments.address, "use_gpu": arguments.use_gpu}
@@ -51,16 +46,6 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
         data["predictions"] = arguments.predictions
         lines.append(f"each row is in {short(shown(arguments.predictions))}")
     return Answer("\n".join(map(printable, lines)), data)
-
-
-def _at_home(trained: Trained) -> Trained:
-    """The checkpoint with the paths in its config as they were where its run was started."""
-    run = run_of_checkpoint(trained.path)[0]
-    if run is not None:
-        facts = RunFolder(run).record.facts()
-        for line in resolve_paths(trained.config, started_in(facts)):  # type: ignore[arg-type]
-            print_line(line)
-    return trained
 
 
 def _lines(report: Report) -> Iterator[str]:

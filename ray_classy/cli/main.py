@@ -25,6 +25,7 @@ COMMANDS = {
     "bench-data": "ray_classy.cli.bench_data:bench_data",
     "evaluate": "ray_classy.cli.evaluate:evaluate_run",
     "predict": "ray_classy.cli.predict:predict",
+    "export": "ray_classy.cli.export:export",
     "ls": "ray_classy.cli.ls:ls",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
