@@ -42,8 +42,7 @@ def train_own_model(folder, *more):
 @pytest.mark.parametrize(
     "script",
     [
-        SCRIPTS[0],
-        *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS[1:]),
+        *(pytest.param(script, marks=pytest.mark.full) for script in SCRIPTS),
         pytest.param("train_on_video.py", marks=pytest.mark.full),
     ],
 )

@@ -28,6 +28,7 @@ _CODE = ("--code", "folder of the modules under `imports`; default: that of the 
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _EXAMPLES = """examples:
   ray-classy train recipe:digits --num-workers 2 num_epochs=3
+  ray-classy train --images photos --weights DEFAULT
   ray-classy train --resume runs/20260102-030405-ab12 num_epochs=20
   ray-classy train recipe:digits test_only=true --checkpoint runs/20260102-030405-ab12
   ray-classy tune recipe:sweeps/asha --num-samples 12
@@ -120,6 +121,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         ("check", "check a config, and print what a training of it does and needs; starts nothing"),
     ):
         option = command(name, text, *_CONFIG)
+        option("--images", "in place of CONFIG: a folder with one folder of images per class", metavar="DIR")
+        option("--model", "with --images, a network of torchvision; default: resnet50", metavar="NAME")
+        option("--weights", "with --images, pretrained weights: DEFAULT or a file", metavar="PATH")
+        option("--split", "with --images, the share of test images; default: 0.2", type=float, metavar="SHARE")
         option("--num-workers", "number of worker processes (ray.num_workers)", **_NUMBER)
         option("--use-gpu", "reserve a GPU for each worker (ray.use_gpu)", action="store_true", default=None)
         option("--storage-path", "folder or URL for runs; default: runs (ray.storage_path)", metavar="PATH")

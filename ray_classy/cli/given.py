@@ -11,6 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
+from ray_classy.cli.own_images import words_of
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
@@ -101,7 +102,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     """The config as it was written, its file, and the overrides."""
-    words: list[str] = arguments.words
+    words = words_of(arguments)
     if words and not _is_override(words[0]):
         config = load_config(words[0])
         if words[0] != STDIN and not words[0].startswith(PREFIX):

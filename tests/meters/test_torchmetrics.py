@@ -192,7 +192,7 @@ def of_ranks():
     return json.loads(json.dumps({str(key): value for key, value in found.items()}))
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.full), 3])
 def test_any_number_of_processes_measures_what_one_does(ranks):
     alone, answers = of_ranks(), run_ranks(ranks, of_ranks)
     assert all(answer == answers[0] for answer in answers)

@@ -112,6 +112,7 @@ def run_script(folder, resume=(), kill=None):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.full
 def test_killed_run_ends_as_one_that_was_not(tmp_path):
     """Killed twice: inside the first train phase, and inside a test phase."""
     straight = resume_script.build(str(tmp_path), RecordingHook())
