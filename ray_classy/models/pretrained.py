@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ray_classy.errors import CheckpointNotFoundError, UnavailableError
@@ -67,6 +67,7 @@ class DownloadedWeights(PretrainedWeights):
         key: of the config, which takes the path of a file too.
     """
 
+    path: str = field(compare=False)  # other machines have another cache folder for the same weights
     url: str
     key: str
 
