@@ -31,6 +31,8 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
     options = [word for word in arguments.words if word not in words]
     if not 1 <= len(words) <= 2:
         raise UsageError("evaluate takes a run or checkpoint, and data if it is not the run's; see evaluate --help")
+    if (arguments.num_workers or 0) < 0:
+        raise UsageError(f"--num-workers must be at least 0, not {arguments.num_workers}")
     if arguments.predictions is not None:
         check_row_file(arguments.predictions)
     trained = trained_at(words[0])

@@ -38,21 +38,21 @@ def export(arguments: argparse.Namespace) -> Answer:
     made = export_model(trained, arguments.format)
     storage.make()
     storage.write(file, made.content)
-    what = (
-        f"{made.rows} rows of its test data" if made.real else f"{made.rows} random inputs (its test data is not here)"
-    )
+    what = "random inputs" if made.lacking else "rows of the test data"
     lines = [
         f"checkpoint  {short(shown(trained.path))}",
         f"file        {short(shown(output))}, {size_text(len(made.content))}",
         f"input       float32 (rows, {', '.join(map(str, made.input_shape))})",
         f"difference  {made.difference:.3g} at most, on {what}",
     ]
+    if made.lacking:
+        lines.append(f"            the test data was not used: {made.lacking}")
     data = {
         "checkpoint": trained.path,
         "file": output,
         "input_shape": list(made.input_shape),
         "difference": made.difference,
         "rows": made.rows,
-        "real_rows": made.real,
+        "real_rows": not made.lacking,
     }
     return Answer("\n".join(lines), data)

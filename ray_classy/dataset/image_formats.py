@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from ray_classy.errors import DataError
+from ray_classy.urls import read_start
 
 
 class _Format(NamedTuple):
@@ -124,3 +125,11 @@ def image_reader(name: str) -> Any:
 def formats_read() -> str:
     """Returns the names of all formats, for messages."""
     return ", ".join(_FORMATS)
+
+
+def is_image_file(path: str) -> bool:
+    """Whether a file that is not named as an image is one, by a signature of more than two bytes."""
+    try:
+        return image_format(read_start(path, SIGNATURE_BYTES)) not in (None, "BMP", "PNM")
+    except OSError:
+        return False

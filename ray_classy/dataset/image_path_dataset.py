@@ -13,13 +13,13 @@ from ray_classy.dataset.classy_dataset import register_dataset
 from ray_classy.dataset.decode import decode_image
 from ray_classy.dataset.folder_listing import check_encoding
 from ray_classy.dataset.image_dataset import ImageDataset
-from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, SIGNATURE_BYTES, image_format
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, is_image_file
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.row_keys import keys_below, keys_of_paths
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.errors import ComponentError, DataError
-from ray_classy.urls import expanded, read_start, shown
+from ray_classy.urls import expanded, shown
 
 
 @register_dataset("image_path")
@@ -64,7 +64,7 @@ class ImagePathDataset(ImageDataset):
             if not isinstance(image_folder, str | os.PathLike):
                 raise ComponentError(f"image_folder must be a path or a URL, not {image_folder!r}")
             folder = expanded(image_folder)
-            kind = FileKind("image_folder", "images", IMAGE_EXTENSIONS, _is_image)
+            kind = FileKind("image_folder", "images", IMAGE_EXTENSIONS, is_image_file)
             paths, labels, self.classes, self.remarks = read_class_folders(folder, classes, kind)
             self.without_targets = (
                 f"image_folder {shown(folder)!r} has no class folders: expected one folder of images per class "
@@ -84,14 +84,6 @@ class ImagePathDataset(ImageDataset):
         decode = functools.partial(_sample, since=began, listed=image_folder is not None, options=self.image_options)
         self._labels = columns.get("label")
         return RowDataset(ItemRows(**columns), decode, max_bad_rows)
-
-
-def _is_image(path: str) -> bool:
-    """Whether a file that is not named as an image is one, by a signature of more than two bytes."""
-    try:
-        return image_format(read_start(path, SIGNATURE_BYTES)) not in (None, "BMP", "PNM")
-    except OSError:
-        return False
 
 
 def _sample(row: dict[str, Any], since: float, listed: bool, options: ImageOptions) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ray_classy import __version__
 from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, UnavailableError
@@ -34,14 +35,14 @@ class Export:
         content: of the file.
         difference: the largest difference of an output of the exported model and of the model.
         rows: on how many rows they were compared.
-        real: whether those are rows of the run's data; if not, random numbers.
+        lacking: why they are random numbers and no rows of the run's test data; empty if they are such rows.
         input_shape: of one row.
     """
 
     content: bytes
     difference: float
     rows: int
-    real: bool
+    lacking: str
     input_shape: tuple[int, ...]
 
 
@@ -63,29 +64,34 @@ def export_model(trained: Trained, form: str = "pt2") -> Export:
     if form not in FORMATS:
         raise ComponentError(f"a model is exported as {' or '.join(FORMATS)}, not {form!r}")
     model = classifier_of(trained, "cpu")
-    inputs, real = _inputs(trained, model)
+    inputs, lacking = _inputs(trained, model)
     facts = json.dumps(_facts(trained, model, tuple(inputs.shape[1:])), indent=2)
+    with torch.inference_mode():
+        expected = model.model(inputs)
+    if not isinstance(expected, torch.Tensor):
+        raise CheckpointError(f"a model with one output is exported, and this one returns a {type(expected).__name__}")
     content, run = _program(model, inputs, facts) if form == "pt2" else _weights(trained, model, facts)
     with torch.inference_mode():
-        expected, found = model.model(inputs), run(inputs)
+        found = run(inputs)
     difference = float((expected - found).abs().max())
     if not difference <= 1e-3 * max(1.0, float(expected.abs().max())):
         raise CheckpointError(f"the exported model gives other outputs: they differ by {difference:.3g}")
-    return Export(content, difference, len(inputs), real, tuple(inputs.shape[1:]))
+    return Export(content, difference, len(inputs), lacking, tuple(inputs.shape[1:]))
 
 
-def _inputs(trained: Trained, model: Classifier) -> tuple[torch.Tensor, bool]:
-    """Some preprocessed rows of the run's test data; random ones of an image where that is not there."""
+def _inputs(trained: Trained, model: Classifier) -> tuple[torch.Tensor, str]:
+    """Some preprocessed rows of the run's test data; where they cannot be read, random ones, and why."""
     try:
         dataset = dataset_for(config_for(trained), model)
         rows = [dataset[number]["input"] for number in range(min(_ROWS, len(dataset)))]
         if len(rows) > 1:
-            return torch.stack(rows), True
-    except (RayClassyError, OSError):
-        pass
+            return torch.stack(rows), ""
+        lacking = f"the test data has {len(rows)} rows"
+    except (RayClassyError, OSError) as error:
+        lacking = str(error)
     image = torch.rand(3 if model.preprocessing.mode == "RGB" else 1, 256, 256)
     batch = next(iter(model.preprocessing.batches([image] * _ROWS, _ROWS)))
-    return torch.rand(batch["input"].shape), False
+    return torch.rand(batch["input"].shape), lacking
 
 
 def _facts(trained: Trained, model: Classifier, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -108,10 +114,21 @@ def _facts(trained: Trained, model: Classifier, shape: tuple[int, ...]) -> dict[
     }
 
 
+class _OfImages(nn.Module):
+    """A model with one named argument, as torch.export needs it for a number of rows that varies."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images)
+
+
 def _program(model: Classifier, inputs: torch.Tensor, facts: str) -> tuple[bytes, Any]:
     rows = torch.export.Dim("rows")
     try:
-        program = torch.export.export(model.model, (inputs[:2],), dynamic_shapes=({0: rows},))
+        program = torch.export.export(_OfImages(model.model), (inputs[:2],), dynamic_shapes=({0: rows},))
         program.example_inputs = None  # they would be pickled into the file
         file = io.BytesIO()
         torch.export.save(program, file, extra_files={FACTS: facts})

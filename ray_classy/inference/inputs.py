@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 from ray_classy.dataset.folder_listing import Listing, list_folder, list_url
-from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, SIGNATURE_BYTES, image_format
+from ray_classy.dataset.image_formats import IMAGE_EXTENSIONS, is_image_file
 from ray_classy.errors import DataError
-from ray_classy.urls import expanded, is_url, read_start, shown
+from ray_classy.urls import expanded, is_url, shown
 
 
 def images_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -31,7 +31,7 @@ def images_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 continue
             listing = list_url(word, "the folder", IMAGE_EXTENSIONS)
         elif os.path.isdir(word):
-            listing = list_folder(word, "the folder", IMAGE_EXTENSIONS, _is_image)
+            listing = list_folder(word, "the folder", IMAGE_EXTENSIONS, is_image_file)
         elif os.path.exists(word):
             found.append(word)
             continue
@@ -48,13 +48,6 @@ def images_in(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _images_of(listing: Listing) -> list[str]:
     below = (path for name in sorted(listing.folders) for path in listing.folders[name])
     return [*listing.loose, *below]
-
-
-def _is_image(path: str) -> bool:
-    try:
-        return image_format(read_start(path, SIGNATURE_BYTES)) not in (None, "BMP", "PNM")
-    except OSError:
-        return False
 
 
 def _nothing(word: str, listing: Listing | None) -> str:

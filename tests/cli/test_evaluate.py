@@ -38,6 +38,7 @@ def test_json_has_all_figures(result, capsys):  # noqa: F811
         ([], "evaluate takes a run or checkpoint"),
         (["RUN", "--predictions", "rows.csv"], "written to a .parquet file"),
         (["RUN", "--predictions", "README.parquet/x.csv"], "written to a .parquet file"),
+        (["RUN", "--num-workers", "-1"], "--num-workers must be at least 0, not -1"),
         (["RUN", "--batch-size", "0"], "batch_size must be an integer of at least 1"),
     ],
 )
