@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import importlib.util
 import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 
-from ray_classy.distributed import all_reduce_max, all_reduce_min, all_reduce_sum, gather_objects
 from ray_classy.errors import (
     CheckpointError,
     ComponentError,
@@ -21,13 +19,20 @@ from ray_classy.errors import (
 )
 from ray_classy.meters.classy_meter import ClassyMeter, register_meter
 from ray_classy.meters.top_k_meter import check_one_output
+from ray_classy.meters.torchmetrics_state import (
+    State,
+    combined,
+    computed,
+    load_state,
+    reductions_of,
+    shared_state,
+    state_of,
+)
 from ray_classy.registry import nearest
 
 _PENDING_BYTES = 64 << 20
 """Outputs are collected on their device up to this size, so that a step does not wait for it."""
 _TASKS = ("binary", "multiclass", "multilabel")
-
-State = dict[str, torch.Tensor]
 
 
 @register_meter("torchmetrics")
@@ -181,7 +186,7 @@ class TorchMetricsMeter(ClassyMeter):
         except (TypeError, ValueError) as error:
             raise ComponentError(f"meter {self.name!r}: {cls.__name__}: {error}") from None
         for one in made.values():
-            strange = [name for name, reduction in _reductions(one).items() if reduction is None]
+            strange = [name for name, reduction in reductions_of(one).items() if reduction is None]
             if strange:
                 raise ComponentError(
                     f"meter {self.name!r}: {cls.__name__} cannot be put together from several processes (its state "
@@ -250,8 +255,8 @@ class TorchMetricsMeter(ClassyMeter):
         """Puts the counts of all processes together; every process must call it."""
         self._measure()
         for name, metric in self._metrics.items():
-            shared = _shared(_state_of(metric), _reductions(metric))
-            self._total[name] = _together(self._total.get(name), shared, _reductions(metric))
+            shared = shared_state(state_of(metric), reductions_of(metric))
+            self._total[name] = combined(self._total.get(name), shared, reductions_of(metric))
             metric.reset()
         self._value = None
 
@@ -266,10 +271,10 @@ class TorchMetricsMeter(ClassyMeter):
         return self._value
 
     def _value_of(self, name: str, metric: Any) -> Any:
-        together = _together(self._total.get(name), _state_of(metric), _reductions(metric))
+        together = combined(self._total.get(name), state_of(metric), reductions_of(metric))
         if any(value.numel() and bool(value.any()) for value in together.values()):
-            return self._named(_computed(metric, together))
-        return _zeros(self._named(_computed(metric, None, self.task, self.num_classes or 1)))
+            return self._named(computed(metric, together))
+        return _zeros(self._named(computed(metric, None, self.task, self.num_classes or 1)))
 
     def _named(self, result: Any) -> Any:
         """Converts a result to plain numbers: by class where there is one for each."""
@@ -311,7 +316,7 @@ class TorchMetricsMeter(ClassyMeter):
             "task": self.task,
             "num_classes": self.num_classes,
             "total": {name: dict(state) for name, state in self._total.items()},
-            "curr": {name: _state_of(metric) for name, metric in self._metrics.items()},
+            "curr": {name: state_of(metric) for name, metric in self._metrics.items()},
         }
 
     def set_classy_state(self, state: dict[str, Any]) -> None:
@@ -330,16 +335,16 @@ class TorchMetricsMeter(ClassyMeter):
             )
         self.reset()
         for name, metric in self._metrics.items():
-            expected = _state_of(metric)
+            expected = state_of(metric)
             parts = {key: state[key].get(name) for key in ("total", "curr") if isinstance(state.get(key), Mapping)}
             if len(parts) != 2:
                 raise DamagedCheckpointError(f"the checkpoint's state of meter {self.name!r} has no counts")
             for part in filter(None, parts.values()):
-                self._check_state(part, expected, _reductions(metric))
+                self._check_state(part, expected, reductions_of(metric))
             if parts["total"]:
                 self._total[name] = {key: value.cpu() for key, value in parts["total"].items()}
             if parts["curr"]:
-                _load(metric, {key: value.cpu() for key, value in parts["curr"].items()})
+                load_state(metric, {key: value.cpu() for key, value in parts["curr"].items()})
 
     def _check_state(self, state: Any, expected: State, reductions: Mapping[str, Any]) -> None:
         tensors = isinstance(state, Mapping) and all(isinstance(value, torch.Tensor) for value in state.values())
@@ -366,92 +371,6 @@ def _find(meter: str, metric: str, task: str) -> Any:
         hint = f"did you mean {near}?" if near else f"it has {', '.join(names)}"
         raise UnknownComponentError(f"meter {meter!r}: torchmetrics has no {task} metric {metric!r}; {hint}")
     return cls
-
-
-def _reductions(metric: Any) -> dict[str, str | None]:
-    """Returns how the states of processes are put together: "sum", "max", "min", "cat", or None for another way."""
-    from torchmetrics.utilities import data
-
-    known = {
-        data.dim_zero_sum: "sum",
-        data.dim_zero_max: "max",
-        data.dim_zero_min: "min",
-        data.dim_zero_cat: "cat",
-    }
-    return {name: known.get(reduction) for name, reduction in metric._reductions.items()}
-
-
-def _state_of(metric: Any) -> State:
-    """Returns a metric's state; lists as one tensor each."""
-    state = {}
-    for name, value in metric.metric_state.items():
-        if isinstance(value, list):
-            value = torch.cat([torch.atleast_1d(one) for one in value]) if value else torch.empty(0)
-        state[name] = value.clone()
-    return state
-
-
-def _load(metric: Any, state: State) -> None:
-    """Replaces a metric's state."""
-    for name, value in state.items():
-        is_list = isinstance(metric.metric_state[name], list)
-        setattr(metric, name, ([value] if value.numel() else []) if is_list else value)
-    metric._update_count = 1  # or it warns that nothing was counted
-
-
-def _together(one: State | None, other: State, reductions: Mapping[str, Any]) -> State:
-    """Puts two states of a metric together."""
-    if one is None:
-        return other
-    ways: dict[Any, Any] = {"sum": torch.add, "max": torch.maximum, "min": torch.minimum}
-    return {
-        name: _joined([one[name], value]) if reductions[name] == "cat" else ways[reductions[name]](one[name], value)
-        for name, value in other.items()
-    }
-
-
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    filled = [part for part in parts if part.numel()]
-    return torch.cat(filled) if filled else parts[0]
-
-
-def _shared(state: State, reductions: Mapping[str, Any]) -> State:
-    """Puts the states of all processes together."""
-    shared = {}
-    sums = {name: value for name, value in state.items() if reductions[name] == "sum"}
-    if sums:  # float64 holds counts up to 2^53 exactly
-        total = all_reduce_sum(torch.cat([value.double().reshape(-1) for value in sums.values()]))
-        parts = total.split([value.numel() for value in sums.values()])
-        for (name, value), part in zip(sums.items(), parts, strict=True):
-            shared[name] = part.reshape(value.shape).to(value.dtype)
-    lists = {name: value for name, value in state.items() if reductions[name] == "cat"}
-    if lists:
-        gathered = gather_objects(lists)
-        shared |= {name: _joined([part[name] for part in gathered]) for name in lists}
-    for name, value in state.items():
-        if reductions[name] in ("max", "min"):
-            shared[name] = (all_reduce_max if reductions[name] == "max" else all_reduce_min)(value.clone())
-    return {name: shared[name] for name in state}
-
-
-def _computed(metric: Any, state: State | None, task: str | None = None, number: int = 1) -> Any:
-    """Computes a metric of a state; without one, of a few rows, which show the form of the result."""
-    scratch = copy.deepcopy(metric)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes without rows, for which the result is NaN
-        if state is not None:
-            _load(scratch, state)
-            return scratch.compute()
-        scratch.reset()
-        rows = torch.arange(max(number, 2))
-        if task == "multiclass":
-            scratch.update(torch.nn.functional.one_hot(rows % number, number).float(), rows % number)
-        elif task == "multilabel":
-            columns = (rows[:, None] / len(rows)).expand(-1, number)
-            scratch.update(columns, (rows[:, None] % 2).expand(-1, number))
-        else:
-            scratch.update(rows / len(rows), rows % 2)
-        return scratch.compute()
 
 
 def _zeros(value: Any) -> Any:

@@ -7,8 +7,9 @@ from ray_classy.lazy import lazy_exports
 if TYPE_CHECKING:
     from ray_classy.models.airbench import Airbench
     from ray_classy.models.anynet import AnyNet
+    from ray_classy.models.building import build_model
     from ray_classy.models.classy_block import ClassyBlock
-    from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model, register_model
+    from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, register_model
     from ray_classy.models.densenet import DenseNet
     from ray_classy.models.efficientnet import EfficientNet
     from ray_classy.models.lecun_normal_init import lecun_normal_init

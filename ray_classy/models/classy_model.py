@@ -1,4 +1,4 @@
-"""The base class of models, their registry, and how one is built from a config.
+"""The base class of models, and their registry.
 
 A model is a trunk and heads. The trunk is what the subclass writes: submodules and `forward`. Heads are attached to
 named submodules ("blocks") of the trunk and read their outputs. Calling the model runs the trunk, then the heads.
@@ -6,32 +6,25 @@ named submodules ("blocks") of the trunk and read their outputs. Calling the mod
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ray_classy.checkpoint import load_checkpoint
-from ray_classy.checkpoint.manifest import read_manifest
-from ray_classy.errors import CheckpointError, ComponentError, MissingStateError, UnknownComponentError
-from ray_classy.heads import ClassyHead, build_head
-from ray_classy.models.head_points import block_list, find_block, in_trunk, unambiguous_names
-from ray_classy.models.last_call import LastCall
+from ray_classy.errors import CheckpointError, ComponentError, UnknownComponentError
+from ray_classy.heads import ClassyHead
+from ray_classy.models.head_points import find_block, in_trunk, unambiguous_names
+from ray_classy.models.last_call import LastCall, begin_call, end_call, record, run_heads
 from ray_classy.models.layers import layer_groups
 from ray_classy.models.model_state import (
     StateMismatch,
-    compare,
+    checked,
     flatten,
     head_entry,
-    mismatch_error,
     model_part,
 )
 from ray_classy.models.model_table import MODELS
@@ -48,7 +41,6 @@ from ray_classy.registry import (
     reads_signature,
     signature_keys,
 )
-from ray_classy.storage import Storage
 
 if TYPE_CHECKING:
     from ray_classy.models.preprocessing import Preprocessing
@@ -62,8 +54,6 @@ MODEL_REGISTRY: Registry[ClassyModel] = Registry(
     unique_class_names=True,
 )
 register_model = MODEL_REGISTRY.register
-
-logger = logging.getLogger(__name__)
 
 
 class _Wrapped(type):
@@ -168,22 +158,9 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
         Raises:
             CheckpointError: the checkpoint has no model config or no model state, or they do not fit.
         """
-        content = load_checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
-        sources = [content.get("input_args"), content.get("ray_classy")]
-        if isinstance(checkpoint, str):
-            folder = os.path.dirname(checkpoint) if checkpoint.endswith(".torch") else checkpoint
-            sources.append(read_manifest(Storage(folder or "."), ""))
-        configs = [source.get("config") for source in sources if isinstance(source, Mapping)]
-        config = next(filter(None, (config.get("model") for config in configs if isinstance(config, Mapping))), None)
-        state = (content.get("classy_state_dict") or {}).get("base_model")
-        if config is None or state is None:
-            raise MissingStateError(
-                "the checkpoint has no config of its model (it was written for a task built in Python) or no model "
-                "state; build the model yourself and call set_classy_state with classy_state_dict.base_model"
-            )
-        model = build_model(config, weights=False)
-        model.set_classy_state(state)
-        return model
+        from ray_classy.models.building import build_from_checkpoint  # above this module
+
+        return build_from_checkpoint(checkpoint)
 
     # Running
 
@@ -257,9 +234,9 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
             self._heads.extend(attached)
             self._fork_blocks += [name] * len(attached)
             if attached:
-                self._hooks.append(blocks[name].register_forward_hook(partial(_record, self._last_call, name)))
-        self._hooks.append(self.register_forward_pre_hook(_begin_call))
-        self._hooks.append(self.register_forward_hook(_run_heads if self._runs_heads() else _end_call))
+                self._hooks.append(blocks[name].register_forward_hook(partial(record, self._last_call, name)))
+        self._hooks.append(self.register_forward_pre_hook(begin_call))
+        self._hooks.append(self.register_forward_hook(run_heads if self._runs_heads() else end_call))
 
     def _runs_heads(self) -> bool:
         return self.wrapper_cls is not None and issubclass(self.wrapper_cls, ClassyModelHeadExecutorWrapper)
@@ -391,15 +368,7 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
     def _load(self, trunk: Mapping[str, Any] | None, heads: Mapping[str, Any], strict: bool) -> StateMismatch:
         own = self._model_state()
         entries = flatten({} if trunk is None else own["trunk"], own["heads"])
-        mismatch = compare(entries, flatten(trunk or {}, heads))
-        if mismatch:
-            what = f"the state does not fit this {type(self).__name__}: {mismatch}"
-            if mismatch.fits_nothing_of(entries):
-                raise mismatch_error(f"nothing in the state fits this {type(self).__name__}: {mismatch}", mismatch)
-            if strict:
-                hint = "Build the model with the config it was trained with, or load what fits with strict=False"
-                raise mismatch_error(f"{what}. {hint}", mismatch)
-            logger.warning("%s; the rest is loaded", what)
+        mismatch = checked(f"this {type(self).__name__}", entries, flatten(trunk or {}, heads), strict)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}
         if trunk is not None:
             entries = OrderedDict((key, value) for key, value in trunk.items() if key not in skipped)
@@ -415,64 +384,6 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
 MODEL_REGISTRY.base = ClassyModel
 
 
-def _record(last_call: LastCall, block: str, module: nn.Module, args: Any, output: Any) -> None:
-    last_call.record(block, output)
-
-
-def _begin_call(model: nn.Module, args: Any) -> None:
-    assert isinstance(model, ClassyModel)
-    model._last_call.begin()
-
-
-def _end_call(model: nn.Module, args: Any, output: Any) -> None:
-    assert isinstance(model, ClassyModel)
-    model._last_call.end({})
-
-
-def _run_heads(model: nn.Module, args: Any, output: Any) -> Any:
-    # A hook and not an overridden __call__: wrappers that hook the model (FSDP) then see the heads as part of it.
-    assert isinstance(model, ClassyModel)
-    outputs = model.execute_heads()
-    model._last_call.end(outputs)
-    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
-
-
 def with_heads(keys: Keys) -> Keys:
     """A trunk's config keys and those that every model has."""
     return {**keys, "heads": Key(list[ClassyHead] | None, None, "heads, each on its `fork_block`.")}
-
-
-def build_model(config: Mapping[str, Any], device: str | None = None, weights: bool = True) -> ClassyModel:
-    """Builds the model that `config["name"]` chooses, with its heads.
-
-    Args:
-        config: `name`, the keys of that model, and `heads`: a list of head configs, each with the `fork_block` that
-            the head reads.
-        device: where the model is built; "meta" gives shapes without weights, which take no memory.
-        weights: load the pretrained weights that the config names, unless the device is "meta".
-
-    Raises:
-        CheckpointError: the pretrained weights cannot be read or do not fit.
-        UnknownComponentError: no model or head is registered under a name, or the trunk has no such block.
-        ComponentError: a head has no `fork_block` or `unique_id`, or an argument is impossible.
-    """
-    with torch.device(device) if device is not None else contextlib.nullcontext():
-        model = _build_model(config)
-    if weights and device != "meta" and model.starting_weights is not None:
-        model.load_starting_weights(model.starting_weights.read())
-    return model
-
-
-def _build_model(config: Mapping[str, Any]) -> ClassyModel:
-    model = MODEL_REGISTRY.named_class(config).from_config(copy.deepcopy(dict(config)))
-    heads: dict[str, list[ClassyHead]] = {}
-    for head in config.get("heads") or []:
-        if "fork_block" not in head:
-            raise ComponentError(
-                f"a head of model {config['name']!r} has no `fork_block`, the block that it reads: {dict(head)!r}; "
-                f"{type(model).__name__} has {block_list(model)}"
-            )
-        heads.setdefault(head["fork_block"], []).append(build_head(head))
-    if heads:
-        model.set_heads(heads)
-    return model

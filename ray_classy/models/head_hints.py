@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel, build_model
+from ray_classy.models.building import build_model
+from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel
 from ray_classy.models.head_points import block_list, find_block
 
 

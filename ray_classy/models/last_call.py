@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from ray_classy.generic.util import map_tensors
 from ray_classy.models.classy_block import stateless
@@ -44,3 +45,29 @@ class LastCall:
         self.recording = False
         self.block_outputs = {} if stateless() else map_tensors(self.block_outputs, torch.Tensor.detach)
         self.head_outputs = map_tensors(head_outputs, torch.Tensor.detach)
+
+
+# Hooks of a model with heads. The heads run in one, and not in an overridden __call__: wrappers that hook the model
+# (FSDP) then see them as part of it.
+
+
+def record(last_call: LastCall, block: str, module: nn.Module, args: Any, output: Any) -> None:
+    """Notes the output of a block."""
+    last_call.record(block, output)
+
+
+def begin_call(model: Any, args: Any) -> None:
+    """Begins a call of a model."""
+    model._last_call.begin()
+
+
+def end_call(model: Any, args: Any, output: Any) -> None:
+    """Ends a call in which no heads run."""
+    model._last_call.end({})
+
+
+def run_heads(model: Any, args: Any, output: Any) -> Any:
+    """Runs the heads, and returns what the model's call returns."""
+    outputs = model.execute_heads()
+    model._last_call.end(outputs)
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from ray_classy.errors import CheckpointError, MissingStateError
 
 _SHOWN = 5
+
+logger = logging.getLogger(__name__)
 
 
 class StateMismatchError(CheckpointError, KeyError):
@@ -102,6 +105,29 @@ def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> StateMismatch:
         unexpected=[name for name in given if name not in own],
         reshaped=reshaped,
     )
+
+
+def checked(model: str, own: Mapping[str, Any], given: Mapping[str, Any], strict: bool) -> StateMismatch:
+    """Compares two flat states, and refuses what cannot be loaded.
+
+    Args:
+        model: what the state is loaded into, for messages.
+        own: the state of the model.
+        given: the state to load.
+        strict: refuse any difference; otherwise differences are logged.
+
+    Raises:
+        StateMismatchError: nothing fits, or `strict` is set and the states differ.
+    """
+    mismatch = compare(own, given)
+    if mismatch.fits_nothing_of(own):
+        raise mismatch_error(f"nothing in the state fits {model}: {mismatch}", mismatch)
+    if mismatch and strict:
+        hint = "Build the model with the config it was trained with, or load what fits with strict=False"
+        raise mismatch_error(f"the state does not fit {model}: {mismatch}. {hint}", mismatch)
+    if mismatch:
+        logger.warning("the state does not fit %s: %s; the rest is loaded", model, mismatch)
+    return mismatch
 
 
 def _outline(value: Any) -> Any:
