@@ -1,11 +1,11 @@
-"""Progress on standard error: a display that is replaced in place on a terminal, plain lines elsewhere."""
+"""Text for terminals: tables, and progress on standard error that is replaced in place, or plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ray_classy.printable import printable
@@ -24,6 +24,20 @@ def on_terminal() -> bool:
 def print_line(text: str) -> None:
     """Prints a line on standard error, after the time of day."""
     print(f"{time.strftime('%H:%M:%S')}  {printable(redacted(text))}", file=sys.stderr, flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table as plain text: a header and rows with as many cells."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in seconds, minutes or hours, for a screen."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class LiveDisplay:

@@ -36,6 +36,8 @@ _EXAMPLES = """examples:
   ray-classy bench-data my.yaml
   ray-classy evaluate runs/20260102-030405-ab12
   ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
+  ray-classy ls runs --sort best
+  ray-classy compare runs/20260102-030405-ab12 runs/20260103-040506-cd34
   ray-classy list optimizer
   ray-classy recipes
 """
@@ -205,18 +207,29 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--output", "the file; default: the name of the run, in the working directory", metavar="FILE")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
-    for name, text, word, what in (
-        ("ls", "list the checkpoints of a run", "RUN", "folder or URL of the run"),
-        (
-            "show",
-            "describe a checkpoint, and verify its checksum",
-            "CHECKPOINT",
-            "a checkpoint, or a run for its latest one",
-        ),
-    ):
-        option = command(name, text, word, what)
-        option("--json", "print the result as one JSON object on standard output", action="store_true")
-        option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "ls",
+        "list runs and sweeps with their results, the trials of a sweep, or the checkpoints of a run",
+        "[PATH ...]",
+        "a folder or URL of runs (default: runs), a sweep, a run, or several of them",
+    )
+    option("--sort", "column, metric or config key to sort by; the best metric comes first", metavar="KEY")
+    option("--reverse", "sort the other way round", action="store_true")
+    option(
+        "--filter",
+        "list only those with KEY=VALUE, also != < <= > >=, and * in a text; may be repeated",
+        action="append",
+        metavar="KEY=VALUE",
+    )
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command("compare", "print what differs between runs: config, versions, results", "RUN RUN ...", "runs")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    what = "a checkpoint, or a run for its latest one"
+    option = command("show", "describe a checkpoint, and verify its checksum", "CHECKPOINT", what)
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(
         "list", "list components, or the keys and defaults of one", "KIND [NAME]", "for example: model resnet"
     )

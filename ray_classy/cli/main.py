@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "ray_classy.cli.predict:predict",
     "export": "ray_classy.cli.export:export",
     "ls": "ray_classy.cli.ls:ls",
+    "compare": "ray_classy.cli.compare:compare",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
     "recipes": "ray_classy.cli.recipes:recipes",

@@ -20,7 +20,7 @@ def changed_lines(before: Mapping[str, Any], now: Mapping[str, Any], free: Colle
         before, now: plain configs, or mappings of dotted names.
         free: dotted names of values and sections that may differ.
     """
-    old, new = _flat(redacted_values(before)), _flat(redacted_values(now))
+    old, new = flat(redacted_values(before)), flat(redacted_values(now))
     lines = [
         f"  {name}: {old.get(name, '(nothing)')} -> {new.get(name, '(nothing)')}"
         for name in [*new, *(name for name in old if name not in new)]
@@ -29,7 +29,8 @@ def changed_lines(before: Mapping[str, Any], now: Mapping[str, Any], free: Colle
     return lines if len(lines) <= _MOST_SHOWN else [*lines[:_MOST_SHOWN], "  ..."]
 
 
-def _flat(value: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
+def flat(value: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
+    """Returns the values of a nested config by dotted name."""
     items: Any = ()
     if isinstance(value, Mapping):
         items = value.items()
@@ -39,5 +40,5 @@ def _flat(value: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
         return {dotted(path): value}
     found: dict[str, Any] = {}
     for step, inner in items:
-        found.update(_flat(inner, (*path, step)))
+        found.update(flat(inner, (*path, step)))
     return found

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
 
 def plain(value: Any) -> Any:
     """Converts a value to plain Python numbers, strings, lists and dicts."""
@@ -15,9 +12,12 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
-        return value.tolist()
-    return value
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    import numpy as np  # what only reads records, such as `ray-classy ls`, needs neither
+    import torch
+
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
 
 
 def dotted(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

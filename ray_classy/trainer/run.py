@@ -48,7 +48,9 @@ class Run(Generic[Folder]):
         """The run of a task that is trained by itself."""
 
         def describe_start(folder: RunFolder) -> None:
-            describe(folder, task, **spec.facts)
+            metric = spec.retention.metric
+            ranking = {} if metric is None else {"metric": metric, "mode": spec.retention.order}
+            describe(folder, task, **spec.facts, **ranking)
             folder.requests.forget()  # what was asked of an earlier start
 
         return Run(spec.open_folder, describe_start)

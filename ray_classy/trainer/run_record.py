@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +25,7 @@ from ray_classy.storage import Storage
 from ray_classy.urls import shown
 
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass
@@ -113,7 +117,7 @@ class RunRecord:
             self._storage.write(CONFIG_FILE, config_text.encode())
         before = self.facts() if self.exists() else {}
         before = {name: fact for name, fact in before.items() if name not in ("error", "ended", "stopped_early")}
-        start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd()}
+        start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd(), **_commit(os.getcwd())}
         versions = {
             "ray_classy": __version__,
             "python": platform.python_version(),
@@ -124,6 +128,16 @@ class RunRecord:
         starts = [*(before.get("starts") or []), start]
         self._write({**before, **facts, "starts": starts, "versions": versions, "status": "running"})
 
+    def resumed(self, checkpoint: str) -> None:
+        """Records from which checkpoint the last start resumed."""
+        facts = self.facts()
+        *before, last = facts.get("starts") or [{}]
+        self.amend(starts=[*before, {**last, "resumed_from": checkpoint}])
+
+    def amend(self, **facts: Any) -> None:
+        """Records facts beside those that there are."""
+        self._write({**self.facts(), **facts})
+
     def end(self, status: str, error: str | None, stopped_early: str | None = None) -> None:
         """Records how the run ended."""
         failure = {"error": redacted(error)} if error is not None else {}
@@ -133,6 +147,27 @@ class RunRecord:
     def _write(self, facts: dict[str, Any]) -> None:
         self._check_owner()
         self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
+
+
+def _commit(folder: str) -> dict[str, str]:
+    """The entry for the commit that is checked out in the git repository of a folder, if it is in one."""
+    while not os.path.isdir(f"{folder}/.git"):
+        if folder == (folder := os.path.dirname(folder)):
+            return {}
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        head = pathlib.Path(folder, ".git", "HEAD").read_text().strip()
+        name = head.removeprefix("ref: ")
+        file = pathlib.Path(folder, ".git", name)
+        commit = head if name == head else file.read_text().strip() if file.is_file() else _packed(folder, name)
+        if _COMMIT.fullmatch(commit):
+            return {"commit": commit}
+    return {}
+
+
+def _packed(folder: str, name: str) -> str:
+    """The commit of a branch that git has packed with others."""
+    lines = pathlib.Path(folder, ".git", "packed-refs").read_text().splitlines()
+    return next((line.partition(" ")[0] for line in lines if line.endswith(f" {name}")), "")
 
 
 def _now() -> str:

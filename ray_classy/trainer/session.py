@@ -6,6 +6,7 @@ The loop is the same in one process, under torchrun, on Ray workers and in a tri
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -168,6 +169,9 @@ class FolderSession(Session):
                 _log.info("%s", note)
             for line in task.data_notes():
                 _log.info("%s", line)
+            if name is not None:
+                with contextlib.suppress(OSError):  # it is only shown
+                    self.run.record.resumed(name)
             self._config = self.run.record.config_facts()
             self.run.requests.forget_checkpoint()
         if halfway:  # the report of the round has the metrics of the train phase too

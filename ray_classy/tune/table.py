@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.display import LiveDisplay, on_terminal, print_line
+from ray_classy.display import LiveDisplay, aligned, duration, on_terminal, print_line
 from ray_classy.tune.folder import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
 from ray_classy.tune.space import Space
 
@@ -125,10 +125,7 @@ class Table:
 
     def text(self, records: Iterable[TrialRecord]) -> str:
         """Returns the table as plain text."""
-        rows = self.rows(records)
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-        return "\n".join(line.rstrip() for line in lines)
+        return aligned(self.rows(records))
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -168,7 +165,7 @@ class Table:
         new = ended - self._done_before
         if new and ended < self._total < math.inf:
             left = (time.monotonic() - self._began) / new * (self._total - ended)
-            text += f", about {_duration(left)} left"
+            text += f", about {duration(left)} left"
         best = self.best(record for record in self._records.values() if self._metric in record.metrics)
         if best:
             text += f"; best so far {best[0].name} {self._metric} {_value(best[0], self._metric):.4f}"
@@ -225,10 +222,4 @@ def _number(value: Any) -> str:
 
 
 def _time_left(record: TrialRecord, where: float | None) -> str:
-    return f"{_duration(record.seconds * (1 - where) / where)} left" if where else ""
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{duration(record.seconds * (1 - where) / where)} left" if where else ""

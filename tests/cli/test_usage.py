@@ -53,7 +53,7 @@ def test_help_names_the_commands(capsys):
         (["bench-data", "c.yaml", "--local"], "bench-data has none; it is one of train and check"),
         (["check", "c.yaml", "--num-samples", "3"], "check has none; it is one of tune"),
         (["tune", "c.yaml", "--best", "3"], "--best chooses the trials that --extend trains longer"),
-        (["ls", "--lr=0.1"], "see ray-classy ls --help"),
+        (["show", "--lr=0.1"], "see ray-classy show --help"),
         (["tune", "c.yaml", "--local"], "a sweep runs on Ray, which starts on this machine without --address"),
         (["train"], "train needs a config file"),
         (["train", "a=b"], "train needs a config file"),

@@ -1,6 +1,8 @@
 import pytest
 
 from ray_classy.errors import RecordError
+from ray_classy.storage import Storage
+from ray_classy.trainer.run_record import RunRecord
 
 
 def test_what_is_run_is_written_down(run):
@@ -48,3 +50,20 @@ def test_a_damaged_record_is_one_error(run, content, why):
     run.storage.write("run.json", content)
     with pytest.raises(RecordError, match=rf"r/run\.json.*{why}"):
         run.record.facts()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_commit_of_the_working_directory_is_recorded(tmp_path, monkeypatch, packed):
+    commit, git = "0123456789" * 4, tmp_path / ".git"
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "packed-refs" if packed else git / "refs/heads/main").write_text(
+        f"{commit} refs/heads/main"[: 58 if packed else 40]
+    )
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    record = RunRecord(Storage(str(tmp_path / "r")))
+    record.begin(None, None)
+    record.resumed("epoch_0001-step_000006")
+    (start,) = record.facts()["starts"]
+    assert (start["commit"], start["resumed_from"]) == (commit, "epoch_0001-step_000006")
