@@ -115,7 +115,7 @@ def test_the_command_in_the_header_passes_the_check(path, request):
 @pytest.mark.parametrize("path", ALL)
 def test_a_recipe_makes_a_train_step_and_a_test_step(path, request):
     small = {"num_epochs": 1, "test_phase_period": 1}
-    for kind, rows in (("train", 4), ("test", 2)):
+    for kind, rows in (("train", 3 if path.stem == "video" else 4), ("test", 2)):
         small |= {f"dataset.{kind}.batchsize_per_replica": rows, f"dataset.{kind}.num_samples": rows}
     config = apply_overrides(filled_recipe(path, request), [f"{key}={value}" for key, value in small.items()])
     config["hooks"] = [hook for hook in config["hooks"] if hook["name"] != "loss_lr_meter_logging"]

@@ -25,6 +25,8 @@ _READ_BY_BUILDERS: dict[str, Keys] = {
 }
 """By class, options that the functions of torchvision read themselves; those of the constructors come with them."""
 _WITH_AUXILIARY = ("GoogLeNet", "Inception3")
+_SIZE = 224
+"""Pixels of a side for which torchvision builds a vision transformer, unless it is told another size."""
 _POSITIONS = "encoder.pos_embedding"
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 
@@ -93,7 +95,7 @@ class TorchvisionModel(LibraryModel):
 
     @classmethod
     def preprocessing(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """That of the weights, or of the network's default weights."""
+        """That of the weights, or of the network's default weights for images of its size."""
         found = _preset(config["model"], config.get("weights"))
         size = config.get("image_size")
         return found if size is None else found.of_size(size)
@@ -194,7 +196,10 @@ def _options_of_weights(model: str, weights: str | None) -> dict[str, Any]:
 
 
 def _preset(model: str, weights: Any) -> Preprocessing:
-    entry = _entry(model, weights) or next(iter(weights_of(model).values()), None)
+    """Returns the preprocessing of weights, or of the first ones for images of the size that the network takes."""
+    fixed = _class_of(_builder(model)).__name__ == "VisionTransformer"  # which takes images of one size
+    others = (one for one in weights_of(model).values() if not fixed or one.meta["min_size"][0] == _SIZE)
+    entry = _entry(model, weights) or next(others, None)
     if entry is None:
         return Preprocessing()
     preset = entry.transforms()
