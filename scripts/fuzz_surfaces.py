@@ -514,7 +514,14 @@ def _json(value: Any) -> str:
 
 def _make_weights(folder: pathlib.Path, rng: Random) -> None:
     tensors = _linear().state_dict()
-    kind = rng.choice(("zip", "legacy", "safetensors"))
+    kind = rng.choice(("zip", "legacy", "safetensors", "parts"))
+    if kind == "parts":
+        from safetensors.torch import save
+
+        (folder / "a.safetensors").write_bytes(save(tensors))
+        index = json.dumps({"weight_map": dict.fromkeys(tensors, "a.safetensors")}).encode()
+        (folder / "model.safetensors.index.json").write_bytes(mutated_bytes(index, rng))
+        return
     if kind == "safetensors":
         from safetensors.torch import save
 

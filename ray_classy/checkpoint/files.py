@@ -24,6 +24,7 @@ from ray_classy.checkpoint.content import check_content
 from ray_classy.checkpoint.manifest import MANIFEST_FILE, difference, read_manifest, remove_manifest, write_manifest
 from ray_classy.checkpoint.plain import Foreign, check_plain, in_full, outline
 from ray_classy.checkpoint.safetensors_file import is_safetensors, read_safetensors
+from ray_classy.checkpoint.safetensors_parts import INDEX_SUFFIX, read_parts
 from ray_classy.checkpoint.state_dicts import has_tensors
 from ray_classy.checkpoint.torch_file import is_torch_file, read_torch_file
 from ray_classy.errors import (
@@ -49,9 +50,9 @@ LAST, BEST = "last", "best"
 """Links to two of a run's checkpoints."""
 _CHECKPOINT_NAME = re.compile(r"epoch_[0-9]{4,18}-step_[0-9]{6,18}")
 _MOST_NAMED = 5
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_FILES = ("model.safetensors", f"model{INDEX_SUFFIX}", "pytorch_model.bin")
 """Files of weights in a folder, as timm and the Hugging Face hub name them."""
-_SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors")
+_SUFFIXES = (".torch", ".pt", ".pth", ".bin", ".safetensors", INDEX_SUFFIX)
 
 
 def save_checkpoint(
@@ -240,7 +241,8 @@ def read_weights_file(path: str) -> tuple[str, Any]:
 
     Args:
         path: as for `load_checkpoint`; or a file that `torch.save` made, with objects of any class beside the tensors,
-            for which placeholders stand; or a `.safetensors` file; or a folder with one of `WEIGHTS_FILES`.
+            for which placeholders stand; or a `.safetensors` file, or the index of several; or a folder with one of
+            `WEIGHTS_FILES`.
 
     Returns:
         The path of the file, and its content.
@@ -284,11 +286,15 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
         if not retry_once(lambda: storage.exists(name)):
             raise FileNotFoundError
         data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name, weights))
+        if weights and name.endswith(INDEX_SUFFIX):
+            return where, read_parts(data, lambda part: retry_once(lambda: _data(storage, part, weights)))
     except FileNotFoundError:  # it may have been removed a moment ago
         raise CheckpointNotFoundError(_missing(path, where, in_run, weights)) from None
     except RecordError as error:
         manifest = storage.join(f"{_folder_and_file(name)[0]}/{MANIFEST_FILE}".lstrip("/"))
         raise _damaged(where, f"its manifest cannot be read: {what_is_wrong(error, manifest)}", in_run) from None
+    except CheckpointError as error:
+        raise DamagedCheckpointError(f"the index of weights {where!r} cannot be used: {error}") from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
     if wrong is not None:
@@ -323,14 +329,18 @@ def _read_with_manifest(storage: Storage, name: str, in_place: bool) -> tuple[An
     """
     folder, file = _folder_and_file(name)
     for last in (False, True):
-        local = storage.local and in_place
-        data: Any = mapped(storage.join(name)) if local else storage.read(name, most_bytes=None)
+        data = _data(storage, name, in_place)
         # A manifest beside a file of another name may be that of another program.
         manifest = read_manifest(storage, folder) if file == CHECKPOINT_FILE else None
         wrong = None if manifest is None else difference(manifest, file, data)
         if last or wrong is None:
             break
     return data, manifest is not None, wrong
+
+
+def _data(storage: Storage, name: str, in_place: bool) -> Any:
+    """Returns the content of a file; a local one that is read `in_place` is mapped into memory."""
+    return mapped(storage.join(name)) if storage.local and in_place else storage.read(name, most_bytes=None)
 
 
 def _damaged(where: str, wrong: str, in_run: bool = False) -> DamagedCheckpointError:

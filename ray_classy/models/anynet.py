@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ray_classy.errors import ComponentError, ConfigError
-from ray_classy.models import former_names, torchvision_names
+from ray_classy.models import former_names, timm_names, torchvision_names
 from ray_classy.models.anynet_blocks import (
     RELU_IN_PLACE,
     ResBasicBlock,
@@ -254,8 +254,8 @@ class AnyNet(ClassyModel):
         return self.trunk_output(self.stem(x))
 
     def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns weights under this model's names; it knows those of torchvision and Classy Vision."""
-        return super().own_names(torchvision_names.of_regnet(former_names.of_gates(weights)))
+        """Returns weights under this model's names; it knows those of torchvision, timm and Classy Vision."""
+        return super().own_names(timm_names.of_regnet(torchvision_names.of_regnet(former_names.of_gates(weights))))
 
     def set_classy_state(self, state: Mapping[str, Any], strict: bool = True) -> StateMismatch:
         """Loads a state, also one of Classy Vision; see `ClassyModel`."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ray_classy.errors import ArgumentTypeError, ComponentError
-from ray_classy.models import torchvision_names
+from ray_classy.models import timm_names, torchvision_names
 from ray_classy.models.classy_model import ClassyModel, register_model, with_heads
 from ray_classy.models.mbconv_block import MBConvBlock, swish
 from ray_classy.models.mbconv_block import drop_connect as drop_connect
@@ -232,8 +232,8 @@ class EfficientNet(ClassyModel):
         return (3, self.image_resolution, self.image_resolution)
 
     def own_names(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns weights under this model's names; it knows those of torchvision and Classy Vision."""
-        return super().own_names(torchvision_names.of_efficientnet(weights))
+        """Returns weights under this model's names; it knows those of torchvision, timm and Classy Vision."""
+        return super().own_names(timm_names.of_efficientnet(torchvision_names.of_efficientnet(weights)))
 
 
 def _params(given: Any) -> EfficientNetParams:

@@ -51,6 +51,61 @@ def test_a_folder_of_timm_and_one_of_the_hub(tmp_path):
     assert same(read_weights(str(tmp_path)).tensors)
 
 
+def in_parts(path, **changes):
+    """A folder as Hugging Face writes large models, with an index that may be changed."""
+    path.mkdir()
+    places = {}
+    for number, name in enumerate(WEIGHTS, 1):
+        places[name] = f"model-{number:05}-of-{len(WEIGHTS):05}.safetensors"
+        safetensors.torch.save_file({name: WEIGHTS[name]}, path / places[name], {"format": "pt"})
+    index = {"metadata": {"total_size": 38}, "weight_map": {**places, **changes}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return path
+
+
+def test_weights_in_several_files(tmp_path):
+    folder = in_parts(tmp_path / "large")
+    for file in folder.iterdir():
+        fsspec.filesystem("memory").pipe(f"/large/{file.name}", file.read_bytes())
+    index = "model.safetensors.index.json"
+    for source in (str(folder), str(folder / index), "memory://large", f"memory://large/{index}"):
+        weights = read_weights(source)
+        assert same(weights.tensors) and weights.source.endswith(index), source
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": "../secret.safetensors"}, "expected the name of a .safetensors file beside it"),
+        ({"n": "/etc/passwd"}, "expected the name"),
+        ({"n": ".hidden.safetensors"}, "expected the name"),
+        ({"n": ["a"]}, "expected the name"),
+        ({"n": "model-00001-of-00003.safetensors"}, "n is only in the index"),
+        ({"m": "model-00009-of-00009.safetensors"}, "model-00009-of-00009.safetensors is missing"),
+        ({f"{n}": f"{n}.safetensors" for n in range(600)}, "at most 500"),
+    ],
+)
+def test_an_index_that_its_parts_do_not_fit_is_refused(tmp_path, changes, message):
+    folder = in_parts(tmp_path / "large", **changes)
+    with pytest.raises(CheckpointError, match=message) as error:
+        read_weights(str(folder))
+    assert "model.safetensors.index.json" in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', "[" * 100_000, '{"weight_map": {}}'])
+def test_what_is_no_index_is_refused(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
+        read_weights(str(tmp_path))
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    folder = in_parts(tmp_path / "large")
+    (folder / "model-00002-of-00003.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"part model-00002-of-00003\.safetensors: it is not a safetensors file"):
+        read_weights(str(folder))
+
+
 def test_a_folder_without_weights_names_what_is_looked_for(tmp_path):
     with pytest.raises(CheckpointNotFoundError, match=r"no weights: expected checkpoint\.torch, model\.safetensors"):
         read_weights(str(tmp_path))
