@@ -1,7 +1,7 @@
 """What a pickle may name only to run something.
 
-Nothing that a file names is ever called: a placeholder stands for an unknown name. A file with a name from here was
-made to do harm where it is trusted, and is refused, so that nobody goes on to use it.
+Reading a file calls no function that the file names; an unknown name becomes a placeholder. A file that names one of
+the functions below was made to harm those who trust it, and is refused, so that nobody goes on to use it.
 """
 
 from __future__ import annotations

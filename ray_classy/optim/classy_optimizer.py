@@ -11,6 +11,7 @@ from ray_classy.errors import CheckpointError, MissingStateError, TaskError
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
+    check_numbers,
     check_same_shapes,
     check_same_structure,
     check_scheduled,
@@ -150,13 +151,15 @@ class ClassyOptimizer(ABC):
             **kwargs: options for every group, values or schedulers; they override those of the groups.
 
         Raises:
-            ComponentError: there are no parameters, or a schedule is for an option that the optimizer lacks.
+            ComponentError: there are no parameters, an option has a value of the wrong type, or a schedule is for an
+                option that the optimizer lacks.
         """
         groups = [{**group, **kwargs} for group in as_groups(param_groups)]
         plain, self._schedulers = split_schedulers(groups)
         for group, schedulers in zip(plain, self._schedulers, strict=True):
             group.update({option: scheduler(0.0) for option, scheduler in schedulers.items()})
         self.prepare(plain)
+        check_numbers(plain, self.optimizer)
         check_scheduled(self._schedulers, self.optimizer)
         for group in self.param_groups:
             if "lr_scale" in group:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import ArgumentTypeError, CheckpointError, ComponentError
 from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.registry import nearest
 
@@ -42,6 +43,27 @@ def split_schedulers(groups: list[Group]) -> tuple[list[Group], list[dict[str, P
     schedulers = [{key: value for key, value in group.items() if isinstance(value, ParamScheduler)} for group in groups]
     plain = [{key: value for key, value in group.items() if not isinstance(value, ParamScheduler)} for group in groups]
     return plain, schedulers
+
+
+def check_numbers(groups: list[Group], optimizer: Any) -> None:
+    """Refuses values that are not numbers for options that are numbers; torch would fail at the first step.
+
+    Args:
+        groups: with plain values.
+        optimizer: a torch optimizer, which has a default for each option.
+
+    Raises:
+        ArgumentTypeError: a value is not a number.
+    """
+    defaults = {**getattr(optimizer, "defaults", {}), "lr": 0.0, "lr_scale": 1.0}
+    for group in groups:
+        for name, value in group.items():
+            if type(defaults.get(name)) in (int, float) and not _is_number(value):
+                raise ArgumentTypeError(f"{name} of a parameter group must be a number, such as 0.1, not {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real | torch.Tensor) and not isinstance(value, bool)
 
 
 def check_scheduled(schedulers: list[dict[str, ParamScheduler]], optimizer: Any) -> None:

@@ -29,6 +29,13 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def flag_or_none(name: str, value: Any) -> bool | None:
+    """Checks for True, False or None."""
+    if value is not None and type(value) is not bool:
+        raise ComponentError(f"{name} must be true, false or null (None in Python), not {value!r}")
+    return value
+
+
 MOST_PHASES = 1_000_000
 """Epochs and phases of a run, whose list is made before it starts."""
 

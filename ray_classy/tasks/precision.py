@@ -32,7 +32,7 @@ class Precision:
     """Automatic mixed precision; in a config, the section `amp_args`.
 
     Args:
-        amp_type: "pytorch"; "apex" is refused with a hint, because it is no longer available.
+        amp_type: "pytorch"; "apex", which is no longer maintained, is refused with a hint.
         dtype: "float16" (losses are scaled; without a GPU it has no effect) or "bfloat16" (also on a CPU).
         opt_level: an option of apex; must be None.
 

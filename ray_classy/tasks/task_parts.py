@@ -59,7 +59,7 @@ class TaskParts(ClassyTask):
     """
 
     num_epochs: int | float = option(1, arguments.epochs, required=True)
-    test_only: bool = option(False)
+    test_only: bool = option(False, arguments.flag)
     test_phase_period: int = option(1, arguments.at_least(1))
     seed: int = option(0, arguments.at_least(0))
     deterministic: bool = option(False, arguments.flag)
@@ -67,14 +67,14 @@ class TaskParts(ClassyTask):
     bn_weight_decay: bool = option(False, arguments.flag)
     clip_grad_norm: float | None = option(None, arguments.norm)
     simulated_global_batchsize: int | None = option(None)
-    use_gpu: bool | None = option(None)
+    use_gpu: bool | None = option(None, arguments.flag_or_none)
     use_sharded_ddp: bool = option(False, arguments.flag)
     dataloader_mp_context: Literal["spawn", "fork", "forkserver"] | None = option("spawn", _start_method)
     test_time_augmentation: AveragedViews = option(AveragedViews())
     distributed_options: DistributedOptions = option(DistributedOptions(), key="distributed")
     checkpoint_path: str | None = option(None, key="checkpoint")
     checkpoint_every: CheckpointEvery = option(CheckpointEvery())
-    checkpoint_load_strict: bool = option(True)
+    checkpoint_load_strict: bool = option(True, arguments.flag)
 
     # fields of `distributed_options`, as Classy Vision named them
     broadcast_buffers_mode: Any = SectionField("distributed_options")

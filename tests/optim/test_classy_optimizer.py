@@ -65,6 +65,13 @@ def test_what_is_no_parameter_is_refused(wrong):
         SGD().set_param_groups(wrong)
 
 
+@pytest.mark.parametrize(("option", "value"), [("lr", "0.1"), ("lr_scale", True), ("momentum", None)])
+def test_a_value_that_is_no_number_is_refused(option, value):
+    with pytest.raises(ComponentError, match=f"{option} of a parameter group must be a number") as error:
+        SGD().set_param_groups([{"params": parameters(), option: value}])
+    assert isinstance(error.value, TypeError)
+
+
 def test_options_of_a_group_and_of_all_groups():
     groups = [{"params": parameters(), "lr": 0.5}, {"params": parameters(), "momentum": 0.25}]
     optimizer = prepared(groups=groups, momentum=0.75)

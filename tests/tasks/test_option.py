@@ -15,6 +15,14 @@ from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode, D
 from tests.tasks.test_from_config import CONFIG
 
 
+@pytest.mark.parametrize("value", ["a", 1, "true"])
+def test_a_switch_is_true_false_or_none(value):
+    with pytest.raises(ComponentError, match="use_gpu must be true, false or null"):
+        ClassificationTask().set_use_gpu(value)
+    with pytest.raises(ComponentError, match="test_only must be true or false"):
+        ClassificationTask().set_test_only(value)
+
+
 @pytest.fixture
 def own_task():
     class Own(ClassificationTask):
