@@ -57,15 +57,7 @@ def read_safetensors(data: bytes | bytearray | mmap.mmap) -> dict[str, torch.Ten
     Raises:
         CheckpointError: it is damaged, or has numbers of an unknown type.
     """
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or not 2 <= size <= min(_MOST_HEADER_BYTES, len(data) - 8):
-        raise CheckpointError("it is not a safetensors file, or is cut off")
-    try:
-        header = json.loads(bytes(data[8 : 8 + size]))
-    except (ValueError, RecursionError):
-        raise CheckpointError("its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise CheckpointError("its header is not a JSON object")
+    header, size = _header(data)
     numbers = memoryview(data)[8 + size :]
     entries = {name: entry for name, entry in header.items() if name != _METADATA}
     places = {name: _place(name, entry, len(numbers)) for name, entry in entries.items()}
@@ -77,6 +69,32 @@ def read_safetensors(data: bytes | bytearray | mmap.mmap) -> dict[str, torch.Ten
     if end != len(numbers):
         raise CheckpointError(f"it has {len(numbers)} bytes of numbers, and its header names {end}")
     return {name: _tensor(entry, numbers[slice(*places[name])]) for name, entry in entries.items()}
+
+
+def read_metadata(data: bytes | bytearray | mmap.mmap) -> dict[str, str]:
+    """Returns the metadata in a file: text by name; empty if it has none.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    metadata = _header(data)[0].get(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise CheckpointError("its metadata is not text by name")
+    return metadata
+
+
+def _header(data: bytes | bytearray | mmap.mmap) -> tuple[dict[str, Any], int]:
+    """Returns the header of a file, and its size in bytes."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= size <= min(_MOST_HEADER_BYTES, len(data) - 8):
+        raise CheckpointError("it is not a safetensors file, or is cut off")
+    try:
+        header = json.loads(bytes(data[8 : 8 + size]))
+    except (ValueError, RecursionError):
+        raise CheckpointError("its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise CheckpointError("its header is not a JSON object")
+    return header, size
 
 
 def _place(name: str, entry: Any, most: int) -> tuple[int, int]:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from ray_classy import __version__
 from ray_classy.errors import CheckpointError, ComponentError, RayClassyError, UnavailableError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.evaluation import config_for, dataset_for
+from ray_classy.inference.export_record import RECORD, record_of
+from ray_classy.inference.exported import Program
 from ray_classy.inference.load_model import classifier_of
+from ray_classy.inference.program_file import check_program
 from ray_classy.inference.trained import Trained
-from ray_classy.redact import redacted_values
-from ray_classy.tasks.averaged_views import AveragedViews
-from ray_classy.tasks.data_sections import with_test_section
 
 FORMATS = ("pt2", "safetensors")
 _ROWS = 4
-FACTS = "ray_classy.json"
-"""Name of the entry with classes and preprocessing in a .pt2 file, and of the metadata in a .safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,13 @@ def export_model(trained: Trained, form: str = "pt2") -> Export:
     """
     if form not in FORMATS:
         raise ComponentError(f"a model is exported as {' or '.join(FORMATS)}, not {form!r}")
+    if trained.exported is not None:
+        raise CheckpointError(
+            f"{trained.path!r} is an export already: export the run or checkpoint that it was made of"
+        )
     model = classifier_of(trained, "cpu")
     inputs, lacking = _inputs(trained, model)
-    facts = json.dumps(_facts(trained, model, tuple(inputs.shape[1:])), indent=2)
+    facts = record_of(trained.config, model, tuple(inputs.shape[1:]), trained.epoch).text()
     with torch.inference_mode():
         expected = model.model(inputs)
     if not isinstance(expected, torch.Tensor):
@@ -94,26 +93,6 @@ def _inputs(trained: Trained, model: Classifier) -> tuple[torch.Tensor, str]:
     return torch.rand(batch["input"].shape), lacking
 
 
-def _facts(trained: Trained, model: Classifier, shape: tuple[int, ...]) -> dict[str, Any]:
-    dataset = with_test_section(trained.config).get("dataset") or {}
-    section = dataset.get("test") or dataset.get("train") or {}
-    return {
-        "ray_classy": __version__,
-        "classes": model.classes,
-        "activation": model.activation,
-        "input_shape": ["rows", *shape],
-        "preprocessing": {
-            "image_mode": model.preprocessing.mode,
-            "transforms": section.get("transforms"),
-            "dataset": section.get("name"),
-        },
-        "test_time_augmentation": dataclasses.asdict(model.views) if model.views != AveragedViews() else None,
-        "model": redacted_values(trained.config["model"]),
-        "metrics": trained.metrics,
-        "epoch": trained.epoch,
-    }
-
-
 class _OfImages(nn.Module):
     """A model with one named argument, as torch.export needs it for a number of rows that varies."""
 
@@ -130,12 +109,18 @@ def _program(model: Classifier, inputs: torch.Tensor, facts: str) -> tuple[bytes
     try:
         program = torch.export.export(_OfImages(model.model), (inputs[:2],), dynamic_shapes=({0: rows},))
         program.example_inputs = None  # they would be pickled into the file
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # it names folders of this machine
         file = io.BytesIO()
-        torch.export.save(program, file, extra_files={FACTS: facts})
+        torch.export.save(program, file, extra_files={RECORD: facts})
     except Exception as error:  # whatever the user's model does that cannot be traced
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"torch.export cannot take the model: {type(error).__name__}: {reason}") from error
-    return file.getvalue(), torch.export.load(io.BytesIO(file.getvalue())).module()
+    content = file.getvalue()
+    try:
+        return content, Program(check_program(content)[0])
+    except CheckpointError as error:
+        raise CheckpointError(f"the exported program could not be read back: {error}; export the weights") from None
 
 
 def _weights(trained: Trained, model: Classifier, facts: str) -> tuple[bytes, Any]:
@@ -144,7 +129,7 @@ def _weights(trained: Trained, model: Classifier, facts: str) -> tuple[bytes, An
     except ImportError:
         raise UnavailableError("to write .safetensors: pip install 'ray_classy[safetensors]'") from None
     state = {name: value.contiguous().clone() for name, value in model.model.state_dict().items()}
-    content = save(state, metadata={FACTS: facts})
+    content = save(state, metadata={RECORD: facts})
     again = trained.model()
     again.load_state_dict({name: torch.zeros_like(value) for name, value in state.items()})
     again.load_state_dict(load(content))

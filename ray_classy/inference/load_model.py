@@ -16,14 +16,16 @@ from ray_classy.tasks.precision import Precision
 
 
 def load_model(path: str, device: Any = None) -> Classifier:
-    """Loads the model of a run or checkpoint, with its preprocessing and class names.
+    """Loads the model of a run, checkpoint or export, with its preprocessing and class names.
 
     Args:
-        path: the folder of a run, for its best checkpoint, or of a checkpoint, or a checkpoint's file; local or a URL.
+        path: the folder of a run, for its best checkpoint, or of a checkpoint, a checkpoint's file, or what
+            `ray-classy export` wrote; local or a URL.
         device: None takes the first GPU, or else the CPU.
 
     Raises:
         CheckpointNotFoundError: there is none.
+        UnsafeFileError: it is an export that could run code; nothing of it was run.
         CheckpointError: it is damaged, or does not say how its model is built.
 
     Example:

@@ -1,16 +1,17 @@
-"""What a checkpoint holds for inference: the model with its weights, its preprocessing, its classes."""
+"""What a checkpoint or an export holds for inference: the model with its weights, its preprocessing, its classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.files import followed
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, DamagedCheckpointError
-from ray_classy.models import ClassyModel, build_model
+from ray_classy.inference.exported import is_export, read_export
+from ray_classy.models import build_model
 from ray_classy.storage import Storage
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.near_runs import near_runs, runs_in
@@ -18,21 +19,25 @@ from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.urls import shown
 
+if TYPE_CHECKING:
+    from torch import nn
+
 _AVERAGES = "ema_model_weights"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint of a run.
+    """A checkpoint of a run, or an export.
 
     Attributes:
         path: of the checkpoint; of the best one, where a run was asked for.
-        config: of the run's task, as resolved.
-        state: the `classy_state_dict`.
+        config: of the run's task, as resolved; that of an export has no test data.
+        state: the `classy_state_dict`; empty for an export.
         classes: names in the order of the model's outputs; None if the data had none.
         metrics: of the round that the checkpoint was written after, by phase type.
         epoch: how many epochs the model was trained for.
         split: how the rows were divided between the phases, see `SplitRows.record`; None if they were not.
+        exported: makes the model of an export; None for a checkpoint.
     """
 
     path: str
@@ -42,14 +47,17 @@ class Trained:
     metrics: Mapping[str, Any]
     epoch: float | None
     split: Mapping[str, Any] | None = None
+    exported: Callable[[], nn.Module] | None = None
 
-    def model(self) -> ClassyModel:
+    def model(self) -> nn.Module:
         """Builds the model in evaluation mode, with the averages of its weights if the run kept any.
 
         Raises:
             CheckpointError: the weights do not fit the config.
         """
         import_modules(self.config)
+        if self.exported is not None:
+            return self.exported()
         model = build_model(self.config["model"], weights=False)
         model.set_classy_state(self.state["base_model"])
         averages = (self.state.get("hooks") or {}).get(_AVERAGES)
@@ -58,16 +66,21 @@ class Trained:
 
 
 def read_trained(path: str) -> Trained:
-    """Reads a checkpoint, or the best one of a run.
+    """Reads a checkpoint, the best one of a run, or an export.
 
     Args:
-        path: the folder of a run or of a checkpoint, or a checkpoint's file; local or a URL.
+        path: the folder of a run or of a checkpoint, a checkpoint's file, or what `ray-classy export` wrote; local or a
+            URL.
 
     Raises:
         CheckpointNotFoundError: there is none.
         DamagedCheckpointError: it is damaged.
+        UnsafeFileError: it is an export that could run code.
         CheckpointError: it does not say how its model is built.
     """
+    if is_export(path):
+        where, record, build = read_export(path)
+        return Trained(where, record.config(), {}, record.classes, record.metrics, record.epoch, exported=build)
     if Storage(path).exists(RUN_FILE):
         path = _best(RunFolder.existing(path))
     try:
@@ -117,7 +130,7 @@ def _best(run: RunFolder) -> str:
     )
 
 
-def _load_averages(model: ClassyModel, averages: Any, path: str) -> None:
+def _load_averages(model: nn.Module, averages: Any, path: str) -> None:
     """Copies averages of weights into the model that has them."""
     import torch
 
