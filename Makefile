@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment says.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # Tests without Ray run two at a time, those of one file in one process; a Ray cluster has both cores to itself.
 UNIT := $(PYTEST) -n 2 --dist loadfile
 
@@ -55,7 +56,7 @@ test-full: $(STAMP)
 	@status=0; $(UNIT) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
 
 test-oldest: $(OLDEST)/.installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
 
 $(OLDEST)/.installed: setup.cfg setup.py constraints-oldest.txt
 	@echo "installing into $(OLDEST); this takes several minutes and 6 GB" >&2
