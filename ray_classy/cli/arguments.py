@@ -26,12 +26,28 @@ _WORDS = "the config file or recipe:NAME, and overrides of its values such as op
 _CONFIG = ("CONFIG [key=value ...]", _WORDS)
 _CODE = ("--code", "folder of the modules under `imports`; default: that of the config, but never a run's")
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
+_OWN_DATA = (
+    ("--images", "a folder with one folder of images per class, or with such folders for train and test", "DIR"),
+    ("--manifest", "a CSV, JSON Lines or Parquet file of paths and labels", "FILE"),
+    ("--parquet", "Parquet files of images and labels: a file, a folder or a quoted pattern", "FILES"),
+    ("--shards", "tar files in WebDataset layout: a file, a folder or a quoted pattern", "SHARDS"),
+)
+_WITH_OWN_DATA = (
+    ("--test", "test data of the same kind, in place of a split", "DATA"),
+    (
+        "--model",
+        "a network of torchvision or timm; default: resnet50 with weights, else resnet18, for small images a small one",
+        "NAME",
+    ),
+    ("--weights", "pretrained weights: DEFAULT or a file; without, the model is trained from scratch", "PATH"),
+)
 _EXAMPLES = """examples:
   ray-classy train recipe:digits --num-workers 2 num_epochs=3
   ray-classy train --images photos --weights DEFAULT
   ray-classy train --resume runs/20260102-030405-ab12 num_epochs=20
   ray-classy train recipe:digits test_only=true --checkpoint runs/20260102-030405-ab12
   ray-classy tune recipe:sweeps/asha --num-samples 12
+  ray-classy tune --images photos --weights DEFAULT --budget 1h
   ray-classy check my.yaml
   ray-classy bench-data my.yaml
   ray-classy evaluate runs/20260102-030405-ab12
@@ -118,15 +134,20 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
 
         return option
 
+    def own_data(option: Any) -> None:
+        for flag, what, place in _OWN_DATA:
+            option(flag, f"in place of CONFIG: {what}", metavar=place)
+        for flag, what, place in _WITH_OWN_DATA:
+            option(flag, f"with these, {what}", metavar=place)
+        option("--split", "with these, the share of test images; default: 0.2", type=float, metavar="SHARE")
+        option("--print-config", "print the config and do nothing else", action="store_true")
+
     for name, text in (
         ("train", "train or evaluate the task of a config, or resume a run"),
         ("check", "check a config, and print what a training of it does and needs; starts nothing"),
     ):
         option = command(name, text, *_CONFIG)
-        option("--images", "in place of CONFIG: a folder with one folder of images per class", metavar="DIR")
-        option("--model", "with --images, a network of torchvision; default: resnet50", metavar="NAME")
-        option("--weights", "with --images, pretrained weights: DEFAULT or a file", metavar="PATH")
-        option("--split", "with --images, the share of test images; default: 0.2", type=float, metavar="SHARE")
+        own_data(option)
         option("--num-workers", "number of worker processes (ray.num_workers)", **_NUMBER)
         option("--use-gpu", "reserve a GPU for each worker (ray.use_gpu)", action="store_true", default=None)
         option("--storage-path", "folder or URL for runs; default: runs (ray.storage_path)", metavar="PATH")
@@ -139,6 +160,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         option("--json", "print the result as one JSON object on standard output", action="store_true")
         option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
     option = command("tune", "run a hyperparameter search over a config with search spaces", *_CONFIG)
+    own_data(option)
+    option("--budget", "with --images and its like, how long trials run in all, such as 1h or 90m", metavar="TIME")
     option(*_CODE, metavar="DIR")
     option(
         "--num-samples",

@@ -13,6 +13,7 @@ from ray_classy.cli.output import Answer, short
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
+from ray_classy.dataset.data_report import data_report
 from ray_classy.dataset.local_copy import cache_folder
 from ray_classy.dataset.made_ahead import BATCHES_AHEAD
 from ray_classy.dataset.plan import PhasePlan
@@ -73,6 +74,7 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
         ]
         remark = task.device_note(spec.on_gpu)
         data["notes"] += [*([] if remark is None else [remark]), *task.weights_note()]
+        data["notes"] += [f"data: {line}" for line in data_report(task.datasets)]
         lines += data["notes"]
         if spec.ray is not None:
             data["shared_memory"] = {phase_type: shared_bytes(task.datasets[phase_type]) for phase_type in dry_runs}

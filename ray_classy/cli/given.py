@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from ray_classy.cli.arguments import FLAG_KEYS, UsageError
-from ray_classy.cli.own_images import words_of
+from ray_classy.cli.own_data import words_of
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code

@@ -91,6 +91,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
         from ray_classy.cli.given import read_given
 
         given = read_given(arguments)
+        if getattr(arguments, "print_config", False):
+            from ray_classy.cli.print_config import config_text
+
+            return config_text(given)
     module, _, function = COMMANDS[arguments.command].partition(":")
     return getattr(importlib.import_module(module), function)(given)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
 from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.print_config import config_text
 from ray_classy.cli.spec import add_logging
 from ray_classy.config.code import code_words
 from ray_classy.storage import Storage
@@ -32,6 +33,8 @@ def tune(arguments: argparse.Namespace) -> Answer:
     """
     more = _extension(arguments)
     given = read_given(arguments)
+    if arguments.print_config:
+        return config_text(given)
     tuner = tuner_for(given, more)
     try:
         result = tuner.fit()

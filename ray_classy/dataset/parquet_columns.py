@@ -91,14 +91,15 @@ def _check_schema(file: str, schema: Any, image_column: str, label_column: str |
         if number > 1:
             raise DataError(f"{file} has {number} columns {column!r}: rename all but one, or set {key} to another")
     image_type = schema.field(image_column).type
-    if not _holds_images(image_type):
+    if not holds_images(image_type):
         raise DataError(
             f"{file}: column {image_column!r} of type {image_type} holds no images: expected encoded bytes, "
             f"a struct {{bytes, path}}, or arrays of uint8 (H, W) or (H, W, channels)"
         )
 
 
-def _holds_images(kind: Any) -> bool:
+def holds_images(kind: Any) -> bool:
+    """Whether a column of an Arrow type can hold images."""
     import pyarrow as pa
 
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -165,6 +166,19 @@ def parquet_names(file: str) -> dict[str, Any]:
     """Returns the types of a file's columns, by their names."""
     with opened_parquet(file) as source:
         return {field.name: field.type for field in source.file.schema_arrow}
+
+
+def classes_of_columns(file: str) -> dict[str, list[str]]:
+    """Returns the names of classes by the columns to which Hugging Face `datasets` gave some (`ClassLabel`)."""
+    with opened_parquet(file) as source:
+        schema = source.file.schema_arrow
+    found = {name: label_names(schema, name) for name in schema.names}
+    return {name: names for name, names in found.items() if names is not None}
+
+
+def partition_keys(file: str) -> list[str]:
+    """Returns the names of columns in the folders of a file, as Hive names them (`label=cat/part-0.parquet`)."""
+    return [key for key, _ in _PARTITION.findall(split_query(file)[0])]
 
 
 def read_parquet_labels(file: str, columns: Sequence[str]) -> LabelTable:

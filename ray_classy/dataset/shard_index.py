@@ -142,6 +142,29 @@ def _scan(shard: str, layout: Layout) -> tuple[Any, list[str]]:
     return pa.table(columns), remarks
 
 
+def first_sample(shard: str) -> dict[str, bytes]:
+    """Returns the members of the first sample of a shard by extension; the content only of small ones.
+
+    Raises:
+        DataError: the shard cannot be read, is compressed or not a tar file.
+    """
+    first, found = "", dict[str, bytes]()
+    try:
+        with _opened(shard) as file:
+            for name, offset, size in tar_members(shown(shard), file, []):
+                folder, _, base = name.removeprefix("./").rpartition("/")
+                stem, _, extension = base.partition(".")
+                if not stem or stem.startswith("__"):
+                    continue
+                if (first := first or f"{folder}/{stem}") != f"{folder}/{stem}":
+                    break
+                file.seek(offset)
+                found[extension.lower()] = file.read(size) if size <= _LABEL_BYTES else b""
+    except OSError as error:
+        raise DataError(f"cannot read the shard {shown(shard)!r}: {reason(error)}") from error
+    return found
+
+
 def _opened(shard: str) -> BinaryIO:
     if not is_url(shard):
         return open(shard, "rb")
