@@ -191,7 +191,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         "evaluate",
         "evaluate a trained model on its test rows or on other data",
         "RUN [DATA] [key=value ...]",
-        "a run (its best checkpoint) or a checkpoint; a folder with one folder of images per class, a manifest, "
+        "a run (its best checkpoint), checkpoint or export; a folder with one folder of images per class, a manifest, "
         ".parquet files or .tar shards; keys of the dataset such as label_column=species",
     )
     option(
@@ -208,7 +208,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         "predict",
         "predict the classes of images with a trained model",
         "RUN INPUT ...",
-        "a run (its best checkpoint) or a checkpoint, then image files, folders, patterns or URLs",
+        "a run (its best checkpoint), checkpoint or export, then image files, folders, patterns or URLs",
     )
     option(
         "--output",
@@ -222,12 +222,16 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(
         "export",
-        "write a trained model to a file for other programs",
+        "write a trained model to files for other programs",
         "RUN",
         "a run (its best checkpoint) or a checkpoint",
     )
-    option("--format", "pt2 (a program of torch.export, the default) or safetensors (weights)", default="pt2")
-    option("--output", "the file; default: the name of the run, in the working directory", metavar="FILE")
+    option(
+        "--format",
+        "pt2 (a program of torch.export, the default), onnx, safetensors (weights) or timm (a folder)",
+        default="pt2",
+    )
+    option("--output", "the file or folder; default: the name of the run, in the working directory", metavar="FILE")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(

@@ -11,37 +11,43 @@ from ray_classy.cli.paths import path_in
 from ray_classy.cli.trained import trained_at
 from ray_classy.disk_errors import size_text
 from ray_classy.errors import RunFolderError
-from ray_classy.inference.export import FORMATS, export_model
+from ray_classy.inference.export import FORMATS, Export, check_format, export_model
+from ray_classy.inference.model_card import model_card
 from ray_classy.storage import Storage
 from ray_classy.urls import expanded, shown
 
+_CARD_IN_FOLDER = "README.md"
+"""The Hugging Face Hub shows a card of this name."""
+
 
 def export(arguments: argparse.Namespace) -> Answer:
-    """Writes the model of a run to a file for other programs, and says how far its outputs differ.
+    """Writes the model of a run to files for other programs, and says how far its outputs differ.
 
     Raises:
         UsageError: the command line has a mistake.
         RayClassyError: it cannot be done; the message says why.
     """
-    if arguments.format not in FORMATS:
-        raise UsageError(f"--format must be {' or '.join(FORMATS)}, not {arguments.format!r}")
+    form = arguments.format
+    if form not in FORMATS:
+        raise UsageError(f"--format must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {form!r}")
+    check_format(form)
     path = path_in(arguments, "a run or checkpoint")
-    trained = trained_at(path)
     name = os.path.basename(path.rstrip("/")) or "model"
-    output = expanded(arguments.output or f"{name}.{arguments.format}")
-    if not output.endswith(f".{arguments.format}"):
-        raise UsageError(f"--output must end in .{arguments.format}, not {output!r}")
-    folder, _, file = output.rpartition("/")
-    storage = Storage(folder or ".")
-    if storage.exists(file):
-        raise RunFolderError(f"{shown(output)!r} exists: remove it, or give another --output")
-    made = export_model(trained, arguments.format)
-    storage.make()
-    storage.write(file, made.content)
+    suffix = "-timm" if form == "timm" else f".{form}"
+    output = expanded(arguments.output or f"{name}{suffix}").rstrip("/")
+    if form != "timm" and not output.endswith(suffix):
+        raise UsageError(f"--output must end in {suffix}, not {output!r}")
+    place = _Place(output, folder=form == "timm")
+    place.check_free()
+    trained = trained_at(path)
+    made = export_model(trained, form)
+    card = place.write(made, model_card(trained, made, form, place.name))
     what = "random inputs" if made.lacking else "rows of the test data"
     lines = [
         f"checkpoint  {short(shown(trained.path))}",
-        f"file        {short(shown(output))}, {size_text(len(made.content))}",
+        f"{'folder' if form == 'timm' else 'file  '}      {short(shown(output))}, "
+        f"{size_text(sum(map(len, made.files.values())))}",
+        f"model card  {short(shown(card))}",
         f"input       float32 (rows, {', '.join(map(str, made.input_shape))})",
         f"difference  {made.difference:.3g} at most, on {what}",
     ]
@@ -50,9 +56,41 @@ def export(arguments: argparse.Namespace) -> Answer:
     data = {
         "checkpoint": trained.path,
         "file": output,
+        "model_card": card,
         "input_shape": list(made.input_shape),
         "difference": made.difference,
         "rows": made.rows,
         "real_rows": not made.lacking,
     }
     return Answer("\n".join(lines), data)
+
+
+class _Place:
+    """Where an export goes: a file with its model card beside it, or a folder with the card in it."""
+
+    def __init__(self, output: str, folder: bool) -> None:
+        within, _, self.name = output.rpartition("/")
+        self._output = output
+        self._folder = folder
+        self._storage = Storage(output if folder else within or ".")
+        self._card = _CARD_IN_FOLDER if folder else f"{self.name}.md"
+
+    def check_free(self) -> None:
+        """Checks that nothing would be overwritten.
+
+        Raises:
+            RunFolderError: it would.
+        """
+        taken = [""] if self._folder else [self.name, self._card]
+        for name in taken:
+            if self._storage.exists(name):
+                what = self._output if name in ("", self.name) else self._storage.join(name)
+                raise RunFolderError(f"{shown(what)!r} exists: remove it, or give another --output")
+
+    def write(self, made: Export, card: str) -> str:
+        """Writes the files, and returns the path of the card."""
+        self._storage.make()
+        for name, content in made.files.items():
+            self._storage.write(name or self.name, content)
+        self._storage.write(self._card, card.encode())
+        return self._storage.join(self._card)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ray_classy.checkpoint.files import CHECKPOINT_FILE
 from ray_classy.checkpoint.safetensors_file import is_safetensors, read_metadata, read_safetensors
 from ray_classy.errors import (
     CheckpointError,
@@ -19,30 +20,36 @@ from ray_classy.errors import (
     StorageError,
 )
 from ray_classy.inference.export_record import RECORD, ExportRecord, read_export_record
+from ray_classy.inference.onnx_file import OnnxModel, check_onnx
 from ray_classy.inference.program_file import check_program, is_program
+from ray_classy.inference.timm_folder import CONFIG, WEIGHTS, record_of_folder, weights_of_model
 from ray_classy.local_files import mapped
 from ray_classy.models import build_model
 from ray_classy.printable import printable
 from ray_classy.records import what_is_wrong
 from ray_classy.storage import Storage
+from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.urls import expanded, is_url, parent, reason, shown, split_query
 
-SUFFIXES = (".pt2", ".safetensors")
+SUFFIXES = (".pt2", ".onnx", ".safetensors")
 _MOST_NAMED = 3
 
 Build = Callable[[], nn.Module]
 
 
 def is_export(path: str) -> bool:
-    """Whether a path is named as an exported model is."""
-    return split_query(expanded(path))[0].lower().endswith(SUFFIXES) and not os.path.isdir(expanded(path))
+    """Whether a path is named as an exported model is, or is a folder in the layout of timm."""
+    if split_query(expanded(path))[0].lower().endswith(SUFFIXES):
+        return not os.path.isdir(expanded(path))
+    folder = Storage(path)
+    return folder.exists(CONFIG) and not folder.exists(RUN_FILE) and not folder.exists(CHECKPOINT_FILE)
 
 
 def read_export(path: str) -> tuple[str, ExportRecord, Build]:
     """Reads an exported model, of which nothing is used before it is checked.
 
     Args:
-        path: of a file; local or a URL.
+        path: of a file, or of a folder in the layout of timm, also one that another program wrote; local or a URL.
 
     Returns:
         The path, absolute if it is local; the record; and a function that makes the model, in evaluation mode on the
@@ -50,19 +57,26 @@ def read_export(path: str) -> tuple[str, ExportRecord, Build]:
 
     Raises:
         CheckpointNotFoundError: there is none.
+        UnavailableError: a package that reads it is not installed; the message names the extra.
         UnsafeFileError: it could run code; the message names what.
         DamagedCheckpointError: it is damaged.
         CheckpointError: it is no export of this package.
     """
-    storage, name = _place(path)
-    where = storage.join(name)
-    data = _content(storage, name, where)
-    read = _program if name.lower().endswith(".pt2") else _weights
+    file = split_query(expanded(path))[0].lower()
+    folder = not file.endswith(SUFFIXES)
+    storage, name = (Storage(path), "") if folder else _place(path)
+    where = storage.path if folder else storage.join(name)
     try:
-        text, build = read(data)
-        record = read_export_record(text, RECORD)
+        if folder:
+            text, build = _folder(storage)
+        else:
+            read = _program if file.endswith(".pt2") else _onnx if file.endswith(".onnx") else _weights
+            text, build = read(_content(storage, name))
+        record = text if isinstance(text, ExportRecord) else read_export_record(text, RECORD)
     except RecordError as error:
         raise DamagedCheckpointError(f"{shown(where)!r}: its {RECORD}: {what_is_wrong(error, RECORD)}") from None
+    except CheckpointNotFoundError:
+        raise
     except CheckpointError as error:
         raise type(error)(f"{shown(where)!r} is refused: {error}") from None
     return where, record, lambda: _built(build, record, where)
@@ -76,7 +90,8 @@ def _place(path: str) -> tuple[Storage, str]:
     return Storage(folder or "."), name
 
 
-def _content(storage: Storage, name: str, where: str) -> Any:
+def _content(storage: Storage, name: str) -> Any:
+    where = storage.join(name)
     try:
         if not storage.exists(name):
             raise CheckpointNotFoundError(f"there is no exported model at {shown(where)!r}")
@@ -99,6 +114,18 @@ def _program(data: Any) -> tuple[bytes, Callable[[ExportRecord], nn.Module]]:
         raise DamagedCheckpointError("it is not a program that torch.export wrote")
     clean, text = check_program(data)
     return text, lambda record: Program(clean)
+
+
+def _onnx(data: Any) -> tuple[str, Callable[[ExportRecord], nn.Module]]:
+    content, text = check_onnx(data)
+    return text, lambda record: OnnxModel(content)
+
+
+def _folder(storage: Storage) -> tuple[bytes | ExportRecord, Callable[[ExportRecord], nn.Module]]:
+    weights = weights_of_model(read_safetensors(_content(storage, WEIGHTS)))
+    ours = storage.exists(RECORD)
+    text = storage.read(RECORD) if ours else record_of_folder(storage.read(CONFIG), CONFIG)
+    return text, lambda record: with_weights(record.model, weights)
 
 
 def _weights(data: Any) -> tuple[str, Callable[[ExportRecord], nn.Module]]:

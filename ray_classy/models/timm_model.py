@@ -92,23 +92,7 @@ class TimmModel(LibraryModel):
     @classmethod
     def preprocessing(cls, config: Mapping[str, Any]) -> Preprocessing:
         """That of the network's weights, or that in the folder with them."""
-        check_name(config["model"])
-        from timm.data import resolve_data_config
-        from timm.models import get_pretrained_cfg
-
-        found = get_pretrained_cfg(config["model"])
-        cfg = {**(found.to_dict() if found is not None else {}), **_folder_config(config).get("pretrained_cfg", {})}
-        asked = {key: config[key] for key in ("img_size", "in_chans") if config.get(key) is not None}
-        data = resolve_data_config(asked, pretrained_cfg=cfg)
-        height, width = data["input_size"][1:]
-        return Preprocessing(
-            (height, width),
-            math.floor(min(height, width) / data["crop_pct"]),
-            data["interpolation"],
-            tuple(data["mean"]),
-            tuple(data["std"]),
-            data["crop_mode"] == "squash",
-        )
+        return preprocessing_of(config, _folder_config(config).get("pretrained_cfg", {}))
 
     def extract_features(self, x: Any) -> Any:
         """Returns what is in front of the classifier, (N, features)."""
@@ -167,6 +151,32 @@ def check_name(model: Any) -> None:
         raise UnknownComponentError(
             f"timm has no weights {tag!r} of {name}: " + (f"it has {', '.join(known)}" if known else "it has none")
         )
+
+
+def preprocessing_of(config: Mapping[str, Any], pretrained_cfg: Mapping[str, Any]) -> Preprocessing:
+    """Returns the preprocessing of a network's weights.
+
+    Args:
+        config: of the model.
+        pretrained_cfg: what `config.json` beside the weights says of them, before what timm knows of the network.
+    """
+    check_name(config["model"])
+    from timm.data import resolve_data_config
+    from timm.models import get_pretrained_cfg
+
+    found = get_pretrained_cfg(config["model"])
+    cfg = {**(found.to_dict() if found is not None else {}), **pretrained_cfg}
+    asked = {key: config[key] for key in ("img_size", "in_chans") if config.get(key) is not None}
+    data = resolve_data_config(asked, pretrained_cfg=cfg)
+    height, width = data["input_size"][1:]
+    return Preprocessing(
+        (height, width),
+        math.floor(min(height, width) / data["crop_pct"]),
+        data["interpolation"],
+        tuple(data["mean"]),
+        tuple(data["std"]),
+        data["crop_mode"] == "squash",
+    )
 
 
 def options_of(model: Any) -> Keys | None:

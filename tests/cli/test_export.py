@@ -9,7 +9,7 @@ from tests.inference.conftest import result  # noqa: F401 (a fixture)
 def test_the_file_has_the_name_of_the_run(result, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     assert main(["export", result.path]) == 0
-    assert (tmp_path / "r.pt2").exists()
+    assert (tmp_path / "r.pt2").exists() and (tmp_path / "r.pt2.md").exists()
     assert "difference  " in capsys.readouterr().out
     assert main(["export", result.path]) == 1
     assert "'r.pt2' exists" in capsys.readouterr().err
@@ -17,7 +17,10 @@ def test_the_file_has_the_name_of_the_run(result, tmp_path, monkeypatch, capsys)
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [(["--format", "onnx"], "--format must be pt2 or safetensors"), (["--output", "a.bin"], "must end in .pt2")],
+    [
+        (["--format", "tflite"], "--format must be pt2, onnx, safetensors or timm"),
+        (["--output", "a.bin"], "must end in .pt2"),
+    ],
 )
 def test_a_mistake_is_one_line(result, words, text, capsys):  # noqa: F811
     assert main(["export", result.path, *words]) == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.errors import CheckpointError, ComponentError, UnavailableError
 from ray_classy.inference.export import export_model
 from ray_classy.inference.trained import read_trained
 from ray_classy.models import ClassyModel
@@ -61,8 +61,8 @@ def test_weights_are_those_of_the_model(trained, model):
 
 
 def test_another_format_is_refused(trained):
-    with pytest.raises(ComponentError, match="pt2 or safetensors, not 'onnx'"):
-        export_model(trained, "onnx")
+    with pytest.raises(ComponentError, match="pt2, onnx, safetensors or timm, not 'tflite'"):
+        export_model(trained, "tflite")
 
 
 class Two(nn.Module):
@@ -75,6 +75,18 @@ def test_a_model_of_several_outputs_is_refused(trained, monkeypatch, form):
     monkeypatch.setattr(type(trained), "model", lambda self: ClassyModel.from_model(Two()).eval())
     with pytest.raises(CheckpointError, match="a model with one output is exported, and this one returns a dict"):
         export_model(trained, form)
+
+
+def test_a_network_that_is_not_of_timm_is_named(trained):
+    with pytest.raises(CheckpointError, match=r"for networks of timm .* the model is 'resnet'"):
+        export_model(trained, "timm")
+
+
+def test_a_missing_package_is_named_before_anything_is_read(trained, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(type(trained), "model", None)
+    with pytest.raises(UnavailableError, match=r"onnx is not installed: pip install 'ray_classy\[export\]'"):
+        export_model(trained, "onnx")
 
 
 def test_why_the_test_data_was_not_used_is_said(trained):
