@@ -207,8 +207,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option = command(
         "predict",
         "predict the classes of images with a trained model",
-        "RUN INPUT ...",
-        "a run (its best checkpoint), checkpoint or export, then image files, folders, patterns or URLs",
+        "RUN INPUT ... [key=value ...]",
+        "a run (its best checkpoint), checkpoint or export; image files, folders, patterns, URLs, .parquet files, .tar "
+        "shards, manifests (.csv, .tsv, .jsonl) and .txt lists of paths; keys by which those are read, such as "
+        "image_column=photo",
     )
     option(
         "--output",
@@ -217,7 +219,20 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         metavar="FILE",
     )
     option("--topk", "number of classes per image; default: 5", default=5, **_NUMBER)
+    option(
+        "--threshold",
+        "of models with several labels per image, the probability above which a class is a label; default: 0.5",
+        default=0.5,
+        type=float,
+        metavar="P",
+    )
+    option("--id-column", "column of .parquet files and manifests to copy to the column `id`", metavar="NAME")
     option("--batch-size", "number of images that the model takes at once; default: 32", default=32, **_NUMBER)
+    option("--num-workers", "number of Ray workers that hold the model; default: 0, in this process", **_NUMBER)
+    option(
+        "--use-gpu", "reserve a GPU for each worker; default: if there are enough", action="store_true", default=None
+    )
+    option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(

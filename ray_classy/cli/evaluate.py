@@ -10,7 +10,10 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
 from ray_classy.cli.trained import trained_at
 from ray_classy.config import Config, apply_overrides
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.inference.evaluation import config_for, evaluate
+from ray_classy.inference.labels_report import LabelsReport
+from ray_classy.inference.outputs import THRESHOLD
 from ray_classy.inference.report import Report
 from ray_classy.inference.row_file import check_row_file, write_row_file
 from ray_classy.printable import printable
@@ -41,8 +44,13 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
     ray = {"address": arguments.address, "use_gpu": arguments.use_gpu}
     config["ray"] = {key: value for key, value in ray.items() if value is not None}
     found = evaluate(trained, config, arguments.batch_size, arguments.flip, arguments.num_workers or 0)
-    data = {"checkpoint": trained.path, **found.report.data()}
-    lines = [f"checkpoint  {short(shown(trained.path))}", *_lines(found.report)]
+    data: dict[str, Any] = {"checkpoint": trained.path}
+    lines = [f"checkpoint  {short(shown(trained.path))}"]
+    for target, one in found.targets.items():
+        figures = one.report.data()
+        data.update(figures if target == ONLY else {"targets": {**data.get("targets", {}), target: figures}})
+        lines += [] if target == ONLY else ["", f"target      {target}"]
+        lines += _lines(one.report) if isinstance(one.report, Report) else _lines_of_labels(one.report)
     if arguments.predictions is not None:
         write_row_file(arguments.predictions, found)
         data["predictions"] = arguments.predictions
@@ -53,7 +61,7 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
 def _lines(report: Report) -> Iterator[str]:
     macro = report.averages()["macro"]
     low, high = report.intervals["accuracy"]
-    yield f"rows        {report.rows:,}" + (f", and {report.bad:,} that cannot be decoded" if report.bad else "")
+    yield _rows(report)
     yield f"accuracy    {report.accuracy:.4f}   95 % interval {low:.4f} to {high:.4f}"
     for k, value in report.top_k.items():
         yield f"top {k}       {value:.4f}"
@@ -70,6 +78,28 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (f"  {count:>6,}  {label} taken for {predicted}" for label, predicted, count in confused)
 
 
+def _rows(report: Report | LabelsReport) -> str:
+    bad = f", and {report.bad:,} that cannot be decoded" if report.bad else ""
+    return f"rows        {report.rows:,}{bad}" + (
+        f", and {report.unlabelled:,} without a label" if report.unlabelled else ""
+    )
+
+
+def _lines_of_labels(report: LabelsReport) -> Iterator[str]:
+    averages = report.averages()
+    yield _rows(report)
+    yield f"mAP         {report.mean_average_precision:.4f}"
+    low, high = report.intervals["micro_f1"]
+    yield f"micro F1    {averages['micro']['f1']:.4f}   95 % interval {low:.4f} to {high:.4f}"
+    yield f"macro F1    {averages['macro']['f1']:.4f}"
+    low, high = report.intervals["subset_accuracy"]
+    yield f"all right   {report.subset_accuracy:.4f}   95 % interval {low:.4f} to {high:.4f} (subset accuracy)"
+    yield f"loss        {report.loss:.4f}"
+    yield ""
+    yield f"a class is predicted where its probability is above {THRESHOLD}"
+    yield from _table(report.per_class())
+
+
 def _table(classes: list[dict[str, Any]]) -> Iterator[str]:
     """The scores of the classes; of many, those with the lowest F1."""
     shown_ones = classes
@@ -77,7 +107,9 @@ def _table(classes: list[dict[str, Any]]) -> Iterator[str]:
         shown_ones = sorted((one for one in classes if one["support"]), key=lambda one: one["f1"])[:_MOST_CLASSES]
         yield f"the {len(shown_ones)} classes with the lowest F1, of {len(classes)} (all: --json)"
     width = max(5, *(len(printable(one["class"])) for one in shown_ones))
-    yield f"{'class':<{width}}  precision  recall      F1    rows"
+    precise = "average_precision" in shown_ones[0]
+    yield f"{'class':<{width}}  precision  recall      F1    {'    AP    ' if precise else ''}rows"
     for one in shown_ones:
         scores = f"{one['precision']:>9.4f}  {one['recall']:>6.4f}  {one['f1']:>6.4f}"
+        scores += f"  {one['average_precision']:>6.4f}" if precise else ""
         yield f"{printable(one['class']):<{width}}  {scores}  {one['support']:>6,}"

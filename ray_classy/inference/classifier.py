@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,41 +11,32 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import CheckpointError, ComponentError
+from ray_classy.inference.outputs import THRESHOLD, Output, Prediction, by_target
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.precision import Precision, autocast
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
-
-    Attributes:
-        label: the class with the highest score.
-        score: its probability, in [0, 1].
-        top: the classes with the highest scores, each with its own, from the highest on.
-    """
-
-    label: str
-    score: float
-    top: list[tuple[str, float]]
+__all__ = ["Classifier", "Prediction"]
 
 
 class Classifier:
     """A model with everything that its predictions need.
 
     Args:
-        model: returns scores of shape (images, classes) before softmax.
+        model: returns scores of shape (images, classes) before softmax; with `targets`, a dict of them.
         preprocessing: makes its inputs.
         classes: names in the order of the model's outputs; None numbers them.
         precision: in which the model computes; None for float32.
         device: None takes the first GPU, or else the CPU.
         views: of each image, whose outputs are averaged.
         activation: makes probabilities of outputs: "softmax", or "sigmoid" for each class by itself.
+        targets: what the outputs of a model with several heads stand for, by head, in place of classes and activation.
 
     Attributes:
         model, preprocessing, classes, device, views, activation: the arguments.
+        outputs: what the model's outputs stand for, by target; the only one has the name "".
         path: of the checkpoint that it was loaded from.
         metrics: of the round that the checkpoint was written after, by phase type.
     """
@@ -60,6 +50,7 @@ class Classifier:
         device: str | torch.device | None = None,
         views: AveragedViews | None = None,
         activation: Literal["softmax", "sigmoid"] = "softmax",
+        targets: Mapping[str, Output] | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
@@ -67,6 +58,7 @@ class Classifier:
         self.classes = None if classes is None else list(classes)
         self.views = views or AveragedViews()
         self.activation = activation
+        self.outputs = dict(targets) if targets else {ONLY: Output(self.classes, activation)}
         self.path: str | None = None
         self.metrics: dict[str, Any] = {}
         self._precision = precision
@@ -81,7 +73,7 @@ class Classifier:
             batch_size: images that the model takes at once, at least 1.
 
         Returns:
-            A `Prediction` for one image, and a list for several.
+            A `Prediction` for one image, and a list for several; with several targets, dicts of them by target.
 
         Raises:
             ComponentError: an argument has an invalid value.
@@ -100,8 +92,8 @@ class Classifier:
 
     def scores(
         self, images: Sequence[Any], batch_size: int = 32, errors: dict[int, str] | None = None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yields the numbers of images, and their probabilities, shape (images, classes), batch by batch.
+    ) -> Iterator[tuple[torch.Tensor, Any]]:
+        """Yields the numbers of images, and what `probabilities` returns for them, batch by batch.
 
         Args:
             images: as for `predict`.
@@ -115,41 +107,43 @@ class Classifier:
         for batch in self.preprocessing.batches(images, batch_size, self.device, errors) if len(images) else ():
             yield batch["row"], self.probabilities(batch["input"])
 
-    def probabilities(self, inputs: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, inputs: torch.Tensor) -> Any:
         """Returns the probabilities of a batch of preprocessed images, shape (images, classes).
+
+        With several targets, it returns a dict of them by target.
 
         Raises:
             CheckpointError: the model does not take such inputs, or has outputs of another form.
         """
+        found = self.probabilities_by_target(inputs)
+        return found.get(ONLY, found)
+
+    def probabilities_by_target(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns the probabilities for each of the `outputs`; arguments and errors as those of `probabilities`."""
         try:
             with torch.inference_mode(), autocast(self._precision, self.device):
-                outputs = self.views.output(lambda sample: self.model(sample["input"]), {"input": inputs})
+                values = self.views.output(lambda sample: self.model(sample["input"]), {"input": inputs})
         except RuntimeError as error:
             shape = tuple(inputs.shape)
             raise CheckpointError(
                 f"the model fails on inputs of shape {shape}: {str(error).splitlines()[0]}"
             ) from error
-        if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
-            what = f"a {type(outputs).__name__}" if not isinstance(outputs, torch.Tensor) else f"{tuple(outputs.shape)}"
-            raise CheckpointError(f"the model returns {what}; predictions need scores of shape (images, classes)")
-        if self.classes is not None and outputs.shape[1] != len(self.classes):
-            raise CheckpointError(
-                f"the model has {outputs.shape[1]} outputs, and there are {len(self.classes)} classes"
-            )
-        return outputs.float().sigmoid() if self.activation == "sigmoid" else outputs.float().softmax(dim=1)
+        return {
+            target: self.outputs[target].probabilities(one) for target, one in by_target(values, self.outputs).items()
+        }
 
-    def predictions(self, scores: torch.Tensor, topk: int = 5) -> list[Prediction]:
-        """Returns the predictions that probabilities of shape (images, classes) stand for."""
-        values, indices = scores.topk(min(topk, scores.shape[1]), dim=1)
-        found = []
-        for numbers, tops in zip(indices.tolist(), values.tolist(), strict=True):
-            named = [(self.name_of(number), value) for number, value in zip(numbers, tops, strict=True)]
-            found.append(Prediction(*named[0], named))
-        return found
+    def predictions(self, scores: Any, topk: int = 5, threshold: float = THRESHOLD) -> list[Any]:
+        """Returns what `predict` does, of what `probabilities` returns.
 
-    def name_of(self, number: int) -> str:
-        """Returns the name of a class."""
-        return str(number) if self.classes is None else self.classes[number]
+        Args:
+            scores: the probabilities.
+            topk: as for `predict`.
+            threshold: the probability above which a class is among `Prediction.labels`.
+        """
+        if ONLY in self.outputs:
+            return self.outputs[ONLY].predictions(scores, topk, threshold)
+        columns = [self.outputs[target].predictions(one, topk, threshold) for target, one in scores.items()]
+        return [dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _is_one(images: Any) -> bool:

@@ -15,9 +15,11 @@ import numpy as np
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset
 from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.rows import ItemRows
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import CheckpointError, ComponentError, DataError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, match_to_model
+from ray_classy.inference.labels_report import LabelsReport, labels_report_of
 from ray_classy.inference.load_model import classifier_of
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.report import Report, report_of
@@ -34,7 +36,27 @@ _SOURCES = {"image_path": "image_folder", "manifest": "manifest", "parquet": "fi
 _NOT_FOR_OTHER_DATA = ("image_folder", "image_files", "manifest", "files", "shards", "split", "num_samples", "classes")
 
 
+_COMMON = ("transforms", "batchsize_per_replica")
+_TABLES = ("manifest", "parquet")
+_LABELS = ("label_column", "label_separator", "label_columns", "targets")
+"""Keys that name the labels in either of `_TABLES`."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TargetEvaluation:
+    """What rows say of a model's predictions of one target.
+
+    Attributes:
+        report: the figures.
+        rows: labels and probabilities.
+        classes: names in the order of the model's outputs.
+    """
+
+    report: Report | LabelsReport
+    rows: EvaluatedRows
+    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -42,16 +64,27 @@ class Evaluation:
     """The rows that were evaluated, and what they say of the model.
 
     Attributes:
-        report: the figures.
-        rows: labels and probabilities.
+        targets: the figures by target; the only target has the name "".
         names: the path of each row, or its number where it has none.
-        classes: names in the order of the model's outputs.
     """
 
-    report: Report
-    rows: EvaluatedRows
+    targets: dict[str, TargetEvaluation]
     names: list[str]
-    classes: list[str]
+
+    @property
+    def only(self) -> TargetEvaluation:
+        """The figures of the target, if there is one; of the first one, if there are several."""
+        return next(iter(self.targets.values()))
+
+    @property
+    def report(self) -> Any:
+        """The report of the only target."""
+        return self.only.report
+
+    @property
+    def rows(self) -> EvaluatedRows:
+        """The rows of the only target."""
+        return self.only.rows
 
 
 def config_for(trained: Trained, data: str | None = None, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -76,11 +109,12 @@ def config_for(trained: Trained, data: str | None = None, options: Mapping[str, 
         config["dataset"] = {**dataset, "test": {**own, **(options or {})}}
     else:
         name = _kind_of(data, own.get("name"))
-        alike = own.get("name") == name
-        kept = {key: value for key, value in own.items() if alike or key in ("transforms", "batchsize_per_replica")}
+        alike, known = own.get("name") == name, config_keys(DATASET_REGISTRY[name]) or {}
+        labels = _LABELS if own.get("name") in _TABLES and name in _TABLES else ()
+        kept = {key: value for key, value in own.items() if alike or key in (*_COMMON, *labels)}
         kept = {key: value for key, value in kept.items() if key not in _NOT_FOR_OTHER_DATA}
         mode = Preprocessing.from_config(config).mode
-        modes = {"image_mode": mode} if "image_mode" in (config_keys(DATASET_REGISTRY[name]) or {}) else {}
+        modes = {"image_mode": mode} if "image_mode" in known else {}
         config["dataset"] = {"test": {**kept, **modes, "name": name, _SOURCES[name]: data, **(options or {})}}
     config = {**config, "test_only": True, "num_epochs": 1}
     for key in ("checkpoint", "pretrained_checkpoint"):
@@ -119,7 +153,7 @@ def dataset_for(config: Mapping[str, Any], model: Classifier) -> ClassyDataset:
     checked(config)
     with located(config, "dataset", "test"):
         dataset = build_phase_dataset(config, "test")
-        match_to_model(dataset, model.classes)
+        match_to_model(dataset, model.outputs)
         wanted = model.preprocessing.mode
         mode = getattr(dataset, "image_mode", wanted)
         if mode != wanted:
@@ -161,10 +195,20 @@ def evaluate(
         rows = evaluated_on_ray(trained, config, batch_size, flip, num_workers)
     else:
         rows = evaluate_rows(model, dataset, batch_size)
+    return Evaluation(
+        {target: _evaluated(target, one, model) for target, one in rows.items()},
+        _names(dataset, next(iter(rows.values())).number),
+    )
+
+
+def _evaluated(target: str, rows: EvaluatedRows, model: Classifier) -> TargetEvaluation:
     if not len(rows):
         raise DataError(f"none of the {rows.bad} rows can be decoded")
-    classes = model.classes or [str(number) for number in range(rows.scores.shape[1])]
-    return Evaluation(report_of(rows, classes, model.preprocessing.seed), rows, _names(dataset, rows.number), classes)
+    if not rows.labelled.any():
+        raise DataError(f"no row has a label{f' of the target {target!r}' if target != ONLY else ''}")
+    classes = model.outputs[target].classes or [str(number) for number in range(rows.scores.shape[1])]
+    make: Any = report_of if rows.label.ndim == 1 else labels_report_of
+    return TargetEvaluation(make(rows, classes, model.preprocessing.seed), rows, classes)
 
 
 def classifier_with(trained: Trained, flip: bool) -> Classifier:

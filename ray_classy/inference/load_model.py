@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ray_classy.inference.classifier import Classifier
+from ray_classy.inference.outputs import Output
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.trained import Trained, read_trained
 from ray_classy.losses import LOSS_REGISTRY
@@ -45,9 +46,19 @@ def classifier_of(trained: Trained, device: Any = None) -> Classifier:
         device,
         AveragedViews(**(trained.config.get("test_time_augmentation") or {})),
         activation_of(trained.config["loss"]),
+        _targets_of(trained),
     )
     classifier.path, classifier.metrics = trained.path, dict(trained.metrics)
     return classifier
+
+
+def _targets_of(trained: Trained) -> dict[str, Output] | None:
+    """What the outputs of a model with several targets stand for; None if it has one."""
+    losses = trained.config["loss"].get("losses")
+    if not isinstance(losses, Mapping) or not trained.target_classes:
+        return None
+    classes = trained.target_classes
+    return {target: Output(classes.get(target), activation_of(loss)) for target, loss in losses.items()}
 
 
 def activation_of(loss: Mapping[str, Any]) -> Literal["softmax", "sigmoid"]:

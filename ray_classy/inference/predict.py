@@ -1,56 +1,77 @@
-"""Predicts many image files into one file."""
+"""Predicts many images into one file."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from ray_classy.errors import ComponentError
 from ray_classy.inference.classifier import Classifier
-from ray_classy.inference.prediction_parts import PredictionParts
-from ray_classy.inference.prediction_rows import predicted_rows
+from ray_classy.inference.image_rows import ImageRows
+from ray_classy.inference.outputs import THRESHOLD
+from ray_classy.inference.prediction_parts import Predicted, PredictionParts
+from ray_classy.inference.prediction_rows import Asked, Columns, predicted_rows
 
 
 def predict_files(
     model: Classifier,
-    paths: Sequence[str],
+    images: ImageRows | Sequence[str],
     output: str,
     topk: int = 5,
     batch_size: int = 32,
     told: Callable[[str], None] = lambda line: None,
-) -> Counter[str]:
-    """Writes the predictions of image files to a file, a part of them after the other.
+    threshold: float = THRESHOLD,
+    num_workers: int = 0,
+    ray: Mapping[str, Any] | None = None,
+) -> Predicted:
+    """Writes the predictions of images to a file, a part of them after the other.
 
     A call that is interrupted is continued by the same call: parts that are written are not predicted again.
 
     Args:
         model: from `load_model`.
-        paths: of the images; the rows of the file have their order.
-        output: path or URL of the file, which ends in .parquet, .csv or .jsonl. Its columns are `path`, `prediction` (a
-            class), `score` (its probability), `topk` (labels and scores) and `error` (where there is no prediction).
+        images: from `inputs.rows_of`, or paths and URLs of image files; the rows of the file have their order.
+        output: path or URL of the file, which ends in .parquet, .csv or .jsonl; see `Columns`.
         topk, batch_size: as for `Classifier.predict`.
         told: gets a line on the progress from time to time.
-
-    Returns:
-        How many images have each prediction; "" for those that cannot be decoded.
+        threshold: the probability above which a class is one of an image's labels, of a model with several labels.
+        num_workers: Ray workers that hold the model, while other CPUs decode; 0 predicts in this process.
+        ray: the section `ray` of a config, which says which cluster.
 
     Raises:
         RunFolderError: the file exists, or a part of other predictions is in its place.
-        ComponentError: the file's name ends otherwise.
+        ComponentError: the file's name ends otherwise, or an argument has an invalid value.
+        ResourceError: the cluster has no room for the workers.
+        RunError: the workers failed.
     """
-    parts = PredictionParts(output, paths, {"model": model.path, "topk": topk})
+    for name, value in (("topk", topk), ("batch_size", batch_size)):
+        if type(value) is not int or value < 1:
+            raise ComponentError(f"{name} must be an integer of at least 1, not {value!r}")
+    if not isinstance(threshold, int | float) or not 0 <= threshold < 1:
+        raise ComponentError(f"threshold must be a number of at least 0 and less than 1, not {threshold!r}")
+    rows = images if isinstance(images, ImageRows) else ImageRows([model.preprocessing.source(images)])
+    asked = Asked(topk, float(threshold), batch_size)
+    facts = {"model": model.path, "topk": topk, "threshold": asked.threshold}
+    parts = PredictionParts(output, rows, Columns.of(model, rows), facts)
     missing = parts.missing()
     if len(missing) < len(parts):
         told(f"{len(parts) - len(missing)} of {len(parts)} parts are there already")
-    parts.start()
     began, done, left = time.monotonic(), 0, sum(len(parts.images_of(number)) for number in missing)
-    with bad_images_counted_only():
-        for number in missing:
-            rows = predicted_rows(model, parts.images_of(number), topk, batch_size)
-            parts.write(number, rows)
-            done += len(rows)
+    with bad_images_counted_only(), contextlib.ExitStack() as stack:
+        if num_workers and missing:
+            from ray_classy.inference.ray_predict import predicted_on_ray
+
+            numbers = {number: parts.images_of(number) for number in missing}
+            made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}))
+        else:
+            made = ((number, predicted_rows(model, rows, parts.images_of(number), asked)) for number in missing)
+        parts.start()
+        for number, found in made:
+            parts.write(number, found)
+            done += len(found)
             seconds = time.monotonic() - began
             told(
                 f"{done:,} of {left:,} images, {done / seconds:,.0f} images/s, {_rest(seconds * (left - done) / done)}"

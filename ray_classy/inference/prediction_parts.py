@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.errors import RunFolderError
-from ray_classy.inference.prediction_rows import check_format, write_rows
-from ray_classy.records import damaged, parse_json_object, read_record
+from ray_classy.inference.image_rows import ImageRows
+from ray_classy.inference.prediction_rows import Columns, check_format, write_rows
+from ray_classy.records import damaged, parse_json_object
 from ray_classy.storage import Storage
 from ray_classy.urls import expanded, parent, shown, split_query
 
@@ -22,14 +22,18 @@ _PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
-class _Row:
-    """The types of a row's values."""
+class Predicted:
+    """A file of predictions that is complete.
 
-    path: str
-    prediction: str | None
-    score: float | None
-    topk: list[Any] | None
-    error: str | None
+    Attributes:
+        images: number of its rows.
+        bad: rows of images that cannot be decoded.
+        counts: how many images have each label, by target; the only target has the name "".
+    """
+
+    images: int
+    bad: int
+    counts: dict[str, Counter[str]]
 
 
 class PredictionParts:
@@ -37,7 +41,8 @@ class PredictionParts:
 
     Args:
         output: path or URL of the file; its suffix is one of `FORMATS`.
-        paths: the images, in the order of the rows.
+        images: the images, in the order of the rows.
+        columns: of the rows.
         asked: what else the rows depend on: the checkpoint, the number of classes.
 
     Raises:
@@ -45,7 +50,7 @@ class PredictionParts:
         ComponentError: the suffix is another one.
     """
 
-    def __init__(self, output: str, paths: Sequence[str], asked: dict[str, Any]) -> None:
+    def __init__(self, output: str, images: ImageRows, columns: Columns, asked: dict[str, Any]) -> None:
         self.path = expanded(output)
         self.suffix = os.path.splitext(split_query(self.path)[0])[1].lower()
         check_format(self.suffix)
@@ -53,9 +58,15 @@ class PredictionParts:
         self._beside = Storage(parent(self.path) if query or "://" in start else os.path.dirname(start) or ".")
         self._name = os.path.basename(start)
         self._parts = f"{self._name}.parts"
-        self._paths = paths
-        listed = hashlib.sha256("\n".join(paths).encode()).hexdigest()
-        self._plan = {**asked, "images": len(paths), "images_sha256": listed, "part_images": PART_IMAGES}
+        self._images = images
+        self._columns = columns
+        self._plan = {
+            **asked,
+            "images": len(images),
+            "images_sha256": images.fingerprint(),
+            "columns": columns.schema().names,
+            "part_images": PART_IMAGES,
+        }
         self._check()
 
     def _check(self) -> None:
@@ -73,16 +84,16 @@ class PredictionParts:
             )
 
     def __len__(self) -> int:
-        return -(-len(self._paths) // PART_IMAGES)
+        return -(-len(self._images) // PART_IMAGES)
 
     def missing(self) -> list[int]:
         """The numbers of the parts that are not written yet."""
         there = set(self._beside_parts().names())
         return [number for number in range(len(self)) if _part_name(number) not in there]
 
-    def images_of(self, number: int) -> list[str]:
-        """The images of a part."""
-        return list(self._paths[number * PART_IMAGES : (number + 1) * PART_IMAGES])
+    def images_of(self, number: int) -> range:
+        """The numbers of the images of a part."""
+        return range(number * PART_IMAGES, min((number + 1) * PART_IMAGES, len(self._images)))
 
     def start(self) -> None:
         """Notes what is predicted, before the first part is written."""
@@ -96,32 +107,37 @@ class PredictionParts:
             f"{self._parts}/{_part_name(number)}", "".join(json.dumps(row) + "\n" for row in rows).encode()
         )
 
-    def finish(self) -> Counter[str]:
-        """Puts the parts together to the file, and removes them.
-
-        Returns:
-            How many images have each prediction; "" for those that cannot be decoded.
-        """
-        counts: Counter[str] = Counter()
+    def finish(self) -> Predicted:
+        """Puts the parts together to the file, and removes them."""
+        counts: dict[str, Counter[str]] = {target: Counter() for target in self._columns.targets}
+        bad = 0
 
         def parts() -> Iterator[list[dict[str, Any]]]:
+            nonlocal bad
             for number in range(len(self)):
                 rows = self._read(number)
-                counts.update(row["prediction"] or "" for row in rows)
+                bad += sum(row["error"] is not None for row in rows)
+                for target, labels in counts.items():
+                    labels.update(label for row in rows for label in self._columns.labels_of(row, target))
                 yield rows
 
-        self._beside.write(self._name, lambda file: write_rows(file, parts(), self.suffix))
+        self._beside.write(self._name, lambda file: write_rows(file, parts(), self.suffix, self._columns))
         self._beside.remove(self._parts)
-        return counts
+        return Predicted(len(self._images), bad, counts)
 
     def _read(self, number: int) -> list[dict[str, Any]]:
+        import pyarrow as pa
+
         name = f"{self._parts}/{_part_name(number)}"
-        lines = self._beside.read(name, most_bytes=None).splitlines()
         where = self._beside.join(name)
-        rows = [parse_json_object(line, where) for line in lines]
-        for row in rows:
-            read_record(_Row, row, where)
-        if [row["path"] for row in rows] != self.images_of(number):
+        rows = [parse_json_object(line, where) for line in self._beside.read(name, most_bytes=None).splitlines()]
+        schema = self._columns.schema()
+        try:
+            wrong = any(list(row) != schema.names for row in rows)
+            pa.Table.from_pylist(rows, schema=schema)
+        except (pa.ArrowException, TypeError) as error:
+            raise damaged(where, f"it has values of another type ({error}); remove it") from None
+        if wrong or [row["path"] for row in rows] != self._images.names(self.images_of(number)):
             raise damaged(where, "it has other rows than those of its images; remove it")
         return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.dataset.pixels import converted
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.dataset.transforms import ApplyTransformToKey, build_transforms
 from ray_classy.errors import CheckpointError, DataError
+from ray_classy.inference.image_rows import ImageRows, ImageSource
 from ray_classy.registry import config_keys, signature_keys
 from ray_classy.tasks.data_sections import with_test_section
 
@@ -35,12 +35,14 @@ class Preprocessing:
         mode: of the images: "RGB" or "L" (grey).
         options: how they are decoded.
         seed: of the run, for transforms that draw random numbers.
+        dataset: the config of the run's own data, whose keys also read other files of its kind.
     """
 
     transform: Callable[[Any], Any]
     mode: str = "RGB"
     options: ImageOptions = DEFAULT_OPTIONS
     seed: int = 0
+    dataset: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -73,7 +75,7 @@ class Preprocessing:
         else:
             transform = build_transforms(transforms)
         options = ImageOptions(**{key: section[key] for key in signature_keys(ImageOptions) if key in section})
-        return cls(transform, mode, options, config.get("seed") or 0)
+        return cls(transform, mode, options, config.get("seed") or 0, section)
 
     def batches(
         self,
@@ -82,7 +84,7 @@ class Preprocessing:
         device: torch.device | None = None,
         errors: dict[int, str] | None = None,
     ) -> PhaseLoader:
-        """Returns a loader of the images in their order: batches `{"input": tensor, "row": tensor}`.
+        """Returns a loader of images in their order: batches `{"input": tensor, "row": tensor}`.
 
         Args:
             images: paths, URLs, encoded images as bytes, PIL images, arrays (H, W) or (H, W, C), or tensors (C, H, W);
@@ -95,48 +97,48 @@ class Preprocessing:
         Raises:
             DataError: (when read) an image cannot be decoded; the message names it.
         """
-        dataset = _Images(1, False, self.transform, images=list(images), how=self, errors=errors)
-        plan = PhasePlan(
-            num_rows=len(images),
-            batch_size=batch_size,
-            world_size=1,
-            rank=0,
-            train=False,
-            shuffle=False,
-            drop_last=False,
-            seed=self.seed,
-            epoch=0,
-            part=(0, 1),
-            start=0,
-        )
-        loader = PhaseLoader(dataset, plan)
+        source = self.source(images)
+        return self.loader(ImageRows([source]), range(len(source.rows)), batch_size, device, errors)
+
+    def source(self, images: Sequence[Any]) -> ImageSource:
+        """Returns images, as those of `batches`, as a source of rows; its names are paths, or numbers of images."""
+        listed = list(images)
+        names = [os.fspath(one) if isinstance(one, str | os.PathLike) else f"image {n}" for n, one in enumerate(listed)]
+        return ImageSource(ItemRows(image=listed), _Decoder(self.mode, self.options, names), names.__getitem__, names)
+
+    def loader(
+        self,
+        images: ImageRows,
+        numbers: range,
+        batch_size: int,
+        device: torch.device | None = None,
+        errors: dict[int, str] | None = None,
+    ) -> PhaseLoader:
+        """Returns a loader of some of the rows of images.
+
+        Args:
+            images: the rows.
+            numbers: those that are read, in their order.
+            batch_size, device, errors: as for `batches`.
+        """
+        loader = PhaseLoader(images.dataset(self.transform, errors), self.plan(numbers, batch_size))
         loader.device = device
         return loader
 
-
-class _Images(ImageDataset):
-    """Images of any kind, without targets."""
-
-    def open_rows(self, images: list[Any], how: Preprocessing, errors: dict[int, str] | None) -> RowDataset:
-        decode = _Decoder(how.mode, how.options, errors)
-        return RowDataset(ItemRows(image=images), decode, 0 if errors is None else len(images), cacheable=False)
+    def plan(self, numbers: range, batch_size: int) -> PhasePlan:
+        """Returns the plan by which some rows are read, batch by batch."""
+        return PhasePlan(len(numbers), batch_size, seed=self.seed, drawn=lambda: np.asarray(numbers, dtype=np.int64))
 
 
 @dataclass(frozen=True)
 class _Decoder:
     mode: str
     options: ImageOptions
-    errors: dict[int, str] | None
+    names: Sequence[str]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        number = row["row"]
-        try:
-            image = _decoded(row["image"], f"image {number}", self.mode, bool(row.get("as_tensor")), self.options)
-        except DataError as error:
-            if self.errors is not None:
-                self.errors[number] = str(error)
-            raise
-        return {"input": image, "row": number}
+        name = self.names[row["row"]]
+        return {"input": _decoded(row["image"], name, self.mode, bool(row.get("as_tensor")), self.options)}
 
 
 def _decoded(image: Any, name: str, mode: str, as_tensor: bool, options: ImageOptions) -> Any:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.config.ray_options import RayOptions
-from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows
+from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
 from ray_classy.inference.trained import Trained, read_trained
 from ray_classy.tasks.task_config import located
 
 
 def evaluated_on_ray(
     trained: Trained, config: Mapping[str, Any], batch_size: int, flip: bool, num_workers: int
-) -> EvaluatedRows:
+) -> dict[str, EvaluatedRows]:
     """Evaluates each row of a dataset once, on so many workers; arguments and errors as those of `evaluate`.
 
     Each worker reads the checkpoint and its piece of the rows itself. The piece of a worker that dies is evaluated by
@@ -38,10 +38,12 @@ def evaluated_on_ray(
         asked = [
             piece.remote(trained.path, dict(config), batch_size, flip, rank, num_workers) for rank in range(num_workers)
         ]
-        return EvaluatedRows.together(ray.get(asked))
+        return together(ray.get(asked))
 
 
-def _piece(path: str, config: dict[str, Any], batch_size: int, flip: bool, rank: int, world_size: int) -> EvaluatedRows:
+def _piece(
+    path: str, config: dict[str, Any], batch_size: int, flip: bool, rank: int, world_size: int
+) -> dict[str, EvaluatedRows]:
     from ray_classy.inference.evaluation import classifier_with, dataset_for
 
     model = classifier_with(read_trained(path), flip)

@@ -6,6 +6,7 @@ processes evaluated them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ class Report:
         bins: of the calibration: mean confidence, accuracy and number of the rows in each.
         intervals: 95 % intervals of `accuracy` and `macro_f1`: the 2.5th and 97.5th percentile over bootstrap samples.
         bad: rows that could not be decoded.
+        unlabelled: rows without a label, which do not count.
     """
 
     classes: list[str]
@@ -43,6 +45,7 @@ class Report:
     bins: list[tuple[float, float, int]]
     intervals: dict[str, tuple[float, float]]
     bad: int
+    unlabelled: int = 0
 
     @property
     def rows(self) -> int:
@@ -96,6 +99,7 @@ class Report:
         return {
             "rows": self.rows,
             "bad_rows": self.bad,
+            **({"unlabelled_rows": self.unlabelled} if self.unlabelled else {}),
             "accuracy": self.accuracy,
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             **{f"top_{k}": value for k, value in self.top_k.items()},
@@ -109,28 +113,29 @@ class Report:
 
 
 def report_of(rows: EvaluatedRows, classes: list[str], seed: int = 0) -> Report:
-    """Makes the report of evaluated rows, of which there is at least one.
+    """Makes the report of evaluated rows, of which at least one has a label.
 
     Args:
         rows: all rows.
         classes: names in the order of the model's outputs.
         seed: of the bootstrap samples.
     """
-    count = len(classes)
-    predicted = rows.prediction
-    confusion = np.bincount(rows.label * count + predicted, minlength=count * count).reshape(count, count)
-    right = rows.scores[np.arange(len(rows)), rows.label]
-    better = (rows.scores > right[:, None]).sum(axis=1)
-    error, bins = _calibration(rows.scores.max(axis=1), predicted == rows.label)
+    count, kept = len(classes), rows.labelled
+    predicted, label, scores = rows.prediction[kept], rows.label[kept], rows.scores[kept]
+    confusion = np.bincount(label * count + predicted, minlength=count * count).reshape(count, count)
+    right = scores[np.arange(len(label)), label]
+    better = (scores > right[:, None]).sum(axis=1)
+    error, bins = _calibration(scores.max(axis=1), predicted == label)
     return Report(
         classes=classes,
         confusion=confusion,
         top_k={k: float((better < k).mean()) for k in (5,) if k < count},
-        loss=float(rows.loss.mean()),
+        loss=float(rows.losses[kept].mean()),
         calibration_error=error,
         bins=bins,
         intervals=_intervals(confusion, seed),
         bad=rows.bad,
+        unlabelled=int(len(kept) - kept.sum()),
     )
 
 
@@ -138,10 +143,11 @@ def _scores(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1 of the classes, for one matrix of confusions or several."""
     right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
     predicted, support = confusion.sum(axis=-2), confusion.sum(axis=-1)
-    return _ratio(right, predicted), _ratio(right, support), _ratio(2 * right, predicted + support)
+    return ratio(right, predicted), ratio(right, support), ratio(2 * right, predicted + support)
 
 
-def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Divides arrays; by 0, the result is 0."""
     return np.divide(one, other, out=np.zeros_like(one), where=other > 0)
 
 
@@ -160,20 +166,38 @@ def _intervals(confusion: np.ndarray, seed: int) -> dict[str, tuple[float, float
 
     Drawing rows with replacement draws the cells of the confusion matrix from a multinomial distribution.
     """
-    generator = np.random.default_rng(seed)
     count, total = len(confusion), int(confusion.sum())
     cells = np.flatnonzero(confusion)
-    shares = confusion.ravel()[cells] / total
     rows, columns = np.divmod(cells, count)
     there = confusion.sum(axis=1) > 0
-    accuracies, scores = [], []
-    for _ in range(RESAMPLES // _BLOCK):
-        drawn = generator.multinomial(total, shares, size=_BLOCK).astype(float)
+
+    def macro_f1(drawn: np.ndarray) -> np.ndarray:
         right = _summed(drawn * (rows == columns), rows, count)
         both = _summed(drawn, rows, count) + _summed(drawn, columns, count)
-        accuracies.append(right.sum(axis=1) / total)
-        scores.append(_ratio(2 * right, both)[:, there].mean(axis=1))
-    return {"accuracy": _middle(accuracies), "macro_f1": _middle(scores)}
+        return ratio(2 * right, both)[:, there].mean(axis=1)
+
+    figures = {"accuracy": lambda drawn: drawn @ (rows == columns) / total, "macro_f1": macro_f1}
+    return resampled(confusion.ravel()[cells], seed, figures)
+
+
+def resampled(
+    counts: np.ndarray, seed: int, figures: Mapping[str, Callable[[np.ndarray], np.ndarray]]
+) -> dict[str, tuple[float, float]]:
+    """Returns 95 % intervals of figures by bootstrap over rows.
+
+    Args:
+        counts: rows of each kind, shape (kinds,); rows of one kind count alike.
+        seed: of the samples.
+        figures: return the values, shape (samples,), for drawn counts, shape (samples, kinds).
+    """
+    generator = np.random.default_rng(seed)
+    total, shares = int(counts.sum()), counts / counts.sum()
+    found: dict[str, list[np.ndarray]] = {name: [] for name in figures}
+    for _ in range(RESAMPLES // _BLOCK):
+        drawn = generator.multinomial(total, shares, size=_BLOCK).astype(float)
+        for name, figure in figures.items():
+            found[name].append(figure(drawn))
+    return {name: _middle(samples) for name, samples in found.items()}
 
 
 def _summed(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import load_checkpoint
@@ -38,6 +38,7 @@ class Trained:
         epoch: how many epochs the model was trained for.
         split: how the rows were divided between the phases, see `SplitRows.record`; None if they were not.
         exported: makes the model of an export; None for a checkpoint.
+        target_classes: where rows have several targets, the names of the classes of each; None for one without names.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Trained:
     epoch: float | None
     split: Mapping[str, Any] | None = None
     exported: Callable[[], nn.Module] | None = None
+    target_classes: Mapping[str, list[str] | None] = field(default_factory=dict)
 
     def model(self) -> nn.Module:
         """Builds the model in evaluation mode, with the averages of its weights if the run kept any.
@@ -108,7 +110,15 @@ def read_trained(path: str) -> Trained:
         manifest.get("metrics") or {},
         manifest.get("epoch"),
         ours.get("split"),
+        target_classes=_of_targets(ours.get("target_classes")),
     )
+
+
+def _of_targets(recorded: Any) -> dict[str, list[str] | None]:
+    """The names of the classes of several targets, as `recorded_classes` wrote them."""
+    kinds = recorded if isinstance(recorded, Mapping) else {}
+    several = kinds.get("train") or kinds.get("test") or {}
+    return {target: None if names is None else [str(name) for name in names] for target, names in several.items()}
 
 
 def _config_in(record: Any) -> Mapping[str, Any] | None:

@@ -51,7 +51,7 @@ class Made(NamedTuple):
     seconds: float
 
 
-class _Shipped:
+class Shipped:
     """A tensor on its way: Ray hands its memory over as it is, and it is copied once where it is received."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -59,7 +59,7 @@ class _Shipped:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._tensor.dtype == torch.bfloat16:  # NumPy has no such type
-            return torch.Tensor.view, (_Shipped(self._tensor.view(torch.int16)), torch.bfloat16)
+            return torch.Tensor.view, (Shipped(self._tensor.view(torch.int16)), torch.bfloat16)
         return _received, (np.ascontiguousarray(self._tensor.numpy()),)
 
 
@@ -90,7 +90,7 @@ def make_batch(source: Source, plan: PhasePlan, numbers: np.ndarray) -> Made:
     began = time.perf_counter()
     rows = SeededRows(_dataset(source), plan)
     batch = rows.collate(rows.__getitems__(numbers.tolist()))
-    return Made(batch._replace(sample=map_tensors(batch.sample, _Shipped)), time.perf_counter() - began)
+    return Made(batch._replace(sample=map_tensors(batch.sample, Shipped)), time.perf_counter() - began)
 
 
 def _dataset(source: Source) -> Any:

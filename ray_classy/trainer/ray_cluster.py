@@ -22,13 +22,16 @@ _PROBE_SECONDS = 60.0
 _SECONDS_BETWEEN_MESSAGES = 10.0
 
 
-def check_resources(scaling_config: Any, wait_seconds: float, autoscaling: bool = False) -> None:
+def check_resources(
+    scaling_config: Any, wait_seconds: float, autoscaling: bool = False, beside: Mapping[str, float] | None = None
+) -> None:
     """Waits until the cluster has room for the workers, and logs what it waits for.
 
     Args:
         scaling_config: Ray's `ScalingConfig`; of an elastic one, the least number of workers counts.
         wait_seconds: how long to wait for resources that others hold, or that are to be added.
         autoscaling: whether nodes are added to the cluster on demand, so that its present size is no limit.
+        beside: what else must have room, by resource.
 
     Raises:
         ResourceError: the cluster is too small, or was not free in time; the message shows the arithmetic.
@@ -37,12 +40,17 @@ def check_resources(scaling_config: Any, wait_seconds: float, autoscaling: bool 
     workers = workers[0] if isinstance(workers, tuple) else workers
     each = resources_per_worker(scaling_config)
     needed = f"{workers} workers x {amounts(each)} = {amounts({name: workers * n for name, n in each.items()})}"
+    if beside:
+        needed += f" and {amounts(beside)} beside them"
     if not autoscaling:
         _check_size(workers, each, needed)
     # Totals do not show whether each worker fits on a node: reserving the room for a moment does. An autoscaler sees
     # the reservation, and adds nodes for it.
     strategy = scaling_config.placement_strategy
-    group = placement_group([each] * workers, strategy=strategy if isinstance(strategy, str) else "PACK")
+    group = placement_group(
+        [each] * workers + ([dict(beside)] if beside else []),
+        strategy=strategy if isinstance(strategy, str) else "PACK",
+    )
     try:
         began, logged = time.monotonic(), -_SECONDS_BETWEEN_MESSAGES / 2
         while not group.wait(0.2):

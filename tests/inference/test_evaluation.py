@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ray_classy.errors import CheckpointError, ConfigError, DataError
-from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows
+from ray_classy.inference.evaluated_rows import evaluate_rows, together
 from ray_classy.inference.evaluation import classifier_with, config_for, dataset_for, evaluate
 from ray_classy.inference.trained import read_trained
 
@@ -47,10 +47,10 @@ def test_predict_and_evaluate_agree_on_each_row(own, model, digits):
 def test_pieces_give_each_row_once_and_the_same_figures(own, trained, world_size):
     model, config = classifier_with(trained, False), config_for(trained)
     pieces = [evaluate_rows(model, dataset_for(config, model), 32, rank, world_size) for rank in range(world_size)]
-    together = EvaluatedRows.together(pieces)
-    assert np.array_equal(together.number, own.rows.number)
-    assert np.array_equal(together.label, own.rows.label)
-    assert np.allclose(together.scores, own.rows.scores, atol=1e-6)
+    rows = together(pieces)[""]
+    assert np.array_equal(rows.number, own.rows.number)
+    assert np.array_equal(rows.label, own.rows.label)
+    assert np.allclose(rows.scores, own.rows.scores, atol=1e-6)
 
 
 def test_classes_of_other_data_are_matched_by_name(trained, class_folders, own):

@@ -1,14 +1,26 @@
 """Predictions of many files: a row for each, once, also after an interrupt."""
 
+import copy
 import csv
+import dataclasses
+import io
 import json
+import os
 
 import pyarrow.parquet
 import pytest
 
-from ray_classy.errors import ComponentError, RecordError, RunFolderError
+from ray_classy.errors import (
+    CheckpointNotFoundError,
+    ComponentError,
+    RecordError,
+    ResourceError,
+    RunFolderError,
+    WorkerDiedError,
+)
 from ray_classy.inference import prediction_parts
-from ray_classy.inference.inputs import images_in
+from ray_classy.inference.inputs import inputs_in
+from ray_classy.inference.inputs import rows_of as rows_of_inputs
 from ray_classy.inference.predict import predict_files
 
 
@@ -19,7 +31,7 @@ def small_parts(monkeypatch):
 
 @pytest.fixture
 def paths(folder):
-    return images_in([str(folder)])[0]
+    return inputs_in([str(folder)])[0][0].files
 
 
 def rows_of(path):
@@ -33,13 +45,24 @@ def rows_of(path):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_each_image_has_a_row(model, paths, tmp_path, suffix):
-    counts = predict_files(model, paths, str(tmp_path / f"p{suffix}"))
+    done = predict_files(model, paths, str(tmp_path / f"p{suffix}"))
     rows = rows_of(tmp_path / f"p{suffix}")
     assert [row["path"] for row in rows] == paths
     assert [row["prediction"] for row in rows[:20]] == [one.label for one in model.predict(paths[:20])]
     assert rows[20]["prediction"] in (None, "") and "20.png" in rows[20]["error"]
-    assert counts.total() == 21 and counts[""] == 1
+    assert (done.images, done.bad, done.counts[""].total()) == (21, 1, 20)
     assert list(tmp_path.iterdir()) == [tmp_path / f"p{suffix}"]
+
+
+class Dying:
+    def __call__(self, sample):
+        os._exit(1)
+
+
+def with_preprocessing(model, preprocessing):
+    other = copy.copy(model)
+    other.preprocessing = preprocessing
+    return other
 
 
 class Stopped(Exception):
@@ -90,3 +113,52 @@ def test_a_file_that_exists_is_left_alone(model, paths, tmp_path):
 def test_another_suffix_is_refused(model, paths, tmp_path):
     with pytest.raises(ComponentError, match=r"end in \.parquet, \.csv, \.jsonl, not '\.txt'"):
         predict_files(model, paths, str(tmp_path / "p.txt"))
+
+
+def test_rows_of_a_table_have_their_ids(model, digits, tmp_path):
+    images = [io.BytesIO() for _ in range(3)]
+    for image, file in zip(digits[0], images, strict=False):
+        image.save(file, "PNG")
+    table = {"image": [file.getvalue() for file in images], "key": ["a", "b", "c"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    rows = rows_of_inputs(inputs_in([str(tmp_path / "rows.parquet")])[0], model.preprocessing, None, "key")
+    predict_files(model, rows, str(tmp_path / "p.parquet"))
+    found = rows_of(tmp_path / "p.parquet")
+    assert [(row["id"], row["prediction"]) for row in found] == [
+        (key, one.label) for key, one in zip("abc", model.predict(digits[0][:3]), strict=True)
+    ]
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_ray_workers_give_the_same_file_also_after_an_interrupt(model, paths, tmp_path, ray_cluster):
+    lines = []
+    predict_files(model, paths, str(tmp_path / "one.jsonl"), batch_size=3)
+    with pytest.raises(Stopped):
+        predict_files(model, paths, str(tmp_path / "two.jsonl"), batch_size=3, told=stop_after([]), num_workers=2)
+    predict_files(model, paths, str(tmp_path / "two.jsonl"), batch_size=3, told=lines.append, num_workers=2)
+    assert lines[0] == "2 of 3 parts are there already"
+    assert (tmp_path / "two.jsonl").read_text() == (tmp_path / "one.jsonl").read_text()
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_a_worker_that_cannot_predict_ends_with_its_error(model, paths, tmp_path, ray_cluster, monkeypatch):
+    monkeypatch.setattr(model, "path", str(tmp_path / "removed"))
+    with pytest.raises(CheckpointNotFoundError, match="there is no checkpoint at"):
+        predict_files(model, paths, str(tmp_path / "p.jsonl"), num_workers=1)
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_a_worker_that_dies_again_and_again_ends_with_an_error(model, paths, tmp_path, ray_cluster):
+    dying = dataclasses.replace(model.preprocessing, transform=Dying())
+    with pytest.raises(WorkerDiedError, match="has died 4 times"):
+        predict_files(with_preprocessing(model, dying), paths, str(tmp_path / "p.jsonl"), num_workers=1)
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_more_workers_than_the_cluster_has_room_for_are_refused(model, paths, tmp_path, ray_cluster):
+    with pytest.raises(ResourceError, match="the cluster has 4 CPU: lower --num-workers"):
+        predict_files(model, paths, str(tmp_path / "p.jsonl"), batch_size=1, num_workers=16)
