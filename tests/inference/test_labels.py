@@ -9,7 +9,7 @@ from PIL import Image
 
 from ray_classy import load_model
 from ray_classy.cli.main import main
-from ray_classy.errors import DataError
+from ray_classy.errors import ConfigError
 from ray_classy.inference.evaluated_rows import together
 from ray_classy.inference.evaluation import classifier_with, config_for, dataset_for, evaluate, evaluate_rows
 from ray_classy.inference.inputs import inputs_in, rows_of
@@ -126,7 +126,7 @@ def test_labels_of_other_data_are_matched_by_name(tagged, folder, tmp_path):
 
 def test_data_without_a_target_of_the_model_is_an_error(several, folder):
     options = {"targets": {"tags": "tags"}}
-    with pytest.raises(DataError, match="trained on the targets colour, tags, and the data has tags"):
+    with pytest.raises(ConfigError, match="trained on the targets colour, tags, and the data has tags"):
         dataset_for(config_for(several, str(folder / "m.jsonl"), options), classifier_with(several, False))
 
 
