@@ -126,13 +126,13 @@ def run_command(words, cwd, **variables):
 
 @pytest.mark.ray
 @pytest.mark.full
-@pytest.mark.parametrize("way", ["--address", "RAY_ADDRESS", "auto"])
+@pytest.mark.parametrize("way", ["--address", "RAY_ADDRESS"])
 def test_a_run_on_a_cluster_with_a_token(way, tmp_path):
     config, home = write_config(tmp_path / "p"), tmp_path / "h"
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").write_text(TOKEN)
     with head(home, RAY_AUTH_MODE=None) as address:
-        flags = {"--address": ["--address", address], "auto": ["--address", "auto"]}.get(way, [])
+        flags = ["--address", address] if way == "--address" else []
         variables = {"RAY_ADDRESS": None if way == "--address" else address, "RAY_AUTH_MODE": None, "HOME": str(home)}
         done = run_command([str(config), *flags, "--json"], tmp_path, **variables)
     assert done.returncode == 0, done.stderr

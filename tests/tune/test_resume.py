@@ -106,36 +106,30 @@ def resumed_like_the_calm(folder, seeds):
 
 @pytest.mark.full
 def test_a_sweep_whose_driver_was_killed_ends_like_one_that_was_not(tmp_path):
-    resumed_like_the_calm(tmp_path, [0])
-
-
-@pytest.mark.full
-def test_a_sweep_whose_driver_was_killed_at_other_moments(tmp_path):
-    resumed_like_the_calm(tmp_path, [1, 2])
+    resumed_like_the_calm(tmp_path, seeds=[0, 1])
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
 def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp_path, scheduler):
     hooks = [{"name": "say_state"}, {"name": "slow", "seconds": 0.2}]
-    config = write(tmp_path, hooks=hooks, num_epochs=4, scheduler={"name": scheduler})
+    config = write(tmp_path, 4, hooks=hooks, num_epochs=4, scheduler={"name": scheduler})
     sweep = killed(config, tmp_path, "killed", lambda found: any(state != "running" for state in found.values()))
     before = {name: starts(sweep, name) for name, state in states(sweep).items() if state != "running"}
     again = finished("--resume", sweep, folder=tmp_path)
-    assert len(again["trials"]) == 6 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
+    assert len(again["trials"]) == 4 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
     assert before == {name: starts(sweep, name) for name in before}
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_sweep_and_tells_how_to_go_on(tmp_path, number):
+def test_ctrl_c_ends_the_sweep_and_tells_how_to_go_on(tmp_path):
     config = write(tmp_path, hooks=[{"name": "slow", "seconds": 0.5}])
     process = program(config, "--name", "stopped", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     sweep = tmp_path / "runs" / "stopped"
     wait_for(sweep, "reports.jsonl", "{", process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    assert process.returncode == 130, err
     assert "interrupted; resume with: ray-classy tune --resume runs/stopped" in err
     assert "running" in states(sweep).values()
 
@@ -173,11 +167,11 @@ def stopped_in_its_second_epoch(folder, config, number, whom):
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("number", "whom", "workers"),
-    [(signal.SIGTERM, "group", 1), (signal.SIGINT, "driver", 1), (signal.SIGHUP, "driver", 2)],
+    [(signal.SIGTERM, "group", 1), (signal.SIGHUP, "driver", 2)],
 )
 def test_a_stopped_sweep_is_resumed_at_the_step_and_ends_like_one_that_was_not(tmp_path, number, whom, workers):
     slow = {"name": "slow_steps", "file": str(tmp_path / "slow"), "seconds": 0.6 * workers}
-    config = write(tmp_path, hooks=[{"name": "say_state"}, slow], trials=3, workers=workers)
+    config = write(tmp_path, hooks=[{"name": "say_state"}, slow], trials=4 - workers, workers=workers)
     calm = finished(config, "--name", "calm", folder=tmp_path)
     sweep, seconds = stopped_in_its_second_epoch(tmp_path, config, number, whom)
     assert seconds < 15  # on a busy machine
@@ -198,13 +192,13 @@ def test_a_stopped_sweep_is_resumed_at_the_step_and_ends_like_one_that_was_not(t
 @pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
 def test_a_scheduler_does_not_take_a_trial_that_was_stopped_for_a_complete_one(tmp_path, scheduler):
     slow = {"name": "slow_steps", "file": str(tmp_path / "slow"), "seconds": 0.3}
-    config = write(tmp_path, hooks=[{"name": "say_state"}, slow], num_epochs=4, scheduler={"name": scheduler})
+    config = write(tmp_path, 4, hooks=[{"name": "say_state"}, slow], num_epochs=4, scheduler={"name": scheduler})
     sweep, _ = stopped_in_its_second_epoch(tmp_path, config, signal.SIGTERM, "driver")
     running = [name for name, state in states(sweep).items() if state == "running"]
     begun = [name for name in running if (sweep / name / "run.json").exists()]
     assert begun and {record(sweep, name)["status"] for name in begun} == {"interrupted"}
     again = finished("--resume", str(sweep), folder=tmp_path)
-    assert len(again["trials"]) == 6 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
+    assert len(again["trials"]) == 4 and all(trial["state"] in ("finished", "stopped") for trial in again["trials"])
     assert all(trial["epoch"] == 4 for trial in again["trials"] if trial["state"] == "finished")
 
 
