@@ -96,7 +96,7 @@ def check_room_for_pipelines(scaling_config: Any, phase_types: Sequence[str]) ->
     workers = scaling_config.num_workers
     workers = workers[-1] if isinstance(workers, tuple) else workers
     each = resources_per_worker(scaling_config).get("CPU", 0.0)
-    cpus = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    cpus = cpus_of_cluster()
     left = cpus - workers * each
     if phase_types and left < 1:
         raise ResourceError(
@@ -105,6 +105,11 @@ def check_room_for_pipelines(scaling_config: Any, phase_types: Sequence[str]) ->
             f"each worker less (ray.resources_per_worker, fractions work), or leave out stream=True, so that the "
             f"pipeline runs before the workers start"
         )
+
+
+def cpus_of_cluster() -> float:
+    """The CPUs of all nodes, free or not."""
+    return sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
 
 
 def room_for(each: dict[str, float]) -> tuple[int, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.row_dataset import data_files
+from ray_classy.dataset.row_dataset import data_files, streamed
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.hooks import CheckpointHook
 from ray_classy.tasks import ClassyTask
@@ -31,6 +31,7 @@ class Examined(NamedTuple):
         sparse: whether a trial completes epochs without a checkpoint.
         weights: the pretrained weights that models of trials start from.
         files: some of the data files, to check whether other nodes can read them.
+        streamed: the phase types whose rows come from a pipeline that runs beside the training.
     """
 
     metrics: list[str]
@@ -39,6 +40,7 @@ class Examined(NamedTuple):
     sparse: bool
     weights: list[PretrainedWeights]
     files: list[str]
+    streamed: list[str]
 
 
 def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
@@ -78,6 +80,7 @@ def examine(space: Space, world_size: int, on_gpu: bool | None) -> Examined:
         any(_is_sparse(task) for _, task in tasks),
         _starting_weights(task for _, task in tasks),
         data_files(tasks[0][1].datasets.values()),
+        sorted({phase_type for _, task in tasks for phase_type in streamed(task.datasets)}),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -17,7 +17,7 @@ from ray_classy.errors import ConfigError, ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.seeding import derive_seed
 from ray_classy.tasks.task_config import import_modules, located
-from ray_classy.trainer.ray_cluster import amounts, room_for
+from ray_classy.trainer.ray_cluster import amounts, check_room_for_pipelines, cpus_of_cluster, room_for
 from ray_classy.trainer.ray_config import check_gpu_shares
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.retention import Retention
@@ -31,6 +31,8 @@ from ray_classy.tune.watch import Guarded
 if TYPE_CHECKING:
     from ray_classy.tune.tuner import TaskTuner
 
+MOST_SHARES = 20
+"""More shares of a resource would be too small; as many trials are a population of their own."""
 _KEPT_CHECKPOINTS = 2  # of the best of a trial, beside its newest
 
 
@@ -167,8 +169,12 @@ class Plan:
         return samples * (self.space.grid_size if self.tune_config.search_alg is None else 1)
 
 
-def concurrency(scaling: ScalingConfig) -> int:
+def concurrency(scaling: ScalingConfig, streamed: Sequence[str] = ()) -> int:
     """How many trials fit into the cluster at once.
+
+    Args:
+        scaling: of a trial.
+        streamed: the phase types whose pipelines run beside the trials, on CPUs that no trial takes.
 
     Raises:
         ResourceError: not one.
@@ -182,4 +188,27 @@ def concurrency(scaling: ScalingConfig) -> int:
             f"a trial needs {workers} {'worker' if workers == 1 else 'workers'} x {amounts(each)}, but {text}: "
             f"give a trial less (tune.resources_per_trial, ray.num_workers)"
         )
-    return possible // workers
+    at_once = possible // workers
+    if streamed:
+        check_room_for_pipelines(scaling, streamed)
+        at_once = beside_pipelines(at_once, cpus_of_cluster(), workers * each.get("CPU", 0.0))
+    return at_once
+
+
+def beside_pipelines(trials: int, cpus: float, of_a_trial: float) -> int:
+    """How many trials leave one CPU of the cluster to each trial's pipeline.
+
+    Args:
+        trials: the largest number.
+        cpus: of the cluster.
+        of_a_trial: CPUs that one trial reserves.
+    """
+    return min(trials, int((cpus + 1e-6) // (of_a_trial + 1)))
+
+
+def share_of_head(trials: int) -> float:
+    """Returns a part of a resource of which there is one, so large that it is there for so many trials and no more.
+
+    Ray counts in steps of 0.0001, and rounds some multiples of them down.
+    """
+    return 0.0001 if trials > MOST_SHARES else (10_000 // (trials + 1) + 2) / 10_000

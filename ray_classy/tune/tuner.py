@@ -44,7 +44,7 @@ from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
 from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
-from ray_classy.tune.plan import Plan, concurrency
+from ray_classy.tune.plan import MOST_SHARES, Plan, concurrency, share_of_head
 from ray_classy.tune.result import SweepResult
 from ray_classy.tune.search import SweepSearch
 from ray_classy.tune.table import Table
@@ -54,7 +54,6 @@ from ray_classy.urls import reading
 from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
-_MOST_SHARES = 20
 
 _FREE_TO_CHANGE = {"ray", "tune.max_concurrent_trials", "tune.time_budget_s", "tune.reuse_actors"}
 
@@ -123,7 +122,7 @@ class TaskTuner:
         with interruptible(), log_to_stderr(), settings.connected(), environment(settings_of_ray.TUNE):
             if settings.autoscaling:  # until there is room for a trial
                 check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
-            most = concurrency(settings.scaling)
+            most = concurrency(settings.scaling, plan.examined.streamed)
             check_resources(settings.scaling, settings.wait_for_resources_s)
             with Run(plan.open_folder) as run:
                 check_visible(run.folder.path, plan.examined.files)
@@ -291,7 +290,7 @@ class _Sweep:
             plan.seed,
             records,
             total,
-            chosen.max_concurrent_trials or (math.inf if self._at_once() <= _MOST_SHARES else self._at_once()),
+            chosen.max_concurrent_trials or (math.inf if self._at_once() <= MOST_SHARES else self._at_once()),
             searcher,
             watch.begin,
             self._history,
@@ -359,15 +358,14 @@ class _Sweep:
 
         A trial of one worker is that worker. One of several only waits for them, and Ray Tune must not start more such
         trials than there is room for: each holds a part of a resource of which there is one, so large that one trial
-        more would not fit. What is over is for others, who hold small parts of it.
+        more would not fit. So does a trial whose dataset is streamed, as its pipeline needs a CPU that no trial takes.
+        What is over is for others, who hold small parts of it.
         """
-        plan = self.plan
-        if plan.workers == 1:
-            return tune.PlacementGroupFactory([resources_per_worker(plan.settings.scaling)])
-        at_once = self._at_once()
-        if at_once > _MOST_SHARES:  # the shares would be too small; as many trials are a population of their own
-            return tune.PlacementGroupFactory([{HEAD: 0.0001}])
-        return tune.PlacementGroupFactory([{HEAD: math.floor(1e4 / (at_once + 1) + 1) / 1e4}])
+        worker = resources_per_worker(self.plan.settings.scaling)
+        if self.plan.workers == 1 and not self.plan.examined.streamed:
+            return tune.PlacementGroupFactory([worker])
+        share = {HEAD: share_of_head(self._at_once())}
+        return tune.PlacementGroupFactory([worker, share] if self.plan.workers == 1 else [share])
 
     def _history(self, record: TrialRecord) -> list[dict[str, Any]]:
         storage = self.folder.trial_run(record.name, self.plan.filesystem).storage

@@ -77,6 +77,39 @@ def webdataset(path):
     return {"name": "webdataset", "shards": [str(path / "rows.tar")]}
 
 
+TAGS = [["x", "y"], [], ["y"], ["x"]]
+
+
+def listed(path):
+    rows = [{"path": file, "label": tags} for file, tags in tagged(path)]
+    (path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {"name": "manifest", "manifest": str(path / "rows.jsonl")}
+
+
+def separated(path):
+    rows = [f"{file},{'|'.join(tags)}" for file, tags in tagged(path)]
+    (path / "rows.csv").write_text("\n".join(["path,label", *rows]))
+    return {"name": "manifest", "manifest": str(path / "rows.csv"), "label_separator": "|"}
+
+
+def columns(path):
+    rows = [f"{file},{int('x' in tags)},{int('y' in tags)}" for file, tags in tagged(path)]
+    (path / "rows.csv").write_text("\n".join(["path,has_x,has_y", *rows]))
+    return {"name": "manifest", "manifest": str(path / "rows.csv"), "label_columns": ["has_*"]}
+
+
+def several(path):
+    table = {"image": [image(number) for number in range(ROWS)], "size": [n % 3 for n in range(ROWS)]}
+    pq.write_table(pa.table({**table, "tags": [TAGS[n % 4] for n in range(ROWS)]}), path / "rows.parquet")
+    targets = {"size": {"column": "size"}, "tags": {"column": "tags"}}
+    return {"name": "parquet", "files": [str(path / "rows.parquet")], "targets": targets}
+
+
+def tagged(path):
+    folder(path)
+    return [(str(file), TAGS[n % 4]) for n, file in enumerate(sorted((path / "images").rglob("*.jpg")))]
+
+
 def digits(path):
     return {"name": "digits", "split": "test"}
 
@@ -109,10 +142,13 @@ def batches(dataset, plan, feed=None):
 
 
 def same(one, other):
-    return len(one) == len(other) and all(
-        a[1:] == b[1:] and a[0].keys() == b[0].keys() and all(torch.equal(a[0][k], b[0][k]) for k in a[0])
-        for a, b in zip(one, other, strict=True)
-    )
+    return len(one) == len(other) and all(a[1:] == b[1:] and equal(a[0], b[0]) for a, b in zip(one, other, strict=True))
+
+
+def equal(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    return torch.equal(one, other)
 
 
 @pytest.mark.parametrize("source", [folder, manifest, parquet, large_parquet, webdataset, digits])
@@ -122,6 +158,18 @@ def test_the_cluster_makes_the_batches_of_a_worker_bit_by_bit(ray_cluster, tmp_p
         for rank in range(ranks):
             plan = PhasePlan(len(dataset), 4, ranks, rank, train=True, shuffle=True, seed=3, epoch=2)
             assert same(batches(dataset, plan), batches(dataset, plan, feed_of(ray_cluster, world_size=ranks)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("source", [listed, separated, columns, several])
+def test_rows_with_several_labels_or_targets_are_the_same_bits(ray_cluster, tmp_path, source):
+    dataset = images(tmp_path, source)
+    plan = PhasePlan(len(dataset), 4, 2, 1, train=True, shuffle=True, seed=3)
+    own = batches(dataset, plan)
+    assert same(own, batches(dataset, plan, feed_of(ray_cluster, world_size=2)))
+    target = own[0][0]["target"]
+    labels = target["tags"] if source is several else target
+    assert labels.shape[1] == 2 and labels.any()
 
 
 @pytest.mark.parametrize("train", [True, False])

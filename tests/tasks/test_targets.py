@@ -74,6 +74,18 @@ def test_rows_with_several_labels_are_trained_and_measured(folder, loss):
     assert task.reported_metrics()[:3] == ["train.loss", "train.f1.per_class.x", "train.f1.per_class.y"]
 
 
+def test_precision_and_recall_count_each_label_of_a_row(folder):
+    meters = {"recall_at_k": {"topk": [1]}, "precision_at_k": {"topk": [1]}}
+    task = train(build_task({**multi_label(folder), "meters": meters}))
+    rows = [task.datasets["test"][number] for number in range(len(TAGS))]
+    with torch.no_grad():
+        best = task.base_model.eval()(torch.stack([row["input"] for row in rows])).argmax(1)
+    hits = sum(int(row["target"][one]) for row, one in zip(rows, best, strict=True))
+    metrics = task.phase_metrics()
+    assert metrics["recall_at_k"]["top_1"] == pytest.approx(hits / sum(map(len, TAGS)))
+    assert metrics["precision_at_k"]["top_1"] == pytest.approx(hits / len(TAGS))
+
+
 def test_mixed_rows_and_class_indices_are_trained_with_binary_cross_entropy(folder):
     settings = multi_label(folder, "binary_cross_entropy", smoothing=0.1)
     for one in settings["dataset"].values():
@@ -141,11 +153,12 @@ def outcome(settings):
 
 def test_two_processes_train_and_measure_what_one_does(folder):
     settings = two_heads(folder)
-    settings["meters"]["tags/auroc"] = {}
+    settings["meters"] |= {"tags/auroc": {}, "tags/recall_at_k": {"topk": [1]}}
     settings["dataset"]["train"]["num_samples"] = 7  # the last batch of one rank has one row, of the other two
     alone, [one, other] = outcome(copy.deepcopy(settings)), run_ranks(2, outcome, settings)
     assert one == other
-    assert one["metrics"]["tags/auroc"] == alone["metrics"]["tags/auroc"]
+    for meter in ("tags/auroc", "tags/recall_at_k"):
+        assert one["metrics"][meter] == alone["metrics"][meter]
     assert one["metrics"]["colour/accuracy"] == alone["metrics"]["colour/accuracy"]
     assert one["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], rel=1e-5)
     for mine, theirs in zip(one["weights"], alone["weights"], strict=True):

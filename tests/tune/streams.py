@@ -1,5 +1,6 @@
 """A dataset that a trial streams, by its name in a config; importable in trials."""
 
+import pyarrow.parquet
 import ray.data
 
 from ray_classy.dataset import register_dataset
@@ -13,10 +14,19 @@ class StreamedDigits(RayDataset):
     """The digits of a split, read by Ray Data beside the training."""
 
     def __init__(self, batchsize_per_replica, shuffle, transform=None, num_samples=None, split: str = "train"):
-        rows = ray.data.read_parquet(str(DATA_FOLDER / f"digits_{split}.parquet"))
+        file = DATA_FOLDER / f"digits_{split}.parquet"
+        rows = ray.data.read_parquet(str(file))
         transform = transform or ApplyTransformToKey(build_transform({"name": "ToTensor"}), key="input")
         super().__init__(
-            rows, batchsize_per_replica, False, transform, num_samples, stream=True, image_mode="L", classes=DIGITS
+            rows,
+            batchsize_per_replica,
+            False,
+            transform,
+            num_samples,
+            stream=True,
+            image_mode="L",
+            classes=DIGITS,
+            num_rows=pyarrow.parquet.read_metadata(file).num_rows,
         )
 
 
