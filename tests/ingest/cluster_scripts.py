@@ -105,7 +105,7 @@ def equal(one, other):
     ]
 
 
-def waited_for(condition, what, running=None, seconds=240):
+def waited_for(condition, what, running=None, seconds=300):
     began = time.monotonic()
     while not condition():
         assert running is None or not running.done(), running.result()
