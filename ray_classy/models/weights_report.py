@@ -111,7 +111,8 @@ def refusal(model: Any, state: Mapping[str, Any], differences: StateMismatch, re
         theirs, ours = few(shapes(given)), few(shapes(trunk or own))
         return (
             f"nothing in it fits this {name}. It has: {theirs}; the model has: {ours}; "
-            f"use the weights of this model, or build the model that they are of"
+            f"use the weights of this model, or build the model that they are of (any network of timm: "
+            f"{{name: timm, model: NAME, pretrained: PATH}})"
         )
     strict = "To load what fits: strict=False (pretrained_checkpoint_load_strict: false)"
     if reset_heads:

@@ -151,7 +151,7 @@ def slow_node(tmp_path):
 
 
 def auto(tmp_path):
-    """With `auto`, workers that cannot keep up hand their batches over; of a killed run nothing stays behind."""
+    """With `auto`, only workers that cannot keep up hand their batches over; of a killed run nothing stays behind."""
     seen, slow = tmp_path / "seen", tmp_path / "slow"
     with cluster_of() as (cluster, train, other):
         slow.write_text(train.node_id)
@@ -161,7 +161,12 @@ def auto(tmp_path):
         print(log, rows_by_node(seen))
         assert log.count("other CPUs make them from now on") == 1 and rows_by_node(seen)[other.node_id]
         slow.unlink()
-        calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", dataset=smaller(4)), 1, ingest="worker")
+        task = task_seen(tmp_path / "calm", hooks=[Slow(0.1)], dataset=smaller(4))
+        calm = trained(tmp_path, "calm", task, 1, ingest={"train": "auto", "test": "worker"})
+        log, rows = log_of(tmp_path, "calm"), rows_by_node(tmp_path / "calm")
+        print(log, rows)
+        assert log.count("the workers make their batches themselves: they keep up with training") == 1
+        assert rows[train.node_id] and not rows[other.node_id]
         assert equal(calm, run)
         leaves_nothing_behind(tmp_path, cluster.address, other)
 

@@ -1,18 +1,23 @@
 """How often a resumed run reads its checkpoint, and that none travels with the task."""
 
+import functools
 import os
 import sys
 from collections import Counter
 
 import pytest
+import torch
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
+from ray_classy.hooks import ClassyHook
+from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer, RayTrainer
 from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.trainer.shipping import pickled
 from tests.helpers import make_task
+from tests.trainer.ray_parts import digits_config, digits_task
 
 
 class CountingFileSystem(LocalFileSystem):
@@ -40,6 +45,42 @@ def reads(log, checkpoint):
 
 def stored(log):
     return fs.PyFileSystem(fs.FSSpecHandler(CountingFileSystem(str(log))))
+
+
+class NotesReads(ClassyHook):
+    """Notes each process that opens a file, beside the file, from when the task reaches the process."""
+
+    on_start = on_step = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+    noted = set()
+
+    def __init__(self, file):
+        super().__init__()
+        self.__setstate__({"file": str(file)})
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if self.file not in self.noted:
+            self.noted.add(self.file)
+            sys.addaudithook(functools.partial(note, self.file))
+
+
+def note(file, event, arguments):
+    if event == "open" and arguments[0] == file:
+        with open(f"{file}.reads", "a") as log:
+            log.write(f"{os.getpid()} {file}\n")
+
+
+@pytest.mark.ray
+@pytest.mark.full
+def test_weights_to_start_from_are_read_once_by_the_driver(ray_cluster, tmp_path):
+    from ray.train import ScalingConfig
+
+    config = digits_config(name="fine_tuning", pretrained_checkpoint=str(tmp_path / "w.pth"), num_epochs=1)
+    torch.save({"state_dict": digits_task().base_model.state_dict()}, tmp_path / "w.pth")
+    task = build_task(config).set_hooks([NotesReads(tmp_path / "w.pth")])
+    RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path), name="run").train(task)
+    assert reads(tmp_path / "w.pth.reads", "w.pth") == {os.getpid(): 1}
+    assert "entries of MLP" in (tmp_path / "run" / "log.txt").read_text(), "the table, of a worker"
 
 
 @pytest.mark.ray
