@@ -117,7 +117,7 @@ def nodes_change(tmp_path):
     """Rows are made on CPU nodes alone; one that joins is used, those that are lost cost neither rows nor a restart."""
     seen, over = tmp_path / "seen", tmp_path / "over"
     with cluster_of() as (cluster, train, other), ThreadPoolExecutor(1) as pool:
-        task = task_seen(seen, hooks=[Slow(1.0, until=over)], num_epochs=5)
+        task = task_seen(seen, hooks=[Slow(1.5, until=over)], num_epochs=5)
         running = pool.submit(trained, tmp_path, "disturbed", task, ingest="cluster")
         waited_for(lambda: rows_by_node(seen)[other.node_id] > 100, "row on the CPU node", running)
         late = log_of(tmp_path, "disturbed").count("this worker makes it")  # on a busy machine
@@ -182,7 +182,7 @@ def elastic(tmp_path):
         waited_for(lambda: log_of(tmp_path, "elastic").count(text) >= times, text, running)
 
     with cluster_of(training=1) as (cluster, train, other), ThreadPoolExecutor(1) as pool:
-        task = task_seen(seen, hooks=[Slow(1.0, until=over)], **small)
+        task = task_seen(seen, hooks=[Slow(2.0, until=over)], **small)
         running = pool.submit(trained, tmp_path, "elastic", task, workers=(1, 2), ingest="cluster")
         logged("run elastic on 1 process", 1, running)
         cluster.add_node(num_cpus=1, resources={"train": 1})
