@@ -39,7 +39,7 @@ def test_each_trial_leaves_a_cpu_to_its_pipeline(ray_cluster, tmp_path, capsys):
     assert "3 trials, 2 at a time" in "".join(capsys.readouterr())
     config["ray"]["resources_per_worker"] = {"CPU": 4}
     with pytest.raises(ResourceError, match="leave 0; the pipeline of the streamed test and train dataset"):
-        TaskTuner(config, trainer=RayTrainer(storage_path=str(tmp_path), name="too large")).fit()
+        TaskTuner(config, trainer=RayTrainer(storage_path=str(tmp_path), name="large")).fit()
 
 
 def test_a_trial_that_dies_resumes_its_stream_at_the_beginning_of_the_epoch(ray_cluster, tmp_path):
