@@ -141,7 +141,8 @@ def rows_of_images(
 ) -> list[dict[str, Any]]:
     """Returns the rows of images of which there are predictions or errors, by their numbers."""
     named = zip(numbers, images.names(numbers), images.ids(numbers), strict=True)
-    return [columns.row(path, one, found.get(number), errors.get(number, "")) for number, path, one in named]
+    refused = "a transform refuses the image"
+    return [columns.row(path, one, found.get(number), errors.get(number, refused)) for number, path, one in named]
 
 
 def check_format(suffix: str) -> None:
