@@ -46,7 +46,9 @@ class Columns:
         """Returns the name of a column of a target."""
         return column if target == ONLY else f"{target}/{column}"
 
-    def row(self, path: str, named: str | None, predictions: Mapping[str, Prediction] | None, error: str) -> dict:
+    def row(
+        self, path: str, named: str | None, predictions: Mapping[str, Prediction] | None, error: str
+    ) -> dict[str, Any]:
         """Returns the row of an image.
 
         Args:
