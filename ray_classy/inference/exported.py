@@ -66,12 +66,13 @@ def read_export(path: str) -> tuple[str, ExportRecord, Build]:
     folder = not file.endswith(SUFFIXES)
     storage, name = (Storage(path), "") if folder else _place(path)
     where = storage.path if folder else storage.join(name)
+    text: bytes | str | ExportRecord
+    build: Callable[[ExportRecord], nn.Module]
     try:
         if folder:
             text, build = _folder(storage)
         else:
-            read = _program if file.endswith(".pt2") else _onnx if file.endswith(".onnx") else _weights
-            text, build = read(_content(storage, name))
+            text, build = _reader(file)(_content(storage, name))
         record = text if isinstance(text, ExportRecord) else read_export_record(text, RECORD)
     except RecordError as error:
         raise DamagedCheckpointError(f"{shown(where)!r}: its {RECORD}: {what_is_wrong(error, RECORD)}") from None
@@ -80,6 +81,13 @@ def read_export(path: str) -> tuple[str, ExportRecord, Build]:
     except CheckpointError as error:
         raise type(error)(f"{shown(where)!r} is refused: {error}") from None
     return where, record, lambda: _built(build, record, where)
+
+
+def _reader(file: str) -> Callable[[Any], tuple[bytes | str, Callable[[ExportRecord], nn.Module]]]:
+    """The function that reads files of such a name."""
+    if file.endswith(".pt2"):
+        return _program
+    return _onnx if file.endswith(".onnx") else _weights
 
 
 def _place(path: str) -> tuple[Storage, str]:
