@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +30,7 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
         UsageError: a word is missing.
         RayClassyError: it cannot be done; the message says why.
     """
-    words = [word for word in arguments.words if "=" not in word or "://" in word or os.path.exists(word)]
+    words = [word for word in arguments.words if "=" not in word or "://" in word]
     options = [word for word in arguments.words if word not in words]
     if not 1 <= len(words) <= 2:
         raise UsageError("evaluate takes a run or checkpoint, and data if it is not the run's; see evaluate --help")
@@ -109,7 +108,7 @@ def _table(classes: list[dict[str, Any]]) -> Iterator[str]:
         yield f"the {len(shown_ones)} classes with the lowest F1, of {len(classes)} (all: --json)"
     width = max(5, *(len(printable(one["class"])) for one in shown_ones))
     precise = "average_precision" in shown_ones[0]
-    yield f"{'class':<{width}}  precision  recall      F1{'      AP' if precise else ''}    rows"
+    yield f"{'class':<{width}}  precision  recall      F1    {'    AP    ' if precise else ''}rows"
     for one in shown_ones:
         scores = f"{one['precision']:>9.4f}  {one['recall']:>6.4f}  {one['f1']:>6.4f}"
         scores += f"  {one['average_precision']:>6.4f}" if precise else ""

@@ -112,19 +112,20 @@ def _small_transforms(facts: Facts) -> tuple[int, list[Any], list[Any]]:
 
 
 def network_of(model: Mapping[str, Any], classes: int) -> Any:
-    """Builds a model without memory for its weights; None if it exists with real ones only."""
-    import torch
+    """Builds a model without memory for its weights, and without loading any.
 
+    Raises:
+        RayClassyError: the model cannot be built.
+    """
     from ray_classy.models import build_model
 
     config: dict[str, Any] = {**model}
     if config.get("heads"):
         config["heads"] = [{"num_classes": classes, **head} for head in config["heads"]]
     try:
-        with torch.device("meta"):
-            return build_model(config)
-    except (RuntimeError, NotImplementedError):
-        return None
+        return build_model(config, "meta")
+    except Exception:  # some networks exist with real weights only; if the mistake is the user's, it is raised again
+        return build_model(config, weights=False)
 
 
 def choose_batch(facts: Facts, network: Any, side: int) -> tuple[int, bool]:
@@ -135,7 +136,7 @@ def choose_batch(facts: Facts, network: Any, side: int) -> tuple[int, bool]:
 
     Args:
         facts: see there.
-        network: on the meta device, see `network_of`; None if it is not known.
+        network: see `network_of`.
         side: of the input in pixels.
     """
     together = 8
@@ -153,13 +154,25 @@ def _rows_within(facts: Facts, network: Any, side: int) -> int | None:
     """Returns how many rows fit into a part of a worker's memory; None if it or the model's size is not known."""
     from ray_classy.generic.training_memory import training_memory
 
-    if facts.memory is None or network is None:
+    if facts.memory is None:
         return None
     try:
         needed = training_memory(network, (3, side, side))
     except (RuntimeError, NotImplementedError):  # the network computes what the meta device does not
         return None
     return needed.rows_within(int(facts.memory * _MEMORY))
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU of this machine computes in bfloat16 itself, which halves time and memory."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def choose_bad_rows(rows: int) -> int:
+    """Returns how many images of a phase may be damaged, which are skipped and counted: one of a hundred."""
+    return max(5, rows // 100)
 
 
 def choose_epochs(rows: int, scratch: bool, small: bool) -> int:

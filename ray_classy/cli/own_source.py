@@ -78,10 +78,10 @@ def _sides_of_folder(folder: str) -> tuple[str, str | None, tuple[str, ...]]:
     below = _folders(folder)
     lower = {name.lower(): name for name in below if _folders(os.path.join(folder, name))}
     train = next((lower[name] for name in _TRAIN if name in lower), None)
-    if train is None:
-        return folder, None, ()
     tests = [lower[name] for name in _TEST if name in lower]
     test = tests[0] if tests else None
+    if train is None or (test is None and any(name.lower() not in _TEST for name in below if name != train)):
+        return folder, None, ()
     others = [name for name in below if name not in (train, test)]
     remarks = (f"not read: {', '.join(f'{name}/' for name in others)}",) if others else ()
     return os.path.join(folder, train), None if test is None else os.path.join(folder, test), remarks

@@ -23,8 +23,6 @@ from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.run_record import CONFIG_FILE
 from ray_classy.trainer.run_spec import RunSpec
 
-_OWN_IMAGES = "recipe:image_folder"
-
 
 def train(given: Given) -> Answer:
     """Trains, resumes or evaluates, and prints the results and the commands that come next.
@@ -116,13 +114,19 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
             if isinstance(task.datasets["test"], ImageDataset):
                 commands["measure each class"] = command_line("evaluate", short(run.path))
                 commands["predict images"] = command_line("predict", short(run.path), "IMAGES")
-        folders = ["dataset.train.image_folder=DIR", "dataset.test.image_folder=DIR2"]
-        commands["train on your own images, in one folder per class"] = command_line(
-            "train", _OWN_IMAGES, *folders, *(["--local"] if spec.ray is None else [])
-        )
+        if not _is_own(spec):
+            commands["train on your own images, in one folder per class"] = command_line(
+                "train", "--images", "DIR", *(["--local"] if spec.ray is None else [])
+            )
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]
     return "\n".join(lines)
+
+
+def _is_own(spec: RunSpec) -> bool:
+    """Whether the images are the user's own: read from files that the config names."""
+    train = ((spec.config or {}).get("dataset") or {}).get("train") or {}
+    return train.get("name") in ("image_path", "manifest", "parquet", "webdataset")
 
 
 def _more_patience(spec: RunSpec) -> list[str]:

@@ -44,9 +44,10 @@ def data_report(
     if rows is not None:
         sample = sample or sample_images(rows, seconds * _OF_IMAGES)
         size = sample.size_line()
-        lines += [*([] if size is None else [size]), *sample.problem_lines("train")]
+        lines += [*([] if size is None else [size]), *sample.problem_lines("train", rows.max_bad_rows)]
     if others is not None:
-        lines += sample_images(others, seconds * _OF_TESTS, SAMPLED // 2).problem_lines("test")
+        seen = sample_images(others, seconds * _OF_TESTS, SAMPLED // 2)
+        lines += seen.problem_lines("test", others.max_bad_rows)
     if train is not None and test is not None and rows is not None and others is not None:
         lines += _copy_lines(train, test, rows, others, end)
     return lines

@@ -52,15 +52,20 @@ class ImageSample:
         some = "all" if self.looked_at == self.rows else f"{self.looked_at:,} of {self.rows:,} looked at"
         return f"images ({some}): {size}{', all grey' if self.grey else ''}"
 
-    def problem_lines(self, phase_type: str) -> list[str]:
-        """Describes images that cannot be decoded, and says if time ran out."""
+    def problem_lines(self, phase_type: str, max_bad_rows: int) -> list[str]:
+        """Describes images that cannot be decoded, and says if time ran out.
+
+        Args:
+            phase_type: "train" or "test".
+            max_bad_rows: how many of them a phase skips.
+        """
         lines = []
         if self.errors:
             more = ", ..." if len(self.errors) > 1 else ""
+            then = f"up to {max_bad_rows:,} are skipped" if max_bad_rows else "one stops a run"
             lines.append(
                 f"{len(self.errors)} of {self.looked_at:,} {phase_type} images that were looked at cannot be decoded "
-                f"({self.errors[0]}{more}): one stops a run; correct or remove them, or allow some "
-                f"(dataset.{phase_type}.max_bad_rows)"
+                f"({self.errors[0]}{more}): {then} (dataset.{phase_type}.max_bad_rows); correct or remove them"
             )
         if self.cut_off:
             lines.append(f"{phase_type} images: {self.looked_at} of {self.rows:,} looked at, as time ran out")

@@ -6,6 +6,7 @@ and rows without a label do not count.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,11 +143,7 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 def _intervals(each: np.ndarray, right: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
     """Intervals by bootstrap over rows, of which those with the same counts, shape (3, rows), are drawn together."""
     kinds, numbers = np.unique(np.vstack([each, right]).T, axis=0, return_counts=True)
-
-    def subset_accuracy(drawn: np.ndarray) -> np.ndarray:
-        return drawn @ kinds[:, 3] / numbers.sum()
-
-    def micro_f1(drawn: np.ndarray) -> np.ndarray:
-        return _scores((drawn @ kinds[:, :3]).T)[2]
-
-    return resampled(numbers, seed, {"subset_accuracy": subset_accuracy, "micro_f1": micro_f1})
+    f1: Callable[[np.ndarray], np.ndarray] = lambda drawn: _scores((drawn @ kinds[:, :3]).T)[2]  # noqa: E731
+    return resampled(
+        numbers, seed, {"subset_accuracy": lambda drawn: drawn @ kinds[:, 3] / numbers.sum(), "micro_f1": f1}
+    )

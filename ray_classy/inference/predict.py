@@ -64,7 +64,6 @@ def predict_files(
         if num_workers and missing:
             from ray_classy.inference.ray_predict import predicted_on_ray
 
-            told(f"starting {num_workers} Ray workers")
             numbers = {number: parts.images_of(number) for number in missing}
             made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}))
         else:

@@ -46,9 +46,7 @@ class Columns:
         """Returns the name of a column of a target."""
         return column if target == ONLY else f"{target}/{column}"
 
-    def row(
-        self, path: str, named: str | None, predictions: Mapping[str, Prediction] | None, error: str
-    ) -> dict[str, Any]:
+    def row(self, path: str, named: str | None, predictions: Mapping[str, Prediction] | None, error: str) -> dict:
         """Returns the row of an image.
 
         Args:
@@ -143,8 +141,7 @@ def rows_of_images(
 ) -> list[dict[str, Any]]:
     """Returns the rows of images of which there are predictions or errors, by their numbers."""
     named = zip(numbers, images.names(numbers), images.ids(numbers), strict=True)
-    refused = "a transform refuses the image"
-    return [columns.row(path, one, found.get(number), errors.get(number, refused)) for number, path, one in named]
+    return [columns.row(path, one, found.get(number), errors.get(number, "")) for number, path, one in named]
 
 
 def check_format(suffix: str) -> None:

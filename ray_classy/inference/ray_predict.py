@@ -1,6 +1,6 @@
 """Predicts images on Ray: CPUs of the cluster decode them, and workers that hold the model predict them.
 
-    parts (numbers of images), in pieces of whole batches
+    parts (numbers of images)
         │  tasks: read, decode, transform on the host     Ray Data, one CPU each
         ▼
     batches, as one process would make them
@@ -35,15 +35,14 @@ from ray_classy.inference.image_rows import ImageRows
 from ray_classy.inference.load_model import load_model
 from ray_classy.inference.prediction_rows import Asked, Columns, predictions_of, rows_of_images
 from ray_classy.inference.preprocessing import Preprocessing
-from ray_classy.inference.ray_workers import Workers, first_line, workers_on
+from ray_classy.inference.ray_workers import Workers, workers_on
 from ray_classy.ingest.ray_feed_task import Shipped
+from ray_classy.printable import printable
 from ray_classy.trainer.ray_cluster import check_visible
 from ray_classy.urls import is_url
 
 _RESTARTS = 3
 """How often an actor, and a task, is started again after its process or node was lost."""
-_TASK_IMAGES = 256
-"""Images that one task decodes: few enough for small inputs to keep many CPUs busy."""
 _BLOCK_BYTES = 8 << 20
 """Batches are handed on in blocks of about this size, so that all workers have some."""
 
@@ -108,35 +107,21 @@ def predicted_on_ray(
     with workers_on(section, min(num_workers, batches)) as workers:
         check_visible(path, [os.path.abspath(file) for file in images.files() if not is_url(file)])
         work = _Work(images, model.preprocessing, path, asked, os.getcwd())
-        made = _execute(ray.put(work), parts, asked, workers)
+        made = _execute(ray.put(work), parts, workers)
         try:
             yield _collected(made, images, parts, asked, Columns.of(model, images))
         finally:
             made.close()
 
 
-def _pieces(parts: Mapping[int, range], batch_size: int) -> Iterator[dict[str, int]]:
-    """Yields what each task decodes: whole batches of a part, with the number of the first one."""
-    batches = max(1, _TASK_IMAGES // batch_size)
-    for number, images in parts.items():
-        for first in range(0, -(-len(images) // batch_size), batches):
-            some = images[first * batch_size : (first + batches) * batch_size]
-            yield {"part": number, "first": first, "start": some.start, "stop": some.stop}
-
-
-def _execute(work: ray.ObjectRef, parts: Mapping[int, range], asked: Asked, workers: Workers) -> Any:
+def _execute(work: ray.ObjectRef, parts: Mapping[int, range], workers: Workers) -> Any:
     """Yields tables of what the workers give."""
-    pieces = list(_pieces(parts, asked.batch_size))
-    dataset = ray.data.from_items(pieces, override_num_blocks=len(pieces))
+    items = [{"part": number, "start": one.start, "stop": one.stop} for number, one in parts.items()]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
     dataset.context.enable_progress_bars = False
     dataset.context.target_max_block_size = _BLOCK_BYTES
     decoded = dataset.map_batches(
-        _decoded,
-        batch_size=None,
-        batch_format="pyarrow",
-        fn_kwargs={"work": [work]},
-        num_cpus=workers.decoder,
-        max_retries=_RESTARTS,
+        _decoded, batch_size=None, batch_format="pyarrow", fn_kwargs={"work": [work]}, num_cpus=workers.decoder
     )
     predicted = decoded.map_batches(
         _Predictor,
@@ -182,10 +167,16 @@ def _without_rays_errors(made: Iterator[pa.Table]) -> Iterator[pa.Table]:
     except (ray.exceptions.ActorDiedError, ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise WorkerDiedError(
             f"a process that predicts images has died {_RESTARTS + 1} times, for example for want of memory: lower "
-            f"--num-workers or --batch-size; the same command continues. {first_line(error)}"
+            f"--num-workers or --batch-size; the same command continues. {_first_line(error)}"
         ) from error
     except Exception as error:
-        raise RunError(f"predictions on Ray have failed: {first_line(error)}; the same command continues") from error
+        raise RunError(f"predictions on Ray have failed: {_first_line(error)}; the same command continues") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Returns what an error of Ray's is about: of an exception in a worker its last line, which names it."""
+    lines = [line.strip() for line in printable(str(error)).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]
 
 
 _NAMES = ("part", "batch", "content")
@@ -211,14 +202,14 @@ def _of(work: list[ray.ObjectRef]) -> _Work:
     return _received[work[0]]
 
 
-def _decoded(pieces: pa.Table, work: list[ray.ObjectRef]) -> Iterator[pa.Table]:
-    """Yields the batches of pieces of parts; or an error, for the driver to raise."""
-    for one in pieces.to_pylist():
-        number = one["first"]
+def _decoded(parts: pa.Table, work: list[ray.ObjectRef]) -> Iterator[pa.Table]:
+    """Yields the batches of parts; or an error, for the driver to raise."""
+    for one in parts.to_pylist():
+        number = -1
         errors: dict[int, str] = {}
         try:
             rows = _of(work).rows(range(one["start"], one["stop"]), errors)
-            for number, indices in enumerate(rows.plan.batches(), one["first"]):
+            for number, indices in enumerate(rows.plan.batches()):
                 batch = rows.collate(rows.__getitems__(indices.tolist()))
                 shipped = batch._replace(sample=map_tensors(batch.sample, Shipped), bad=[])
                 yield _table(one["part"], number, (shipped, dict(errors)))

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import ray
-
 from ray_classy.config.ray_options import RayOptions
-from ray_classy.errors import RayClassyError, RunError, WorkerDiedError
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
-from ray_classy.inference.ray_workers import first_line, use_gpus
 from ray_classy.inference.trained import Trained, read_trained
-from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.tasks.task_config import located
-from ray_classy.trainer.ray_cluster import check_resources
-from ray_classy.trainer.ray_config import RaySettings
-
-_RETRIES = 3
 
 
 def evaluated_on_ray(
@@ -29,31 +19,26 @@ def evaluated_on_ray(
     Each worker reads the checkpoint and its piece of the rows itself. The piece of a worker that dies is evaluated by
     another one.
     """
+    import ray
+
+    from ray_classy.ray_compat.train import resources_per_worker
+    from ray_classy.trainer.ray_cluster import check_resources
+    from ray_classy.trainer.ray_config import RaySettings
+
     section = RayOptions.of({**(config.get("ray") or {}), "num_workers": num_workers})
     with located(config, "ray"):
         settings = RaySettings.of(section)
+    each = resources_per_worker(settings.scaling)
     with settings.connected():
-        scaling = dataclasses.replace(settings.scaling, use_gpu=use_gpus(config.get("ray") or {}, num_workers))
-        check_resources(scaling, settings.wait_for_resources_s)
-        each = resources_per_worker(scaling)
+        check_resources(settings.scaling, settings.wait_for_resources_s)
         resources = {name: amount for name, amount in each.items() if name not in ("CPU", "GPU")}
         piece = ray.remote(_piece).options(
-            num_cpus=each.get("CPU", 0), num_gpus=each.get("GPU", 0), resources=resources or None, max_retries=_RETRIES
+            num_cpus=each.get("CPU", 0), num_gpus=each.get("GPU", 0), resources=resources or None, max_retries=3
         )
         asked = [
             piece.remote(trained.path, dict(config), batch_size, flip, rank, num_workers) for rank in range(num_workers)
         ]
-        try:
-            return together(ray.get(asked))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, RayClassyError):
-                raise error.cause from None
-            raise RunError(f"the evaluation on Ray has failed: {first_line(error)}") from error
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-            raise WorkerDiedError(
-                f"a process that evaluates rows has died {_RETRIES + 1} times, for example for want of memory: lower "
-                f"--num-workers or --batch-size. {first_line(error)}"
-            ) from error
+        return together(ray.get(asked))
 
 
 def _piece(

@@ -12,7 +12,6 @@ import ray
 
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import ResourceError
-from ray_classy.printable import printable
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.trainer.ray_cluster import amounts, check_resources
 from ray_classy.trainer.ray_config import RaySettings
@@ -60,21 +59,14 @@ def workers_on(section: Mapping[str, Any], number: int) -> Iterator[Workers]:
     with settings.connected():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         each: dict[str, float] = dict(options.resources_per_worker or {})
-        if use_gpus(section, number):
+        gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+        if section.get("use_gpu") or (section.get("use_gpu") is None and "GPU" not in each and gpus >= number):
             each.setdefault("GPU", 1.0)
         decoder = _unit(nodes, number, each.get("CPU"))
         each.setdefault("CPU", decoder)
         scaling = dataclasses.replace(settings.scaling, use_gpu=bool(each.get("GPU")), resources_per_worker=each)
         check_resources(scaling, settings.wait_for_resources_s, settings.autoscaling, beside={"CPU": decoder})
         yield Workers(number, resources_per_worker(scaling), decoder)
-
-
-def use_gpus(section: Mapping[str, Any], number: int) -> bool:
-    """Whether each worker gets a GPU: if the section says so or, where it says nothing, if the cluster has as many."""
-    given = (section.get("resources_per_worker") or {}).get("GPU", section.get("use_gpu"))
-    if given is not None:
-        return bool(given)
-    return sum(int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]) >= number
 
 
 def _unit(nodes: list[Mapping[str, float]], number: int, given: float | None) -> float:
@@ -93,9 +85,3 @@ def _unit(nodes: list[Mapping[str, float]], number: int, given: float | None) ->
         f"{number} workers need {_UNITS[-1]:g} CPU each, and as much must be left to decode images, but the cluster "
         f"has {total:g} CPU: lower --num-workers, or leave it out to predict in this process"
     )
-
-
-def first_line(error: Exception) -> str:
-    """Returns what an error of Ray's is about: of an exception in a worker its last line, which names it."""
-    lines = [line.strip() for line in printable(str(error)).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if isinstance(error, ray.exceptions.RayTaskError) else lines[0]

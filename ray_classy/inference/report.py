@@ -176,10 +176,8 @@ def _intervals(confusion: np.ndarray, seed: int) -> dict[str, tuple[float, float
         both = _summed(drawn, rows, count) + _summed(drawn, columns, count)
         return ratio(2 * right, both)[:, there].mean(axis=1)
 
-    def accuracy(drawn: np.ndarray) -> np.ndarray:
-        return drawn @ (rows == columns) / total
-
-    return resampled(confusion.ravel()[cells], seed, {"accuracy": accuracy, "macro_f1": macro_f1})
+    figures = {"accuracy": lambda drawn: drawn @ (rows == columns) / total, "macro_f1": macro_f1}
+    return resampled(confusion.ravel()[cells], seed, figures)
 
 
 def resampled(

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ray_classy.cli.own_choice import Facts, choose_batch, network_of
 from ray_classy.cli.own_data import seconds_of
 from ray_classy.config.yaml_text import parse_yaml
 
@@ -154,6 +156,31 @@ def test_oddities_are_said(photos, chosen):
     assert "cannot be decoded (photos/ant/cut.png: damaged or truncated image" in said
     assert "20 to 40 pixels wide" in said
     assert "bee has 41 rows to train on, cat 1" in said and "sampling={name: balanced}" in said
+
+
+def test_weights_that_cannot_be_had_are_an_error_with_the_command_that_does_without(ray_classy, photos, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(photos.parent))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    outcome = ray_classy("train", "--images", "photos", "--weights", "DEFAULT", "--local", "num_epochs=1")
+    assert "cannot be downloaded" in outcome.err
+    assert "or train from scratch: ray-classy train --images photos --local num_epochs=1" in outcome.err
+
+
+@pytest.mark.full
+def test_it_trains_and_skips_a_damaged_image(ray_classy, photos):
+    (photos / "ant" / "cut.png").write_bytes((photos / "ant" / "0.png").read_bytes()[:300])
+    outcome = ray_classy("train", "--images", "photos", "--local", "--name", "r", "num_epochs=2")
+    assert outcome.code == 0 and "5 are skipped (dataset." in outcome.err
+    assert parse_yaml((photos.parent / "runs/r/config.yaml").read_text(), "c")[0]["model"]["init_planes"] == 32
+
+
+def test_a_batch_fits_the_memory():
+    facts = Facts(10_000, 2, 300, grey=False, on_gpu=True, memory=1 << 30, workers=2)
+    network = network_of({"name": "torchvision", "model": "resnet50"}, 2)
+    assert choose_batch(facts, network, 224) == (2, True)
+    assert choose_batch(replace(facts, memory=1 << 36), network, 224) == (32, False)
+    assert choose_batch(replace(facts, rows=200, workers=1), network, 224)[0] <= 8
 
 
 @pytest.mark.parametrize(
