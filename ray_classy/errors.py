@@ -14,7 +14,8 @@
     ├── TaskError                (RuntimeError, AssertionError)  a task is incomplete or used out of order
     ├── DataError                (ValueError, AssertionError)  a dataset or one of its rows cannot be used
     │   ├── DataNotFoundError    (FileNotFoundError) it is in a file or folder that does not exist
-    │   └── RowNumberError       (IndexError)        a dataset has no row of that number
+    │   ├── RowNumberError       (IndexError)        a dataset has no row of that number
+    │   └── ImageTooLargeError   an image has more pixels than are decoded
     ├── LoaderError              (RuntimeError)      a loader gives fewer batches than it should
     ├── CheckpointError          (RuntimeError, AssertionError)  a checkpoint cannot be read or does not fit
     │   ├── CheckpointNotFoundError  (FileNotFoundError)  the path has no checkpoint
@@ -104,6 +105,10 @@ class DataNotFoundError(DataError, FileNotFoundError):
 
 class RowNumberError(DataError, IndexError):
     """A dataset has no row of that number."""
+
+
+class ImageTooLargeError(DataError):
+    """An image has more pixels than are decoded; none of them was unpacked."""
 
 
 class LoaderError(RayClassyError, RuntimeError):

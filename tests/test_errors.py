@@ -19,6 +19,7 @@ BUILTINS = {
     "DataError": [ValueError, AssertionError],
     "DataNotFoundError": [errors.DataError, FileNotFoundError],
     "RowNumberError": [errors.DataError, IndexError],
+    "ImageTooLargeError": [errors.DataError],
     "LoaderError": [RuntimeError],
     "CheckpointError": [RuntimeError, AssertionError],
     "DamagedCheckpointError": [errors.CheckpointError],

@@ -54,6 +54,7 @@ _EXAMPLES = """examples:
   ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
   ray-classy ls runs --sort best
   ray-classy compare runs/20260102-030405-ab12 runs/20260103-040506-cd34
+  ray-classy serve runs/20260102-030405-ab12 --port 8000
   ray-classy list optimizer
   ray-classy recipes
 """
@@ -249,6 +250,19 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--output", "the file or folder; default: the name of the run, in the working directory", metavar="FILE")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "serve",
+        "serve predictions of a trained model over HTTP, until Ctrl-C",
+        "RUN",
+        "a run (its best checkpoint), checkpoint or export",
+    )
+    option("--port", "the port; default: 8000", default=8000, **_NUMBER)
+    option("--host", "the address to listen at; default: 127.0.0.1, this machine alone", default="127.0.0.1")
+    option("--topk", "number of classes per image; default: 5", default=5, **_NUMBER)
+    option("--batch-size", "number of images that the model takes at once; default: 32", default=32, **_NUMBER)
+    option("--max-megabytes", "size of the largest upload; default: 32", default=32, **_NUMBER)
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
     option = command(
         "ls",
         "list runs and sweeps with their results, the trials of a sweep, or the checkpoints of a run",

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "ray_classy.cli.evaluate:evaluate_run",
     "predict": "ray_classy.cli.predict:predict",
     "export": "ray_classy.cli.export:export",
+    "serve": "ray_classy.cli.serve:serve_run",
     "ls": "ray_classy.cli.ls:ls",
     "compare": "ray_classy.cli.compare:compare",
     "show": "ray_classy.cli.show:show",

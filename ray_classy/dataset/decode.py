@@ -18,7 +18,7 @@ from ray_classy.dataset.image_limits import check_codestream, check_image, decod
 from ray_classy.dataset.image_options import DEFAULT_OPTIONS, ImageOptions
 from ray_classy.dataset.image_tags import check_tags, orientation
 from ray_classy.dataset.pixels import array_image, converted
-from ray_classy.errors import ComponentError, DataError
+from ray_classy.errors import ComponentError, DataError, ImageTooLargeError
 from ray_classy.urls import read_bytes, shown
 
 IMAGE_MODES = ("RGB", "L")
@@ -78,7 +78,8 @@ def decode_image(
         options: the largest image, the background and the range of values.
 
     Raises:
-        DataError: it is missing, changed, empty, damaged, too large or not an image; the message names it.
+        DataError: it is missing, changed, empty, damaged or not an image; the message names it.
+        ImageTooLargeError: it has more pixels than `options.max_pixels`.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
         image = _decode(bytes(data), mode, source or "the image", as_tensor, options)
@@ -107,10 +108,12 @@ def _decode(data: bytes, mode: str, source: str, as_tensor: bool, options: Image
             taken = decoding_bytes(image)
             with _decoding.hold(taken) if taken > _ORDINARY_BYTES else contextlib.nullcontext():
                 return _loaded(image, data, mode, as_tensor, options)
+    except ImageTooLargeError as error:
+        raise ImageTooLargeError(f"{source}: {error}") from error
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised by a frame or another part
-        raise DataError(f"{source}: too large: {error} Scale it down or remove it") from error
+        raise ImageTooLargeError(f"{source}: too large: {error} Scale it down or remove it") from error
     except Exception as error:  # damaged files make decoders raise almost anything
         raise DataError(f"{source}: damaged or truncated image ({type(error).__name__}: {error})") from error
 

@@ -6,7 +6,7 @@ import re
 import struct
 from typing import Any
 
-from ray_classy.errors import DataError
+from ray_classy.errors import DataError, ImageTooLargeError
 
 _BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 18, "AVIF": 16}
 _USUAL_BYTES_PER_PIXEL = 8
@@ -43,12 +43,13 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     """Checks that an image has pixels, and not too many.
 
     Raises:
-        DataError: it has none, or more than `max_pixels`.
+        DataError: it has none.
+        ImageTooLargeError: it has more than `max_pixels`.
     """
     if width < 1 or height < 1:
         raise DataError(f"no pixels ({width} x {height})")
     if width * height > max_pixels:
-        raise DataError(
+        raise ImageTooLargeError(
             f"too large: {width} x {height} pixels, and at most {max_pixels:,} are decoded; scale it down, remove it "
             f"or raise max_pixels"
         )

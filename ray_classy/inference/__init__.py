@@ -7,7 +7,8 @@ from ray_classy.lazy import lazy_exports
 if TYPE_CHECKING:
     from ray_classy.inference.classifier import Classifier, Prediction
     from ray_classy.inference.load_model import load_model
+    from ray_classy.inference.ray_serve import serve_app
 
-__all__ = ["Classifier", "Prediction", "load_model"]
+__all__ = ["Classifier", "Prediction", "load_model", "serve_app"]
 
 __getattr__ = lazy_exports(__name__)
