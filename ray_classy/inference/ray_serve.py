@@ -77,7 +77,7 @@ def serve_app(run: str | Mapping[str, Any]) -> Any:
         raise ComponentError(f"serve_app: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from None
     if not is_url(options.run):
         options = options.model_copy(update={"run": os.path.abspath(expanded(options.run))})
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         ClassifierService,
         name=NAME,
         num_replicas=options.num_replicas,
@@ -118,7 +118,8 @@ class ClassifierService:
         self._batches = Histogram(
             "ray_classy_batch_size", "Images that the model took at once.", boundaries=[1, 2, 4, 8, 16, 32, 64, 128]
         )
-        self._batched = serve.batch(
+        batched: Any = serve.batch
+        self._batched = batched(
             self._scores_of, max_batch_size=self._options.batch_size, batch_wait_timeout_s=_WAIT_SECONDS
         )
 
