@@ -51,7 +51,7 @@ class EvaluatedRows:
     def labelled(self) -> np.ndarray:
         """Whether each row has a label; with several labels, whether one of its entries is known."""
         known = self.label >= 0
-        return known if known.ndim == 1 else known.any(axis=1)
+        return np.any(known.reshape(len(known), -1), axis=1, keepdims=True)[:, 0]
 
     @property
     def losses(self) -> np.ndarray:

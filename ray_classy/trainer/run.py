@@ -49,7 +49,7 @@ class Run(Generic[Folder]):
 
         def describe_start(folder: RunFolder) -> None:
             metric = spec.retention.metric
-            ranking = {} if metric is None else {"metric": metric, "mode": spec.retention.order}
+            ranking: dict[str, Any] = {} if metric is None else {"metric": metric, "mode": spec.retention.order}
             describe(folder, task, **spec.facts, **ranking)
             folder.requests.forget()  # what was asked of an earlier start
 
