@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray_classy.cli.arguments import UsageError
@@ -92,6 +92,7 @@ def check_port(host: str, port: int) -> None:
 @contextmanager
 def _served(app: Any, host: str, port: int, verbose: bool) -> Iterator[Any]:
     """An application for the block, which gets a function that returns its status."""
+    import ray
     from ray import serve
 
     from ray_classy.trainer.ray_connection import connected
@@ -109,4 +110,7 @@ def _served(app: Any, host: str, port: int, verbose: bool) -> Iterator[Any]:
                 raise RunError(f"the service does not start: {line} --verbose prints Ray's output") from error
             yield lambda: str(getattr(serve.status().applications[NAME].status, "value", ""))
         finally:
-            serve.shutdown()
+            # Requests under way are answered; the rest of Serve ends with this process's own Ray. (serve.shutdown()
+            # would print an error about its own controller.)
+            with suppress(ray.exceptions.RayError, TimeoutError):
+                serve.delete(NAME)

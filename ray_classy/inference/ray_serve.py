@@ -118,6 +118,7 @@ class ClassifierService:
         self._batches = Histogram(
             "ray_classy_batch_size", "Images that the model took at once.", boundaries=[1, 2, 4, 8, 16, 32, 64, 128]
         )
+        self._images = self._taken = 0
         batched: Any = serve.batch
         self._batched = batched(
             self._scores_of, max_batch_size=self._options.batch_size, batch_wait_timeout_s=_WAIT_SECONDS
@@ -138,7 +139,8 @@ class ClassifierService:
             return HTMLResponse(PAGE, headers=HEADERS)
         if path == "/healthz":
             classes = self._model.classes
-            return JSONResponse({"status": "ok", "model": self._model.path, "classes": classes and len(classes)})
+            facts = {"model": self._model.path, "classes": classes and len(classes)}
+            return JSONResponse({"status": "ok", **facts, "images": self._images, "batches": self._taken})
         try:
             content, status = await self._answer(request), 200
         except RefusedRequest as error:
@@ -172,6 +174,7 @@ class ClassifierService:
 
     async def _scores_of(self, images: list[Any]) -> Sequence[Any]:
         self._batches.observe(len(images))
+        self._images, self._taken = self._images + len(images), self._taken + 1
         return await asyncio.to_thread(self._scores, images)
 
     def _scores(self, images: list[Any]) -> list[Any]:

@@ -1,6 +1,5 @@
 """The service of a trained model, on a real Ray Serve."""
 
-import asyncio
 import io
 import json
 import socket
@@ -106,19 +105,15 @@ def test_it_has_a_page_and_says_that_it_is_well(service):
 
 @pytest.mark.ray
 @pytest.mark.full
-def test_images_that_arrive_together_are_batched(ray_cluster, result, digits):
-    from ray_classy.inference.ray_serve import ClassifierService
+def test_images_that_arrive_together_are_batched(service, digits):
+    def taken():
+        health = json.loads(ask(f"{service}/healthz")[1])
+        return np.array([health["images"], health["batches"]])
 
-    service, sizes = ClassifierService({"run": result.path, "batch_size": 8}), []
-    one_by_one = service._scores
-
-    def counted(images):
-        sizes.append(len(images))
-        return one_by_one(images)
-
-    service._scores = counted
-
-    async def together():
-        return await asyncio.gather(*map(service._batched, digits[0][:16]))
-
-    assert len(asyncio.run(together())) == 16 and max(sizes) > 1 and sum(sizes) == 16
+    before = taken()
+    with ThreadPoolExecutor(64) as pool:
+        assert {
+            status for status, _ in pool.map(lambda image: ask(f"{service}/predict", encoded(image)), digits[0][:64])
+        } == {200}
+    images, batches = taken() - before
+    assert images == 64 and batches < 64
