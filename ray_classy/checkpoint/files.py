@@ -276,6 +276,14 @@ def _is_checkpoint(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("classy_state_dict"), dict)
 
 
+def _parts_beside(storage: Any, where: str, index: Any) -> dict[str, torch.Tensor]:
+    """Returns the tensors of the files that an index of weights names."""
+    try:
+        return read_parts(index, lambda part: retry_once(lambda: _data(storage, part, True)))
+    except CheckpointError as error:
+        raise DamagedCheckpointError(f"the index of weights {where!r} cannot be used: {error}") from None
+
+
 def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str, Any]:
     """Where a file is, and what it holds; `foreign` as for `read_torch_file`."""
     in_run, weights = storage is not None, foreign is not None
@@ -287,14 +295,12 @@ def _read(path: str, storage: Any, foreign: set[str] | None = None) -> tuple[str
             raise FileNotFoundError
         data, listed, wrong = retry_once(lambda: _read_with_manifest(storage, name, weights))
         if weights and name.endswith(INDEX_SUFFIX):
-            return where, read_parts(data, lambda part: retry_once(lambda: _data(storage, part, weights)))
+            return where, _parts_beside(storage, where, data)
     except FileNotFoundError:  # it may have been removed a moment ago
         raise CheckpointNotFoundError(_missing(path, where, in_run, weights)) from None
     except RecordError as error:
         manifest = storage.join(f"{_folder_and_file(name)[0]}/{MANIFEST_FILE}".lstrip("/"))
         raise _damaged(where, f"its manifest cannot be read: {what_is_wrong(error, manifest)}", in_run) from None
-    except CheckpointError as error:
-        raise DamagedCheckpointError(f"the index of weights {where!r} cannot be used: {error}") from None
     except OSError as error:
         raise StorageError(f"cannot read the checkpoint {where!r}: {error.strerror or reason(error)}") from error
     if wrong is not None:
