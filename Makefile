@@ -12,9 +12,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
-# Two tests run at a time, those of one file in one process. Hundreds of processes import the package meanwhile: its
-# compiled files are kept whatever the environment says.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment
+# says. Tests without Ray run two at a time, those of one file in one process; a Ray cluster has both cores to itself.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+UNIT := $(PYTEST) -n 2 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +25,7 @@ help:
 	@echo "make demo         train a small CNN on handwritten digits, on two Ray workers (about a minute)"
 	@echo "make test-unit    the tests that start no Ray cluster (about 4 minutes on 2 cores)"
 	@echo "make test         the tests that must pass before a change is merged (about 12 minutes on 2 cores)"
-	@echo "make test-full    all tests, also the long ones and those that kill processes (about an hour on 2 cores)"
+	@echo "make test-full    all tests, also the long ones and those that kill processes (more than an hour on 2 cores)"
 	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
 	@echo "make lint         ruff: check and format --check"
 	@echo "make types        mypy"
@@ -46,13 +47,13 @@ demo: $(STAMP)
 	@echo "" && echo "before these commands: . $(BIN)/activate"
 
 test-unit: $(STAMP)
-	$(PYTEST) -m "not ray and not full"
+	$(UNIT) -m "not ray and not full"
 
 test: test-unit
 	$(PYTEST) -m "ray and not full"
 
 test-full: $(STAMP)
-	@status=0; $(PYTEST) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
+	@status=0; $(UNIT) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
 
 test-oldest: $(OLDEST)/.installed
 	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest

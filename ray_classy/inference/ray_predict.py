@@ -121,7 +121,12 @@ def _execute(work: ray.ObjectRef, parts: Mapping[int, range], workers: Workers) 
     dataset.context.enable_progress_bars = False
     dataset.context.target_max_block_size = _BLOCK_BYTES
     decoded = dataset.map_batches(
-        _decoded, batch_size=None, batch_format="pyarrow", fn_kwargs={"work": [work]}, num_cpus=workers.decoder
+        _decoded,
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={"work": [work]},
+        num_cpus=workers.decoder,
+        max_retries=_RESTARTS,
     )
     predicted = decoded.map_batches(
         _Predictor,
