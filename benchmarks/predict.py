@@ -41,12 +41,12 @@ TRANSFORMS = [
 
 
 def trained(folder: str, network: str) -> str:
-    """Trains a network on eight images, and returns the path of its run."""
+    """Trains a network on twenty images, and returns the path of its run."""
     data = {
         "name": "image_path",
         "image_folder": folder,
-        "num_samples": 8,
-        "batchsize_per_replica": 8,
+        "num_samples": 20,
+        "batchsize_per_replica": 10,
         "transforms": [{"name": "apply_transform_to_key", "transforms": TRANSFORMS, "key": "input"}],
     }
     config = {
@@ -54,10 +54,21 @@ def trained(folder: str, network: str) -> str:
         "num_epochs": 1,
         "dataset": {"train": data, "test": data},
         "loss": {"name": "CrossEntropyLoss"},
-        "model": {"name": "torchvision", "model": network, "num_classes": 1000},
+        "model": {"name": "torchvision", "model": network},
         "optimizer": {"name": "sgd", "lr": 0.001},
     }
     return LocalTrainer(storage_path=os.path.join(folder, "runs")).train(build_task(config)).path
+
+
+def in_ten_classes(paths: list[str]) -> list[str]:
+    """Moves images to ten folders beside their own, and returns their new paths."""
+    moved = []
+    for number, path in enumerate(paths):
+        folder = Path(path).parents[1] / f"class_{number % 10}"
+        folder.mkdir(exist_ok=True)
+        moved.append(str(Path(path).rename(folder / Path(path).name)))
+    Path(paths[0]).parent.rmdir()
+    return moved
 
 
 def opened(path: str) -> Any:
@@ -85,7 +96,7 @@ def by_hand(model: Any, paths: list[str], batch: int, processes: int, output: st
     number = 0
     with torch.inference_mode(), open(output, "w", newline="") as file:
         rows = csv.writer(file)
-        for images in loader:
+        for images, _ in loader:
             scores, classes = model.model(images.to(model.device, non_blocking=True)).softmax(1).topk(5)
             for row in zip(scores.tolist(), classes.tolist(), strict=True):
                 rows.writerow([paths[number], *row])
@@ -108,12 +119,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_pictures(folder, given.images)
+        paths = in_ten_classes(write_pictures(folder, given.images))
         model = load_model(trained(folder, given.model))
         files = (str(Path(folder, f"{number}.csv")) for number in range(10_000))
 
         def ours(workers: int = 0) -> None:
-            predict_files(model, paths, next(files), batch_size=given.batch, num_workers=workers)
+            predict_files(model, paths, next(files), topk=5, batch_size=given.batch, num_workers=workers)
 
         cases: dict[str, Any] = {"predict, one process": ours}
         for processes in (0, CPUS):
