@@ -1,7 +1,7 @@
 """What a pickle may name only to run something.
 
 Reading a file calls no function that the file names; an unknown name becomes a placeholder. A file that names one of
-the functions below was made to harm those who trust it, and is refused, so that nobody goes on to use it.
+the functions below was probably made to attack whoever opens it, so it is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""--images, --manifest, --parquet and --shards: a recipe for data of one's own, filled in by what the data are like."""
+"""--images, --manifest, --parquet and --shards: the recipe for a user's own data, with values chosen from the data."""
 
 from __future__ import annotations
 

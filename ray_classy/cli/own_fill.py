@@ -1,4 +1,4 @@
-"""Fills in the recipe for data of one's own by what the data are like, and says what was chosen."""
+"""Chooses the values of the recipe for a user's own data from the data, and says what was chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says in five lines what was chosen for data of one's own."""
+"""Says in five lines what was chosen for a user's own data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the datasets of data of one's own, and checks that their rows have classes."""
+"""Builds the datasets of a user's own data, and checks that their rows have classes."""
 
 from __future__ import annotations
 

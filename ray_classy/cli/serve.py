@@ -19,7 +19,7 @@ from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.display import print_line
 from ray_classy.errors import ResourceError, RunError
 from ray_classy.inference.load_model import classifier_of
-from ray_classy.inference.ray_serve import NAME, require_serve, serve_app
+from ray_classy.inference.ray_serve import NAME, check_one_target, require_serve, serve_app
 from ray_classy.urls import shown
 
 _SECONDS_BETWEEN_CHECKS = 2.0
@@ -42,7 +42,8 @@ def serve_run(arguments: argparse.Namespace) -> Answer:
     require_serve()
     check_port(host, port)
     trained = trained_at(path)
-    device = classifier_of(trained).device.type  # what is wrong with the model is said before Ray is started
+    model = classifier_of(trained)  # what is wrong with it is said before Ray is started
+    check_one_target(model)
     app = serve_app(
         {
             "run": trained.path,
@@ -50,7 +51,7 @@ def serve_run(arguments: argparse.Namespace) -> Answer:
             "batch_size": arguments.batch_size,
             "max_megabytes": arguments.max_megabytes,
             "num_cpus": max(1, cpus_of_this_machine() - 1),
-            "use_gpu": device == "cuda",
+            "use_gpu": model.device.type == "cuda",
         }
     )
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

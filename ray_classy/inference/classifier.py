@@ -32,11 +32,11 @@ class Classifier:
         device: None takes the first GPU, or else the CPU.
         views: of each image, whose outputs are averaged.
         activation: makes probabilities of outputs: "softmax", or "sigmoid" for each class by itself.
-        targets: what the outputs of a model with several heads stand for, by head, in place of classes and activation.
+        targets: classes and activation of each output of a model with several heads, in place of the two above.
 
     Attributes:
         model, preprocessing, classes, device, views, activation: the arguments.
-        outputs: what the model's outputs stand for, by target; the only one has the name "".
+        outputs: classes and activation of each output, by target; the only one has the name "".
         path: of the checkpoint that it was loaded from.
         metrics: of the round that the checkpoint was written after, by phase type.
     """

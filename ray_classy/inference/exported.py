@@ -21,6 +21,7 @@ from ray_classy.errors import (
 )
 from ray_classy.inference.export_record import RECORD, ExportRecord, read_export_record
 from ray_classy.inference.onnx_file import OnnxModel, check_onnx
+from ray_classy.inference.places import place_of
 from ray_classy.inference.program_file import check_program, is_program
 from ray_classy.inference.timm_folder import CONFIG, WEIGHTS, record_of_folder, weights_of_model
 from ray_classy.local_files import mapped
@@ -29,7 +30,7 @@ from ray_classy.printable import printable
 from ray_classy.records import what_is_wrong
 from ray_classy.storage import Storage
 from ray_classy.trainer.run_record import RUN_FILE
-from ray_classy.urls import expanded, is_url, parent, reason, shown, split_query
+from ray_classy.urls import expanded, reason, shown, split_query
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")
 _MOST_NAMED = 3
@@ -60,11 +61,11 @@ def read_export(path: str) -> tuple[str, ExportRecord, Build]:
         UnavailableError: a package that reads it is not installed; the message names the extra.
         UnsafeFileError: it could run code; the message names what.
         DamagedCheckpointError: it is damaged.
-        CheckpointError: it is no export of this package.
+        CheckpointError: it was not written by `ray-classy export`, or is damaged.
     """
     file = split_query(expanded(path))[0].lower()
     folder = not file.endswith(SUFFIXES)
-    storage, name = (Storage(path), "") if folder else _place(path)
+    storage, name = (Storage(path), "") if folder else place_of(path)
     where = storage.path if folder else storage.join(name)
     text: bytes | str | ExportRecord
     build: Callable[[ExportRecord], nn.Module]
@@ -88,14 +89,6 @@ def _reader(file: str) -> Callable[[Any], tuple[bytes | str, Callable[[ExportRec
     if file.endswith(".pt2"):
         return _program
     return _onnx if file.endswith(".onnx") else _weights
-
-
-def _place(path: str) -> tuple[Storage, str]:
-    path = expanded(path)
-    if is_url(path):
-        return Storage(parent(path)), os.path.basename(split_query(path)[0])
-    folder, name = os.path.split(path)
-    return Storage(folder or "."), name
 
 
 def _content(storage: Storage, name: str) -> Any:

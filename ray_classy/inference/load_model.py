@@ -53,7 +53,7 @@ def classifier_of(trained: Trained, device: Any = None) -> Classifier:
 
 
 def _targets_of(trained: Trained) -> dict[str, Output] | None:
-    """What the outputs of a model with several targets stand for; None if it has one."""
+    """The classes and activation of each output of a model with several targets; None if it has one."""
     losses = trained.config["loss"].get("losses")
     if not isinstance(losses, Mapping) or not trained.target_classes:
         return None

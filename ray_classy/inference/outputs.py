@@ -1,4 +1,4 @@
-"""What the outputs of a model stand for: classes, their probabilities, predictions."""
+"""What the outputs of a model mean: classes, their probabilities, predictions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Output:
         return values.float().sigmoid() if self.several else values.float().softmax(dim=1)
 
     def predictions(self, scores: torch.Tensor, topk: int, threshold: float = THRESHOLD) -> list[Prediction]:
-        """Returns the predictions that probabilities of shape (images, classes) stand for.
+        """Returns the predictions for probabilities of shape (images, classes).
 
         Args:
             scores: the probabilities.

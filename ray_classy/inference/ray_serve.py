@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ray_classy.dataset.image_options import MAX_PIXELS
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import ComponentError, RayClassyError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.load_model import load_model
@@ -98,6 +99,17 @@ def require_serve() -> None:
         require(package, "serve")
 
 
+def check_one_target(model: Classifier) -> None:
+    """Checks that a model has one output, whose classes an answer can name.
+
+    Raises:
+        ComponentError: it has several targets.
+    """
+    if ONLY not in model.outputs:
+        targets = ", ".join(model.outputs)
+        raise ComponentError(f"the model has several targets ({targets}), and a service answers for one: use predict")
+
+
 class ClassifierService:
     """One replica: it decodes uploads, collects them in batches, and predicts their classes.
 
@@ -113,6 +125,7 @@ class ClassifierService:
         self._options = ServeOptions.model_validate(options)
         torch.set_num_threads(self._options.num_cpus)
         self._model: Classifier = load_model(self._options.run)
+        check_one_target(self._model)
         self._limits = UploadLimits(self._options.max_megabytes * 2**20, self._options.max_pixels)
         self._answers = Counter("ray_classy_answers", "Answers to uploads, by HTTP status.", tag_keys=("status",))
         self._batches = Histogram(

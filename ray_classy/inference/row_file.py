@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import ComponentError, RunFolderError
 from ray_classy.inference.evaluation import Evaluation, TargetEvaluation
 from ray_classy.inference.outputs import THRESHOLD
-from ray_classy.storage import Storage
-from ray_classy.urls import expanded, is_url, parent, shown, split_query
+from ray_classy.inference.places import place_of
+from ray_classy.urls import shown
 
 
 def check_row_file(path: str) -> None:
@@ -22,7 +21,7 @@ def check_row_file(path: str) -> None:
         ComponentError: its name does not end in .parquet.
         RunFolderError: it exists.
     """
-    storage, name = _place(path)
+    storage, name = place_of(path)
     if not name.lower().endswith(".parquet"):
         raise ComponentError(f"evaluated rows are written to a .parquet file, not {name!r}")
     if storage.exists(name):
@@ -47,7 +46,7 @@ def write_row_file(path: str, found: Evaluation) -> None:
         start = "" if target == ONLY else f"{target}/"
         columns.update((f"{start}{name}", values) for name, values in _columns(one).items())
     table = pa.table(columns)
-    storage, name = _place(path)
+    storage, name = place_of(path)
     storage.make()
     storage.write(name, lambda file: parquet.write_table(table, pa.PythonFile(file, mode="w")))
 
@@ -80,11 +79,3 @@ def _listed(chosen: np.ndarray, classes: Any, unknown: np.ndarray | None = None)
     offsets = np.concatenate([[0], chosen.sum(axis=1).cumsum()]).astype(np.int32)
     mask = None if unknown is None else pa.array(unknown)
     return pa.ListArray.from_arrays(pa.array(offsets), classes.take(pa.array(np.nonzero(chosen)[1])), mask=mask)
-
-
-def _place(path: str) -> tuple[Storage, str]:
-    path = expanded(path)
-    if is_url(path):
-        return Storage(parent(path)), os.path.basename(split_query(path)[0])
-    folder, name = os.path.split(path)
-    return Storage(folder or "."), name

@@ -17,6 +17,7 @@ from ray_classy.inference.predict import predict_files
 from ray_classy.inference.trained import read_trained
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
+from tests.helpers import free_port
 
 TAGS = ["calm", "dark", "red", "old"]
 
@@ -164,3 +165,9 @@ def test_the_commands_name_labels_and_targets(tagged, several, folder, tmp_path,
     assert "colour: " in capsys.readouterr().out
     assert main(["evaluate", tagged.path, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["threshold"] == 0.5
+
+
+def test_serve_refuses_a_model_of_several_targets_before_ray_is_started(several, capsys):
+    pytest.importorskip("fastapi")
+    assert main(["serve", several.path, "--port", str(free_port())]) == 1
+    assert "the model has several targets (colour, tags), and a service answers for one" in capsys.readouterr().err
