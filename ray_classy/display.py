@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ray_classy.printable import printable
@@ -21,8 +22,30 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
+_MOST_RATES = 3  # in a line
+_quiet = False
+
+
+def is_quiet() -> bool:
+    """Whether nothing but errors is printed on standard error."""
+    return _quiet
+
+
+@contextlib.contextmanager
+def quiet(on: bool = True) -> Iterator[None]:
+    """Has nothing but errors printed on standard error for a block; what is logged into files stays as it is."""
+    global _quiet
+    before, _quiet = _quiet, on or _quiet
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
 def print_line(text: str) -> None:
     """Prints a line on standard error, after the time of day."""
+    if _quiet:
+        return
     print(f"{time.strftime('%H:%M:%S')}  {printable(redacted(text))}", file=sys.stderr, flush=True)
 
 
@@ -38,6 +61,15 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rates_text(rates: list[float]) -> str:
+    """Returns learning rates of a few parameter groups, or the smallest and the largest of many."""
+    if len(set(rates)) == 1:
+        return f"{rates[0]:.3g}"
+    if len(rates) <= _MOST_RATES:
+        return ", ".join(f"{rate:.3g}" for rate in rates)
+    return f"{min(rates):.3g} to {max(rates):.3g}"
 
 
 class LiveDisplay:

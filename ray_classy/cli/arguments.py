@@ -160,6 +160,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         option(*_CODE, metavar="DIR")
         option("--json", "print the result as one JSON object on standard output", action="store_true")
         option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
+        if name == "train":
+            option("--quiet", "print the result and errors alone; log.txt has the rest", action="store_true")
     option = command("tune", "run a hyperparameter search over a config with search spaces", *_CONFIG)
     own_data(option)
     option("--budget", "with --images and its like, how long trials run in all, such as 1h or 90m", metavar="TIME")
@@ -181,6 +183,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
+    option("--quiet", "print the result and errors alone", action="store_true")
     option = command(
         "bench-data", "measure the throughput of a config's data pipeline, and name its bottleneck", *_CONFIG
     )

@@ -13,6 +13,7 @@ from typing import Any
 from ray_classy.cli.arguments import UsageError, parsed
 from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
 from ray_classy.cli.streams import make_lenient, use_utf8
+from ray_classy.display import quiet
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.printable import printable_lines
 from ray_classy.redact import redacted
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
     as_json = "--json" in argv
     try:
-        with interruptible(), stdout_to_stderr() if as_json else contextlib.nullcontext():
+        with interruptible(), quiet("--quiet" in argv), stdout_to_stderr() if as_json else contextlib.nullcontext():
             answer = _run(parsed(argv))
     except KeyboardInterrupt as error:
         how = f"; resume with: {error}" if str(error) else " before the run began"

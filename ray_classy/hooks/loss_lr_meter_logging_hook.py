@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.display import rates_text
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ComponentError
 from ray_classy.hooks.classy_hook import ClassyHook, register_hook
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
 
 _log = logging.getLogger(__name__)
-
-_MOST_RATES = 3  # in a line
 
 
 @register_hook("loss_lr_meter_logging")
@@ -75,15 +74,10 @@ class LossLrMeterLoggingHook(ClassyHook):
         for meter in task.meters:
             parts += [f"{meter.name}.{key} {value:.4f}" for key, value in scalars(meter.value).items()]
         if task.train and task.optimizer is not None:
-            parts.append(f"lr {_rates(task.optimizer.options_view.lr)}")
+            lr = task.optimizer.options_view.lr
+            parts.append(f"lr {rates_text(lr if isinstance(lr, list) else [lr])}")
         speeds = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == task.phase_type]
         if speeds:
             parts.append(f"{speeds[-1]:.0f} samples/s")
         parts.append(f"{task.where:.0%} done")
         _log.info("  ".join(parts))
-
-
-def _rates(lr: Any) -> str:
-    """Returns a learning rate, those of a few parameter groups, or the smallest and the largest of many."""
-    rates = [f"{rate:.3g}" for rate in (lr if isinstance(lr, list) else [lr])]
-    return ", ".join(rates) if len(rates) <= _MOST_RATES else f"{min(lr):.3g} to {max(lr):.3g}"

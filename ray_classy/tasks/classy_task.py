@@ -13,6 +13,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
+from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.metrics import phase_metrics
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class ClassyTask(ABC):
         stopped_early: why the run ends before its last phase, for which a hook sets it at the end of a round; else
             None. `done_training` must be true then.
         checkpoint_every: how often the run writes checkpoints.
+        log_every: how often the run logs its progress inside a phase.
         built_from: the config that the task was built from, kept in step with its options, also if its parts were
             replaced; None for a task built in Python. See `config`.
     """
@@ -102,6 +104,7 @@ class ClassyTask(ABC):
     loaded_checkpoint: bool = False
     stopped_early: str | None = None
     checkpoint_every: CheckpointEvery = CheckpointEvery()
+    log_every: LogEvery = LogEvery()
     built_from: Mapping[str, Any] | None = None
     _parts_built: Sequence[Any] | None = None
 

@@ -19,6 +19,7 @@ from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.classy_task import ClassyTask
+from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.option import SectionField, option, section_setter
 from ray_classy.tasks.precision import AmpType, Precision
 from ray_classy.tasks.replicas import DistributedOptions
@@ -75,6 +76,7 @@ class TaskParts(ClassyTask):
     checkpoint_path: str | None = option(None, key="checkpoint")
     checkpoint_every: CheckpointEvery = option(CheckpointEvery())
     checkpoint_load_strict: bool = option(True, arguments.flag)
+    log_every: LogEvery = option(LogEvery())
 
     # fields of `distributed_options`, as Classy Vision named them
     broadcast_buffers_mode: Any = SectionField("distributed_options")
@@ -244,6 +246,10 @@ class TaskParts(ClassyTask):
 
     set_checkpoint_every = section_setter(
         "checkpoint_every", CheckpointEvery, "Sets how often the run writes checkpoints, and returns the task."
+    )
+
+    set_log_every = section_setter(
+        "log_every", LogEvery, "Sets how often the run logs its progress inside a phase, and returns the task."
     )
 
     def set_use_gpu(self, use_gpu: bool | None) -> Self:

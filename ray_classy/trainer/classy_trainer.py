@@ -19,8 +19,9 @@ class ClassyTrainer:
         task.on_start()
         until task.done_training():
             task.on_phase_start()
+            session.phase_started()
             until task.step() raises StopIteration:
-                session.step_ended()        # a checkpoint inside the phase, if one is due
+                session.step_ended()        # progress; a checkpoint inside a train phase, if one is due
             task.on_phase_end()
             session.phase_ended()           # metrics, the due checkpoint, a report
         task.on_end()
@@ -58,8 +59,10 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
     check_task(task)
     try:
         yield from _rounds(task, session)
-    finally:
-        session.close()
+    except BaseException as error:
+        session.close(error)
+        raise
+    session.close()
 
 
 def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
@@ -72,6 +75,7 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         task.on_phase_start()
         if task.phase_idx != phase:  # the task does not count
             task.phase_idx, task.train_phase_idx = phase, task.train_phase_idx + task.train
+        session.phase_started(task)
         step = task.steps_in_phase
         while True:
             seed_all(derive_seed(task.seed, phase, step, get_rank()))
@@ -81,10 +85,9 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
             except StopIteration:
                 break
             step += 1
-            if task.train:
-                if task.num_train_steps == train_steps:
-                    task.num_train_steps += 1
-                session.step_ended(task)
+            if task.train and task.num_train_steps == train_steps:
+                task.num_train_steps += 1
+            session.step_ended(task)
         task.on_phase_end()
         report = session.phase_ended(task)
         if report is not None:

@@ -21,6 +21,7 @@ from ray_classy.trainer.local_trainer import LocalTrainer
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run, result_of
+from ray_classy.trainer.run_display import show_run
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.trainer.session import FolderSession, Latest
@@ -47,11 +48,13 @@ class DistributedTrainer(LocalTrainer):
             latest = _latest(task, spec)
             task.preflight(get_world_size(), resume=Checkpoint(*latest) if latest is not None else None)
             with _opened(task, spec) as folder:
-                session = FolderSession(folder, spec.retention, latest=latest)
-                del latest  # the session releases it
                 with contextlib.ExitStack() as stack:
+                    display = stack.enter_context(show_run()) if is_primary() else None
+                    listeners = [] if display is None else [display]
+                    session = FolderSession(folder, spec.retention, latest=latest, listeners=listeners)
+                    del latest  # the session releases it
                     if is_primary():
-                        stack.enter_context(log_to_stderr())
+                        stack.enter_context(log_to_stderr(displayed=display is not None))
                         stack.enter_context(log_to_folder(folder))
                     stack.enter_context(stop_on_signal(None if task.test_only else session.ask_to_stop))
                     run_loop(task, session)

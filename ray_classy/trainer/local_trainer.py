@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from ray_classy.distributed import check_single_process
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classy_task import Checkpoint
@@ -10,6 +12,7 @@ from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run
+from ray_classy.trainer.run_display import say, show_run
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.trainer.session import FolderSession, Latest
 
@@ -43,13 +46,20 @@ class LocalTrainer(ClassyTrainer):
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
         check_single_process(type(self).__name__)
-        latest = check_start(task, spec)
-        with interruptible(), Run.of_task(task, spec) as run, log_to_stderr(), log_to_folder(run.folder):
-            session = FolderSession(run.folder, spec.retention, latest=latest)
-            del latest  # the session releases it
-            with stop_on_signal(None if task.test_only else session.ask_to_stop):
-                run_loop(task, session)
-            return run.result()
+        with show_run() as display:
+            say(display, "checking the data, the model and the checkpoint", log=False)
+            latest = check_start(task, spec)
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(interruptible())
+                run = stack.enter_context(Run.of_task(task, spec))
+                stack.enter_context(log_to_stderr(displayed=display is not None))
+                stack.enter_context(log_to_folder(run.folder))
+                listeners = [] if display is None else [display]
+                session = FolderSession(run.folder, spec.retention, latest=latest, listeners=listeners)
+                del latest  # the session releases it
+                with stop_on_signal(None if task.test_only else session.ask_to_stop):
+                    run_loop(task, session)
+                return run.result()
 
 
 def check_start(task: ClassyTask, spec: RunSpec) -> Latest | None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ray_classy.display import is_quiet
 from ray_classy.printable import printable, printable_lines
 from ray_classy.redact import redacted
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
 _logger = logging.getLogger("ray_classy")
+PROGRESS = {"progress": True}
+"""The `extra` of a record that a display shows in another form."""
+_LINE_OF_PROGRESS = re.compile(r"[\d:]{8}  (train|test) \d+(/\d+)?  step \d+")
 _SECONDS_BETWEEN_READS = 0.3
 _SECONDS_BETWEEN_REMOTE_READS = 5.0
 
@@ -45,6 +50,10 @@ class _FolderHandler(logging.Handler):
             self._failing = True
         except Exception:
             self.handleError(record)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return not getattr(record, "progress", False)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -82,26 +91,43 @@ def log_to_folder(run: RunFolder) -> Iterator[None]:
         run.flush_log()
 
 
+def has_own_logging() -> bool:
+    """Whether the program has configured logging itself."""
+    return bool(_logger.handlers or logging.getLogger().handlers)
+
+
 @contextmanager
-def log_to_stderr() -> Iterator[None]:
-    """Prints what the block logs on standard error, unless the program has configured logging itself."""
-    if _logger.handlers or logging.getLogger().handlers:
+def log_to_stderr(displayed: bool = False) -> Iterator[None]:
+    """Prints what the block logs on standard error, unless the program has configured logging itself.
+
+    Args:
+        displayed: whether the progress is shown in another form.
+    """
+    if has_own_logging():
         yield
         return
     handler = _StderrHandler()
     handler.setFormatter(_FORMAT)
+    if is_quiet():
+        handler.setLevel(logging.ERROR)
+    if displayed:
+        handler.addFilter(_is_shown)
     with _handler(handler):
         yield
 
 
 @contextmanager
-def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
+def tail_log(run: RunFolder, seconds: float | None = None, displayed: bool = False) -> Iterator[None]:
     """Prints on standard error the lines that other processes append to the run's log file during the block.
 
     Args:
         run: whose log is printed.
         seconds: the time between two reads of the file; None is 0.3 s on a local disk and 5 s in a store.
+        displayed: whether the progress is shown in another form.
     """
+    if is_quiet():
+        yield
+        return
     interval = seconds or (_SECONDS_BETWEEN_READS if run.storage.local else _SECONDS_BETWEEN_REMOTE_READS)
     seen = _log_size(run)
     over = threading.Event()
@@ -113,9 +139,11 @@ def tail_log(run: RunFolder, seconds: float | None = None) -> Iterator[None]:
             added = _read_log(run, seen)
             added = added[: added.rfind(b"\n") + 1]
             if added:
-                sys.stderr.write(printable_lines(added.decode(errors="replace")))
-                sys.stderr.flush()
                 seen += len(added)
+                text = printable_lines(added.decode(errors="replace"))
+                lines = text.splitlines(keepends=True)
+                sys.stderr.write("".join(line for line in lines if not (displayed and _LINE_OF_PROGRESS.match(line))))
+                sys.stderr.flush()
             if last:
                 return
 

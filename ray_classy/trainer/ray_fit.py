@@ -22,13 +22,13 @@ from ray_classy.ray_compat.train import FILES_IN_RUNS, failure_policy, scaling_p
 from ray_classy.storage import Storage
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.interrupts import install_stop_handlers
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_failures import Retries, cause
 from ray_classy.trainer.ray_start import FreeRoom
 from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import Listener
 from ray_classy.trainer.shipping import pickled
 from ray_classy.urls import is_url, located
 from ray_classy.user_code import Search

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -21,8 +23,10 @@ from ray_classy.ray_compat.train import given_name
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.classy_trainer import ClassyTrainer
 from ray_classy.trainer.interrupts import interruptible
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.local_trainer import check_start
 from ray_classy.trainer.logs import log_to_stderr, tail_log
+from ray_classy.trainer.progress_file import ProgressFile
 from ray_classy.trainer.ray_cluster import check_resources, check_room_for_pipelines, check_visible
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_fit import fit_run, ray_storage
@@ -30,6 +34,7 @@ from ray_classy.trainer.ray_worker import RayReporter
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
+from ray_classy.trainer.run_display import RunDisplay, say, show_run
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.urls import parent
@@ -149,27 +154,47 @@ class RayTrainer(ClassyTrainer):
         settings = spec.ray
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
         check_single_process(type(self).__name__)
-        check_start(task, spec)
-        with interruptible(), log_to_stderr(), settings.connected():
-            if not settings.autoscaling:
-                check_room_for_pipelines(settings.scaling, streamed(task.datasets))
-            check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
-            warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
-            with Run.of_task(task, spec) as run:
-                check_visible(run.folder.path, data_files(task.datasets.values()))
-                with tail_log(run.folder), interruptible():
-                    answer = fit_run(
-                        task,
-                        run.folder,
-                        settings,
-                        _in_folder(settings.run_config, run.folder),
-                        spec.retention,
-                        [RayReporter()],
-                    )
-                if "stopped" in answer:
-                    raise RunStopped(answer["stopped"])
+        with show_run() as display:
+            say(display, "checking the data, the model and the checkpoint", log=False)
+            check_start(task, spec)
+            with interruptible(), log_to_stderr(displayed=display is not None):
+                say(display, _connecting(settings))
+                with settings.connected():
+                    if not settings.autoscaling:
+                        check_room_for_pipelines(settings.scaling, streamed(task.datasets))
+                    say(display, "looking for free resources", log=False)
+                    check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
+                    warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
+                    with Run.of_task(task, spec) as run:
+                        answer = self._fit(task, spec, settings, run.folder, display)
         _set_final_state(task, run.folder, answer)
         return run.result()
+
+    def _fit(
+        self, task: ClassyTask, spec: RunSpec, settings: RaySettings, folder: RunFolder, display: RunDisplay | None
+    ) -> dict[str, Any]:
+        check_visible(folder.path, data_files(task.datasets.values()))
+        listeners: list[Listener] = [RayReporter()]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(tail_log(folder, displayed=display is not None))
+            stack.enter_context(interruptible())
+            workers = "1 worker" if settings.most_workers == 1 else f"{settings.most_workers} workers"
+            say(display, f"starting {workers}")
+            if display is not None:
+                listeners.append(ProgressFile())
+                stack.enter_context(display.following(folder))
+            run_config = _in_folder(settings.run_config, folder)
+            answer = fit_run(task, folder, settings, run_config, spec.retention, listeners)
+        if "stopped" in answer:
+            raise RunStopped(answer["stopped"])
+        return answer
+
+
+def _connecting(settings: RaySettings) -> str:
+    if ray.is_initialized():
+        return "using the connection to Ray"
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    return f"connecting to Ray at {address}" if address else "starting a local Ray"
 
 
 def _in_folder(config: RunConfig, run: RunFolder) -> RunConfig:

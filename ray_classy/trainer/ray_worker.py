@@ -25,13 +25,16 @@ from ray_classy.ingest.ray_ingest import attach, attach_feeds
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.interrupts import leave_signals_to_driver
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_failures import mark
+from ray_classy.trainer.ray_gauges import RunGauges
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import FolderSession, Listener
+from ray_classy.trainer.session import FolderSession
 from ray_classy.user_code import Search
 
 _log = logging.getLogger(__name__)
@@ -51,10 +54,22 @@ class PreemptionListener(Listener):
 
 
 class RayReporter(PreemptionListener):
-    """Reports each round to Ray Train, with its checkpoint."""
+    """Reports each round to Ray Train, with its checkpoint, and sets Ray's gauges of the run."""
+
+    _gauges: RunGauges | None = None
+
+    def started(self, session: FolderSession) -> None:
+        if is_primary():
+            self._gauges = RunGauges(session.run.name)
+
+    def progressed(self, figures: Figures) -> None:
+        if self._gauges is not None:
+            self._gauges.set_figures(figures)
 
     def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
         """Every rank reports, and the primary one names the checkpoint."""
+        if self._gauges is not None:
+            self._gauges.set_report(metrics)
         kept = checkpoint_in_run(checkpoint) if checkpoint is not None and is_primary() else None
 
         def when_written(kept: ray.train.Checkpoint, _: str) -> ray.train.Checkpoint:

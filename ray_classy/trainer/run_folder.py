@@ -3,6 +3,7 @@
 config.yaml            the resolved config, if the task was built from one
 run.json               command, seed, versions, and how the run ended
 metrics.jsonl          one line per phase, as it happens
+steps.jsonl            a line within phases, as often as the log has one
 log.txt                what rank 0 logged
 lease.json, lock       the process that trains in the folder, and its file lock
 stop, save             there once the run is asked to stop, or to write a checkpoint
@@ -32,10 +33,11 @@ from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
 from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE, RunRecord
 from ray_classy.trainer.run_requests import SAVE_FILE, STOP_FILE, Requests
+from ray_classy.trainer.run_steps import RunSteps
 from ray_classy.urls import parent, shown, split_query
 
 DEFAULT_STORAGE_PATH = "runs"
-LOG_FILE = "log.txt"
+LOG_FILE, PROGRESS_FILE = "log.txt", "progress.json"
 _BEGINS_WITHIN_SECONDS = 10.0
 _TEMPORARY_NAME = re.compile(r".+\.[0-9a-f]{8}\.half|lease\.json\.[0-9a-f]{8}")
 """The names under which `Storage` writes a file, and the lock looks at the clock of a disk."""
@@ -54,11 +56,14 @@ class RunFolder:
         record: what is run, and how it ended.
         requests: to stop, or to write a checkpoint.
         metrics: of each phase.
+        steps: of the progress within phases.
         checkpoints: the run's.
     """
 
     KIND: str | None = None
-    FILES_OF_A_START = frozenset({RUN_FILE, CONFIG_FILE, LEASE_FILE, LOCK_FILE, STOP_FILE, SAVE_FILE, *FILES_IN_RUNS})
+    FILES_OF_A_START = frozenset(
+        {RUN_FILE, CONFIG_FILE, LEASE_FILE, LOCK_FILE, STOP_FILE, SAVE_FILE, PROGRESS_FILE, *FILES_IN_RUNS}
+    )
     """What there is in the folder of a run in which nothing happened."""
 
     def __init__(self, path: str, filesystem: Any = None, token: str | None = None) -> None:
@@ -71,6 +76,7 @@ class RunFolder:
         self.record = RunRecord(self.storage, self.check_owner)
         self.requests = Requests(self.storage, self.check_owner)
         self.metrics = RunMetrics(self.storage, self.check_owner)
+        self.steps = RunSteps(self.storage, self._owned)
         self.checkpoints = RunCheckpoints(self.storage, self.check_owner)
 
     @property
@@ -265,6 +271,7 @@ class RunFolder:
     def flush_log(self) -> None:
         """Waits until the lines logged so far are in `log.txt`, or the store has refused them."""
         self._log_file.flush()
+        self.steps.flush()
 
     def tell(self, text: str) -> None:
         """Appends a line with the time to `log.txt` at once, if it can be written: a run is worth more than its log."""

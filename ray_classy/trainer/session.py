@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from ray_classy.checkpoint import save_checkpoint
 from ray_classy.distributed import barrier, broadcast_object, gather_objects, get_world_size, is_primary
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.hooks import CheckpointHook
+from ray_classy.hooks.run_logger_hook import RunLoggerHook
 from ray_classy.seeding import get_rng_state
 from ray_classy.storage import retry_once
 from ray_classy.tasks import ClassyTask
@@ -25,10 +25,14 @@ from ray_classy.tasks.phases import ends_round, inside_round
 from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.metrics import early_end, latest_by_phase_type, phase_line, position, train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_loggers import logged_run
+from ray_classy.trainer.run_steps import train_steps_of
 from ray_classy.trainer.storage_failures import explain_storage_errors
+from ray_classy.trainer.watching import Watching
 from ray_classy.urls import shown
 
 _log = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ class Session:
     """
 
     writes_checkpoints = False
+    loggers: Sequence[RunLoggerHook] = ()
 
     def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called before the task is prepared; returns the content of the checkpoint to resume from, if there is one."""
@@ -55,43 +60,29 @@ class Session:
         for hook in task.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.trainer_writes = self.writes_checkpoints
+        self.loggers = [hook for hook in task.hooks if isinstance(hook, RunLoggerHook)] if is_primary() else []
         return None
 
+    def phase_started(self, task: ClassyTask) -> None:
+        """Called when a phase has begun."""
+
     def step_ended(self, task: ClassyTask) -> None:
-        """Called after each train step."""
+        """Called after each step."""
 
     def phase_ended(self, task: ClassyTask) -> dict[str, Any] | None:
         """Called after each phase; returns the report of the round, if the phase ends one."""
         return None
 
-    def close(self) -> None:
-        """Called when the loop ends, also by an error."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Called when the loop ends, also by an error; waits for the loggers, but not for long."""
+        for hook in self.loggers:
+            hook.end(_ending(error))
 
 
-class Listener:
-    """Follows a session on every rank. The base does nothing."""
-
-    def starting(self, session: FolderSession) -> None:
-        """Called before the session reads a checkpoint."""
-
-    def started(self, session: FolderSession) -> None:
-        """Called when the session has found the state to resume from."""
-
-    def wants_checkpoint(self) -> bool:
-        """Whether a checkpoint must be written as soon as possible; asked about once a second, of the primary rank."""
-        return False
-
-    def reported(self, metrics: dict[str, Any], checkpoint: str | None, written: Future[None]) -> None:
-        """Called after each round.
-
-        Args:
-            metrics: nested; plain values.
-            checkpoint: name of the checkpoint of the round's end, if there is one.
-            written: done when that checkpoint is written.
-        """
-
-    def stopped(self) -> None:
-        """Called when the run stops on request, and its checkpoint is written."""
+def _ending(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    return "interrupted" if isinstance(error, KeyboardInterrupt | GeneratorExit | RunStopped) else "failed"
 
 
 class FolderSession(Session):
@@ -125,6 +116,7 @@ class FolderSession(Session):
         self._read = latest
         self._listeners = listeners
         self._round: list[dict[str, Any]] = []
+        self._watching: Watching | None = None  # on the primary rank
         self._phase_began = time.time()
         self._agreement = Agreement(self._asked)
         self._writer = CheckpointWriter()
@@ -139,8 +131,11 @@ class FolderSession(Session):
     def start(self, task: ClassyTask) -> dict[str, Any] | None:
         """Reads the newest checkpoint of the folder, and drops the metrics of the phases after it."""
         super().start(task)
+        self._watching = Watching(task, self.run, self._listeners, self.loggers) if is_primary() else None
         for listener in self._listeners:
             listener.starting(self)
+        if self._watching is not None:
+            self._watching.working("looking for a checkpoint")
         name, content = self._latest(task)
         epoch, tested, halfway = 0, False, False
         if name is not None and content is not None:
@@ -162,6 +157,7 @@ class FolderSession(Session):
                     "the run has no checkpoint: it starts from the beginning; its metrics so far are in %s", aside
                 )
             self.run.metrics.keep_until(epoch, tested)
+            self.run.steps.keep_until(0 if content is None else train_steps_of(content))
             ranks = get_world_size()
             _log.info("run %s on %d process%s", self.run.name, ranks, "" if ranks == 1 else "es")
             note = task.resume_note(content) if content is not None else None
@@ -184,6 +180,10 @@ class FolderSession(Session):
         self._minutes = None if task.deterministic else task.checkpoint_every.minutes
         for listener in self._listeners:
             listener.started(self)
+        for hook in self.loggers:
+            hook.begin(logged_run(self.run, self._config.get("config") or task.built_from))
+        if self._watching is not None:
+            self._watching.working("preparing the model and the data")
         return content
 
     def _latest(self, task: ClassyTask) -> tuple[str | None, dict[str, Any] | None]:
@@ -205,12 +205,21 @@ class FolderSession(Session):
             content = read[1] if read is not None and read[0] == answer else self.run.checkpoints.load(answer)
         return answer, content
 
+    def phase_started(self, task: ClassyTask) -> None:
+        """Begins to measure the phase."""
+        if self._watching is not None:
+            self._watching.phase_started()
+
     def step_ended(self, task: ClassyTask) -> None:
-        """Writes a checkpoint inside the phase, if one is due and the step is one after which it can be written.
+        """Logs the progress and, inside train phases, writes a checkpoint, each if it is due.
 
         Raises:
-            RunStopped: the run is asked to stop, and that checkpoint is written.
+            RunStopped: the run is asked to stop, and a checkpoint is written.
         """
+        if self._watching is not None:
+            self._watching.step_ended()
+        if not task.train:
+            return
         self._hear(self._agreement.after_step())
         steps = task.checkpoint_every.steps
         self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
@@ -298,9 +307,16 @@ class FolderSession(Session):
             if old is not None:
                 self.run.checkpoints.remove(old)
 
-    def close(self) -> None:
-        """Waits for the checkpoint that is being written."""
-        self._writer.close()
+    def close(self, error: BaseException | None = None) -> None:
+        """Waits for the checkpoint that is being written, and for the loggers, but not for long."""
+        if self._watching is not None:
+            self._watching.close()
+        try:
+            self._writer.close()
+        except BaseException as failed:
+            super().close(failed)
+            raise
+        super().close(error)
 
     def _stop_if_asked(self, checkpoint: str) -> None:
         if self._stopping:
@@ -318,6 +334,8 @@ class FolderSession(Session):
         """
         line = phase_line(task, self._phase_began)
         self._phase_began = time.time()
+        if self._watching is not None:
+            self._watching.phase_ended()
         self._round.append(line)
         if is_primary():
             with explain_storage_errors(self.run):

@@ -13,12 +13,12 @@ from ray.train import RunConfig
 
 from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.tasks import ClassyTask
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.ray_cluster import check_resources
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import fit_trial, ray_storage
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import Listener
 from ray_classy.trainer.worker_group import GROUP_FILE, release
 
 _ABORT_SECONDS = 15.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.display import LiveDisplay, aligned, duration, on_terminal, print_line
+from ray_classy.display import LiveDisplay, aligned, duration, is_quiet, on_terminal, print_line
 from ray_classy.tune.folder import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
 from ray_classy.tune.space import Space
 
@@ -49,8 +49,8 @@ class Table:
     ) -> None:
         self._space, self._metric, self._mode = space, metric, mode
         self._epochs, self._total, self._records = epochs, total, records
-        self._shown = shown
-        self._display = LiveDisplay() if shown and on_terminal() else None
+        self._shown = shown and not is_quiet()
+        self._display = LiveDisplay() if self._shown and on_terminal() else None
         self._began = time.monotonic()
         self._drawn: float | None = None
         self._done_before = sum(record.ended for record in records.values())

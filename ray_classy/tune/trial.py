@@ -40,6 +40,7 @@ from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.interrupts import leave_signals_to_driver
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_config import RaySettings
@@ -49,7 +50,7 @@ from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_checkpoints import epoch_of
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
-from ray_classy.trainer.session import FolderSession, Listener
+from ray_classy.trainer.session import FolderSession
 from ray_classy.trainer.worker_group import note
 from ray_classy.tune.fitting import fitting_of
 from ray_classy.tune.folder import REPORTS_FILE, Reports, is_trial_name

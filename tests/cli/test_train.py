@@ -294,3 +294,9 @@ def test_a_loss_that_is_no_number_is_told_without_a_traceback(local):
     outcome = local("optimizer.param_schedulers=null", "optimizer.lr=1e38", "num_epochs=3")
     assert outcome.code == 1
     assert outcome.err.splitlines()[-1].startswith("ray-classy: error: the loss is nan in step")
+
+
+def test_quiet_prints_the_result_alone(local):
+    outcome = local("--quiet", "--name", "q")
+    assert outcome.code == 0 and outcome.err == "" and "test.accuracy.top_1" in outcome.out
+    assert "train 1" in Path("runs/q/log.txt").read_text()

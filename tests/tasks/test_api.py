@@ -70,6 +70,7 @@ METHODS = {
     "set_bn_weight_decay": ["bn_weight_decay"],
     "set_use_gpu": ["use_gpu"],
     "set_checkpoint_every": ["rounds", "steps", "minutes"],
+    "set_log_every": ["seconds", "steps"],
     "set_deterministic": ["deterministic"],
     "step": [],
     "run_hooks": ["local_variables", "hook_function"],
@@ -149,6 +150,7 @@ SETTERS = {
     "set_use_gpu": (False,),
     "set_use_sharded_ddp": (True,),
     "set_checkpoint_every": (1, 100, None),
+    "set_log_every": (10.0, 100),
     "set_deterministic": (False,),
     "set_test_time_augmentation": (True, 1),
 }

@@ -11,9 +11,10 @@ from ray_classy.errors import DataError, RunStopped
 from ray_classy.hooks import ClassyHook
 from ray_classy.trainer import LocalTrainer
 from ray_classy.trainer.classy_trainer import run_loop
+from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.session import FolderSession, Listener
+from ray_classy.trainer.session import FolderSession
 from tests.helpers import RecordingHook, make_task
 
 
