@@ -251,6 +251,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
         default="pt2",
     )
     option("--output", "the file or folder; default: the name of the run, in the working directory", metavar="FILE")
+    option(
+        "--normalize",
+        "of pt2 and onnx: normalize within the exported model, which takes images in [0, 1] then",
+        action="store_true",
+    )
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(

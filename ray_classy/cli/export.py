@@ -11,8 +11,8 @@ from ray_classy.cli.paths import path_in
 from ray_classy.cli.trained import trained_at
 from ray_classy.disk_errors import size_text
 from ray_classy.errors import RunFolderError
-from ray_classy.inference.export import FORMATS, Export, check_format, export_model
-from ray_classy.inference.model_card import model_card
+from ray_classy.inference.export import FORMATS, PROGRAMS, Export, check_format, export_model
+from ray_classy.inference.model_card import input_text, model_card
 from ray_classy.storage import Storage
 from ray_classy.urls import expanded, shown
 
@@ -30,6 +30,8 @@ def export(arguments: argparse.Namespace) -> Answer:
     form = arguments.format
     if form not in FORMATS:
         raise UsageError(f"--format must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {form!r}")
+    if arguments.normalize and form not in PROGRAMS:
+        raise UsageError(f"--normalize goes with --format {' and '.join(PROGRAMS)}: weights alone compute nothing")
     check_format(form)
     path = path_in(arguments, "a run or checkpoint")
     name = os.path.basename(path.rstrip("/")) or "model"
@@ -40,7 +42,7 @@ def export(arguments: argparse.Namespace) -> Answer:
     place = _Place(output, folder=form == "timm")
     place.check_free()
     trained = trained_at(path)
-    made = export_model(trained, form)
+    made = export_model(trained, form, arguments.normalize)
     card = place.write(made, model_card(trained, made, form, place.name))
     what = "random inputs" if made.lacking else "rows of the test data"
     lines = [
@@ -48,7 +50,7 @@ def export(arguments: argparse.Namespace) -> Answer:
         f"{'folder' if form == 'timm' else 'file  '}      {short(shown(output))}, "
         f"{size_text(sum(map(len, made.files.values())))}",
         f"model card  {short(shown(card))}",
-        f"input       float32 (rows, {', '.join(map(str, made.input_shape))})",
+        f"input       {input_text(made.record)}",
         f"difference  {made.difference:.3g} at most, on {what}",
     ]
     if made.lacking:
@@ -58,6 +60,7 @@ def export(arguments: argparse.Namespace) -> Answer:
         "file": output,
         "model_card": card,
         "input_shape": list(made.input_shape),
+        "normalizes": made.record.normalization is not None,
         "difference": made.difference,
         "rows": made.rows,
         "real_rows": not made.lacking,

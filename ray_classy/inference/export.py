@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ray_classy.inference.evaluation import config_for, dataset_for
 from ray_classy.inference.export_record import RECORD, ExportRecord, record_of
 from ray_classy.inference.exported import Program
 from ray_classy.inference.load_model import classifier_of
+from ray_classy.inference.normalization import Normalized, without_normalization
 from ray_classy.inference.onnx_file import OnnxModel, require_onnx, write_onnx
 from ray_classy.inference.program_file import check_program
 from ray_classy.inference.timm_folder import (
@@ -30,6 +32,8 @@ from ray_classy.inference.trained import Trained
 from ray_classy.models.pretrained import require
 
 FORMATS = ("pt2", "onnx", "safetensors", "timm")
+PROGRAMS = ("pt2", "onnx")
+"""Those that say what is computed, which the others leave to the code that reads the weights."""
 _ROWS = 4
 
 
@@ -79,7 +83,7 @@ def check_format(form: str) -> None:
         require("safetensors", "safetensors")
 
 
-def export_model(trained: Trained, form: str = "pt2") -> Export:
+def export_model(trained: Trained, form: str = "pt2", normalize: bool = False) -> Export:
     """Exports the model of a checkpoint, and compares the exported model with it.
 
     The exported model takes a float32 tensor (rows, channels, height, width) of any number of rows, preprocessed as
@@ -90,20 +94,30 @@ def export_model(trained: Trained, form: str = "pt2") -> Export:
         form: "pt2", a program of torch.export with that JSON among its extra files; "onnx", with that JSON in the
             metadata; "safetensors", the weights under the names of `ClassyModel.state_dict`, with that JSON in the
             metadata; or "timm", a folder as `timm.create_model("local-dir:PATH", pretrained=True)` opens it.
+        normalize: of "pt2" and "onnx", whether the exported model normalizes its inputs itself: it takes images in
+            [0, 1], and the JSON lists the transforms before the normalization.
 
     Raises:
-        ComponentError: there is no such format.
+        ComponentError: there is no such format, or it cannot hold the normalization.
         UnavailableError: the packages that write it are not installed.
         CheckpointError: the model cannot be exported; the message says why.
     """
     check_format(form)
+    if normalize and form not in PROGRAMS:
+        raise ComponentError(f"a model of weights alone computes nothing: normalize goes with {' and '.join(PROGRAMS)}")
     if trained.exported is not None:
         raise CheckpointError(
             f"{trained.path!r} is an export already: export the run or checkpoint that it was made of"
         )
+    normalization = None
+    if normalize:
+        config, normalization = without_normalization(trained.config)
+        trained = dataclasses.replace(trained, config=config)
     model = classifier_of(trained, "cpu")
+    if normalization is not None:
+        model.model = Normalized(model.model, normalization).eval()
     inputs, lacking = _inputs(trained, model)
-    record = record_of(trained.config, model, tuple(inputs.shape[1:]), trained.epoch)
+    record = record_of(trained.config, model, tuple(inputs.shape[1:]), trained.epoch, normalization)
     with torch.inference_mode():
         expected = model.model(inputs)
     if not isinstance(expected, torch.Tensor):

@@ -19,6 +19,7 @@ from ray_classy.dataset.decode import IMAGE_MODES
 from ray_classy.dataset.image_options import ImageOptions
 from ray_classy.errors import RayClassyError, RecordError
 from ray_classy.inference.classifier import Classifier
+from ray_classy.inference.normalization import Normalization
 from ray_classy.records import damaged, parse_json, read_record
 from ray_classy.redact import redacted_values
 from ray_classy.registry import signature_keys
@@ -67,6 +68,8 @@ class ExportRecord:
         test_time_augmentation: views whose outputs are averaged; None for the image alone.
         metrics, epoch: of the checkpoint.
         seed: of the run.
+        normalization: what the exported model does with its inputs first, which are in [0, 1] then; None if the
+            preprocessing does it.
     """
 
     format: int
@@ -81,6 +84,7 @@ class ExportRecord:
     metrics: dict[str, Any] = field(default_factory=dict)
     epoch: float | None = None
     seed: int = 0
+    normalization: Normalization | None = None
 
     def text(self) -> str:
         """Returns the record as JSON."""
@@ -116,7 +120,11 @@ class ExportRecord:
 
 
 def record_of(
-    config: Mapping[str, Any], model: Classifier, input_shape: tuple[int, ...], epoch: float | None
+    config: Mapping[str, Any],
+    model: Classifier,
+    input_shape: tuple[int, ...],
+    epoch: float | None,
+    normalization: Normalization | None = None,
 ) -> ExportRecord:
     """Makes the record of a trained model.
 
@@ -125,6 +133,7 @@ def record_of(
         model: built from it.
         input_shape: of one input.
         epoch: how many epochs it was trained for.
+        normalization: what the model does with its inputs itself, and the transforms of the config do not.
     """
     sections = with_test_section(config).get("dataset") or {}
     section = sections.get("test") or sections.get("train") or {}
@@ -147,6 +156,7 @@ def record_of(
         metrics=model.metrics,
         epoch=epoch,
         seed=model.preprocessing.seed,
+        normalization=normalization,
     )
 
 
@@ -186,6 +196,8 @@ def _problem(record: ExportRecord) -> str:
         return "its input_shape must be rows, then the shape of one input"
     if not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides) or math.prod(sides) > _MOST_NUMBERS:
         return f"its input_shape is impossible: {str(sides)[:80]}"
+    if record.normalization is not None and (wrong := record.normalization.problem(sides[0])):
+        return wrong
     if not isinstance(record.model.get("name"), str):
         return "its model has no name"
     try:

@@ -11,6 +11,7 @@ import yaml
 
 from ray_classy import __version__
 from ray_classy.inference.export import Export
+from ray_classy.inference.export_record import ExportRecord
 from ray_classy.inference.trained import Trained
 from ray_classy.printable import printable
 from ray_classy.redact import redacted_values
@@ -49,6 +50,12 @@ def model_card(trained: Trained, export: Export, form: str, file: str) -> str:
         del front["model-index"]
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     return "---\n" + text + "---\n\n" + "\n".join(_body(trained, export, form, file, name, config)) + "\n"
+
+
+def input_text(record: ExportRecord) -> str:
+    """Says what the exported model takes."""
+    shape = f"float32 (rows, {', '.join(map(str, record.shape))})"
+    return shape if record.normalization is None else f"{shape} in [0, 1], which the model normalizes itself"
 
 
 def flat_metrics(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -120,7 +127,7 @@ def _body(
     yield ""
     yield "## Input"
     yield ""
-    yield f"float32 (rows, {', '.join(map(str, record.shape))}), preprocessed from images of mode"
+    yield f"{input_text(record)}, preprocessed from images of mode"
     yield f"{record.preprocessing.image_mode}; the outputs become probabilities by {record.activation}."
     yield ""
     yield from _block(record.preprocessing.transforms or f"as the dataset {record.preprocessing.dataset}")

@@ -38,6 +38,7 @@ from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.ray_workers import Workers, workers_on
 from ray_classy.ingest.ray_feed_task import Shipped
 from ray_classy.printable import printable
+from ray_classy.ray_compat.data import map_batches
 from ray_classy.trainer.ray_cluster import check_visible
 from ray_classy.urls import is_url
 
@@ -120,22 +121,23 @@ def _execute(work: ray.ObjectRef, parts: Mapping[int, range], workers: Workers) 
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     dataset.context.enable_progress_bars = False
     dataset.context.target_max_block_size = _BLOCK_BYTES
-    decoded = dataset.map_batches(
+    decoded = map_batches(
+        dataset,
         _decoded,
+        {"max_retries": _RESTARTS},
         batch_size=None,
         batch_format="pyarrow",
         fn_kwargs={"work": [work]},
         num_cpus=workers.decoder,
-        max_retries=_RESTARTS,
     )
-    predicted = decoded.map_batches(
+    predicted = map_batches(
+        decoded,
         _Predictor,
-        batch_size=None,
+        {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS},
+        batch_size=1,  # a row holds a batch of images; with GPUs, Ray asks for a number
         batch_format="pyarrow",
         fn_constructor_kwargs={"work": [work]},
         compute=ray.data.ActorPoolStrategy(size=workers.number),
-        max_restarts=_RESTARTS,
-        max_task_retries=_RESTARTS,
         **workers.remote_args(),
     )
     yield from predicted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -1,8 +1,9 @@
-"""Ray Data: the blocks of a dataset, its number of rows, the seed of its next execution."""
+"""Ray Data: the blocks of a dataset, its number of rows, the seed of its next execution, limits on its restarts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray_classy.ray_compat import find, log_missing
@@ -85,3 +86,26 @@ def arrow_table(block: Any) -> Any:
     if accessor is not None:
         return accessor.for_block(block).to_arrow()
     return block if isinstance(block, pa.Table) else pa.Table.from_pandas(block, preserve_index=False)
+
+
+def map_batches(dataset: Any, function: Any, limits: Mapping[str, int], **options: Any) -> Any:
+    """Maps the batches of a dataset with limits on how often Ray starts a process again that dies.
+
+    Ray Data's own default has no limit. Serves the promise never to wait without a message. Ray 2.57 and 2.58 take the
+    limits as further arguments of `map_batches`. Ray 2.59 and 2.60 warn of them there, and take them without a warning
+    in `map_batches_internal`, which is a developer's interface. Where neither takes them, there is no limit.
+
+    Args:
+        dataset: a dataset of Ray Data.
+        function: a function or class, as for `Dataset.map_batches`.
+        limits: "max_retries" of tasks; "max_restarts" and "max_task_retries" of actors.
+        options: further named arguments of `Dataset.map_batches`.
+    """
+    method = getattr(dataset, "map_batches_internal", dataset.map_batches)
+    parameters = inspect.signature(method).parameters
+    further = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    taken = {name: limit for name, limit in limits.items() if further or name in parameters}
+    if len(taken) < len(limits):
+        names = ", ".join(sorted(limits.keys() - taken.keys()))
+        log_missing(f"{names} of Dataset.map_batches", "a process that dies again and again is always started again")
+    return method(function, **options, **taken)

@@ -20,6 +20,7 @@ def test_the_file_has_the_name_of_the_run(result, tmp_path, monkeypatch, capsys)
     [
         (["--format", "tflite"], "--format must be pt2, onnx, safetensors or timm"),
         (["--output", "a.bin"], "must end in .pt2"),
+        (["--format", "timm", "--normalize"], "--normalize goes with --format pt2 and onnx"),
     ],
 )
 def test_a_mistake_is_one_line(result, words, text, capsys):  # noqa: F811

@@ -9,8 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from ray_classy import load_model
+from ray_classy.dataset.transforms.imagenet import ImagenetConstants
 from ray_classy.errors import CheckpointError, ComponentError, UnavailableError
+from ray_classy.inference.evaluation import config_for, evaluate
 from ray_classy.inference.export import export_model
+from ray_classy.inference.load_model import classifier_of
+from ray_classy.inference.normalization import Normalization, without_normalization
 from ray_classy.inference.trained import read_trained
 from ray_classy.models import ClassyModel
 
@@ -93,6 +98,56 @@ def test_why_the_test_data_was_not_used_is_said(trained):
     lost = {**trained.config, "dataset": {"train": trained.config["dataset"]["train"]}}
     made = export_model(dataclasses.replace(trained, config=lost))
     assert "has no test dataset" in made.lacking and made.difference < 1e-5
+
+
+NORMALIZE = {"name": "Normalize", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+
+
+def with_transforms(trained, *transforms):
+    """A run whose test images go through other transforms."""
+    wrapped = [{"name": "apply_transform_to_key", "key": "input", "transforms": list(transforms)}]
+    dataset = trained.config["dataset"]
+    sections = {**dataset, "test": {**dataset["test"], "transforms": wrapped}}
+    return dataclasses.replace(trained, config={**trained.config, "dataset": sections})
+
+
+@pytest.mark.parametrize("form", ["pt2", pytest.param("onnx", marks=pytest.mark.full)])
+def test_an_export_that_normalizes_predicts_and_evaluates_as_the_run_does(trained, folder, tmp_path, form):
+    normal = with_transforms(trained, {"name": "ToTensor"}, NORMALIZE)
+    made = export_model(normal, form, normalize=True)
+    (tmp_path / f"r.{form}").write_bytes(made.content)
+    files = [str(folder / f"{number:02}.png") for number in range(20)]
+    expected = classifier_of(normal, "cpu").predict(files)
+    again = load_model(str(tmp_path / f"r.{form}"), "cpu")
+    for one, other in zip(again.predict(files), expected, strict=True):
+        assert one.label == other.label and one.score == pytest.approx(other.score, abs=1e-5)
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "path,label\n" + "".join(f"{file},{one.label}\n" for file, one in zip(files, expected, strict=True))
+    )
+    back = read_trained(str(tmp_path / f"r.{form}"))
+    assert evaluate(back, config_for(back, str(rows))).only.report.accuracy == 1
+
+
+def test_what_it_normalizes_is_in_the_record_and_no_transform(trained):
+    record = export_model(with_transforms(trained, {"name": "ToTensor"}, NORMALIZE), "pt2", normalize=True).record
+    assert record.normalization == Normalization(NORMALIZE["mean"], NORMALIZE["std"])
+    assert record.preprocessing.transforms[0]["transforms"] == [{"name": "ToTensor"}]
+
+
+def test_images_without_normalization_are_named(trained):
+    with pytest.raises(CheckpointError, match="do not end with Normalize, so there is nothing to move"):
+        export_model(trained, "pt2", normalize=True)
+    with pytest.raises(ComponentError, match="normalize goes with pt2 and onnx"):
+        export_model(trained, "safetensors", normalize=True)
+
+
+def test_the_default_transforms_of_images_are_normalized_in_the_model():
+    config = {"dataset": {"train": {"name": "image_path"}}}
+    left, normalization = without_normalization(config)
+    (wrapped,) = left["dataset"]["train"]["transforms"]
+    assert wrapped["transforms"] == [{"name": "imagenet_no_augment", "mean": [0.0] * 3, "std": [1.0] * 3}]
+    assert normalization.mean == ImagenetConstants.MEAN
 
 
 class Undecided(nn.Module):

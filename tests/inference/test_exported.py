@@ -188,6 +188,7 @@ def record(**changes):
         ({"preprocessing": {"image_mode": "CMYK", "transforms": []}}, "image_mode must be RGB or L"),
         ({"preprocessing": {"image_mode": "L", "transforms": [], "options": {"a": 1}}}, "unknown options: a"),
         ({"test_time_augmentation": {"shift": -1}}, "shift must be an integer"),
+        ({"normalization": {"mean": [0.5], "std": [0.0]}}, "its normalization divides by 0"),
         ({"model": {}}, "its model has no name"),
     ],
 )
