@@ -6,8 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from ray_classy.errors import RayClassyError, ResourceError
+
 _LEAST_BYTES = 4 << 30
 """What a block may always take: threads and libraries reserve more than they use."""
+_MOST_OF_REASON = 200
 _CGROUP = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 
@@ -55,6 +58,22 @@ def _kilobytes(file: str, name: str) -> int | None:
             return next((int(line.split()[1]) << 10 for line in lines if line.startswith(name)), None)
     except OSError:
         return None
+
+
+def out_of_memory(error: BaseException, what: str, remedy: str) -> ResourceError | None:
+    """Returns the error to raise in place of one of torch's or Python's by which memory ran out; None for others.
+
+    Args:
+        error: the error.
+        what: was done.
+        remedy: what to do.
+    """
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, RayClassyError) or not (torchs or isinstance(error, MemoryError)):
+        return None
+    lines = str(error).strip().splitlines()
+    reason = f" ({lines[0][:_MOST_OF_REASON]})" if lines else ""
+    return ResourceError(f"{what} ran out of memory: {remedy}{reason}")
 
 
 def reason_of(error: BaseException) -> str:

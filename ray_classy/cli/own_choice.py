@@ -14,6 +14,7 @@ SIDE_ON_CPUS = 128
 """Side of the images of a network that is trained from scratch on CPUs: a third of the time of 224 pixels."""
 _FEW_PER_CLASS = 100
 _STEPS_OF_EPOCH = 20
+_LEAST_BATCH = 2
 _MEMORY = 0.5
 """The part of a machine's or a GPU's memory that training may take."""
 
@@ -128,8 +129,8 @@ def network_of(model: Mapping[str, Any], classes: int) -> Any:
         return build_model(config, weights=False)
 
 
-def choose_batch(facts: Facts, network: Any, side: int) -> tuple[int, bool]:
-    """Returns the rows of a worker's step, and whether memory bounds them.
+def choose_batch(facts: Facts, network: Any, side: int) -> tuple[int, str]:
+    """Returns the rows of a worker's step, and what is to be said of the memory; empty if it has room for more.
 
     The rows of all workers together are a power of two from 8 to 64 (small images: 128), so that an epoch of few rows
     has steps enough; those of a worker take half of the memory that it has at most.
@@ -142,12 +143,16 @@ def choose_batch(facts: Facts, network: Any, side: int) -> tuple[int, bool]:
     together = 8
     while together < (128 if facts.small else 64) and 2 * together * _STEPS_OF_EPOCH <= facts.rows:
         together *= 2
-    batch = max(2, together // facts.workers)
+    batch = max(_LEAST_BATCH, together // facts.workers)
     fits = _rows_within(facts, network, side)
-    bounded = fits is not None and fits < batch
-    while fits is not None and batch > max(2, fits):
+    if fits is None or fits >= batch:
+        return batch, ""
+    while batch > max(_LEAST_BATCH, fits):
         batch //= 2
-    return max(2, batch), bounded
+    batch = max(_LEAST_BATCH, batch)
+    if fits >= batch:
+        return batch, "which fit the memory"
+    return batch, "which may not fit the memory: a smaller --model is safer"
 
 
 def _rows_within(facts: Facts, network: Any, side: int) -> int | None:
@@ -158,7 +163,7 @@ def _rows_within(facts: Facts, network: Any, side: int) -> int | None:
         return None
     try:
         needed = training_memory(network, (3, side, side))
-    except (RuntimeError, NotImplementedError):  # the network computes what the meta device does not
+    except (RuntimeError, NotImplementedError):  # the network asks for the values of what it computes
         return None
     return needed.rows_within(int(facts.memory * _MEMORY))
 

@@ -70,7 +70,7 @@ def filled(arguments: argparse.Namespace, source: Source, config: Config) -> dic
         wrapped = [{"name": "apply_transform_to_key", "key": "input", "transforms": chosen}]
         values[f"dataset.{phase_type}.transforms"] = wrapped
     network = network_of(model, facts.classes)
-    batch, bounded = choose_batch(facts, network, side)
+    batch, room = choose_batch(facts, network, side)
     values["dataset.train.batchsize_per_replica"] = batch
     values["dataset.test.batchsize_per_replica"] = 2 * batch
     for phase_type, dataset in datasets.items():
@@ -85,8 +85,9 @@ def filled(arguments: argparse.Namespace, source: Source, config: Config) -> dic
     values = {key: value for key, value in values.items() if key == "model" or not _is_set(key, arguments)}
     whole = apply_overrides(config, [*override_texts(values), *arguments.words])
     own = _is_set("dataset.train.transforms", arguments)
+    room = "" if _is_set("dataset.train.batchsize_per_replica", arguments) else room
     remarks = [f"data: {remark}" for remark in source.remarks]
-    for line in (*data_lines(source, datasets), *training_lines(whole, facts, side, bounded, own), *remarks):
+    for line in (*data_lines(source, datasets), *training_lines(whole, facts, side, room, own), *remarks):
         print_line(line)
     if arguments.command != "check":  # which says what is odd itself, and trains nothing
         if not arguments.print_config:

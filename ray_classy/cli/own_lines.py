@@ -38,7 +38,7 @@ def data_lines(source: Source, datasets: Mapping[str, Any]) -> Iterator[str]:
 
 
 def training_lines(
-    config: Mapping[str, Any], facts: Facts, side: int | None, bounded: bool, own_transforms: bool
+    config: Mapping[str, Any], facts: Facts, side: int | None, room: str, own_transforms: bool
 ) -> Iterator[str]:
     """Yields a line each about the model, the images, and the training.
 
@@ -46,13 +46,13 @@ def training_lines(
         config: what is trained.
         facts: see there.
         side: of the model's input in pixels.
-        bounded: whether memory bounds the batch.
+        room: what is said of the memory for the batch; empty for nothing.
         own_transforms: whether the user gives the transforms.
     """
     yield f"model: {_model_line(config.get('model') or {})}"
     batch = config["dataset"]["train"].get("batchsize_per_replica")
     each = f" for each of {facts.workers} workers" if facts.workers > 1 else ""
-    room = ", which fit the memory" if bounded else ""
+    room = f", {room}" if room else ""
     device = {True: "on a GPU", False: "on CPUs", None: "on the cluster"}[facts.on_gpu]
     pixels = "as your transforms make them" if own_transforms else f"{side} x {side} pixels"
     yield f"images: {pixels}, in batches of {batch}{each}{room}, {device}"

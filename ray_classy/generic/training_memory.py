@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-_PER_PARAMETER = 16
-"""Bytes of a parameter, its gradient and Adam's two averages, of float32 each."""
+_PER_PARAMETER = 24
+"""Bytes of a parameter, its gradient, Adam's two averages, the copy of the gradient that is sent to other ranks, and
+what an update computes with, of float32 each."""
 _BESIDE = 1.25
 """What gradients of activations, workspaces of convolutions and gaps between blocks add to the activations."""
 
@@ -35,10 +36,15 @@ def training_memory(model: nn.Module, input_shape: tuple[int, ...]) -> TrainingM
     The activations are the tensors that autograd saves in a forward pass, each once.
 
     Args:
-        model: on the meta device, where nothing is computed and no memory is taken; it stays in train mode.
+        model: on any device; it is run on the meta device, where nothing is computed and no memory is taken. It is in
+            train mode afterwards.
         input_shape: of a row, without the batch dimension.
     """
-    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    state = {
+        name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    own = {tensor.untyped_storage()._cdata for tensor in state.values()}
     saved: dict[int, Any] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,7 +55,7 @@ def training_memory(model: nn.Module, input_shape: tuple[int, ...]) -> TrainingM
     rows = 2  # batch norm refuses a single row
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.zeros(rows, *input_shape, device="meta"))
+        torch.func.functional_call(model, state, (torch.zeros(rows, *input_shape, device="meta"),))
     activations = sum(storage.nbytes() for key, storage in saved.items() if key not in own)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return TrainingMemory(_PER_PARAMETER * parameters, int(_BESIDE * activations / rows))

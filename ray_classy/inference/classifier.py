@@ -15,6 +15,7 @@ from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import CheckpointError, ComponentError
 from ray_classy.inference.outputs import THRESHOLD, Output, Prediction, by_target
 from ray_classy.inference.preprocessing import Preprocessing
+from ray_classy.memory import out_of_memory
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.precision import Precision, autocast
 
@@ -114,6 +115,7 @@ class Classifier:
 
         Raises:
             CheckpointError: the model does not take such inputs, or has outputs of another form.
+            ResourceError: memory ran out.
         """
         found = self.probabilities_by_target(inputs)
         return found.get(ONLY, found)
@@ -123,7 +125,9 @@ class Classifier:
         try:
             with torch.inference_mode(), autocast(self._precision, self.device):
                 values = self.views.output(lambda sample: self.model(sample["input"]), {"input": inputs})
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if lacking := out_of_memory(error, f"the model, with {len(inputs)} images at once,", "lower --batch-size"):
+                raise lacking from error
             shape = tuple(inputs.shape)
             raise CheckpointError(
                 f"the model fails on inputs of shape {shape}: {str(error).splitlines()[0]}"

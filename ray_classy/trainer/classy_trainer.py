@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray_classy.distributed import barrier, get_rank
+from ray_classy.errors import ResourceError
+from ray_classy.memory import out_of_memory
 from ray_classy.seeding import derive_seed, seed_all
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.session import Session
@@ -84,6 +86,11 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
                 task.step()
             except StopIteration:
                 break
+            except (RuntimeError, MemoryError) as error:
+                lacking = _of_memory(error, task, step)
+                if lacking is None:
+                    raise
+                raise lacking from error
             step += 1
             if task.train and task.num_train_steps == train_steps:
                 task.num_train_steps += 1
@@ -93,3 +100,14 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         if report is not None:
             yield report
     task.on_end()
+
+
+def _of_memory(error: Exception, task: ClassyTask, step: int) -> ResourceError | None:
+    """The error to raise if memory ran out in a step."""
+    phase_type = "train" if task.train else "test"
+    rows = getattr(getattr(task, "datasets", {}).get(phase_type), "batchsize_per_replica", None)
+    key = f"dataset.{phase_type}.batchsize_per_replica"
+    remedy = f"lower {key}" + (f", which is {rows}" if rows is not None else "")
+    if task.train:
+        remedy += "; num_batches_per_step=2 makes updates of twice as many rows"
+    return out_of_memory(error, f"step {step + 1} of a {phase_type} phase", remedy)

@@ -178,8 +178,9 @@ def test_it_trains_and_skips_a_damaged_image(ray_classy, photos):
 def test_a_batch_fits_the_memory():
     facts = Facts(10_000, 2, 300, grey=False, on_gpu=True, memory=1 << 30, workers=2)
     network = network_of({"name": "torchvision", "model": "resnet50"}, 2)
-    assert choose_batch(facts, network, 224) == (2, True)
-    assert choose_batch(replace(facts, memory=1 << 36), network, 224) == (32, False)
+    assert choose_batch(facts, network, 224) == (2, "which may not fit the memory: a smaller --model is safer")
+    assert choose_batch(replace(facts, memory=5 << 30), network, 224) == (16, "which fit the memory")
+    assert choose_batch(replace(facts, memory=1 << 36), network, 224) == (32, "")
     assert choose_batch(replace(facts, rows=200, workers=1), network, 224)[0] <= 8
 
 

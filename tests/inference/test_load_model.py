@@ -7,7 +7,8 @@ from PIL import Image
 
 from ray_classy import load_model
 from ray_classy.config.load import load_config
-from ray_classy.errors import CheckpointNotFoundError, ComponentError, DataError
+from ray_classy.errors import CheckpointNotFoundError, ComponentError, DataError, ResourceError
+from ray_classy.inference import Classifier
 from ray_classy.inference.load_model import activation_of
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
@@ -76,6 +77,17 @@ def test_bad_images_can_be_passed_over(model, digits, tmp_path):
 def test_a_wrong_topk_is_refused(model, digits):
     with pytest.raises(ComponentError, match="topk must be an integer of at least 1"):
         model.predict(digits[0][0], topk=0)
+
+
+class Hungry(torch.nn.Module):
+    def forward(self, images):
+        return torch.empty(1 << 58, dtype=torch.uint8)
+
+
+def test_the_batch_size_is_named_where_memory_runs_out(model, digits):
+    hungry = Classifier(Hungry(), model.preprocessing)
+    with pytest.raises(ResourceError, match=r"with 3 images at once, ran out of memory: lower --batch-size"):
+        hungry.predict(digits[0][:3])
 
 
 def test_a_path_without_a_run_names_the_runs_beside_it(result):

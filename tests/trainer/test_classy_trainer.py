@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ray_classy.errors import TaskError
+from ray_classy.errors import ResourceError, TaskError
 from ray_classy.trainer import ClassyTrainer
 from tests.helpers import RecordingHook, equal_weights, make_task, weights
 
@@ -26,6 +26,20 @@ def test_error_in_a_step_goes_through_and_no_end_is_called():
     with pytest.raises(ZeroDivisionError):
         ClassyTrainer().train(make_task(hooks=[hook]))
     assert hook.seen("on_end") == []
+
+
+@pytest.mark.parametrize("phase_type", ["train", "test"])
+def test_the_key_is_named_where_memory_runs_out(phase_type):
+    def fill(task):
+        if task.train == (phase_type == "train"):
+            torch.empty(1 << 58, dtype=torch.uint8)
+
+    hook = RecordingHook()
+    hook.on_step = fill
+    with pytest.raises(
+        ResourceError, match=rf"step 1 of a {phase_type} phase .* lower dataset\.{phase_type}\.batchsize"
+    ):
+        ClassyTrainer().train(make_task(hooks=[hook]))
 
 
 def draws(seed):
