@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -23,6 +24,7 @@ import torch
 import yaml
 from fuzz_mutations import VALUES, mutated_bytes, mutated_value
 from PIL import Image
+from rich.console import Console
 
 from ray_classy.checkpoint import load_checkpoint, save_checkpoint
 from ray_classy.cli.main import main
@@ -30,11 +32,16 @@ from ray_classy.dataset import build_dataset
 from ray_classy.dataset.cifar_files import LAYOUTS
 from ray_classy.dataset.class_file import read_classes
 from ray_classy.dataset.video_metadata import save_metadata
+from ray_classy.display import LiveDisplay
 from ray_classy.errors import RayClassyError, RunStopped
 from ray_classy.models import ClassyModel
 from ray_classy.models.weights import load_weights, read_weights
+from ray_classy.storage import Storage
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
+from ray_classy.trainer.figures import Figures
+from ray_classy.trainer.progress_file import PROGRESS_FILE, read_progress
+from ray_classy.trainer.run_display import RunDisplay
 
 RECORDED = pathlib.Path(__file__).parents[1] / "tests" / "data" / "recorded"
 
@@ -167,7 +174,8 @@ def interrupted_run(folder: pathlib.Path) -> pathlib.Path:
                     (path / "stop").write_text("")
 
         path = folder.parent / "seed-of-runs" / "r"
-        task = build_task({**small_config(), "hooks": [{"name": "loss_lr_meter_logging"}]}).set_hooks([Stop()])
+        config = {**small_config(), "log_every": {"steps": 1}}
+        task = build_task({**config, "hooks": [{"name": "loss_lr_meter_logging"}]}).set_hooks([Stop()])
         with contextlib.suppress(RunStopped), contextlib.redirect_stderr(io.StringIO()):
             LocalTrainer(str(path.parent), "r").train(task)
         (path / "config.yaml").write_text(yaml.safe_dump(small_config()))
@@ -178,7 +186,16 @@ def interrupted_run(folder: pathlib.Path) -> pathlib.Path:
 def _make_run_file(folder: pathlib.Path, rng: Random) -> None:
     run = interrupted_run(folder)
     file = run / rng.choice(
-        ("run.json", "metrics.jsonl", "lease.json", "config.yaml", "last", "manifest.json", "manifest.json")
+        (
+            "run.json",
+            "metrics.jsonl",
+            "steps.jsonl",
+            "lease.json",
+            "config.yaml",
+            "last",
+            "manifest.json",
+            "manifest.json",
+        )
     )
     if file.name == "manifest.json":
         file = rng.choice(sorted(run.glob("epoch*"))) / file.name
@@ -193,6 +210,29 @@ def _use_run(folder: pathlib.Path, rng: Random) -> bool:
     return command(
         *rng.choice((("ls", run), ("ls", str(folder)), ("show", run), ("train", "--resume", run, "--local")))
     )
+
+
+def _make_progress(folder: pathlib.Path, rng: Random) -> None:
+    figures = Figures("train", 3, 90, 400, 1000, 2400, 0.34, 0.5, [0.1], 1234.4, 0.123, 3 << 30, 75.0, 7200.0)
+    known: Any = {"working": "reading a checkpoint"} if rng.random() < 0.1 else dataclasses.asdict(figures)
+    (folder / PROGRESS_FILE).write_text(_json(known))
+    _mutate_json_file(folder / PROGRESS_FILE, rng)
+
+
+def _use_progress(folder: pathlib.Path, rng: Random) -> bool:
+    found = read_progress(Storage(str(folder)))
+    if found is None:
+        return False
+    display = RunDisplay(LiveDisplay(io.StringIO()))
+    try:
+        display.show(found)
+        console = Console(file=io.StringIO(), width=80)
+        console.print(display.render(80))
+    finally:
+        display.close()
+    if "\x1b" in console.file.getvalue():
+        raise Fault("a file of progress controls the terminal")
+    return True
 
 
 def _make_sweep_file(folder: pathlib.Path, rng: Random) -> None:
@@ -554,6 +594,7 @@ SURFACES = {
     "configs": Surface(_make_config, _use_config, 4),
     "overrides": Surface(_make_override, _use_override, 2),
     "run files": Surface(_make_run_file, _use_run, 3),
+    "progress": Surface(_make_progress, _use_progress, 1),
     "sweep files": Surface(_make_sweep_file, _use_sweep, 2),
     "checkpoints": Surface(_make_checkpoint, _use_checkpoint, 2),
     "states": Surface(_make_state, _use_state, 3),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FUZZ = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "fuzz.py")]
-SURFACES = 14
+SURFACES = 15
 
 
 @pytest.mark.full

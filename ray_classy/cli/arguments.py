@@ -208,6 +208,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print the report as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option("--quiet", "print the report and errors alone", action="store_true")
     option = command(
         "predict",
         "predict the classes of images with a trained model",
@@ -239,6 +240,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--address", "address of the Ray cluster; default: RAY_ADDRESS, else a local Ray (ray.address)")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
+    option("--quiet", "print the predictions and errors alone", action="store_true")
     option = command(
         "export",
         "write a trained model to files for other programs",

@@ -16,7 +16,11 @@ from ray_classy.hooks.run_logger_hook import LoggedRun, RunLoggerHook
 _STATUSES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _LONGEST_KEY, _LONGEST_VALUE = 250, 500
 _MOST_PARAMS, _MOST_METRICS = 100, 500  # of a request
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_SETTINGS = {  # MLflow's own patience is minutes, and it logs each table that it makes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 _NOT_IN_NAMES = re.compile(r"[^\w\-./ :]")
 
 
@@ -50,8 +54,8 @@ class MLflowHook(RunLoggerHook):
 
     def open(self, run: LoggedRun, id: str | None) -> str:
         """Creates the MLflow run, or continues that of the earlier start if it still exists."""
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)  # MLflow's own are minutes
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.entities import Param, RunTag
         from mlflow.exceptions import MlflowException

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ class _Thread:
         self._name = type(hook).__name__
         self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_WAITING)
         self._final: dict[str, float] = {}
-        self._opened = self._over = self._warned = False
+        self._opened = self._over = self._warned = self._given_up = False
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._jobs.put(self._open)
         self._thread.start()
@@ -149,24 +150,30 @@ class _Thread:
     def add(self, values: dict[str, float], step: int, final: bool) -> None:
         if final:
             self._final.update(values)
-        with contextlib.suppress(queue.Full):
+        try:
             self._jobs.put_nowait(lambda: self._hook.write(values, step))
+        except queue.Full:
+            if self._thread.is_alive():
+                self._warn(f"{_MOST_WAITING} values wait to be written, and the latest are lost")
 
     def end(self, status: str) -> None:
         def finish() -> None:
             self._over = True
             self._hook.finish(status, self._final)
 
-        with contextlib.suppress(queue.Full):
-            self._jobs.put_nowait(finish)
-        self._thread.join(_END_SECONDS)
+        until = time.monotonic() + _END_SECONDS
         if self._thread.is_alive():
+            with contextlib.suppress(queue.Full):
+                self._jobs.put(finish, timeout=_END_SECONDS)
+            self._thread.join(max(until - time.monotonic(), 0.0))
+        self._given_up = self._thread.is_alive()
+        if self._given_up:
             self._warn(f"it has not taken the last values within {_END_SECONDS:.0f} s")
 
     def _open(self) -> None:
         id = self._hook.open(self._run, self._run.ids.get(self._name))
         self._opened = True
-        if id != self._run.ids.get(self._name):
+        if id != self._run.ids.get(self._name) and not self._given_up:  # else the run's record is complete
             self._run.keep(self._name, id)
 
     def _work(self) -> None:

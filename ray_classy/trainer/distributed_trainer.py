@@ -49,12 +49,11 @@ class DistributedTrainer(LocalTrainer):
             task.preflight(get_world_size(), resume=Checkpoint(*latest) if latest is not None else None)
             with _opened(task, spec) as folder:
                 with contextlib.ExitStack() as stack:
-                    display = stack.enter_context(show_run()) if is_primary() else None
-                    listeners = [] if display is None else [display]
-                    session = FolderSession(folder, spec.retention, latest=latest, listeners=listeners)
+                    views = [stack.enter_context(show_run(task))] if is_primary() else []
+                    session = FolderSession(folder, spec.retention, latest=latest, listeners=views)
                     del latest  # the session releases it
-                    if is_primary():
-                        stack.enter_context(log_to_stderr(displayed=display is not None))
+                    for view in views:
+                        stack.enter_context(log_to_stderr(displayed=view.displayed))
                         stack.enter_context(log_to_folder(folder))
                     stack.enter_context(stop_on_signal(None if task.test_only else session.ask_to_stop))
                     run_loop(task, session)

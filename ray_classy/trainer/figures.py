@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,10 @@ class Figures:
     run_left: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """As a line of `steps.jsonl`: without what is only an estimate."""
+        """As a line of `steps.jsonl`: without what is only an estimate; JSON has no infinite numbers and no NaN."""
         values = dataclasses.asdict(self)
+        if self.loss is not None and not math.isfinite(self.loss):
+            values["loss"] = None
         return {name: values[name] for name in values if name not in ("epoch_left", "run_left", "phases")}
 
     def values(self) -> dict[str, float]:
@@ -66,10 +69,7 @@ class Figures:
     @property
     def title(self) -> str:
         """The phase and the step: `train 3/90  step 400/1000`."""
-        phases = "" if self.phases is None else f"/{self.phases}"
-        return (
-            f"{self.phase_type} {self.phase}{phases}  step {self.step}{'' if self.steps is None else f'/{self.steps}'}"
-        )
+        return phase_title(self.phase_type, self.phase, self.phases, self.step, self.steps)
 
     def parts(self) -> list[str]:
         """What is known beside the title, each with its unit."""
@@ -87,3 +87,12 @@ class Figures:
     def line(self) -> str:
         """As a line of the log."""
         return "  ".join([self.title, *self.parts(), f"{self.where:.0%} done"])
+
+
+def phase_title(phase_type: str, phase: int, phases: int | None, step: int, steps: int | None) -> str:
+    """The phase and the step; what is None is not known."""
+    return f"{phase_type} {phase}{_of(phases)}  step {step}{_of(steps)}"
+
+
+def _of(number: int | None) -> str:
+    return "" if number is None else f"/{number}"

@@ -12,7 +12,7 @@ from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.run_display import say, show_run
+from ray_classy.trainer.run_display import show_run
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.trainer.session import FolderSession, Latest
 
@@ -46,16 +46,15 @@ class LocalTrainer(ClassyTrainer):
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
         check_single_process(type(self).__name__)
-        with show_run() as display:
-            say(display, "checking the data, the model and the checkpoint", log=False)
+        with show_run(task) as view:
+            view.working("checking the data, the model and the checkpoint")
             latest = check_start(task, spec)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(interruptible())
                 run = stack.enter_context(Run.of_task(task, spec))
-                stack.enter_context(log_to_stderr(displayed=display is not None))
+                stack.enter_context(log_to_stderr(displayed=view.displayed))
                 stack.enter_context(log_to_folder(run.folder))
-                listeners = [] if display is None else [display]
-                session = FolderSession(run.folder, spec.retention, latest=latest, listeners=listeners)
+                session = FolderSession(run.folder, spec.retention, latest=latest, listeners=[view])
                 del latest  # the session releases it
                 with stop_on_signal(None if task.test_only else session.ask_to_stop):
                     run_loop(task, session)

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -18,7 +18,7 @@ from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 _logger = logging.getLogger("ray_classy")
 PROGRESS = {"progress": True}
 """The `extra` of a record that a display shows in another form."""
-_LINE_OF_PROGRESS = re.compile(r"[\d:]{8}  (train|test) \d+(/\d+)?  step \d+")
+_LINE_OF_PROGRESS = re.compile(r"[\d:]{8}  ((train|test) \d+(/\d+)?  step \d+|.*: [\d.]+ (s|min|h) so far$)")
 _SECONDS_BETWEEN_READS = 0.3
 _SECONDS_BETWEEN_REMOTE_READS = 5.0
 
@@ -117,13 +117,19 @@ def log_to_stderr(displayed: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def tail_log(run: RunFolder, seconds: float | None = None, displayed: bool = False) -> Iterator[None]:
+def tail_log(
+    run: RunFolder,
+    seconds: float | None = None,
+    displayed: bool = False,
+    heard: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Prints on standard error the lines that other processes append to the run's log file during the block.
 
     Args:
         run: whose log is printed.
         seconds: the time between two reads of the file; None is 0.3 s on a local disk and 5 s in a store.
         displayed: whether the progress is shown in another form.
+        heard: called when lines have come.
     """
     if is_quiet():
         yield
@@ -139,6 +145,7 @@ def tail_log(run: RunFolder, seconds: float | None = None, displayed: bool = Fal
             added = _read_log(run, seen)
             added = added[: added.rfind(b"\n") + 1]
             if added:
+                heard()
                 seen += len(added)
                 text = printable_lines(added.decode(errors="replace"))
                 lines = text.splitlines(keepends=True)

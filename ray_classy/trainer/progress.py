@@ -15,7 +15,7 @@ import torch
 from ray_classy.errors import RayClassyError
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.samples import rows_consumed
-from ray_classy.trainer.figures import Figures
+from ray_classy.trainer.figures import Figures, phase_title
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LOOKS = 30  # over which speed is measured
@@ -86,13 +86,18 @@ class Progress:
 
     def title(self) -> str:
         """The phase and the step."""
-        steps = "" if self._num_steps is None else f"/{self._num_steps}"
-        return f"{self._task.phase_type} {self._phase()}  step {self._task.steps_in_phase or self._steps}{steps}"
+        return phase_title(self._task.phase_type, self._phase(), self._phases(), self._step(), self._num_steps)
 
     def _phase(self) -> int:
         """The number of the phase among those of its type, from 1."""
         task = self._task
         return task.train_phase_idx + 1 if task.train else task.phase_idx - task.train_phase_idx
+
+    def _phases(self) -> int | None:
+        return sum(bool(phase["train"]) == self._task.train for phase in self._task.phases) or None
+
+    def _step(self) -> int:
+        return self._task.steps_in_phase or self._steps
 
     def _rows(self) -> float:
         rows = rows_consumed(self._task.data_iterator) if self._task.train else None
@@ -103,7 +108,7 @@ class Progress:
 
     def _figures(self, loss: float | None) -> Figures:
         task, kind, steps = self._task, self._task.phase_type, self._num_steps
-        step = task.steps_in_phase or self._steps
+        step = self._step()
         (since, first, rows_before, waited_before), (now, last, rows, waited) = self._looks[0], self._looks[-1]
         passed = max(now - since, 1e-9)
         per_step = passed / (last - first) if last > first else None
@@ -113,7 +118,7 @@ class Progress:
         return Figures(
             phase_type=kind,
             phase=self._phase(),
-            phases=sum(bool(phase["train"]) == task.train for phase in task.phases) or None,
+            phases=self._phases(),
             step=step,
             steps=steps,
             train_step=task.num_train_steps,

@@ -58,9 +58,13 @@ def read_progress(storage: Storage) -> Figures | str | None:
     try:
         values = parse_json_object(storage.read(PROGRESS_FILE), PROGRESS_FILE)
         what = values.get("working")
-        return what if isinstance(what, str) else read_record(Figures, values, PROGRESS_FILE)
+        if isinstance(what, str):
+            return what
+        found = read_record(Figures, values, PROGRESS_FILE)
     except (OSError, RecordError):
         return None
+    numbers = (value for value in vars(found).values() if isinstance(value, int))
+    return found if found.phase_type in ("train", "test") and all(abs(number) < 2**63 for number in numbers) else None
 
 
 def remove_progress(storage: Storage) -> None:

@@ -28,6 +28,7 @@ from ray_classy.trainer.ray_failures import Retries, cause
 from ray_classy.trainer.ray_start import FreeRoom
 from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
 from ray_classy.trainer.retention import Retention
+from ray_classy.trainer.run_display import RunView
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.shipping import pickled
 from ray_classy.urls import is_url, located
@@ -43,6 +44,7 @@ def fit_run(
     run_config: RunConfig,
     retention: Retention,
     listeners: Sequence[Listener],
+    view: RunView,
 ) -> dict[str, Any]:
     """Trains the task of a run, which survives failures of workers and of Ray Train's controller.
 
@@ -53,6 +55,7 @@ def fit_run(
         run_config: Ray's, with the name and the storage path under which Ray keeps its own files.
         retention: which checkpoints are kept.
         listeners: follow the session on each worker.
+        view: says what is done.
 
     Returns:
         What `train_on_worker` returns on the primary rank.
@@ -67,7 +70,10 @@ def fit_run(
     }
     stops = None if task.test_only else functools.partial(install_stop_handlers, folder.requests.stop)
     trainer = trainer_class(policies, keeps_cleaner=has_dashboard(), when_started=stops)
-    return _fit(trainer, *_sent(task, folder, settings, listeners, retention), settings, run_config, folder)
+    view.working("copying the data and the model to the cluster")
+    sent = _sent(task, folder, settings, listeners, retention)
+    view.working(f"starting {settings.most_workers} worker{'' if settings.most_workers == 1 else 's'}", line=True)
+    return _fit(trainer, *sent, settings, run_config, folder)
 
 
 def fit_trial(

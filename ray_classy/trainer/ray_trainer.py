@@ -34,7 +34,7 @@ from ray_classy.trainer.ray_worker import RayReporter
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
-from ray_classy.trainer.run_display import RunDisplay, say, show_run
+from ray_classy.trainer.run_display import RunDisplay, RunView, show_run
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.urls import parent
@@ -154,37 +154,35 @@ class RayTrainer(ClassyTrainer):
         settings = spec.ray
         assert settings is not None, "the spec of a run on Ray has Ray's settings"
         check_single_process(type(self).__name__)
-        with show_run() as display:
-            say(display, "checking the data, the model and the checkpoint", log=False)
+        with show_run(task, here=False) as view:
+            view.working("checking the data, the model and the checkpoint")
             check_start(task, spec)
-            with interruptible(), log_to_stderr(displayed=display is not None):
-                say(display, _connecting(settings))
+            with interruptible(), log_to_stderr(displayed=view.displayed):
+                view.working(_connecting(settings), line=True)
                 with settings.connected():
                     if not settings.autoscaling:
                         check_room_for_pipelines(settings.scaling, streamed(task.datasets))
-                    say(display, "looking for free resources", log=False)
+                    view.working("looking for free resources")
                     check_resources(settings.scaling, settings.wait_for_resources_s, settings.autoscaling)
                     warn_if_too_large(dict(task.datasets), ray.cluster_resources().get("object_store_memory", 0.0))
                     with Run.of_task(task, spec) as run:
-                        answer = self._fit(task, spec, settings, run.folder, display)
+                        answer = self._fit(task, spec, settings, run.folder, view)
         _set_final_state(task, run.folder, answer)
         return run.result()
 
     def _fit(
-        self, task: ClassyTask, spec: RunSpec, settings: RaySettings, folder: RunFolder, display: RunDisplay | None
+        self, task: ClassyTask, spec: RunSpec, settings: RaySettings, folder: RunFolder, view: RunView
     ) -> dict[str, Any]:
         check_visible(folder.path, data_files(task.datasets.values()))
         listeners: list[Listener] = [RayReporter()]
         with contextlib.ExitStack() as stack:
-            stack.enter_context(tail_log(folder, displayed=display is not None))
+            stack.enter_context(tail_log(folder, displayed=view.displayed, heard=view.heard))
             stack.enter_context(interruptible())
-            workers = "1 worker" if settings.most_workers == 1 else f"{settings.most_workers} workers"
-            say(display, f"starting {workers}")
-            if display is not None:
+            if isinstance(view, RunDisplay):
                 listeners.append(ProgressFile())
-                stack.enter_context(display.following(folder))
+                stack.enter_context(view.following(folder))
             run_config = _in_folder(settings.run_config, folder)
-            answer = fit_run(task, folder, settings, run_config, spec.retention, listeners)
+            answer = fit_run(task, folder, settings, run_config, spec.retention, listeners, view)
         if "stopped" in answer:
             raise RunStopped(answer["stopped"])
         return answer

@@ -1,4 +1,4 @@
-"""What a run does, at the bottom of the terminal in which it was started."""
+"""What the process that waits for a run says of it: at the bottom of its terminal, or in lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.display import LiveDisplay, duration, is_quiet, on_terminal
+from ray_classy.hooks import ProgressBarHook
 from ray_classy.printable import printable
+from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.figures import Figures
+from ray_classy.trainer.heartbeat import SO_FAR, Heartbeat
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import PROGRESS, has_own_logging
 from ray_classy.trainer.progress_file import SECONDS_BETWEEN_WRITES, read_progress, remove_progress
@@ -20,19 +23,79 @@ from ray_classy.trainer.run_folder import RunFolder
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ray_classy.trainer.session import FolderSession
+
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_UPDATES = 0.5
+_SECONDS_OF_NEWS = 10.0
 _BAR_WIDTH = 30
 
 
-class RunDisplay(Listener):
+class RunView(Listener):
+    """Says what a run does: the base of a display and of lines.
+
+    Attributes:
+        displayed: whether the progress is displayed, so that its lines need not be printed.
+    """
+
+    displayed = False
+
+    def working(self, what: str, line: bool = False) -> None:
+        """Says what the run does that is no step and may take a while.
+
+        Args:
+            what: it does.
+            line: whether it takes long enough for a line at once.
+        """
+
+    def heard(self) -> None:
+        """Called when the workers have logged lines."""
+
+    def close(self) -> None:
+        """Says no more."""
+
+
+class RunLines(RunView):
+    """Logs what a run does before its first step, and again while that takes long.
+
+    Args:
+        seconds: between such lines; None for no further ones.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._heartbeat = None if seconds is None else Heartbeat(seconds)
+
+    def working(self, what: str, line: bool = False) -> None:
+        """Logs it at once, or when it has taken long."""
+        if line:
+            _log.info("%s", what, extra=PROGRESS)
+        if self._heartbeat is not None:
+            self._heartbeat.beat(lambda: what, SO_FAR)
+            if line:
+                self._heartbeat.line()
+
+    def starting(self, session: FolderSession) -> None:
+        """The session says what it does."""
+        self.close()
+
+    def heard(self) -> None:
+        """The workers say what they do."""
+        self.close()
+
+    def close(self) -> None:
+        """Logs no more."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+
+
+class RunDisplay(RunView):
     """Shows the current phase, or what the run does before its first step; it is updated until `close`.
 
     Args:
         display: shows it.
     """
 
-    watches = True
+    watches = displayed = True
 
     def __init__(self, display: LiveDisplay | None = None) -> None:
         self._display = display or LiveDisplay()
@@ -42,14 +105,22 @@ class RunDisplay(Listener):
         self._thread = threading.Thread(target=self._update, name="display", daemon=True)
         self._thread.start()
 
-    def working(self, what: str) -> None:
+    def working(self, what: str, line: bool = False) -> None:
         """Shows what the run does, and for how long it has."""
         if what != self._what or self._figures is not None:
             self._what, self._since, self._figures = what, time.monotonic(), None
 
     def looked(self, figures: Figures) -> None:
         """Shows the figures of the phase."""
-        self._figures = figures
+        if figures != self._figures:
+            self._figures, self._since = figures, time.monotonic()
+
+    def show(self, found: Figures | str | None) -> None:
+        """Shows what a file of progress says, if it says anything."""
+        if isinstance(found, str):
+            self.working(found)
+        elif found is not None:
+            self.looked(found)
 
     @contextlib.contextmanager
     def following(self, folder: RunFolder) -> Iterator[None]:
@@ -58,11 +129,7 @@ class RunDisplay(Listener):
 
         def follow() -> None:
             while not over.wait(SECONDS_BETWEEN_WRITES[folder.storage.local]):
-                found = read_progress(folder.storage)
-                if isinstance(found, str):
-                    self.working(found)
-                elif found is not None:
-                    self.looked(found)
+                self.show(read_progress(folder.storage))
 
         remove_progress(folder.storage)  # of an earlier start
         thread = threading.Thread(target=follow, name="progress", daemon=True)
@@ -103,31 +170,24 @@ class RunDisplay(Listener):
         if figures.steps:
             row.append(ProgressBar(figures.steps, figures.step, width=min(_BAR_WIDTH, max(columns // 4, 5))))
         head.add_row(*row, Text(f"{figures.where:.0%} of the run"))
-        return Group(head, Text("  ".join(figures.parts())))
+        parts, seconds = figures.parts(), time.monotonic() - self._since
+        if seconds >= _SECONDS_OF_NEWS:
+            parts.append(f"no news for {duration(seconds)}")
+        return Group(head, Text("  ".join(parts)))
 
 
 @contextlib.contextmanager
-def show_run() -> Iterator[RunDisplay | None]:
-    """A display for the block, on a terminal; None elsewhere, and where the program has logging of its own."""
-    if not on_terminal() or is_quiet() or has_own_logging():
-        yield None
-        return
-    display = RunDisplay()
-    try:
-        yield display
-    finally:
-        display.close()
-
-
-def say(display: RunDisplay | None, what: str, log: bool = True) -> None:
-    """Says what a run does before its first step: on its display, and in a line where there is none.
+def show_run(task: ClassyTask, here: bool = True) -> Iterator[RunView]:
+    """A display for the block, on a terminal; elsewhere, and where the program has logging of its own, lines.
 
     Args:
-        display: of the run.
-        what: it does.
-        log: whether it takes long enough for a line.
+        task: is trained; one with the hook progress_bar draws another display.
+        here: whether it is trained in this process.
     """
-    if display is not None:
-        display.working(what)
-    elif log:
-        _log.info("%s", what, extra=PROGRESS)
+    bar = here and any(isinstance(hook, ProgressBarHook) for hook in task.hooks)
+    lines = not on_terminal() or is_quiet() or has_own_logging() or bar
+    view = RunLines(task.log_every.seconds) if lines else RunDisplay()
+    try:
+        yield view
+    finally:
+        view.close()

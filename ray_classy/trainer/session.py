@@ -135,7 +135,7 @@ class FolderSession(Session):
         for listener in self._listeners:
             listener.starting(self)
         if self._watching is not None:
-            self._watching.working("looking for a checkpoint")
+            self._watching.working("reading the last checkpoint, if there is one")
         name, content = self._latest(task)
         epoch, tested, halfway = 0, False, False
         if name is not None and content is not None:
@@ -350,6 +350,8 @@ class FolderSession(Session):
             return None
         checkpoint = self._checkpoint(task)
         if task.done_training():
+            if self._watching is not None:
+                self._watching.working("writing the last checkpoint")
             self._writer.wait()
         progress = {**position(task), "where": task.where}
         report = {**latest_by_phase_type(self._round), **progress, **early_end(task)}

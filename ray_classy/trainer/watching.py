@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ray_classy.hooks.run_logger_hook import RunLoggerHook
 from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.figures import Figures
-from ray_classy.trainer.heartbeat import Heartbeat
+from ray_classy.trainer.heartbeat import NO_STEP, SO_FAR, Heartbeat
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import PROGRESS
 from ray_classy.trainer.progress import Progress
@@ -39,7 +39,7 @@ class Watching:
     def working(self, what: str) -> None:
         """Says what the run does that is no step and may take a while."""
         if self._heartbeat is not None:
-            self._heartbeat.beat(lambda: what)
+            self._heartbeat.beat(lambda: what, SO_FAR)
         for listener in self._watchers:
             listener.working(what)
 
@@ -64,10 +64,12 @@ class Watching:
 
     def _beat(self) -> None:
         if self._heartbeat is not None:
-            self._heartbeat.beat(self._progress.title)
+            self._heartbeat.beat(self._progress.title, NO_STEP)
 
     def _due(self, figures: Figures) -> None:
         _log.info("%s", figures.line(), extra=PROGRESS)
+        if self._heartbeat is not None:
+            self._heartbeat.line()
         self._run.steps.add(figures)
         for hook in self._loggers:
             hook.log("step", figures.values(), figures.train_step)

@@ -4,7 +4,7 @@ import threading
 import time
 
 from ray_classy.trainer import heartbeat
-from ray_classy.trainer.heartbeat import Heartbeat
+from ray_classy.trainer.heartbeat import NO_STEP, Heartbeat
 
 
 def until(condition, seconds=10):
@@ -18,8 +18,23 @@ def test_a_run_in_which_nothing_happens_is_logged(monkeypatch, caplog):
     caplog.set_level(logging.INFO, "ray_classy")
     monkeypatch.setattr(heartbeat, "_SHORTEST_SECONDS", 0.02)
     beats = Heartbeat(0.02)
-    beats.beat(lambda: "train 1  step 0/10")
-    assert until(lambda: "train 1  step 0/10: still at it after 0 s" in caplog.text)
+    beats.beat(lambda: "train 1/2  step 0/10", NO_STEP)
+    assert until(lambda: "train 1/2  step 0/10: no step for 0 s" in caplog.text)
+    beats.stop()
+
+
+def test_no_line_comes_soon_after_another_or_while_steps_are_made(caplog):
+    caplog.set_level(logging.INFO, "ray_classy")
+    beats = Heartbeat(30)
+    beats._at -= 100
+    beats.look(30)
+    beats._line_at -= 100
+    beats.beat(lambda: "train 1/2  step 1/10", NO_STEP)
+    beats.look(30)
+    assert not caplog.text
+    beats._at -= 20
+    beats.look(30)
+    assert "train 1/2  step 1/10: no step for 20 s" in caplog.text
     beats.stop()
 
 

@@ -86,7 +86,11 @@ def test_a_listener_that_watches_sees_each_phase_and_what_comes_before(tmp_path)
     run.describe(None)
     run_loop(make_task(epochs=2).set_log_every(steps=6), FolderSession(run, listeners=[watching]))
     run.release()
-    assert watching.did == ["looking for a checkpoint", "preparing the model and the data"]
+    assert watching.did == [
+        "reading the last checkpoint, if there is one",
+        "preparing the model and the data",
+        "writing the last checkpoint",
+    ]
     assert [(one.phase_type, one.phase, one.phases) for one in watching.figures if not one.step] == [
         ("train", 1, 2),
         ("test", 1, 2),
@@ -121,6 +125,10 @@ def test_a_loss_on_the_cpu_is_there_at_once():
     assert loss.value == 0.5
     loss.look(None)
     assert loss.value == 0.5
+
+
+def test_a_loss_that_is_no_number_is_none_in_a_file():
+    assert Figures("train", 1, loss=float("nan")).record()["loss"] is None
 
 
 def test_figures_are_one_line():

@@ -10,13 +10,15 @@ import pytest
 from rich.console import Console
 
 from ray_classy.display import quiet
+from ray_classy.hooks import build_hooks
 from ray_classy.storage import Storage
-from ray_classy.trainer import run_display
+from ray_classy.trainer import heartbeat, run_display
 from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.logs import PROGRESS, log_to_stderr, tail_log
 from ray_classy.trainer.progress_file import PROGRESS_FILE, ProgressFile, read_progress, remove_progress
-from ray_classy.trainer.run_display import RunDisplay, say, show_run
+from ray_classy.trainer.run_display import RunDisplay, RunLines, show_run
 from ray_classy.trainer.run_folder import RunFolder
+from tests.helpers import make_task
 
 FIGURES = Figures("train", 3, 90, 400, 1000, 2400, 0.34, 0.5, [0.1], 1234.4, 0.123, 3 << 30, 75.0, 7200.0)
 
@@ -66,6 +68,9 @@ def test_a_phase_is_shown_with_all_its_figures(display):
     for part in ("train 3/90", "34% of the run", "loss 0.5000", "lr 0.1", "1234 samples/s", "data wait 12%",
                  "memory 3.0 GiB", "epoch 75 s left", "run 2.0 h left"):  # fmt: skip
         assert part in text
+    assert "no news" not in text
+    display._since -= 100
+    assert "no news for 2 min" in drawn(display, "no news")
 
 
 def test_a_run_on_ray_is_shown_from_its_folder(display, tmp_path, monkeypatch):
@@ -83,7 +88,7 @@ def test_a_run_on_ray_is_shown_from_its_folder(display, tmp_path, monkeypatch):
 def test_a_file_of_progress_is_read_back_and_a_damaged_one_is_none(tmp_path):
     storage = Storage(str(tmp_path))
     assert read_progress(storage) is None
-    for content in (b"", b"[]", b'{"phase_type": 3}', b"[" * 10**5):
+    for content in (b"", b"[]", b'{"phase_type": 3}', b'{"phase_type": "\\u001b[2J", "phase": 1}', b"[" * 10**5):
         storage.write(PROGRESS_FILE, content)
         assert read_progress(storage) is None
     remove_progress(storage)
@@ -91,21 +96,34 @@ def test_a_file_of_progress_is_read_back_and_a_damaged_one_is_none(tmp_path):
     assert not storage.exists(PROGRESS_FILE)
 
 
-def test_nothing_is_displayed_without_a_terminal_or_in_a_program_with_logging_of_its_own(monkeypatch):
-    with show_run() as display:
-        assert display is None
+@pytest.mark.parametrize("why", ["no terminal", "logging", "progress_bar", "quiet"])
+def test_nothing_is_displayed_where_it_would_disturb(monkeypatch, why):
+    monkeypatch.setattr(run_display, "on_terminal", lambda: why != "no terminal")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()] if why == "logging" else [])
+    hooks = build_hooks([{"name": "progress_bar"}] if why == "progress_bar" else [])
+    with quiet(why == "quiet"), show_run(make_task(hooks=hooks)) as view:
+        assert not view.displayed
+
+
+def test_a_bar_of_a_worker_is_not_seen_and_the_display_is(monkeypatch):
     monkeypatch.setattr(run_display, "on_terminal", lambda: True)
-    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
-    with show_run() as display:
-        assert display is None
-
-
-def test_without_a_display_what_takes_long_is_a_line(monkeypatch, capsys):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    with log_to_stderr():
-        say(None, "starting a local Ray")
-        say(None, "looking", log=False)
-    assert capsys.readouterr().err.endswith("  starting a local Ray\n")
+    with show_run(make_task(hooks=build_hooks([{"name": "progress_bar"}])), here=False) as view:
+        assert view.displayed
+
+
+def test_without_a_display_what_takes_long_is_a_line_until_the_workers_have_theirs(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "ray_classy")
+    monkeypatch.setattr(heartbeat, "_SHORTEST_SECONDS", 0.02)
+    lines = RunLines(0.02)
+    lines.working("starting a local Ray", line=True)
+    lines.working("copying")
+    until = time.monotonic() + 10
+    while "copying: 0 s so far" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.01)
+    lines.heard()
+    assert caplog.messages[0] == "starting a local Ray" and "copying: 0 s so far" in caplog.messages
+    assert lines._heartbeat._over.is_set()
 
 
 def test_lines_of_progress_are_hidden_where_it_is_displayed(tmp_path, monkeypatch, capsys):
@@ -116,6 +134,7 @@ def test_lines_of_progress_are_hidden_where_it_is_displayed(tmp_path, monkeypatc
     run = RunFolder(str(tmp_path))
     with tail_log(run, seconds=0.01, displayed=True):
         run.log(f"10:11:12  {FIGURES.line()}")
+        run.log("10:11:12  preparing the model and the data: 45 s so far")
         run.log("10:11:12  train 3  1000 steps")
     assert [line[10:] for line in capsys.readouterr().err.splitlines()] == ["kept", "train 3  1000 steps"]
 
