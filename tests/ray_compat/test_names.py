@@ -48,7 +48,8 @@ def rays_text():
     return "\n".join(path.read_text() for folder in folders for path in (RAY / folder).rglob("*.py"))
 
 
-NAMES = [*settings.TRAIN, *settings.LOCAL, *settings.TUNE, settings.START_TIMEOUT, *settings.pending_trials(1)]
+OF_RUNS = [*settings.TRAIN, *settings.DASHBOARD, *settings.LOCAL, settings.START_TIMEOUT]
+NAMES = [*OF_RUNS, *settings.TUNE, *settings.pending_trials(1)]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "RAY_JOB_CONFIG_JSON_ENV_VAR"])
