@@ -61,6 +61,7 @@ def serve_run(arguments: argparse.Namespace) -> Answer:
             print_line(f"page        {url}/")
             print_line(f"predict     curl --data-binary @photo.jpg {url}/predict")
             print_line(f"health      {url}/healthz")
+            print_line(f"metrics     {url}/metrics")
             if not host.startswith("127.") and host not in _LOOPBACK:
                 print_line(f"whoever reaches {host} can use the service: it asks for no password")
             print_line("Ctrl-C stops it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray_classy.dataset.target_columns import ONLY
 from ray_classy.errors import ComponentError, RayClassyError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.load_model import load_model
+from ray_classy.inference.service_metrics import CONTENT_TYPE, ServiceMetrics
 from ray_classy.inference.service_page import HEADERS, PAGE
 from ray_classy.inference.upload import RefusedRequest, UploadLimits, decode_upload, image_bytes, topk_of
 from ray_classy.models.pretrained import require
@@ -120,18 +122,14 @@ class ClassifierService:
     def __init__(self, options: Mapping[str, Any]) -> None:
         import torch
         from ray import serve
-        from ray.util.metrics import Counter, Histogram
+        from ray.util import metrics
 
         self._options = ServeOptions.model_validate(options)
         torch.set_num_threads(self._options.num_cpus)
         self._model: Classifier = load_model(self._options.run)
         check_one_target(self._model)
         self._limits = UploadLimits(self._options.max_megabytes * 2**20, self._options.max_pixels)
-        self._answers = Counter("ray_classy_answers", "Answers to uploads, by HTTP status.", tag_keys=("status",))
-        self._batches = Histogram(
-            "ray_classy_batch_size", "Images that the model took at once.", boundaries=[1, 2, 4, 8, 16, 32, 64, 128]
-        )
-        self._images = self._taken = 0
+        self._metrics = ServiceMetrics(lambda kind, *values, **options: getattr(metrics, kind)(*values, **options))
         batched: Any = serve.batch
         self._batched = batched(
             self._scores_of, max_batch_size=self._options.batch_size, batch_wait_timeout_s=_WAIT_SECONDS
@@ -139,10 +137,10 @@ class ClassifierService:
 
     async def __call__(self, request: Any) -> Any:
         """Answers one request; see docs/inference.md for the routes."""
-        from starlette.responses import HTMLResponse, JSONResponse
+        from starlette.responses import HTMLResponse, JSONResponse, Response
 
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")).rstrip("/") or "/"
-        routes = {"/": ("GET", "HEAD"), "/healthz": ("GET", "HEAD"), "/predict": ("POST",)}
+        routes = {"/predict": ("POST",), **dict.fromkeys(("/", "/healthz", "/metrics"), ("GET", "HEAD"))}
         if path not in routes:
             return JSONResponse({"error": "there is no such page: POST an image to /predict"}, 404)
         if request.method not in routes[path]:
@@ -153,14 +151,18 @@ class ClassifierService:
         if path == "/healthz":
             classes = self._model.classes
             facts = {"model": self._model.path, "classes": classes and len(classes)}
-            return JSONResponse({"status": "ok", **facts, "images": self._images, "batches": self._taken})
+            counts = {"images": self._metrics.images, "batches": self._metrics.batches}
+            return JSONResponse({"status": "ok", **facts, **counts})
+        if path == "/metrics":
+            return Response(self._metrics.text(), media_type=CONTENT_TYPE)
+        began = time.perf_counter()
         try:
             content, status = await self._answer(request), 200
         except RefusedRequest as error:
             content, status = {"error": str(error)}, error.status
         except RayClassyError as error:  # the model does not take what its preprocessing makes
             content, status = {"error": f"the model failed: {error}"}, 500
-        self._answers.inc(tags={"status": str(status)})
+        self._metrics.answered(status, time.perf_counter() - began)
         return JSONResponse(content, status)
 
     async def _answer(self, request: Any) -> dict[str, Any]:
@@ -186,8 +188,7 @@ class ClassifierService:
         return bytes(body)
 
     async def _scores_of(self, images: list[Any]) -> Sequence[Any]:
-        self._batches.observe(len(images))
-        self._images, self._taken = self._images + len(images), self._taken + 1
+        self._metrics.predicted(len(images))
         return await asyncio.to_thread(self._scores, images)
 
     def _scores(self, images: list[Any]) -> list[Any]:

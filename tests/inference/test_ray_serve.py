@@ -100,6 +100,9 @@ def test_it_has_a_page_and_says_that_it_is_well(service):
     assert status == 200 and '<input type="file"' in page
     status, text = ask(f"{service}/healthz")
     assert status == 200 and json.loads(text)["classes"] == 10
+    assert ask(f"{service}/predict", b"no image")[0] == 415
+    status, text = ask(f"{service}/metrics")
+    assert status == 200 and 'ray_classy_answers_total{status="415"}' in text
     assert ask(f"{service}/predict")[0] == 405 and ask(f"{service}/other")[0] == 404
 
 
