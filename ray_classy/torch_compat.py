@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -79,3 +80,15 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) ->
         else:
             for tensor in tensors:
                 tensor.mul_(scale)
+
+
+def compiled_graphs() -> int:
+    """Returns how many graphs `torch.compile` has compiled in this process; 0 where torch does not say."""
+    dynamo = sys.modules.get("torch._dynamo.utils")  # which nothing has imported if nothing was compiled
+    counters: Any = getattr(dynamo, "counters", {})
+    return int(counters["stats"]["unique_graphs"]) if "stats" in counters else 0
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Whether an error was raised by the compiler and not by the code that it compiles; torch has no public base."""
+    return type(error).__module__.startswith(("torch._dynamo.", "torch._inductor."))

@@ -54,6 +54,13 @@ def norm(name: str, value: Any) -> float | None:
     return value
 
 
+def rows_at_once(name: str, value: Any) -> Any:
+    """Checks for "auto", an integer of at least 1, or None."""
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ComponentError(f"{name} must be 'auto', an integer of at least 1, or null (None in Python), not {value!r}")
+
+
 def choice(name: str, value: T, choices: Sequence[T]) -> T:
     """Checks for one of `choices`."""
     if value not in choices:

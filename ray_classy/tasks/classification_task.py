@@ -19,9 +19,11 @@ from ray_classy.memory import within_memory
 from ray_classy.meters import sync_meters
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import classes, dry_run, phase_state, strategies, task_state
+from ray_classy.tasks import classes, device_checks, dry_run, phase_state, strategies, task_state
 from ray_classy.tasks.classy_task import Checkpoint, register_task
+from ray_classy.tasks.device_options import DeviceSetup, explained, memory_remedy
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
+from ray_classy.tasks.micro_batches import train_in_parts
 from ray_classy.tasks.option import assume
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
@@ -50,6 +52,7 @@ class ClassificationTask(PlannedTask):
         last_batch: batch of the last step, on its device; None before the first and after the last step of a phase.
         optimizer_period: train steps per optimizer update.
         device: device of the model; available after `prepare()`.
+        device_setup: how the model computes there; available after `prepare()`.
     """
 
     losses: Any = LossCurve()
@@ -65,6 +68,7 @@ class ClassificationTask(PlannedTask):
         self.last_batch: LastBatchInfo | None = None
         self.optimizer_period = 1
         self.device = torch.device("cpu")
+        self.device_setup = DeviceSetup()
         self.update_step = UpdateStep()
         self._loss_weight: torch.Tensor | None = None  # of the current step
         self._rows_count_alike = False  # in the loss of the current phase
@@ -154,6 +158,7 @@ class ClassificationTask(PlannedTask):
         """
         self._before_prepare()
         task_state.check_parts(self)
+        device_checks.check(self, get_world_size())
         if self.deterministic:
             use_deterministic_algorithms()
         self.phases = self.planned_phases()
@@ -161,9 +166,11 @@ class ClassificationTask(PlannedTask):
         self.device = task_state.choose_device(self.use_gpu)
         assume(self, "use_gpu", self.device.type == "cuda")
         log_remark(self.precision, self.device)
+        self.base_model, self.base_loss = self.base_model.to(self.device), self.base_loss.to(self.device)
+        self.device_setup = DeviceSetup()
+        self.device_setup.set_up(self)
         model = self.distributed_options.convert_batch_norm(self.base_model, self.device, get_world_size())
         self.base_model = model.to(self.device)
-        self.base_loss = self.base_loss.to(self.device)
         if not self.test_only:
             self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
             strategies.set_up(self)
@@ -172,6 +179,7 @@ class ClassificationTask(PlannedTask):
             scaler = self.precision.scaler(self.device) if self.precision is not None else None
             self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
         self._load_weights()
+        self.device_setup.compile(self)
         self.init_distributed_data_parallel_model()
 
     def prepare_optimizer(self, optimizer: ClassyOptimizer, model: nn.Module, loss: nn.Module | None = None) -> None:
@@ -289,6 +297,24 @@ class ClassificationTask(PlannedTask):
             more = {key: sample[key] for key in getattr(meter, "sample_keys", ()) if key in sample}
             meter.update(output, target, is_train=self.train, **more)
 
+    def step(self) -> None:
+        """Trains or evaluates one batch, then calls the hooks; raises StopIteration when the phase has no more.
+
+        Raises:
+            TaskError: the model cannot be compiled; the message says what to set.
+        """
+        try:
+            super().step()
+        except Exception as error:
+            told = explained(error)
+            if told is None:
+                raise
+            raise told from error
+
+    def memory_remedy(self) -> str | None:
+        """Returns which keys to set where memory ran out in the current step; None if there are none."""
+        return memory_remedy(self)
+
     def train_step(self) -> None:
         """Trains on the next batch; raises StopIteration when the phase has no more."""
         self.last_batch = None
@@ -296,16 +322,25 @@ class ClassificationTask(PlannedTask):
         target = sample["target"]
         if self.mixup_transform is not None:
             sample = call("mixup", self.mixup_transform, sample)
-        steps = len(self.data_iterator)
-        with torch.enable_grad(), timed_exchange(), self.update_step.gradient_sync(self.model, self._steps_made, steps):
-            with autocast(self.precision, self.device):
+        sample = self.device_setup.arranged(sample)
+        with torch.enable_grad(), timed_exchange():
+            if self.device_setup.splits(sample):
+                loss, output = train_in_parts(self, sample, self.device_setup.part_rows)
+            else:
+                loss, output = self._train_at_once(sample)
+        self.num_train_steps += 1
+        self.num_updates += self.get_global_batchsize()
+        self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
+
+    def _train_at_once(self, sample: dict[str, Any]) -> tuple[torch.Tensor, Any]:
+        """Runs forward pass, backward pass and update for a whole batch; returns its loss and output."""
+        with self.update_step.gradient_sync(self.model, self._steps_made, len(self.data_iterator)):
+            with autocast(self.precision, self.device), self.device_setup.recomputed(self):
                 output = call("the model", self.compute_model, sample)
                 loss = call("the loss", self.compute_loss, output, sample)
             loss, self._loss_weight = record(self, loss, output, sample)
             call("the optimizer", self.run_optimizer, loss)
-        self.num_train_steps += 1
-        self.num_updates += self.get_global_batchsize()
-        self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
+        return loss, output
 
     def run_optimizer(self, loss: torch.Tensor) -> None:
         """Runs the backward pass of a train step; applies the optimizer where a group of accumulated steps ends."""
@@ -318,6 +353,7 @@ class ClassificationTask(PlannedTask):
         """Evaluates the next batch; raises StopIteration when the phase has no more."""
         self.last_batch = None
         sample, step_data = next_sample(self.data_iterator, self.device)
+        sample = self.device_setup.arranged(sample)
         with torch.no_grad(), autocast(self.precision, self.device):
             output = call("the model", self.test_time_augmentation.output, self.compute_model, sample)
             loss = call("the loss", self.compute_loss, output, sample)
@@ -360,6 +396,7 @@ class ClassificationTask(PlannedTask):
     def on_phase_end(self) -> None:
         """Ends the phase: updates schedules, synchronizes losses and meters across ranks, then calls the hooks."""
         self.log_phase_end(self.phase_type)
+        self.device_setup.phase_ended(self.phase_type)
         strategies.unshard(self)
         if self.train:
             self.optimizer.on_epoch(where=self.where)

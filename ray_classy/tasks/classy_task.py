@@ -369,6 +369,10 @@ class ClassyTask(ABC):
             self.eval_step()
         self.call_hooks("on_step")
 
+    def memory_remedy(self) -> str | None:
+        """Returns which keys to set where memory ran out in the current step; None if the task has none."""
+        return None
+
     def call_hooks(self, point: str) -> None:
         """Calls every hook at one of the five points of a run.
 

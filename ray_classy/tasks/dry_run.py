@@ -27,7 +27,7 @@ from ray_classy.generic.util import map_tensors
 from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks import strategies
+from ray_classy.tasks import device_checks, strategies
 from ray_classy.tasks.classes import match_classes, named_targets
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import locate
@@ -82,6 +82,7 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
         What was seen, by phase type; a dataset with an `iterator` of its own is left out.
     """
     check_parts(task)
+    device_checks.check(task, world_size)
     phases = task.planned_phases()
     _check_devices(task, world_size, on_gpu)
     used = {"train" if phase["train"] else "test" for phase in phases}
@@ -160,7 +161,7 @@ def _check_dataset(
         )
     if not default_steps:
         return DryRun(rows, None, None, dataset.num_classes)
-    sample, device = _small_batch(task, phase_type, dataset), device_of(task, on_gpu)
+    sample, device = small_batch(task, phase_type, dataset), device_of(task, on_gpu)
     with host_rng_kept():
         seed_host(derive_seed(task.seed))
         check_output = partial(_check_labels, task, phase_type, dataset)
@@ -181,7 +182,7 @@ _ROWS_READ = 8
 """Rows that are read to find two of different sizes."""
 
 
-def _small_batch(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> dict[str, Any]:
+def small_batch(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> dict[str, Any]:
     """Returns a batch of two rows, of different sizes if there are such; of one row if batches have no more."""
     with host_rng_kept():
         seed_host(derive_seed(task.seed, 0, 0))

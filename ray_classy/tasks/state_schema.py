@@ -51,6 +51,15 @@ class _Scaler:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    """What was found by trying on a device; see `probes`."""
+
+    tried_on: dict[str, Any]
+    memory_format: str | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
 class _State:
     """What `get_classy_state` returns; Classy Vision's states have no `num_train_steps`."""
 
@@ -67,6 +76,7 @@ class _State:
     num_train_steps: int = 0
     in_phase: _Phase | None = None
     amp: dict[str, Any] | None = field(default=None)
+    chosen: _Chosen | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,8 @@ def _check_numbers(state: _State) -> None:
     if phase is not None:
         counts |= {"in_phase.rows": phase.rows, "in_phase.bad_rows": phase.bad_rows}
         indices["train_phase_idx"] -= 1  # it has begun
+    if state.chosen is not None and state.chosen.rows is not None:
+        counts["chosen.rows"] = state.chosen.rows - 1
     for name, value in {**counts, **indices}.items():
         if not 0 <= value < _MOST:
             raise CheckpointError(f"{name} is {value - (name in indices)}")

@@ -19,6 +19,7 @@ from ray_classy.optim.param_scheduler import ParamScheduler
 from ray_classy.tasks import arguments
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.classy_task import ClassyTask
+from ray_classy.tasks.compilation import Compilation
 from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.option import SectionField, option, section_setter
 from ray_classy.tasks.precision import AmpType, Precision
@@ -28,6 +29,10 @@ from ray_classy.tasks.strategies import whole_model
 
 def _start_method(name: str, value: Any) -> Any:
     return arguments.choice(name, value, ("spawn", "fork", "forkserver", None))
+
+
+def _memory_format(name: str, value: Any) -> Any:
+    return arguments.choice(name, value, ("auto", "channels_last", "contiguous"))
 
 
 class TaskParts(ClassyTask):
@@ -57,6 +62,17 @@ class TaskParts(ClassyTask):
         mixup_transform: mixes the rows of each training batch; None for no mixing.
         test_time_augmentation: whose outputs are averaged in test phases.
         distributed_options: how several processes train together.
+        compile: whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`.
+        memory_format: order in memory of images and of the weights of convolutions: "contiguous", "channels_last", or
+            "auto" for the faster of both.
+        batch: most rows of a train step that a replica computes at once, "auto" for as many as fit into its memory;
+            None for all rows of the step.
+        gradient_checkpointing: whether activations within blocks are computed again in the backward pass, which takes
+            less memory and more time.
+        tf32: whether GPUs may multiply float32 matrices with TensorFloat-32, which has 10 bits of precision; None for
+            torch's defaults: in convolutions, and nowhere else.
+        cudnn_benchmark: whether cuDNN measures which of its algorithms is the fastest for each new shape; None to leave
+            torch's switch as it is.
     """
 
     num_epochs: int | float = option(1, arguments.epochs, required=True)
@@ -77,6 +93,12 @@ class TaskParts(ClassyTask):
     checkpoint_every: CheckpointEvery = option(CheckpointEvery())
     checkpoint_load_strict: bool = option(True, arguments.flag)
     log_every: LogEvery = option(LogEvery())
+    compile: bool | dict[str, Any] = option(False, Compilation.check_value)
+    memory_format: Literal["auto", "channels_last", "contiguous"] = option("contiguous", _memory_format)
+    batch: int | Literal["auto"] | None = option(None, arguments.rows_at_once)
+    gradient_checkpointing: bool = option(False, arguments.flag)
+    tf32: bool | None = option(None, arguments.flag_or_none)
+    cudnn_benchmark: bool | None = option(None, arguments.flag_or_none)
 
     # fields of `distributed_options`, as Classy Vision named them
     broadcast_buffers_mode: Any = SectionField("distributed_options")
@@ -102,6 +124,11 @@ class TaskParts(ClassyTask):
     def precision(self) -> Precision | None:
         """Mixed precision, as `amp_args` asks for it; None for none."""
         return Precision.from_args(self.amp_args)
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """How model and loss are compiled, as `compile` asks for it; None for not at all."""
+        return Compilation.of(self.compile)
 
     @property
     def amp_type(self) -> AmpType | None:
@@ -251,6 +278,35 @@ class TaskParts(ClassyTask):
     set_log_every = section_setter(
         "log_every", LogEvery, "Sets how often the run logs its progress inside a phase, and returns the task."
     )
+    def set_compile(self, compile: bool | dict[str, Any]) -> Self:
+        """Sets whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`."""
+        self.compile = compile
+        return self
+
+    def set_memory_format(self, memory_format: Literal["auto", "channels_last", "contiguous"]) -> Self:
+        """Sets the order in memory of images and of the weights of convolutions; "auto" finds the faster one."""
+        self.memory_format = memory_format
+        return self
+
+    def set_batch(self, batch: int | Literal["auto"] | None) -> Self:
+        """Sets the most rows of a train step that a replica computes at once: a number, "auto", or None for all."""
+        self.batch = batch
+        return self
+
+    def set_gradient_checkpointing(self, gradient_checkpointing: bool) -> Self:
+        """Sets whether activations within blocks are computed again in the backward pass."""
+        self.gradient_checkpointing = gradient_checkpointing
+        return self
+
+    def set_tf32(self, tf32: bool | None) -> Self:
+        """Sets whether GPUs may multiply float32 matrices with TensorFloat-32; None for torch's defaults."""
+        self.tf32 = tf32
+        return self
+
+    def set_cudnn_benchmark(self, cudnn_benchmark: bool | None) -> Self:
+        """Sets whether cuDNN measures which of its algorithms is fastest; None to leave torch's switch as it is."""
+        self.cudnn_benchmark = cudnn_benchmark
+        return self
 
     def set_use_gpu(self, use_gpu: bool | None) -> Self:
         """Sets whether to train on a GPU; None to use one if the process has one."""

@@ -186,6 +186,9 @@ def get_state(task: ClassificationTask) -> dict[str, Any]:
         state["train_dataset_iterator"] = train_dataset.get_classy_state()  # type: ignore[attr-defined]
     if task.update_step.scaler is not None:
         state["amp"] = task.update_step.scaler.state_dict()
+    chosen = task.device_setup.state()
+    if chosen is not None:
+        state["chosen"] = chosen
     return full(state) if task._sharded is not None else state
 
 

@@ -15,6 +15,7 @@ from ray_classy.generic.copies import copied
 from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.losses import MultiTargetLoss
 from ray_classy.memory import reason_of
+from ray_classy.tasks.compilation import uncompiled
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.resume import locate
 
@@ -71,7 +72,7 @@ def try_step(
     shape = tuple(inputs.shape) if isinstance(inputs, torch.Tensor) else type(inputs).__name__
     train = phase_type == "train"
     if train and task.mixup_transform is not None:
-        sample = _mixed(task, sample)
+        sample = mixed(task, sample)
     step = "model"
     parameter = next(task.base_model.parameters(), None)
     here = torch.device("cpu") if parameter is None else parameter.device  # where an earlier training left it
@@ -82,7 +83,7 @@ def try_step(
     loss = None
     try:
         with (
-            _as_it_was(task, here, base_loss, [meter for meter in meters if meter is not None]),
+            as_it_was(task, here, base_loss, [meter for meter in meters if meter is not None]),
             torch.set_grad_enabled(train),
         ):
             task._freeze()
@@ -117,7 +118,12 @@ def _output(task: ClassificationTask, sample: dict[str, Any], train: bool) -> An
         raise ComponentError(f"{locate(task, 'model', 'heads')}{error}") from None
 
 
-def _mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
+def mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
+    """Returns a batch of the train dataset as the task's mixup makes it.
+
+    Raises:
+        TaskError: the mixup cannot take it.
+    """
     assert task.mixup_transform is not None
     try:
         return dict(task.mixup_transform(dict(sample)))  # the copy is changed
@@ -191,7 +197,7 @@ def _without_gradient(task: ClassificationTask) -> list[str]:
 
 
 @contextlib.contextmanager
-def _as_it_was(
+def as_it_was(
     task: ClassificationTask, device: torch.device, base_loss: nn.Module | None, copies: list[Any]
 ) -> Iterator[None]:
     """Restores what a step changes: modes, buffers, gradients, meters, and the wrappers of an earlier training.
@@ -219,7 +225,8 @@ def _as_it_was(
         if base_loss is not None:
             task.base_loss = base_loss.to(device)
         task.meters = copies
-        yield
+        with contextlib.nullcontext() if task.compilation is None else uncompiled():
+            yield
     finally:
         task.base_loss, task.meters, task.train = loss, meters, was_train
         task.distributed_model, task.distributed_loss = wrapped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -11,6 +11,22 @@ from torch import nn
 from ray_classy.distributed import all_reduce_sum, get_world_size, is_fsdp_module
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.torch_compat import scale_gradients
+
+
+class Part(NamedTuple):
+    """A part of the batch of a step, whose forward and backward pass are run by themselves.
+
+    Attributes:
+        first, last: whether it is the first or the last part of the batch.
+        fraction: its share of the rows of the batch.
+    """
+
+    first: bool = True
+    last: bool = True
+    fraction: float = 1.0
+
+
+WHOLE = Part()
 
 
 class UpdateStep:
@@ -26,6 +42,9 @@ class UpdateStep:
         period: train steps per update.
         clip_grad_norm: largest L2 norm of all gradients together, above 0; None to not clip.
         scaler: scales the loss against underflow; None to not scale.
+
+    Attributes:
+        part: the part of the current step's batch that the next loss is of.
     """
 
     def __init__(
@@ -34,15 +53,16 @@ class UpdateStep:
         self.period = period
         self.clip_grad_norm = clip_grad_norm
         self.scaler = scaler
+        self.part = WHOLE
         self._weight: torch.Tensor | None = None  # of this rank's rows in the current group
 
     def starts_group(self, step: int) -> bool:
         """Returns whether train step `step` of a phase (from 0) is the first of its group."""
-        return step % self.period == 0
+        return step % self.period == 0 and self.part.first
 
     def ends_group(self, step: int, num_steps: int) -> bool:
         """Returns whether the optimizer is applied after step `step` of a phase of `num_steps`."""
-        return (step + 1) % self.period == 0 or step + 1 == num_steps
+        return ((step + 1) % self.period == 0 or step + 1 == num_steps) and self.part.last
 
     def group_rows(self, step: int, num_steps: int, iterator: Any) -> float:
         """Returns the planned rows of all ranks in the group of a step; each batch of a user's iterator counts as 1."""
@@ -67,7 +87,7 @@ class UpdateStep:
         if reduction == "sum":
             first = step - step % self.period
             return 1.0 / (min(first + self.period, num_steps) - first) if rows else 0.0
-        return rows * get_world_size() / self.group_rows(step, num_steps, iterator)
+        return rows * self.part.fraction * get_world_size() / self.group_rows(step, num_steps, iterator)
 
     def gradient_sync(self, model: nn.Module, step: int, num_steps: int) -> contextlib.AbstractContextManager:
         """Returns the context of a step's forward and backward pass; the last step of a group exchanges gradients."""

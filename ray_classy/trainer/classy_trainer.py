@@ -108,6 +108,7 @@ def _of_memory(error: Exception, task: ClassyTask, step: int) -> ResourceError |
     rows = getattr(getattr(task, "datasets", {}).get(phase_type), "batchsize_per_replica", None)
     key = f"dataset.{phase_type}.batchsize_per_replica"
     remedy = f"lower {key}" + (f", which is {rows}" if rows is not None else "")
-    if task.train:
-        remedy += "; num_batches_per_step=2 makes updates of twice as many rows"
+    other = task.memory_remedy()
+    if other is not None:
+        remedy += f"; or {other}"
     return out_of_memory(error, f"step {step + 1} of a {phase_type} phase", remedy)

@@ -72,6 +72,12 @@ METHODS = {
     "set_checkpoint_every": ["rounds", "steps", "minutes"],
     "set_log_every": ["seconds", "steps"],
     "set_deterministic": ["deterministic"],
+    "set_compile": ["compile"],
+    "set_memory_format": ["memory_format"],
+    "set_batch": ["batch"],
+    "set_gradient_checkpointing": ["gradient_checkpointing"],
+    "set_tf32": ["tf32"],
+    "set_cudnn_benchmark": ["cudnn_benchmark"],
     "step": [],
     "run_hooks": ["local_variables", "hook_function"],
 }
@@ -152,6 +158,12 @@ SETTERS = {
     "set_checkpoint_every": (1, 100, None),
     "set_log_every": (10.0, 100),
     "set_deterministic": (False,),
+    "set_compile": ({"mode": "max-autotune"},),
+    "set_memory_format": ("channels_last",),
+    "set_batch": ("auto",),
+    "set_gradient_checkpointing": (True,),
+    "set_tf32": (True,),
+    "set_cudnn_benchmark": (True,),
     "set_test_time_augmentation": (True, 1),
 }
 ABSTRACT = {
