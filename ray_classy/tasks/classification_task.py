@@ -325,7 +325,7 @@ class ClassificationTask(PlannedTask):
         sample = self.device_setup.arranged(sample)
         with torch.enable_grad(), timed_exchange():
             if self.device_setup.splits(sample):
-                loss, output = train_in_parts(self, sample, self.device_setup.part_rows)
+                loss, output = train_in_parts(self, sample)
             else:
                 loss, output = self._train_at_once(sample)
         self.num_train_steps += 1

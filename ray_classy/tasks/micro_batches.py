@@ -23,7 +23,7 @@ def number_of_parts(rows: int, most: int) -> int:
     return -(-rows // most)
 
 
-def train_in_parts(task: ClassificationTask, sample: dict[str, Any], most: int) -> tuple[torch.Tensor, Any]:
+def train_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> tuple[torch.Tensor, Any]:
     """Runs forward and backward pass of a train step on one part of the batch after the other; the last one updates.
 
     Every row has the weight that it has in the whole batch: the update is the same, up to rounding, but for layers that
@@ -31,13 +31,13 @@ def train_in_parts(task: ClassificationTask, sample: dict[str, Any], most: int) 
 
     Args:
         task: in a train phase.
-        sample: the batch.
-        most: rows of a part, at most.
+        sample: the batch, of more rows than a part may have.
 
     Returns:
         The loss of the batch, detached, and its output.
     """
     size = get_batchsize_per_replica(sample["target"])
+    most = task.device_setup.part_rows or size
     rows, step, steps = rows_of(task.data_iterator, sample), task._steps_made, len(task.data_iterator)
     losses, weights, outputs = [], [], []
     try:

@@ -41,7 +41,7 @@ SMALLEST_BLOCK = 2**16
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def strategy_of(task: ClassificationTask) -> str:
+def strategy_of(task: TaskParts) -> str:
     """Returns the strategy that the task's options, or its optimizer, ask for."""
     chosen = task.distributed_options.strategy
     if chosen == "ddp" and (task.use_sharded_ddp or getattr(task.optimizer, "shards_state", False)):

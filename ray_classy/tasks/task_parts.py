@@ -278,6 +278,7 @@ class TaskParts(ClassyTask):
     set_log_every = section_setter(
         "log_every", LogEvery, "Sets how often the run logs its progress inside a phase, and returns the task."
     )
+
     def set_compile(self, compile: bool | dict[str, Any]) -> Self:
         """Sets whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`."""
         self.compile = compile
