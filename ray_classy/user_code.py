@@ -102,6 +102,10 @@ def set_up_worker() -> None:
     Search(*json.loads(os.environ.get(SEARCH_VARIABLE, "[[], []]"))).extend()
 
 
+SETUP_FUNCTION = f"{set_up_worker.__module__}.{set_up_worker.__name__}"
+"""How Ray's setting names the function that each worker calls."""
+
+
 def reached(names: Iterable[str], locate: Callable[[str], str | None]) -> dict[str, str]:
     """The top-level modules that are reached from some names by import statements.
 

@@ -54,10 +54,15 @@ _EXAMPLES = """examples:
   ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
   ray-classy ls runs --sort best
   ray-classy compare runs/20260102-030405-ab12 runs/20260103-040506-cd34
+  ray-classy submit --address http://HEAD:8265 train my.yaml --storage-path s3://bucket/runs
   ray-classy serve runs/20260102-030405-ab12 --port 8000
   ray-classy list optimizer
   ray-classy recipes
 """
+
+
+SUBMITTED = ("train", "tune", "evaluate", "predict")
+"""The commands that `submit` takes."""
 
 
 class UsageError(RayClassyError, ValueError):
@@ -76,15 +81,27 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         UsageError: the command line has a mistake.
         SystemExit: after --help and --version.
     """
+    inner = _submitted(argv)
     parser, options = _parser()
     if argv and not argv[0].startswith("-") and argv[0] not in options:
         raise UsageError(_unknown_command(argv[0], list(options)))
-    arguments, rest = parser.parse_known_args(list(argv))
+    arguments, rest = parser.parse_known_args(list(argv[: len(argv) - len(inner)]))
     for word in rest:
         if word.startswith("-"):
             raise UsageError(f"unknown option {word!r}: {_instead(word, arguments.command, options)}")
     arguments.words += rest
+    if arguments.command == "submit":
+        arguments.job = parsed(inner) if inner else None
+        arguments.words += inner[1:] if inner else []
     return arguments
+
+
+def _submitted(argv: Sequence[str]) -> Sequence[str]:
+    """The command that `submit` is given: its last words, with flags of their own."""
+    if argv[:1] != ["submit"]:
+        return ()
+    begin = next((index for index, word in enumerate(argv) if index and word in SUBMITTED), len(argv))
+    return argv[begin:]
 
 
 def _unknown_command(word: str, commands: list[str]) -> str:
@@ -273,6 +290,27 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--max-megabytes", "size of the largest upload; default: 32", default=32, **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print the output of Ray, and tracebacks of errors", action="store_true")
+    option = command(
+        "submit",
+        "run train, tune, evaluate or predict as a job of a Ray cluster; the same command resumes it",
+        "COMMAND",
+        "a command with its own words, as in: submit --address http://HEAD:8265 train my.yaml",
+    )
+    option(
+        "--address",
+        "URL of the cluster's dashboard; default: that in the environment, else http://127.0.0.1:8265",
+        metavar="URL",
+    )
+    option("--follow", "print the log until the job ends, and exit with its code; the default", action="store_true")
+    option("--detach", "return when the job is submitted", action="store_true")
+    option("--attach", "print the log of this job, or of the last job of this run, until it ends", metavar="JOB")
+    option("--status", "list the jobs, or describe this one", nargs="?", const="", metavar="JOB")
+    option("--stop", "stop this job; a run writes a checkpoint before", metavar="JOB")
+    option("--grace", "with --stop, seconds that the checkpoint may take; default: 120", type=float, metavar="SECONDS")
+    option("--kuberay", "print a manifest that runs the command on Kubernetes, and submit nothing", action="store_true")
+    option("--image", "with --kuberay, the image of its pods; default: one of this version", metavar="IMAGE")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(
         "ls",
         "list runs and sweeps with their results, the trials of a sweep, or the checkpoints of a run",

@@ -103,7 +103,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _read(arguments: argparse.Namespace) -> tuple[Config, str, list[str]]:
     """The config as it was written, its file, and the overrides."""
     words = words_of(arguments)
-    if words and not _is_override(words[0]):
+    if words and not is_override(words[0]):
         config = load_config(words[0])
         if words[0] != STDIN and not words[0].startswith(PREFIX):
             config = _at_home(config, Storage(parent(expanded(words[0])) or "."))
@@ -152,7 +152,8 @@ def _code_folder(given: str) -> str:
     return folder
 
 
-def _is_override(word: str) -> bool:
+def is_override(word: str) -> bool:
+    """Whether a word of a command line is an override of a config, and not a file."""
     path, equals, _ = word.partition("=")
     return bool(equals) and not is_url(path) and not os.path.exists(word)
 

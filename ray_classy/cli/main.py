@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "ray_classy.cli.predict:predict",
     "export": "ray_classy.cli.export:export",
     "serve": "ray_classy.cli.serve:serve_run",
+    "submit": "ray_classy.cli.submit:submit",
     "ls": "ray_classy.cli.ls:ls",
     "compare": "ray_classy.cli.compare:compare",
     "show": "ray_classy.cli.show:show",
@@ -45,7 +46,8 @@ READ_CONFIG = ("train", "check", "bench-data")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 1 (it failed), 2 (config or usage).
 
-    A command that a signal interrupted has 128 and the signal's number: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
+    `submit` has the code of its job. A command that a signal interrupted has 128 and the
+    signal's number: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
 
     Args:
         argv: the words after the program's name; None takes those of this process.
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         json_text(answer.data) if as_json else printable_lines(answer.text if answer.public else redacted(answer.text)),
         flush=True,
     )
-    return _lost(argv)
+    return answer.exit_code or _lost(argv)
 
 
 def _lost(argv: Sequence[str]) -> int:

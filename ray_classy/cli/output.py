@@ -23,11 +23,13 @@ class Answer:
         text: the form for people.
         data: the form for programs (--json).
         public: whether the text has no values of the user's, in which a secret could be.
+        exit_code: of the command.
     """
 
     text: str
     data: dict[str, Any] = field(default_factory=dict)
     public: bool = False
+    exit_code: int = 0
 
 
 def json_text(data: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def resolve_paths(config: dict[str, Any], folder: Any) -> list[str]:
     if not isinstance(folder, str) or not os.path.isabs(folder) or _same_folder(folder):
         return []
     lines = []
-    for section, step, path in list(_paths_in(config, ())):
+    for section, step, path in list(relative_paths(config, ())):
         there = os.path.join(folder, section[step])
         if os.path.lexists(_fixed_part(there)):
             section[step] = there
@@ -53,14 +53,14 @@ def _same_folder(folder: str) -> bool:
         return False
 
 
-def _paths_in(value: Any, path: Path) -> Iterator[tuple[Any, Any, Path]]:
+def relative_paths(value: Any, path: Path) -> Iterator[tuple[Any, Any, Path]]:
     """Yields the container, the key and the place of each relative path: a text under a key that names one."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for step, inner in items:
         here = (*path, step)
         if not isinstance(inner, str):
             if here != ("ray",):  # Ray's options hold no path of data
-                yield from _paths_in(inner, here)
+                yield from relative_paths(inner, here)
         elif inner and not is_url(inner) and not os.path.isabs(inner) and not inner.startswith("~"):
             name = next((part for part in reversed(here) if isinstance(part, str)), "")
             if _KEY.search(name):

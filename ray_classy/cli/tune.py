@@ -15,7 +15,8 @@ from ray_classy.cli.spec import add_logging
 from ray_classy.config.code import code_words
 from ray_classy.storage import Storage
 from ray_classy.trainer.interrupts import interrupted
-from ray_classy.urls import joined
+from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
+from ray_classy.urls import joined, reading
 
 if TYPE_CHECKING:
     from ray_classy.tune import SweepResult, TaskTuner
@@ -53,14 +54,24 @@ def tuner_for(given: Given, more: dict[str, Any] | None = None) -> TaskTuner:
 
     flags, config = given.flags, given.config
     add_logging(config)
-    name = (config.get("ray") or {}).pop("name", None)
+    section = config.get("ray") or {}
+    name, extend, resume = section.pop("name", None), getattr(flags, "extend", None), flags.resume
+    if name and not (extend or resume):
+        resume = _same_sweep(str(section.get("storage_path") or DEFAULT_STORAGE_PATH), name)
     return TaskTuner(
         config,
-        trainer=RayTrainer(name=name, verbose=flags.verbose),
-        resume=flags.resume,
-        extend=getattr(flags, "extend", None),
+        trainer=RayTrainer(name=None if resume else name, verbose=flags.verbose),
+        resume=resume,
+        extend=extend,
         **(more or {}),
     )
+
+
+def _same_sweep(storage_path: str, name: str) -> str | None:
+    """The sweep of that name, which the command that started it resumes; None if there is none."""
+    folder = RunFolder.named(storage_path, name)
+    with reading(folder.path):
+        return folder.path if folder.record.exists() and folder.record.facts().get("kind") == "sweep" else None
 
 
 def _extension(arguments: argparse.Namespace) -> dict[str, Any]:

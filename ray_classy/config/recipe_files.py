@@ -17,7 +17,7 @@ _SUFFIX = ".yaml"
 
 def recipe_names() -> list[str]:
     """Lists the names of all recipes: paths in the folder of recipes, without `.yaml`."""
-    folder = _folder()
+    folder = recipes_folder()
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob(f"*{_SUFFIX}"))
 
 
@@ -36,7 +36,7 @@ def recipe_file(name: str) -> Path:
         near = nearest(name.removesuffix(_SUFFIX), known)
         hint = f"did you mean {near}? " if near else ""
         raise ConfigError(f"there is no recipe {name!r}: {hint}ray-classy recipes lists them")
-    return _folder() / f"{name}{_SUFFIX}"
+    return recipes_folder() / f"{name}{_SUFFIX}"
 
 
 def recipe_head(text: str) -> dict[str, str]:
@@ -62,7 +62,7 @@ def recipe_head(text: str) -> dict[str, str]:
     return found
 
 
-def _folder() -> Path:
-    """The folder of recipes: `recipes` in an installed package, `configs` beside the package in a source tree."""
+def recipes_folder() -> Path:
+    """Returns the folder of recipes: `recipes` in an installed package, `configs` beside it in a source tree."""
     installed = _PACKAGE / "recipes"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"

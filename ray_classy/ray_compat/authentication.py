@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import secrets
 import stat
 import tempfile
@@ -20,7 +21,9 @@ from ray_classy.ray_compat import find
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "RAY_py_gcs_connect_timeout_s")
 _WITHOUT = "tokens are sent as Ray decides (RAY_AUTH_MODE)"
-_HOW = f"`ray get-auth-token` prints it on a node of the cluster: give it in {_TOKEN}, or its file in {_TOKEN_PATH}"
+HOW_TO_GET_IT = (
+    f"`ray get-auth-token` prints it on a node of the cluster: give it in {_TOKEN}, or its file in {_TOKEN_PATH}"
+)
 
 
 @contextlib.contextmanager
@@ -77,11 +80,26 @@ def with_token_of(address: str) -> Iterator[bool]:
                     f"the Ray cluster at {address!r} asks for a token, but {_MODE}={chosen} is set: unset it"
                 )
             if not _has_token():
-                raise ResourceError(f"the Ray cluster at {address!r} asks for a token, and you have none: {_HOW}")
+                raise ResourceError(
+                    f"the Ray cluster at {address!r} asks for a token, and you have none: {HOW_TO_GET_IT}"
+                )
             _set_mode("token")
             if not _lets_in(client, address):
-                raise ResourceError(f"the Ray cluster at {address!r} refuses the token in {_source()}: {_HOW}")
+                raise ResourceError(f"the Ray cluster at {address!r} refuses the token in {_source()}: {HOW_TO_GET_IT}")
         yield asks
+
+
+def own_token() -> tuple[str | None, str]:
+    """The token that this user has, or None, and where it is looked for.
+
+    For the dashboard of a cluster, whose public client sends a token only where the environment says so.
+    """
+    token = os.environ.get(_TOKEN)
+    if not token:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            path = os.environ.get(_TOKEN_PATH) or "~/.ray/auth_token"
+            token = pathlib.Path(os.path.expanduser(path)).read_text().strip()
+    return token or None, _source()
 
 
 def _lets_in(client: Any, address: str) -> bool:
@@ -165,7 +183,7 @@ def _has_token() -> bool:
     try:
         return bool(_loader().has_token(ignore_auth_mode=True))
     except AuthenticationError:
-        raise ResourceError(f"there is no token in {_source()}: {_HOW}, or unset it") from None
+        raise ResourceError(f"there is no token in {_source()}: {HOW_TO_GET_IT}, or unset it") from None
 
 
 def _source() -> str:

@@ -55,6 +55,18 @@ TUNE = {
 }
 """For the driver of a sweep."""
 
+STOP_SECONDS = "RAY_JOB_STOP_WAIT_TIME_S"
+"""How long after SIGTERM a job that Ray stops is killed."""
+
+JOB = {
+    # Serves exact resume: a run that gets SIGTERM writes a checkpoint. Default: 3 seconds.
+    STOP_SECONDS: "30",
+}
+"""For a submitted job."""
+
+JOB_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Where Ray's client of the job server looks for the address of the dashboard, before any that it is given."""
+
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """How long Ray Train waits for the workers of a group to start."""
 

@@ -22,12 +22,11 @@ from ray_classy.ray_compat.cluster import running_cluster, shut_down_local
 from ray_classy.ray_compat.local import job_config, on_loopback, private_folders, without_uv
 from ray_classy.trainer.interrupts import handlers_restored, signals_held_back
 from ray_classy.trainer.shipped_code import places_on_local_workers, staged_code
-from ray_classy.user_code import SEARCH_VARIABLE, Search, is_installed, set_up_worker
+from ray_classy.user_code import SEARCH_VARIABLE, SETUP_FUNCTION, Search, is_installed
 
 _log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
-_SETUP = f"{set_up_worker.__module__}.{set_up_worker.__name__}"
 
 
 @contextlib.contextmanager
@@ -116,7 +115,7 @@ def _local_ray(options: dict[str, Any], keep: bool) -> Iterator[None]:
 
 def _worker_variables() -> dict[str, str]:
     """What the workers of a local Ray find in their environment: how they find this package and the user's modules."""
-    variables = {SEARCH_VARIABLE: json.dumps(Search.here()), settings.SETUP_HOOK: _SETUP}
+    variables = {SEARCH_VARIABLE: json.dumps(Search.here()), settings.SETUP_HOOK: SETUP_FUNCTION}
     package = os.path.dirname(os.path.dirname(os.path.abspath(ray_classy.__file__)))
     if not is_installed(package):
         before = os.environ.get("PYTHONPATH")
@@ -141,7 +140,7 @@ def _cluster(address: str, env: dict[str, Any], quiet: dict[str, Any]) -> Iterat
         options: dict[str, Any] = {}
         if not settings.code_is_shipped():
             env["py_modules"] = [*(env.get("py_modules") or []), stack.enter_context(staged_code())]
-            env["env_vars"] = {**(env.get("env_vars") or {}), settings.SETUP_HOOK: _SETUP}
+            env["env_vars"] = {**(env.get("env_vars") or {}), settings.SETUP_HOOK: SETUP_FUNCTION}
             if not address.startswith("ray://"):
                 options["job_config"] = job_config()
         try:

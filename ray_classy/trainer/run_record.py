@@ -25,6 +25,8 @@ from ray_classy.storage import Storage
 from ray_classy.urls import shown
 
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
+JOB_VARIABLE = "RAY_CLASSY_JOB"
+"""Names the job of a cluster that this process is the driver of, where `ray-classy submit` has submitted it."""
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -118,6 +120,8 @@ class RunRecord:
         before = self.facts() if self.exists() else {}
         before = {name: fact for name, fact in before.items() if name not in ("error", "ended", "stopped_early")}
         start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd(), **_commit(os.getcwd())}
+        if os.environ.get(JOB_VARIABLE):
+            start["job"] = os.environ[JOB_VARIABLE]
         versions = {
             "ray_classy": __version__,
             "python": platform.python_version(),

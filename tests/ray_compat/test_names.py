@@ -50,6 +50,7 @@ def rays_text():
 
 OF_RUNS = [*settings.TRAIN, *settings.DASHBOARD, *settings.LOCAL, settings.START_TIMEOUT]
 NAMES = [*OF_RUNS, *settings.TUNE, *settings.pending_trials(1)]
+NAMES += [*settings.JOB, *settings.JOB_ADDRESSES]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "RAY_JOB_CONFIG_JSON_ENV_VAR"])

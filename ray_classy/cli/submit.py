@@ -1,0 +1,184 @@
+"""`ray-classy submit`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ray_classy.cli.arguments import UsageError
+from ray_classy.cli.job_command import job_of
+from ray_classy.cli.output import Answer, command_line
+from ray_classy.display import aligned, duration, print_line
+from ray_classy.printable import printable, printable_lines
+from ray_classy.ray_compat import settings
+from ray_classy.redact import redacted
+from ray_classy.submit.cluster import Cluster
+from ray_classy.submit.follow import exit_code, follow, is_active
+from ray_classy.submit.job import Job
+from ray_classy.submit.kuberay import manifest
+from ray_classy.submit.package import files_of, staged
+from ray_classy.submit.stop import stop
+from ray_classy.trainer.interrupts import interrupted
+from ray_classy.urls import shown
+from ray_classy.user_code import SETUP_FUNCTION
+
+_GRACE = 120.0
+_ACTIONS = ("attach", "status", "stop")
+
+
+def submit(arguments: argparse.Namespace) -> Answer:
+    """Submits a command to a cluster and follows its log; or looks after a job that was submitted.
+
+    Raises:
+        UsageError: there is no command, or there are options that do not go together.
+        UnavailableError: the extra `cluster` is not installed.
+        ResourceError: the cluster does not answer, or does not take the job.
+        ShippingError: the files that the command needs are too large.
+        RunError: the job died before its command began.
+        KeyboardInterrupt: the user stopped following; the message is the command that attaches again.
+    """
+    _check(arguments)
+    if arguments.kuberay:
+        described = job_of(arguments.job)
+        return Answer(manifest(described, files_of(described)[0], arguments.image))
+    job = job_of(arguments.job) if arguments.job is not None else None  # mistakes in it are reported at once
+    cluster = Cluster(arguments.address)
+    if arguments.status is not None:
+        return _status(cluster, arguments.status)
+    if arguments.stop is not None:
+        return _stopped(cluster, arguments)
+    if job is None:
+        identity = cluster.find(arguments.attach).submission_id
+    else:
+        identity = _running(cluster, job) or _submitted(cluster, job)
+        if arguments.detach:
+            return _detached(cluster, identity)
+    return _followed(cluster, identity)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.job is None and arguments.words:
+        raise UsageError(f"submit runs train, tune, evaluate and predict, not {arguments.words[0]!r}")
+    given = [name for name in _ACTIONS if getattr(arguments, name) is not None]
+    given += ["a command"] if arguments.job is not None else []
+    if not given:
+        raise UsageError(
+            "submit takes a command, such as: ray-classy submit --address http://HEAD:8265 train my.yaml; or --attach "
+            "JOB, --status or --stop JOB"
+        )
+    if len(given) > 1:
+        raise UsageError(f"submit does one thing at a time, not {' and '.join(given)}")
+    if arguments.follow and arguments.detach:
+        raise UsageError("--follow and --detach are given: take one of them")
+    if arguments.grace is not None and (arguments.stop is None or not 0 <= arguments.grace < float("inf")):
+        raise UsageError("--grace is a number of seconds, at least 0, and goes with --stop")
+    if arguments.image is not None and not arguments.kuberay:
+        raise UsageError("--image goes with --kuberay")
+    if arguments.kuberay and (arguments.job is None or arguments.address is not None):
+        raise UsageError("--kuberay takes a command and no --address: ray-classy submit --kuberay train ... > job.yaml")
+
+
+# -- submitting -------------------------------------------------------------------------------------------------------
+
+
+def _running(cluster: Cluster, job: Job) -> str | None:
+    """The job that already trains the run; to submit it again would be refused by the run's lock."""
+    if job.run is None:
+        return None
+    jobs = [one for one in cluster.jobs() if one.metadata.get("run") == job.run and is_active(one)]
+    if not jobs:
+        return None
+    print_line(f"the job {jobs[-1].submission_id} runs this command already: nothing is submitted")
+    return str(jobs[-1].submission_id)
+
+
+def _submitted(cluster: Cluster, job: Job) -> str:
+    for remark in job.remarks:
+        print_line(remark)
+    env = dict(job.ray.get("runtime_env") or {})
+    with staged(job) as package:
+        for line in package.lines():
+            print_line(line)
+        variables = {**settings.JOB, settings.SETUP_HOOK: SETUP_FUNCTION, **(env.get("env_vars") or {})}
+        identity = cluster.submit(job, {**env, "working_dir": package.folder, "env_vars": variables})
+    if job.run is not None:
+        print_line(f"the run is {shown(job.run)}, on the cluster")
+    print_line(f"submitted the job {identity} to {cluster.address}")
+    return identity
+
+
+def _detached(cluster: Cluster, identity: str) -> Answer:
+    commands = {"follow its log": "--attach", "stop it": "--stop"}
+    lines = [f"job:   {identity}"]
+    for what, flag in commands.items():
+        lines += ["", f"{what}:", f"  {_command(cluster, flag, identity)}"]
+    return Answer("\n".join(lines), {"job": identity, "address": cluster.address, "status": "submitted"})
+
+
+def _command(cluster: Cluster, flag: str, identity: str) -> str:
+    return command_line("submit", "--address", cluster.address, flag, identity)
+
+
+def _followed(cluster: Cluster, identity: str) -> Answer:
+    try:
+        info = follow(cluster, identity, _write)
+    except KeyboardInterrupt as error:
+        print_line(f"the job {identity} goes on; to stop it: {_command(cluster, '--stop', identity)}")
+        raise interrupted(error, _command(cluster, "--attach", identity)) from None
+    code = exit_code(info)
+    ended = "succeeded" if code == 0 else f"ended with exit code {code}"
+    return Answer(f"the job {identity} {ended}", {**_facts(info), "exit_code": code}, exit_code=code)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(printable_lines(redacted(text)))
+    sys.stdout.flush()
+
+
+# -- looking after jobs -----------------------------------------------------------------------------------------------
+
+
+def _status(cluster: Cluster, name: str) -> Answer:
+    if name:
+        info = cluster.find(name)
+        facts = _facts(info)
+        return Answer("\n".join(printable(f"{key + ':':<10} {value}") for key, value in facts.items()), facts)
+    jobs = [_facts(info) for info in cluster.jobs()]
+    header = ["job", "state", "command", "started", "time", "run"]
+    rows = [[printable(job.get(key) or "") for key in header] for job in jobs]
+    text = aligned([header, *rows]) if rows else f"the cluster at {cluster.address} has no job of ray_classy"
+    return Answer(text, {"address": cluster.address, "jobs": jobs})
+
+
+def _facts(info: Any) -> dict[str, Any]:
+    metadata: Mapping[str, str] = info.metadata or {}
+    return dict(_facts_of(info, metadata))
+
+
+def _facts_of(info: Any, metadata: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    yield "job", info.submission_id
+    yield "state", str(getattr(info.status, "value", info.status)).lower()
+    yield "command", metadata.get("command")
+    if metadata.get("run"):
+        yield "run", shown(metadata["run"])
+    if info.start_time:
+        yield "started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.start_time / 1000))
+        yield "time", duration((info.end_time or 1000 * time.time()) / 1000 - info.start_time / 1000)
+    if info.driver_exit_code is not None:
+        yield "exit_code", info.driver_exit_code
+    if info.message and info.status != "SUCCEEDED":
+        yield "message", info.message.strip().splitlines()[0][:300]
+
+
+def _stopped(cluster: Cluster, arguments: argparse.Namespace) -> Answer:
+    info = cluster.find(arguments.stop)
+    if not is_active(info):
+        return Answer(f"the job {info.submission_id} has ended already", _facts(info))
+    ended = stop(cluster, info, _GRACE if arguments.grace is None else arguments.grace)
+    text = f"the job {info.submission_id} has stopped"
+    if info.metadata.get("run"):
+        text += "; the command that started it resumes it"
+    return Answer(text, _facts(ended))

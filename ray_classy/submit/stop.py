@@ -1,0 +1,58 @@
+"""Stops a job. A run writes a checkpoint before: Ray's own stop leaves it some seconds."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from ray_classy.display import duration, print_line
+from ray_classy.errors import ResourceError
+from ray_classy.ray_compat import settings
+from ray_classy.submit.cluster import Cluster, wait_for_end
+from ray_classy.submit.follow import is_active
+from ray_classy.submit.request import request_stop
+
+_REQUEST = "ray_classy.submit.request"
+_REQUEST_SECONDS = 60.0
+_SECONDS_TO_END = float(settings.JOB[settings.STOP_SECONDS]) + 15
+"""Until SIGKILL, and for Ray to note it."""
+
+
+def stop(cluster: Cluster, info: Any, grace: float) -> Any:
+    """Stops a job and waits until it has ended; returns its details.
+
+    A run is asked to stop, and has the grace period for a checkpoint. Every other job gets SIGTERM, and so does a run
+    that goes on.
+
+    Args:
+        cluster: where it runs.
+        info: Ray's `JobDetails` of the job.
+        grace: seconds.
+
+    Raises:
+        ResourceError: the job does not end.
+    """
+    identity = info.submission_id
+    run = (info.metadata or {}).get("run")
+    if is_active(info) and info.metadata.get("command") == "train" and run and _asked(cluster, info, run):
+        print_line(f"the run {run} was asked to stop; it has {duration(grace)} for a checkpoint")
+        info = wait_for_end(cluster, identity, grace)
+        if is_active(info):
+            print_line(f"the run has not stopped within {duration(grace)}: Ray stops its job")
+    if is_active(info):
+        cluster.stop(identity)
+        info = wait_for_end(cluster, identity, _SECONDS_TO_END)
+    if is_active(info):
+        raise ResourceError(f"the job {identity} has not ended within {duration(_SECONDS_TO_END)} of Ray's stop")
+    return info
+
+
+def _asked(cluster: Cluster, info: Any, run: str) -> bool:
+    """Asks a run to stop, from here or, where its folder is not seen from here, from the cluster."""
+    if request_stop(run, info.submission_id):
+        return True
+    print_line(f"the run {run} is not seen from here: a small job on the cluster asks it to stop")
+    env = info.runtime_env or {}
+    kept = {key: value for key, value in env.items() if key in ("working_dir", "env_vars")}
+    command = f"exec {shlex.join(['python', '-m', _REQUEST, run, info.submission_id])}"
+    return cluster.run_small(command, kept, _REQUEST_SECONDS) == 0
