@@ -28,7 +28,7 @@ from ray_classy.urls import expanded, is_url, joined, parent, split_query
 _PATHS = {"storage_path", "resume", "extend", "checkpoint", "test", "output", "predictions", *PLACES}
 _PATHS_OR_NAMES = {"weights"}
 _OF_CLIENT = {"command", "words", "address", "json", "code", "print_config"}
-_NOT_IN_NAME = {*_OF_CLIENT, "num_workers", "use_gpu", "storage_path", "name", "verbose", "local", "budget"}
+_NOT_IN_NAME = {*_OF_CLIENT, "num_workers", "use_gpu", "storage_path", "name", "quiet", "verbose", "local", "budget"}
 _LONGEST_STEM = 40
 _STORAGE_PATH = "runs"
 _CONFIG_OF_STDIN = "config.yaml"
