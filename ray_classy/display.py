@@ -72,6 +72,12 @@ def rates_text(rates: list[float]) -> str:
     return f"{min(rates):.3g} to {max(rates):.3g}"
 
 
+def short(path: str) -> str:
+    """Returns a path relative to the working directory if it is inside it, else the path itself."""
+    inside = os.path.isabs(path) and os.path.commonpath([path, os.getcwd()]) == os.getcwd()
+    return os.path.relpath(path) if inside else path
+
+
 class LiveDisplay:
     """Shows what rich renders at the bottom of the terminal until `close`.
 

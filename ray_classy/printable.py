@@ -47,6 +47,11 @@ def shell_word(text: str, encodings: Iterable[str] | None = None) -> str:
     return f"$'{''.join(escaped)}'"
 
 
+def command_line(*words: str) -> str:
+    """Returns a `ray-classy` command, quoted for a shell, so that it can be pasted."""
+    return " ".join(["ray-classy", *map(shell_word, words)])
+
+
 def _fits(text: str, encoding: str) -> bool:
     try:
         text.encode(encoding)

@@ -55,6 +55,7 @@ _EXAMPLES = """examples:
   ray-classy ls runs --sort best
   ray-classy compare runs/20260102-030405-ab12 runs/20260103-040506-cd34
   ray-classy submit --address http://HEAD:8265 train my.yaml --storage-path s3://bucket/runs
+  ray-classy report runs/20260102-030405-ab12
   ray-classy serve runs/20260102-030405-ab12 --port 8000
   ray-classy list optimizer
   ray-classy recipes
@@ -328,6 +329,16 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command("compare", "print what differs between runs: config, versions, results", "RUN RUN ...", "runs")
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "report",
+        "write a web page and a summary of a run, of several runs side by side, or of a sweep",
+        "RUN [RUN ...]",
+        "runs, or one sweep",
+    )
+    option("--output", "the page, FILE.html; default: report.html in the folder of the run or sweep", metavar="FILE")
+    option("--rows", "test rows to evaluate at most; 0 evaluates none; default: 5000", **_NUMBER)
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     what = "a checkpoint, or a run for its latest one"

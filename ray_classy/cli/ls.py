@@ -13,7 +13,6 @@ from typing import Any
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
-from ray_classy.cli.runs import RunRow, row_of, rows_in, trials_in
 from ray_classy.display import aligned, duration
 from ray_classy.errors import RunFolderError
 from ray_classy.printable import printable
@@ -21,6 +20,7 @@ from ray_classy.registry import nearest
 from ray_classy.storage import Storage
 from ray_classy.trainer.near_runs import not_a_run
 from ray_classy.trainer.run_record import RUN_FILE, RunRecord
+from ray_classy.trainer.run_rows import RunRow, row_of, rows_in, trials_in
 from ray_classy.urls import reading, shown
 
 DEFAULT_FOLDER = "runs"

@@ -31,6 +31,7 @@ COMMANDS = {
     "submit": "ray_classy.cli.submit:submit",
     "ls": "ray_classy.cli.ls:ls",
     "compare": "ray_classy.cli.compare:compare",
+    "report": "ray_classy.cli.report:report",
     "show": "ray_classy.cli.show:show",
     "list": "ray_classy.cli.list:list_components",
     "recipes": "ray_classy.cli.recipes:recipes",

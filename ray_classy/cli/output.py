@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_classy.printable import shell_word
+from ray_classy.display import short
+from ray_classy.printable import command_line
 from ray_classy.redact import redacted_values
+
+__all__ = ["Answer", "command_line", "json_text", "short", "stdout_to_stderr"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,3 @@ def stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def command_line(*words: str) -> str:
-    """Returns a `ray-classy` command, quoted for a shell, so that it can be pasted."""
-    return " ".join(["ray-classy", *map(shell_word, words)])
-
-
-def short(path: str) -> str:
-    """Returns a path relative to the working directory if it is inside it, else the path itself."""
-    inside = os.path.isabs(path) and os.path.commonpath([path, os.getcwd()]) == os.getcwd()
-    return os.path.relpath(path) if inside else path

@@ -195,6 +195,20 @@ def evaluate(
         rows = evaluated_on_ray(trained, config, batch_size, flip, num_workers)
     else:
         rows = evaluate_rows(model, dataset, batch_size)
+    return evaluation_of(model, dataset, rows)
+
+
+def evaluation_of(model: Classifier, dataset: ClassyDataset, rows: Mapping[str, EvaluatedRows]) -> Evaluation:
+    """Says what evaluated rows show of a model.
+
+    Args:
+        model: has evaluated them.
+        dataset: has the rows.
+        rows: by target.
+
+    Raises:
+        DataError: no row can be decoded, or none has a label.
+    """
     return Evaluation(
         {target: _evaluated(target, one, model) for target, one in rows.items()},
         _names(dataset, next(iter(rows.values())).number),

@@ -62,6 +62,7 @@ RESERVED: Keys = {
     "seed": Key(int, 0, "seeds the order of rows, random transforms and new weights."),
     "ray": Key(dict[str, Any], {}, "workers, failures, checkpoints and the cluster."),
     "tune": Key(dict[str, Any], {}, "settings of a sweep."),
+    "report": Key(bool, False, "write report.html and report.md into the folder at the end of a run or sweep."),
 }
 """Keys that every task's config may have; `ray` is checked by `RayOptions`, `tune` by the sweep."""
 

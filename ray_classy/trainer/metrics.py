@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ray_classy.distributed import gather_objects
+from ray_classy.distributed import gather_objects, get_world_size
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.metrics import dotted, plain, summary
 
@@ -39,9 +39,21 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
         "seconds": round(time.time() - began, 3),
         "samples_per_second": round(speed[-1], 1) if speed else None,
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "world_size": get_world_size(),
+        "device": _device_name(task),
     }
     bad_rows = sum(gather_objects(getattr(task.data_iterator, "bad_rows", 0)))
     return {**line, **({"bad_rows": bad_rows} if bad_rows else {}), **early_end(task)}
+
+
+def _device_name(task: ClassyTask) -> str | None:
+    """What this rank computes on, as people call it: "cpu" or the name of the GPU."""
+    device = getattr(task, "device", None)
+    if getattr(device, "type", None) != "cuda":
+        return getattr(device, "type", None)
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def early_end(task: ClassyTask) -> dict[str, str]:

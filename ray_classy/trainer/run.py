@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -19,6 +20,9 @@ from ray_classy.trainer.run_spec import RunSpec
 
 Folder = TypeVar("Folder", bound=RunFolder)
 
+_REPORTS = "ray_classy.report.at_end"
+"""The module that writes reports, by its name, as a registry knows components: it imports this package."""
+
 FINISHED, FAILED, INTERRUPTED, STOPPED = "finished", "failed", "interrupted", "stopped"
 
 
@@ -30,6 +34,7 @@ class Run(Generic[Folder]):
     Args:
         open_folder: makes or opens the folder, and locks it.
         describe: records in the folder what is run.
+        reports: whether a report is written once the run has finished.
 
     Attributes:
         folder: available inside the block.
@@ -38,10 +43,16 @@ class Run(Generic[Folder]):
     folder: Folder
 
     def __init__(
-        self, open_folder: Callable[[], Folder], describe: Callable[[Folder], None] = lambda folder: None
+        self,
+        open_folder: Callable[[], Folder],
+        describe: Callable[[Folder], None] = lambda folder: None,
+        reports: bool = False,
     ) -> None:
         self._open_folder = open_folder
         self._describe = describe
+        self._reports = importlib.import_module(_REPORTS) if reports else None
+        if self._reports is not None:
+            self._reports.check_installed()  # not after days of training
 
     @classmethod
     def of_task(cls, task: ClassyTask, spec: RunSpec) -> Run[RunFolder]:
@@ -53,7 +64,7 @@ class Run(Generic[Folder]):
             describe(folder, task, **spec.facts, **ranking)
             folder.requests.forget()  # what was asked of an earlier start
 
-        return Run(spec.open_folder, describe_start)
+        return Run(spec.open_folder, describe_start, bool((task.built_from or {}).get("report")))
 
     @classmethod
     def of_trial(cls, task: ClassyTask, folder: RunFolder, command: Sequence[str], **facts: Any) -> Run[RunFolder]:
@@ -83,14 +94,16 @@ class Run(Generic[Folder]):
         try:
             if error is None:
                 folder.finish(FINISHED, stopped_early=folder.metrics.stopped_early())
-                return
-            # A folder that cannot be written, or is another process's by now, must not hide what happened.
-            with contextlib.suppress(OSError, RunFolderError):
-                if folder.described:  # what is refused leaves an earlier run as it is
-                    folder.finish(*_ending(error))
-            folder.remove_if_unused()
+            else:
+                # A folder that cannot be written, or is another process's by now, must not hide what happened.
+                with contextlib.suppress(OSError, RunFolderError):
+                    if folder.described:  # what is refused leaves an earlier run as it is
+                        folder.finish(*_ending(error))
+                folder.remove_if_unused()
         finally:
             folder.release()
+        if error is None and self._reports is not None:
+            self._reports.write_at_end(folder.path)
 
     def result(self) -> Result:
         """What the run has left in its folder."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +30,7 @@ RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
 JOB_VARIABLE = "RAY_CLASSY_JOB"
 """Names the job of a cluster that this process is the driver of, where `ray-classy submit` has submitted it."""
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_SECONDS_FOR_GIT = 2.0
 
 
 @dataclass
@@ -122,6 +125,7 @@ class RunRecord:
         start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd(), **_commit(os.getcwd())}
         if os.environ.get(JOB_VARIABLE):
             start["job"] = os.environ[JOB_VARIABLE]
+        start.update({"host": platform.node(), "cpus": os.cpu_count()})
         versions = {
             "ray_classy": __version__,
             "python": platform.python_version(),
@@ -133,10 +137,11 @@ class RunRecord:
         self._write({**before, **facts, "starts": starts, "versions": versions, "status": "running"})
 
     def resumed(self, checkpoint: str) -> None:
-        """Records from which checkpoint the last start resumed."""
+        """Records from which checkpoint the last start resumed, which it does again after a failure."""
         facts = self.facts()
         *before, last = facts.get("starts") or [{}]
-        self.amend(starts=[*before, {**last, "resumed_from": checkpoint}])
+        resumes = [*(last.get("resumes") or []), {"checkpoint": checkpoint, "at": _now()}]
+        self.amend(starts=[*before, {**last, "resumed_from": checkpoint, "resumes": resumes}])
 
     def amend(self, **facts: Any) -> None:
         """Records facts beside those that there are."""
@@ -153,8 +158,8 @@ class RunRecord:
         self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
 
 
-def _commit(folder: str) -> dict[str, str]:
-    """The entry for the commit that is checked out in the git repository of a folder, if it is in one."""
+def _commit(folder: str) -> dict[str, Any]:
+    """The entries for the commit that is checked out in the git repository of a folder, if it is in one."""
     while not os.path.isdir(f"{folder}/.git"):
         if folder == (folder := os.path.dirname(folder)):
             return {}
@@ -164,7 +169,28 @@ def _commit(folder: str) -> dict[str, str]:
         file = pathlib.Path(folder, ".git", name)
         commit = head if name == head else file.read_text().strip() if file.is_file() else _packed(folder, name)
         if _COMMIT.fullmatch(commit):
-            return {"commit": commit}
+            return {"commit": commit, **_uncommitted(folder)}
+    return {}
+
+
+@functools.cache
+def _uncommitted(folder: str) -> dict[str, bool]:
+    """The entry that says whether tracked files of a git repository differ from its commit; none if git cannot say."""
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-c",
+        "core.fsmonitor=false",
+        "-C",
+        folder,
+        "status",
+        "--porcelain",
+        "-uno",
+    ]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run(command, capture_output=True, timeout=_SECONDS_FOR_GIT, stdin=subprocess.DEVNULL)
+        if found.returncode == 0:
+            return {"uncommitted_changes": bool(found.stdout.strip())}
     return {}
 
 

@@ -124,7 +124,7 @@ class TaskTuner:
                 check_resources(settings.scaling, settings.wait_for_resources_s, autoscaling=True)
             most = concurrency(settings.scaling, plan.examined.streamed)
             check_resources(settings.scaling, settings.wait_for_resources_s)
-            with Run(plan.open_folder) as run:
+            with Run(plan.open_folder, reports=bool(self.config.get("report"))) as run:
                 check_visible(run.folder.path, plan.examined.files)
                 return _Sweep(self, plan, run.folder, most, weights).run()
 

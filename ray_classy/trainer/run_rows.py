@@ -1,4 +1,4 @@
-"""What `ray-classy ls` and `ray-classy compare` read of runs and sweeps: their records, no checkpoint, and no torch."""
+"""What the records of runs and sweeps say, read without torch: no checkpoint is opened."""
 
 from __future__ import annotations
 
