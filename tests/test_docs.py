@@ -110,6 +110,12 @@ def test_yaml_is_valid_as_a_part_of_a_config(page):
         checked(Config({**config, **shown}))
 
 
+def test_the_index_lists_every_page():
+    index = ROOT.joinpath("docs", "index.md").read_text()
+    pages = [page for page in ROOT.glob("docs/*.md") if page.name != "index.md"]
+    assert [page for page in pages if f"]({page.name})" not in index] == []
+
+
 def test_the_readme_lists_every_page():
     readme = ROOT.joinpath("README.md").read_text()
     assert [page for page in ROOT.glob("docs/*.md") if f"](docs/{page.name})" not in readme] == []
