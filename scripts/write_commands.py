@@ -23,6 +23,7 @@ READ_ON = {
     "predict": "[inference.md](inference.md#predict)",
     "export": "[inference.md](inference.md#export)",
     "serve": "[inference.md](inference.md#serve)",
+    "report": "[report.md](report.md)",
     "submit": "[cluster.md](cluster.md)",
     "ls": "[running.md](running.md#list-and-compare-runs)",
     "compare": "[running.md](running.md#list-and-compare-runs)",

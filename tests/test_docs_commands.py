@@ -20,7 +20,7 @@ from ray_classy.cli.main import main
 from ray_classy.config import dump_yaml
 from tests.test_docs import PAGES, ROOT, commands, name
 
-PARSED_ONLY = ("s3://", "--address", "--use-gpu", "--weights", "serve ", "train -", "--budget", "RUN RUN")
+PARSED_ONLY = ("s3://", "--address", "--use-gpu", "--weights", "serve ", "submit ", "--budget", "RUN RUN")
 ON_RAY = ("ray-classy tune", "--num-workers")
 WORDS = {
     "CONFIG": "my.yaml",

@@ -21,6 +21,7 @@ PACKAGES = (
     "ray_classy.models",
     "ray_classy.optim",
     "ray_classy.optim.param_scheduler",
+    "ray_classy.report",
     "ray_classy.tasks",
     "ray_classy.trainer",
     "ray_classy.tune",
