@@ -25,6 +25,7 @@ def check_outputs(notebook):
     assert all("test 2  " in text and "accuracy.top_1" in text for text in (local, ray))
 
 
+@pytest.mark.full
 def test_the_notebook_was_committed_with_its_outputs():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
