@@ -19,6 +19,7 @@ READ_ON = {
     "check": "[config.md](config.md#check-a-config)",
     "tune": "[sweeps.md](sweeps.md)",
     "bench-data": "[data.md](data.md#measure-the-input-pipeline)",
+    "profile": "[profile.md](profile.md)",
     "evaluate": "[inference.md](inference.md#evaluate)",
     "predict": "[inference.md](inference.md#predict)",
     "export": "[inference.md](inference.md#export)",
