@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from ray_classy import __version__
 from ray_classy.errors import RayClassyError
+from ray_classy.job_driver import SUBMITTED
 from ray_classy.printable import shell_word
 from ray_classy.registry import nearest
 
@@ -61,10 +62,6 @@ _EXAMPLES = """examples:
   ray-classy list optimizer
   ray-classy recipes
 """
-
-
-SUBMITTED = ("train", "tune", "evaluate", "predict")
-"""The commands that `submit` takes."""
 
 
 class UsageError(RayClassyError, ValueError):
