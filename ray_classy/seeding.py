@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ray_classy.errors import DamagedCheckpointError
+
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -64,8 +66,14 @@ def seed_host(seed: int) -> None:
 def seed_all(seed: int) -> None:
     """Seeds every generator of this process, those of the devices in use included."""
     seed_host(seed)
+    seed_torch(seed)
+
+
+def seed_torch(seed: int) -> None:
+    """Seeds torch's generators: of the CPU, and of the devices in use."""
+    torch.default_generator.manual_seed(seed)
     # torch.manual_seed would format a stack trace on every call while CUDA is not initialised.
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
 
 
@@ -91,14 +99,23 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Puts back what `get_rng_state` returned."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    """Puts back what `get_rng_state` returned.
+
+    Raises:
+        DamagedCheckpointError: `state` is something else.
+    """
+    try:
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, position, has_gauss, cached = state["numpy"]
+        if not 0 <= position <= len(keys):  # which NumPy does not check
+            raise ValueError(f"position {position} of {len(keys)} numbers")
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise DamagedCheckpointError(f"the checkpoint's states of the random generators are damaged: {error}") from None
 
 
 @contextmanager

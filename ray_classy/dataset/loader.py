@@ -16,6 +16,7 @@ from ray_classy.dataset.plan import PhasePlan, Share
 from ray_classy.dataset.row_dataset import check_sources
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
 from ray_classy.errors import DataError, RayClassyError
+from ray_classy.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ class PhaseIterator:
         self.bad_rows = 0
         self._batches = batches
         self._max_bad_rows = max_bad_rows
-        self._step = 0
+        self._step, self._steps = 0, plan.num_steps
 
     def __len__(self) -> int:
-        return self.plan.num_steps
+        return self._steps
 
     @property
     def consumed(self) -> int:
@@ -83,7 +84,8 @@ class PhaseIterator:
                 self._count_bad(batch.bad)
             if batch.sample is not None:
                 rows = min(planned.rows, batch.rows)
-                self.share = Share(rows, planned.global_rows if self.plan.train else rows)
+                full = self.plan.train and rows == planned.rows
+                self.share = planned if full else Share(rows, planned.global_rows if self.plan.train else rows)
                 return batch.sample
 
     def _count_bad(self, bad: list[str]) -> None:
@@ -115,6 +117,8 @@ class PhaseLoader(torch.utils.data.DataLoader):
         self._rows = SeededRows(dataset, plan)
         self._pins = bool(options.get("pin_memory"))
         self._planned = _PlannedBatches(plan)
+        # For the seeds of loading processes, which it would draw from the generator of the model's dropout.
+        options["generator"] = torch.Generator().manual_seed(derive_seed(plan.seed, plan.epoch))
         super().__init__(self._rows, batch_sampler=self._planned, collate_fn=self._rows.collate, **options)
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]

@@ -166,8 +166,16 @@ class PhasePlan:
         if not self.train:
             begin, end = self._test_bounds(step)
             return Share(end - begin, end - begin)
+        full, share = self._full_steps
+        if 0 <= step < full:
+            return share
         begin, end = self._bounds(step)
         return Share(end - begin, self.global_rows(step))
+
+    @cached_property
+    def _full_steps(self) -> tuple[int, Share]:
+        """Returns the number of first train steps that are full, whatever the last two are, and their share."""
+        return self.rows_left // self.global_batch_size - 1, Share(self.batch_size, self.global_batch_size)
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yields this rank's row numbers, step by step; in a step without any, the step's first rows are padding."""

@@ -108,9 +108,11 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     """
     if isinstance(value, torch.Tensor):
         return function(value)
+    if type(value) is dict:  # which is found out sooner than that it is a mapping
+        return {key: map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, Mapping):
         mapped = {key: map_tensors(item, function) for key, item in value.items()}
-        if type(value) is dict or not isinstance(value, dict):
+        if not isinstance(value, dict):
             return mapped
         copied = copy.copy(value)  # a state dict is an OrderedDict with `_metadata`
         copied.update(mapped)
@@ -131,7 +133,11 @@ def recursive_copy_to_device(value: Any, non_blocking: bool, device: torch.devic
         non_blocking: let copies from page-locked memory overlap with the host's work.
         device: the device to copy to.
     """
-    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.device == device else tensor.to(device, non_blocking=non_blocking)
+
+    return map_tensors(value, copied)
 
 
 def recursive_copy_to_gpu(value: Any, non_blocking: bool = True) -> Any:

@@ -46,8 +46,10 @@ class LossLrMeterLoggingHook(ClassyHook):
 
     def on_step(self, task: Any) -> None:
         """Logs a line every `log_freq` train steps."""
+        if self.log_freq is None or not task.train:
+            return
         steps = len(task.losses)
-        if self.log_freq is not None and task.train and steps and steps % self.log_freq == 0:
+        if steps and steps % self.log_freq == 0:
             task.check_inf_nan()
             self._log_loss_lr_meters(task, log_batches=True)
 

@@ -93,6 +93,8 @@ def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, 
         output: the model's output.
         loss: the loss module.
     """
+    if weight.device.type == "cpu" and weight.dtype is torch.int64 and weight.numpy() > 0:
+        return value  # a number of rows, which the host knows without waiting
     # Torch's losses have finite gradients where all rows are ignored, but not where all have a class weight of 0.
     loss = _of_one_output(loss)
     known_finite = type(loss).forward in _OF_CLASSES and loss.weight is None
@@ -100,6 +102,12 @@ def zero_without_weight(value: torch.Tensor, weight: torch.Tensor, output: Any, 
         if isinstance(one, torch.Tensor) and one.requires_grad:
             one.register_hook(lambda gradient: gradient.masked_fill(weight == 0, 0))
     return value.masked_fill(weight == 0, 0)
+
+
+def ignores_rows(loss: nn.Module | None) -> bool:
+    """Whether a loss, or one of several targets, may ignore the rows of a class index; see `unlabelled`."""
+    index = ignored_index(loss)
+    return hasattr(loss, "losses_of") or (index is not None and index >= 0)
 
 
 def unlabelled(loss: Any, target: Any) -> Any:

@@ -29,7 +29,6 @@ class AccuracyMeter(TopKMeter):
         """The meter's name in logs and reports."""
         return "accuracy"
 
-    def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        mass, labels = self._mass_of_best(model_output, target), self._labels(target)
+    def _count(self, mass: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         hits = [mass[:, :k].amax(1).sum(dtype=torch.float64) for k in self._topk]
-        return torch.stack([*hits, (labels >= 0).any(1).sum(dtype=torch.float64)])
+        return [*hits, (labels >= 0).any(1).sum()]

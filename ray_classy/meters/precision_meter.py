@@ -31,7 +31,6 @@ class PrecisionAtKMeter(TopKMeter):
     def _scale(self, k: int) -> float:
         return k
 
-    def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        mass, labels = self._mass_of_best(model_output, target), self._labels(target)
+    def _count(self, mass: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         hits = [mass[:, :k].sum(dtype=torch.float64) for k in self._topk]
-        return torch.stack([*hits, (labels >= 0).any(1).sum(dtype=torch.float64)])
+        return [*hits, (labels >= 0).any(1).sum()]

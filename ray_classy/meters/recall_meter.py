@@ -34,8 +34,7 @@ class RecallAtKMeter(TopKMeter):
         """The meter's name in logs and reports."""
         return "recall_at_k"
 
-    def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        mass, labels = self._mass_of_best(model_output, target), self._labels(target)
-        positive = labels.masked_fill(labels < 0, 0) if self._has_value_per_class(model_output, target) else labels >= 0
+    def _count(self, mass: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        positive = labels >= 0 if mass.dtype is torch.bool else labels.masked_fill(labels < 0, 0)
         hits = [mass[:, :k].sum(dtype=torch.float64) for k in self._topk]
-        return torch.stack([*hits, positive.sum(dtype=torch.float64)])
+        return [*hits, positive.sum(dtype=torch.float64)]

@@ -11,6 +11,9 @@ import torch
 from ray_classy.errors import CheckpointError, ComponentError, DamagedCheckpointError, ShapeError
 from ray_classy.meters.summed_meter import SummedMeter
 
+_MOST_PENDING = 32
+"""Batches on the device that wait to be counted."""
+
 
 class MissingEntryError(DamagedCheckpointError, KeyError):
     """The state of a meter lacks an entry."""
@@ -32,6 +35,9 @@ class TopKMeter(SummedMeter):
     The counts are one vector on the device of the outputs: the hits of each k, then the denominator. There are two
     vectors: the counts of all processes up to the last synchronisation, and those of this process since. They are
     float64, which is exact for counts up to 2^53 and also fits the mass of soft targets, on every process.
+
+    A step with class indices as targets only keeps the classes of its highest scores, on the device. Batches are
+    counted together when they are many, or when the counts are read: a step then costs fewer kernels than counting.
 
     Args:
         topk: the values of k, each at least 1.
@@ -56,44 +62,37 @@ class TopKMeter(SummedMeter):
         if not isinstance(target_is_one_hot, bool):
             raise ComponentError(f"target_is_one_hot must be true or false, not {target_is_one_hot!r}")
         self._topk = list(topk)
+        self._most = max(topk)
         self._target_is_one_hot = target_is_one_hot
+        self._kind: tuple[torch.Size, torch.Size, torch.device] | None = None  # shapes and device of the last batch
         self._total: torch.Tensor
         self._curr: torch.Tensor
+        self._pending: list[tuple[torch.Tensor, torch.Tensor]]  # classes of the highest scores, labels
         self.reset()
 
     @abstractmethod
-    def _count(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Counts one batch: returns a float64 vector of the hits of each k, then the addition to the denominator."""
+    def _count(self, mass: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        """Counts rows: returns the hits of each k, then the addition to the denominator, as scalar tensors.
+
+        Args:
+            mass: the target's values for the classes of the highest scores, best first, of shape (N, max(topk)),
+                float64; if the target has class indices, bool: whether they are target classes.
+            labels: the target in two dimensions: one value per class, or class indices; negative where there is none.
+        """
 
     def _scale(self, k: int) -> float:
         """Returns the factor of the denominator for this k."""
         return 1.0
 
-    def _has_value_per_class(self, model_output: torch.Tensor, target: torch.Tensor) -> bool:
-        return self._target_is_one_hot and target.shape == model_output.shape
-
-    def _labels(self, target: torch.Tensor) -> torch.Tensor:
-        """Returns the target in two dimensions: one value per class, or class indices; negative where there is none."""
-        return target.unsqueeze(1) if target.ndim == 1 else target
-
-    def _mass_of_best(self, model_output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Returns the target's values for the classes of the highest scores, best first, of shape (N, max(topk))."""
-        classes, labels = model_output.topk(max(self._topk), dim=1).indices, self._labels(target)
-        if not self._has_value_per_class(model_output, target):
-            return (classes.unsqueeze(2) == labels.unsqueeze(1)).any(2)
-        mass = labels.gather(1, classes)
-        return mass.masked_fill(mass < 0, 0)
-
     @property
     def value(self) -> dict[str, float]:
         """The hits as a fraction of the denominator, in [0, 1], by name (`top_{k}`); 0 before any update."""
-        *hits, denominator = (self._total + self._curr).tolist()
+        *hits, denominator = (self.unsynced_counts() + self._total).tolist()
         return {
             f"top_{k}": hit / (denominator * self._scale(k)) if denominator else 0.0
             for k, hit in zip(self._topk, hits, strict=True)
         }
 
-    @torch.no_grad()
     def update(self, model_output: torch.Tensor, target: torch.Tensor, **kwargs: Any) -> None:
         """Counts one batch.
 
@@ -106,29 +105,55 @@ class TopKMeter(SummedMeter):
             ComponentError: the shapes do not match, or the model has several outputs.
         """
         check_one_output(self.name, model_output)
-        self._check_shapes(model_output.shape, target.shape)
-        if max(self._topk) > model_output.shape[1]:
-            raise ShapeError(
-                f"meter {self.name!r} has topk {self._topk}, but the model has {model_output.shape[1]} outputs"
-            )
-        if self._curr.device != model_output.device:
-            self._curr, self._total = self._curr.to(model_output.device), self._total.to(model_output.device)
+        kind = model_output.shape, target.shape, model_output.device
+        if self._kind != kind:
+            self._check_shapes(model_output.shape, target.shape)
+            if self._most > model_output.shape[1]:
+                raise ShapeError(
+                    f"meter {self.name!r} has topk {self._topk}, but the model has {model_output.shape[1]} outputs"
+                )
+            self._count_pending()
+            self._kind = kind
+        classes = model_output.detach().topk(self._most, dim=1).indices
+        if self._target_is_one_hot and target.shape == model_output.shape:
+            mass = target.detach().gather(1, classes).double()
+            self._add(self._count(mass.masked_fill(mass < 0, 0), target.detach()))
+            return
+        # A copy, because whoever made the batch may use its memory for the next one.
+        self._pending.append((classes, target.detach().clone()))
+        if len(self._pending) == _MOST_PENDING:
+            self._count_pending()
+
+    def _count_pending(self) -> None:
+        """Counts the batches that wait, which are all of one shape and on one device."""
+        if not self._pending:
+            return
+        classes, labels = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        self._pending = []
+        labels = labels.unsqueeze(1) if labels.ndim == 1 else labels
+        mass = classes == labels if labels.shape[1] == 1 else (classes.unsqueeze(2) == labels.unsqueeze(1)).any(2)
+        self._add(self._count(mass, labels))
+
+    def _add(self, counts: list[torch.Tensor]) -> None:
+        device = counts[0].device
+        self._curr, self._total = self._curr.to(device), self._total.to(device)
         # Not in place: tensors made in inference mode cannot be changed in place outside of it.
-        self._curr = self._curr + self._count(model_output, target)
+        self._curr = self._curr + torch.stack([count.double() for count in counts])
 
     def reset(self) -> None:
         """Resets all counts to 0."""
         self._total = torch.zeros(len(self._topk) + 1, dtype=torch.float64)
-        self._curr = torch.zeros_like(self._total)
+        self._curr, self._pending = torch.zeros_like(self._total), []
 
     def unsynced_counts(self) -> torch.Tensor:
         """Returns the hits of each k and their denominator, of this process since the last synchronisation."""
+        self._count_pending()
         return self._curr
 
     def add_synced_counts(self, counts: torch.Tensor) -> None:
         """Adds the sum of all processes' `unsynced_counts`, which restart at 0."""
         self._total = self._total + counts.to(self._total.device)
-        self._curr = torch.zeros_like(self._total)
+        self._curr, self._pending = torch.zeros_like(self._total), []
 
     def validate(self, model_output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
         """Raises a ComponentError if the meter cannot measure outputs and targets of these shapes.
@@ -136,7 +161,7 @@ class TopKMeter(SummedMeter):
         It also refuses a k that is the number of classes, whose value is always 1.
         """
         self._check_shapes(model_output_shape, target_shape)
-        if max(self._topk) >= model_output_shape[1]:
+        if self._most >= model_output_shape[1]:
             raise ComponentError(
                 f"meter {self.name!r} has topk {self._topk}, but the model has {model_output_shape[1]} outputs: every "
                 f"k must be less than the number of classes"
@@ -158,7 +183,7 @@ class TopKMeter(SummedMeter):
 
     def get_classy_state(self) -> dict[str, Any]:
         """Returns the counts and the options they depend on, as plain values and tensors on the CPU."""
-        total, curr = self._total.cpu(), self._curr.cpu()
+        curr, total = self.unsynced_counts().cpu(), self._total.cpu()
         return {
             "name": self.name,
             "top_k": list(self._topk),
@@ -188,6 +213,7 @@ class TopKMeter(SummedMeter):
             )
         self._total = self._vector(state, "total_correct_predictions", f"total_{self.DENOMINATOR}")
         self._curr = self._vector(state, "curr_correct_predictions_k", f"curr_{self.DENOMINATOR}")
+        self._pending = []
 
     def _vector(self, state: dict[str, Any], hits: str, denominator: str) -> torch.Tensor:
         missing = {hits, denominator} - state.keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -31,7 +31,8 @@ class AdamW(ClassyOptimizer):
         ComponentError: an argument is out of its range.
     """
 
-    implementations: ClassVar[tuple[str, ...]] = ("foreach", "fused")
+    foreach: bool | None = None
+    """Whether the update works on lists of tensors; None lets torch choose."""
 
     def __init__(
         self,
@@ -72,5 +73,5 @@ class AdamW(ClassyOptimizer):
             eps=self._eps,
             weight_decay=self._weight_decay,
             amsgrad=self._amsgrad,
-            **self.implementation(param_groups),
+            foreach=self.foreach,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -27,8 +27,6 @@ class RMSProp(ClassyOptimizer):
     Raises:
         ComponentError: an argument is out of its range.
     """
-
-    implementations: ClassVar[tuple[str, ...]] = ("foreach",)
 
     def __init__(
         self,
@@ -65,4 +63,4 @@ class RMSProp(ClassyOptimizer):
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
-        self.optimizer = torch.optim.RMSprop(param_groups, **self.options(), **self.implementation(param_groups))
+        self.optimizer = torch.optim.RMSprop(param_groups, **self.options())

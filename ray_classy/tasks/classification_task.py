@@ -14,13 +14,13 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
 from ray_classy.distributed import barrier, get_world_size, is_primary, timed_exchange
 from ray_classy.errors import TaskError
-from ray_classy.losses.loss_weight import unlabelled, weight_of
+from ray_classy.losses.loss_weight import ignores_rows, unlabelled, weight_of
 from ray_classy.memory import within_memory
 from ray_classy.meters import sync_meters
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, device_checks, dry_run, phase_state, strategies, task_state
-from ray_classy.tasks.classy_task import Checkpoint, register_task
+from ray_classy.tasks.classy_task import Checkpoint, generators_of, register_task
 from ray_classy.tasks.device_options import DeviceSetup, explained, memory_remedy
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
 from ray_classy.tasks.micro_batches import train_in_parts
@@ -71,8 +71,9 @@ class ClassificationTask(PlannedTask):
         self.device_setup = DeviceSetup()
         self.update_step = UpdateStep()
         self._loss_weight: torch.Tensor | None = None  # of the current step
-        self._rows_count_alike = False  # in the loss of the current phase
+        self._rows_count_alike, self._ignores_rows = False, True  # in the loss of the current phase, or may do so
         self._updates_before_phase, self._eval_steps, self._phase_began = 0, 0, 0.0
+        self._rows_per_step = 0  # global batch size of the current phase; 0 where `advance_phase` is a user's
         self._in_phase: dict[str, Any] | None = None  # state of the unfinished phase in a checkpoint
         self._consumed = self._steps_before = 0  # rows and steps of the current phase before it was resumed
 
@@ -106,14 +107,16 @@ class ClassificationTask(PlannedTask):
         Raises:
             TaskError: the current phase has no batches.
         """
-        counts = self.train != self.test_only
-        total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
         index = self.phase_idx if self.test_only else self.train_phase_idx
-        if not counts or self.data_iterator is None or (not self.train and not self.num_batches_per_phase):
-            return where_of(index + 1, total)  # a rank without test rows, where there are more ranks than rows
-        if self.num_batches_per_phase == 0:
+        total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
+        if self.train == self.test_only or self.data_iterator is None:
+            return where_of(index + 1, total)
+        steps = self.num_batches_per_phase
+        if steps:
+            return where_of(index, total, self.steps_in_phase, steps)
+        if self.train:
             raise TaskError("the train phase has no batches")
-        return where_of(index, total, self.steps_in_phase, self.num_batches_per_phase)
+        return where_of(index + 1, total)  # a rank without test rows, where there are more ranks than rows
 
     @property
     def steps_in_phase(self) -> int:
@@ -125,7 +128,7 @@ class ClassificationTask(PlannedTask):
         """Steps that this process made; train steps are counted by `num_updates`, as any `train_step` does."""
         if not self.train:
             return self._eval_steps
-        return (self.num_updates - self._updates_before_phase) // self.get_global_batchsize()
+        return (self.num_updates - self._updates_before_phase) // (self._rows_per_step or self.get_global_batchsize())
 
     def preflight(
         self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
@@ -193,6 +196,7 @@ class ClassificationTask(PlannedTask):
         classes.match_classes(self, content)
         if content is not None:
             self.set_classy_state(content["classy_state_dict"])
+            self.generators = generators_of(content)
         elif self.base_model.starting_weights is not None:
             load_starting_weights(self)
             self._log_weights()
@@ -228,15 +232,15 @@ class ClassificationTask(PlannedTask):
         self._consumed = unfinished["rows"] if unfinished is not None else 0
         self.build_dataloaders_for_current_phase()
         self.create_data_iterators()
-        group = self.get_global_batchsize() * self.optimizer_period
+        self._rows_per_step = self.get_global_batchsize()
+        group = self._rows_per_step * self.optimizer_period
         self._steps_before = 0 if unfinished is None else round(unfinished["rows"] / group) * self.optimizer_period
         if unfinished is not None:
             phase_state.restore(self, unfinished)
             task_state.set_meter_states(self, unfinished["meters"])
-        self._rows_count_alike = rows_count_alike(self)
+        self._rows_count_alike, self._ignores_rows = rows_count_alike(self), ignores_rows(self.base_loss)
         strategies.unshard(self)
         self._set_model_train_mode()
-        self.device_setup.phase_started(self)
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
         elif self.distributed_model is not None:
@@ -293,7 +297,9 @@ class ClassificationTask(PlannedTask):
 
     def update_meters(self, model_output: Any, sample: dict[str, Any]) -> None:
         """Updates every meter with the output of a step, on the device; rows that the loss ignores have target -1."""
-        output, target = detached(model_output), unlabelled(self.base_loss, detached(sample["target"]))
+        output, target = detached(model_output), detached(sample["target"])
+        if self._ignores_rows:
+            target = unlabelled(self.base_loss, target)
         for meter in self.meters:
             more = {key: sample[key] for key in getattr(meter, "sample_keys", ()) if key in sample}
             meter.update(output, target, is_train=self.train, **more)
@@ -330,7 +336,7 @@ class ClassificationTask(PlannedTask):
             else:
                 loss, output = self._train_at_once(sample)
         self.num_train_steps += 1
-        self.num_updates += self.get_global_batchsize()
+        self.num_updates += self._rows_per_step or self.get_global_batchsize()
         self.last_batch = LastBatchInfo(loss.detach(), detached(output), target, sample, step_data)
 
     def _train_at_once(self, sample: dict[str, Any]) -> tuple[torch.Tensor, Any]:

@@ -47,6 +47,11 @@ class Checkpoint(NamedTuple):
     content: dict[str, Any]
 
 
+def generators_of(content: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Returns the states of the random generators in the content of a checkpoint, by rank; None without them."""
+    return (content.get("ray_classy") or {}).get("rng")
+
+
 class ClassyTask(ABC):
     """Everything that one training run needs: the interface that trainers drive.
 
@@ -74,6 +79,8 @@ class ClassyTask(ABC):
         use_gpu: whether to train on a GPU; None to use one if there is one.
         wanted_period: train steps per optimizer update that the trainer asks for; None for the task's own choice.
         loaded_checkpoint: whether `prepare` loaded a checkpoint.
+        generators: states of the random generators of all ranks in the loaded checkpoint, which the trainer restores if
+            it resumes inside a phase; None if there are none.
         stopped_early: why the run ends before its last phase, for which a hook sets it at the end of a round; else
             None. `done_training` must be true then.
         checkpoint_every: how often the run writes checkpoints.
@@ -102,6 +109,7 @@ class ClassyTask(ABC):
     use_gpu: bool | None = None
     wanted_period: int | None = None
     loaded_checkpoint: bool = False
+    generators: Sequence[Any] | None = None
     stopped_early: str | None = None
     checkpoint_every: CheckpointEvery = CheckpointEvery()
     log_every: LogEvery = LogEvery()
@@ -320,6 +328,7 @@ class ClassyTask(ABC):
                 if not isinstance(getattr(type(self), name, None), property):
                     setattr(self, name, value)
             self.set_classy_state(content["classy_state_dict"])
+            self.generators = generators_of(content)
             self.loaded_checkpoint = True
 
     def counters(self) -> dict[str, Any]:

@@ -60,13 +60,13 @@ class LossLog(Sequence[float]):
 
     def _fetch(self) -> None:
         if self._pending:
-            self._values.extend(torch.stack([loss.double().mean() for loss in self._pending]).tolist())
+            self._values.extend(_numbers(self._pending))
             self._pending.clear()
         self._fetch_rows()
 
     def _fetch_rows(self) -> None:
         if self._pending_rows:
-            self._rows.extend(torch.stack([rows.double() for rows in self._pending_rows]).tolist())
+            self._rows.extend(_numbers(self._pending_rows))
             self._pending_rows.clear()
 
     def __len__(self) -> int:
@@ -148,6 +148,13 @@ class LossLog(Sequence[float]):
         return copied
 
 
+def _numbers(tensors: list[torch.Tensor]) -> list[float]:
+    """Returns scalars, and the means of what has several elements, from any device in one piece."""
+    if len({(one.shape, one.dtype) for one in tensors}) > 1 or tensors[0].ndim:
+        tensors = [one.double().mean() for one in tensors]
+    return torch.stack(tensors).double().tolist()
+
+
 class LossCurve:
     """A descriptor for the attribute `losses` of a task: a sequence of numbers that is assigned becomes a `LossLog`."""
 
@@ -155,7 +162,10 @@ class LossCurve:
         self._name = f"_{name}"
 
     def __get__(self, task: Any, owner: type | None = None) -> Any:
-        return self if task is None else task.__dict__.setdefault(self._name, LossLog())
+        if task is None:
+            return self
+        losses = task.__dict__.get(self._name)
+        return losses if losses is not None else task.__dict__.setdefault(self._name, LossLog())
 
     def __set__(self, task: Any, losses: Sequence[float]) -> None:
         task.__dict__[self._name] = losses if isinstance(losses, LossLog) else LossLog(losses)

@@ -28,6 +28,7 @@ class PlannedTask(TaskParts):
 
     is_draft: bool = False
     weights_report: WeightsReport | None = None
+    _counted: tuple[Any, tuple[int, int]] | None = None  # the phases, and how many there are of each type
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -51,11 +52,19 @@ class PlannedTask(TaskParts):
 
     def get_total_training_phases(self) -> int:
         """Train phases of the run."""
-        return sum(phase["train"] for phase in self.phases)
+        return self._count_phases()[0]
 
     def get_total_test_phases(self) -> int:
         """Test phases of the run."""
-        return sum(not phase["train"] for phase in self.phases)
+        return self._count_phases()[1]
+
+    def _count_phases(self) -> tuple[int, int]:
+        """Returns the number of train and of test phases; each step asks for them, so they are counted once."""
+        counted = self._counted
+        if counted is None or counted[0] is not self.phases or sum(counted[1]) != len(self.phases):
+            train = sum(phase["train"] for phase in self.phases)
+            self._counted = counted = self.phases, (train, len(self.phases) - train)
+        return counted[1]
 
     def get_batchsize_per_replica(self) -> int:
         """Rows per step and rank in the current phase."""

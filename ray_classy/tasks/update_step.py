@@ -70,6 +70,8 @@ class UpdateStep:
         last = min(first + self.period, num_steps)
         if not hasattr(iterator, "share"):
             return (last - first) * get_world_size()
+        if last == first + 1:
+            return iterator.plan.share(first).global_rows
         return sum(iterator.plan.share(k).global_rows for k in range(first, last))
 
     def loss_factor(self, step: int, num_steps: int, iterator: Any, reduction: str = "mean") -> float:
@@ -122,7 +124,9 @@ class UpdateStep:
             optimizer.zero_grad()
             self._weight = None
         alone = self.starts_group(step) and self.ends_group(step, num_steps)
-        if weight is not None and alone:
+        if weight is not None and alone and get_world_size() == 1:
+            pass  # the mean over the rows of this batch is what the update needs
+        elif weight is not None and alone:
             total = all_reduce_sum(weight.double().clone())
             loss = loss * (get_world_size() * weight / total).masked_fill(total == 0, 0).to(loss.dtype)
         elif weight is not None:
@@ -134,16 +138,19 @@ class UpdateStep:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if not self.ends_group(step, num_steps):
             return
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self._weight is not None:
             total = all_reduce_sum(self._weight.clone())
-            scale_gradients(parameters, (get_world_size() / (total * factor)).masked_fill(total == 0, 0))
+            scale_gradients(_parameters(optimizer), (get_world_size() / (total * factor)).masked_fill(total == 0, 0))
         if self.clip_grad_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # it has the param_groups that are needed
-            nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
+            nn.utils.clip_grad_norm_(_parameters(optimizer), self.clip_grad_norm)
         if self.scaler is None:
             optimizer.step(where=where)
         else:
             self.scaler.step(optimizer, where=where)  # type: ignore[arg-type]
             self.scaler.update()
+
+
+def _parameters(optimizer: ClassyOptimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

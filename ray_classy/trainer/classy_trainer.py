@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ray_classy.distributed import barrier, get_rank
+from ray_classy.distributed import barrier, get_rank, get_world_size
 from ray_classy.errors import ResourceError
 from ray_classy.memory import out_of_memory
-from ray_classy.seeding import derive_seed, seed_all
+from ray_classy.seeding import derive_seed, seed_all, seed_torch, set_rng_state
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.session import Session
 
@@ -28,8 +28,10 @@ class ClassyTrainer:
             session.phase_ended()           # metrics, the due checkpoint, a report
         task.on_end()
 
-    All generators are seeded before each phase and each step from (seed, phase, step, rank), so that a resumed run
-    draws the numbers that an uninterrupted one draws.
+    Torch's generators are seeded before each phase and each step from (seed, phase, step, rank), so that a resumed run
+    draws the numbers that an uninterrupted one draws. Those of Python and NumPy, whose seeding takes longer, are seeded
+    before each phase and its first step; a run that resumes inside a phase restores them from the checkpoint, or on
+    another number of ranks seeds them for the step at which it resumes.
     """
 
     def train(self, task: ClassyTask) -> object:
@@ -78,9 +80,10 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         if task.phase_idx != phase:  # the task does not count
             task.phase_idx, task.train_phase_idx = phase, task.train_phase_idx + task.train
         session.phase_started(task)
-        step = task.steps_in_phase
+        step, seed, rank = task.steps_in_phase, task.seed, get_rank()
+        _seed_phase(task)
         while True:
-            seed_all(derive_seed(task.seed, phase, step, get_rank()))
+            seed_torch(derive_seed(seed, phase, step, rank))
             train_steps = task.num_train_steps
             try:
                 task.step()
@@ -100,6 +103,14 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         if report is not None:
             yield report
     task.on_end()
+
+
+def _seed_phase(task: ClassyTask) -> None:
+    """Seeds the generators for the steps of the phase that has just been started, or restores them."""
+    step, states, task.generators = task.steps_in_phase, task.generators, None
+    seed_all(derive_seed(task.seed, task.phase_idx, step, get_rank()))
+    if step and states is not None and len(states) == get_world_size():
+        set_rng_state(states[get_rank()])
 
 
 def _of_memory(error: Exception, task: ClassyTask, step: int) -> ResourceError | None:

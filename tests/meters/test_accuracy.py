@@ -209,9 +209,9 @@ def test_an_update_does_not_wait_for_the_gpu():
 def test_rows_without_a_label_do_not_count():
     meter = AccuracyMeter([1])
     meter.update(torch.eye(4), torch.tensor([0, -1, 3, -100]))
-    assert meter._curr.tolist() == [1.0, 2.0]
+    assert meter.unsynced_counts().tolist() == [1.0, 2.0]
     meter.update(torch.eye(4)[:2], torch.tensor([[-1, -1, -1, -1], [-1, 1, 0, 0]]))
-    assert meter._curr.tolist() == [2.0, 3.0]
+    assert meter.unsynced_counts().tolist() == [2.0, 3.0]
 
 
 def test_lists_of_class_indices():

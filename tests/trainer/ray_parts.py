@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import sys
 import threading
 import time
 
@@ -85,6 +86,20 @@ class Linear(ClassyModel):
 
     def forward(self, x):
         return self.layer(x / 100)
+
+
+class RecordModules(ClassyHook):
+    """Writes down which of some modules, whose import takes seconds, each rank has imported by the end of a run."""
+
+    on_start = on_phase_start = on_step = on_phase_end = ClassyHook._noop
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def on_end(self, task):
+        with open(os.path.join(self.folder, f"{os.getpid()}.json"), "w") as file:
+            json.dump(sorted({"torchvision", "timm", "tensorboard", "ray.tune"} & sys.modules.keys()), file)
 
 
 class RecordIds(ClassyHook):

@@ -51,6 +51,7 @@ def main(folder, resume=None):
 
     task = build(folder, RecordingHook(kill))
     LocalTrainer(folder, "run", resume).train(task)
+    print("imported:", *sorted({"torchvision", "ray", "timm", "tensorboard"} & sys.modules.keys()))
 
 
 if __name__ == "__main__":

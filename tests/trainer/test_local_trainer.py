@@ -124,6 +124,7 @@ def test_killed_run_ends_as_one_that_was_not(tmp_path):
             file.write('{"phase_idx": ')  # what a kill amid a write leaves
     done = run_script(tmp_path, (run,))
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == "imported:"  # nothing that the task does not use
     theirs = load_checkpoint(newest(run))["classy_state_dict"]["base_model"]["model"]["trunk"]
     assert all(torch.equal(theirs[name], value) for name, value in straight.base_model.state_dict().items())
     assert history(run) == history(tmp_path / "straight")

@@ -22,6 +22,7 @@ from tests.trainer.ray_parts import (
     OVERRIDDEN,
     At,
     CountingTask,
+    RecordModules,
     digits_task,
     id_task,
     recorded,
@@ -121,10 +122,16 @@ def test_evaluation_counts_the_same_on_any_number_of_workers(digits_run, tmp_pat
     assert task.done_training() and task.meters[0].value == metrics[1]["accuracy"]
 
 
-def test_every_row_is_trained_once_per_epoch_and_evaluated_once(ray_cluster, tmp_path):
-    folder = tmp_path / "ids"
+def test_every_row_is_trained_once_per_epoch_and_evaluated_once_by_workers_that_import_what_they_use(
+    ray_cluster, tmp_path
+):
+    folder, modules = tmp_path / "ids", tmp_path / "modules"
     folder.mkdir()
-    on_ray(tmp_path, 3).train(id_task(folder))
+    modules.mkdir()
+    task = id_task(folder)
+    task.hooks.append(RecordModules(str(modules)))
+    on_ray(tmp_path, 3).train(task)
+    assert [json.loads(file.read_text()) for file in modules.iterdir()] == [[]] * 3
     phases = recorded(folder)
     assert phases[0] == phases[2] == list(range(101))
     assert phases[1] == phases[3] == list(range(37))

@@ -1,10 +1,13 @@
 """Runs that are interrupted inside an epoch, and go on at the row."""
 
+import contextlib
 import itertools
 import json
 import os
+import random
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -140,6 +143,41 @@ def test_a_checkpoint_inside_a_phase_starts_another_run(tmp_path):
     task = small_task().set_checkpoint(str(tmp_path / "r" / "epoch_0000-step_000004"))
     LocalTrainer(str(tmp_path), "other").train(task)
     assert equal_weights(weights(calm), weights(task))
+
+
+class Drawing(ClassyHook):
+    """Notes a number of each generator of the process in each step."""
+
+    on_start = on_phase_start = on_phase_end = on_end = ClassyHook._noop
+
+    def on_step(self, task):
+        seen = vars(self).setdefault("seen", {})
+        seen[task.phase_idx, len(task.losses)] = random.random(), np.random.rand(), torch.rand(1).item()
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.full)])
+def test_the_generators_of_a_phase_are_resumed(tmp_path, workers):
+    draws = [Drawing(), Drawing()]
+    for hook, stop in zip(draws, (None, 18), strict=True):
+        task = small_task(hook, dropout=0.5)
+        task.datasets["train"].set_num_workers(workers)
+        task.hooks.append(Ledger(stop=stop))
+        with contextlib.suppress(Stopped):
+            LocalTrainer(str(tmp_path), f"r{stop}").train(task)
+    resumed, task = Drawing(), small_task(dropout=0.5)
+    LocalTrainer(resume=str(tmp_path / "r18")).train(task.set_hooks([resumed]))
+    assert {**draws[1].seen, **resumed.seen} == draws[0].seen and (2, 4) not in resumed.seen
+
+
+@pytest.mark.parametrize("state", [3, {}, {"python": [3, [1], None]}])
+def test_damaged_states_of_generators_are_refused(tmp_path, state):
+    interrupted(str(tmp_path), small_task(Ledger(stop=5)))
+    path = str(tmp_path / "r" / "epoch_0000-step_000004")
+    content = load_checkpoint(path)
+    content["ray_classy"]["rng"] = [state]
+    task = small_task()._set_checkpoint_dict(content)
+    with pytest.raises(CheckpointError, match="states of the random generators are damaged"):
+        LocalTrainer(str(tmp_path), "other").train(task)
 
 
 def test_a_checkpoint_inside_a_phase_opens_without_trust(tmp_path):
