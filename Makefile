@@ -19,7 +19,7 @@ UNIT := $(PYTEST) -n 2 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo install test-unit test test-full test-oldest lint types docs bench clean
+.PHONY: help demo install test-unit test test-full test-oldest lint types docs site dist bench clean
 
 help:
 	@echo "make demo         train a small CNN on handwritten digits, on two Ray workers (about a minute)"
@@ -29,7 +29,9 @@ help:
 	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
 	@echo "make lint         ruff: check and format --check"
 	@echo "make types        mypy"
-	@echo "make docs         write docs/components.md and configs/task.schema.json, which tests compare with the constructors"
+	@echo "make docs         write docs/components.md, docs/commands.md and configs/task.schema.json, which tests compare"
+	@echo "make site         build the documents and the Python reference as a web site, in build/site"
+	@echo "make dist         build the sdist and the wheel, in dist"
 	@echo "make bench        the benchmarks"
 	@echo "make clean        remove $(VENV) and $(OLDEST), build folders and caches; runs/ stays"
 
@@ -70,6 +72,13 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python scripts/write_schema.py
+	$(BIN)/python scripts/write_commands.py
+
+site: $(STAMP)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+
+dist: $(STAMP)
+	$(BIN)/python scripts/make_dist.py
 
 types: $(STAMP)
 	$(BIN)/mypy -p ray_classy
@@ -78,5 +87,5 @@ bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "$$file" && $(BIN)/python "$$file" || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) build dist docs/api *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find ray_classy tests examples scripts -name __pycache__ -prune -exec rm -rf {} +

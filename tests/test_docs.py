@@ -1,6 +1,7 @@
 """What the documents show is real: commands parse, files and links exist, Python and YAML are valid."""
 
 import ast
+import configparser
 import dataclasses
 import importlib
 import re
@@ -37,6 +38,14 @@ def commands(path):
     return [line for line in text.splitlines() if line.startswith("ray-classy ")]
 
 
+def other_commands(page):
+    """The commands of other programs in a page's shell blocks, each as its words."""
+    for line in "".join(blocks(page, "bash")).splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0] != "ray-classy":
+            yield words
+
+
 def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
@@ -56,6 +65,26 @@ def test_commands_parse_and_their_files_exist(path):
         assert all(ROOT.joinpath(file).is_file() for file in files), command
         recipes = [word for word in arguments.words if word.startswith("recipe:") and is_complete(word)]
         assert all(recipe_file(recipe).is_file() for recipe in recipes), command
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if [*other_commands(page)]], ids=name)
+def test_other_commands_name_what_exists(page):
+    targets = re.findall(r"^([\w-]+):", ROOT.joinpath("Makefile").read_text(), re.MULTILINE)
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    for program, *words in other_commands(page):
+        if program == "make":
+            assert set(words) <= set(targets), words
+        elif program == "python":
+            assert ROOT.joinpath(words[0]).is_file() or page.name == "tutorial.md", words
+        elif program == "pip":
+            extras = re.findall(r"^ray_classy\[(\w+)\]$", words[1])
+            assert extras == [] or extras[0] in setup["options.extras_require"], words
+        elif program == "serve":
+            module, _, function = words[1].partition(":")
+            assert hasattr(importlib.import_module(module), function), words
+        else:
+            assert program in (".ci/run", "curl", "docker", "sed"), words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -108,6 +137,12 @@ def test_yaml_is_valid_as_a_part_of_a_config(page):
         if "freeze" in shown:
             shown |= {"name": "fine_tuning", "pretrained_checkpoint": "weights.torch"}
         checked(Config({**config, **shown}))
+
+
+def test_the_index_lists_every_page():
+    index = ROOT.joinpath("docs", "index.md").read_text()
+    pages = [page for page in ROOT.glob("docs/*.md") if page.name != "index.md"]
+    assert [page for page in pages if f"]({page.name})" not in index] == []
 
 
 def test_the_readme_lists_every_page():

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from ray_classy import __version__
 from ray_classy.errors import RayClassyError
+from ray_classy.job_driver import SUBMITTED
 from ray_classy.printable import shell_word
 from ray_classy.registry import nearest
 
@@ -50,6 +51,7 @@ _EXAMPLES = """examples:
   ray-classy tune --images photos --weights DEFAULT --budget 1h
   ray-classy check my.yaml
   ray-classy bench-data my.yaml
+  ray-classy profile my.yaml
   ray-classy evaluate runs/20260102-030405-ab12
   ray-classy predict runs/20260102-030405-ab12 photos --output predictions.csv
   ray-classy ls runs --sort best
@@ -60,10 +62,6 @@ _EXAMPLES = """examples:
   ray-classy list optimizer
   ray-classy recipes
 """
-
-
-SUBMITTED = ("train", "tune", "evaluate", "predict")
-"""The commands that `submit` takes."""
 
 
 class UsageError(RayClassyError, ValueError):
@@ -207,6 +205,16 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     )
     option(*_CODE, metavar="DIR")
     option("--rows", "number of rows to read from each dataset per measurement; default: 2000", default=2000, **_NUMBER)
+    option("--json", "print the result as one JSON object on standard output", action="store_true")
+    option("--verbose", "print tracebacks of errors", action="store_true")
+    option = command(
+        "profile", "run some train steps in this process, and say where their time goes and what to try", *_CONFIG
+    )
+    option(*_CODE, metavar="DIR")
+    option("--steps", "number of steps of each measurement; default: 20", default=20, **_NUMBER)
+    option("--warmup", "number of steps before them; default: 5", default=5, **_NUMBER)
+    option("--try", "measure what each key that may help gains", action="store_true", dest="try_")
+    option("--trace", "the file for a trace of three steps; default: trace-TIME.json", metavar="FILE")
     option("--json", "print the result as one JSON object on standard output", action="store_true")
     option("--verbose", "print tracebacks of errors", action="store_true")
     option = command(

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "ray_classy.cli.check:check",
     "tune": "ray_classy.cli.tune:tune",
     "bench-data": "ray_classy.cli.bench_data:bench_data",
+    "profile": "ray_classy.cli.profile:profile",
     "evaluate": "ray_classy.cli.evaluate:evaluate_run",
     "predict": "ray_classy.cli.predict:predict",
     "export": "ray_classy.cli.export:export",
@@ -40,7 +41,7 @@ COMMANDS = {
     "import": "ray_classy.cli.import_project:import_project",
 }
 """The function of each command, "module:function"."""
-READ_CONFIG = ("train", "check", "bench-data")
+READ_CONFIG = ("train", "check", "bench-data", "profile")
 """Commands whose function takes the config that the command line gives, not the command line."""
 
 

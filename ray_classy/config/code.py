@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.errors import RayClassyError
+from ray_classy.job_driver import submitted_config
 from ray_classy.records import parse_json
 from ray_classy.storage import Storage
 from ray_classy.urls import is_url
@@ -63,8 +64,9 @@ def may_name_code(run: str, file: str) -> bool:
 
 def code_words(config: Any, run: str) -> list[str]:
     """The words that a command needs so that a run finds its modules when it is resumed."""
-    folder = code_folder(config)
-    if not folder or not config.get("imports") or may_name_code(run, config.file):
+    sent = submitted_config()
+    folder = os.path.dirname(sent) if sent else code_folder(config)
+    if not folder or not config.get("imports") or may_name_code(run, sent or config.file):
         return []
     return ["--code", folder]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,6 +26,8 @@ class Adam(ClassyOptimizer):
     Raises:
         ComponentError: an argument is out of its range.
     """
+
+    implementations: ClassVar[tuple[str, ...]] = ("foreach", "fused")
 
     def __init__(
         self,
@@ -55,4 +57,5 @@ class Adam(ClassyOptimizer):
             eps=self._eps,
             weight_decay=self._weight_decay,
             amsgrad=self._amsgrad,
+            **self.implementation(param_groups),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -31,8 +31,7 @@ class AdamW(ClassyOptimizer):
         ComponentError: an argument is out of its range.
     """
 
-    foreach: bool | None = None
-    """Whether the update works on lists of tensors; None lets torch choose."""
+    implementations: ClassVar[tuple[str, ...]] = ("foreach", "fused")
 
     def __init__(
         self,
@@ -73,5 +72,5 @@ class AdamW(ClassyOptimizer):
             eps=self._eps,
             weight_decay=self._weight_decay,
             amsgrad=self._amsgrad,
-            foreach=self.foreach,
+            **self.implementation(param_groups),
         )

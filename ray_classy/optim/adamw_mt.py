@@ -13,4 +13,5 @@ class AdamWMT(AdamW):
     The update and the arguments are those of `AdamW`. On a GPU torch works on lists by itself.
     """
 
+    implementations = ()  # it has chosen
     foreach = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from ray_classy.errors import CheckpointError, MissingStateError, TaskError
+from ray_classy.optim.implementation import check_implementation, implementation_keys
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
@@ -89,12 +90,18 @@ class ClassyOptimizer(ABC):
             parameters cannot be sharded across ranks.
         layer_decay: ratio of the learning rates of a layer and the layer above it, in (0, 1]; None for no ratio. See
             `trained_parameters.make_groups`.
+        implementations: which of the options "foreach" and "fused" the config of the optimizer has.
+        foreach: whether an update works on lists of parameters; None lets torch choose.
+        fused: whether an update of all parameters is computed in few kernels; None is torch's default.
     """
 
     FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
     shards_state = False
     needs_whole_parameters = False
     layer_decay: float | None = None
+    implementations: ClassVar[tuple[str, ...]] = ()
+    foreach: bool | None = None
+    fused: bool | None = None
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -107,6 +114,7 @@ class ClassyOptimizer(ABC):
         decay = "ratio of the learning rates of a layer and the layer above it, above 0 and up to 1."
         return {
             **signature_keys(cls),
+            **implementation_keys(cls.implementations),
             "layer_decay": Key(float | None, None, decay),
             "param_schedulers": Key(dict[str, ParamScheduler] | None, None, schedules),
         }
@@ -120,8 +128,10 @@ class ClassyOptimizer(ABC):
         if "layer_decay" in signature_keys(cls):
             return construct_from(cls, arguments, name)
         layer_decay = check_layer_decay(arguments.pop("layer_decay", None))
+        chosen = check_implementation({one: arguments.pop(one, None) for one in cls.implementations})
         optimizer = construct_from(cls, arguments, name)
         optimizer.layer_decay = layer_decay
+        vars(optimizer).update(chosen)
         return optimizer
 
     def make_groups(
@@ -143,6 +153,17 @@ class ClassyOptimizer(ABC):
         Args:
             param_groups: dicts with `params`, a list of parameters, and options that override the optimizer's own.
         """
+
+    def implementation(self, param_groups: list[Group]) -> dict[str, bool]:
+        """Returns `foreach` and `fused`, as far as they are set, as arguments of the torch optimizer of these groups.
+
+        Raises:
+            ComponentError: both are true.
+        """
+        chosen = check_implementation({name: getattr(self, name) for name in ("foreach", "fused")})
+        if any(parameter.is_meta for group in param_groups for parameter in group["params"]):
+            chosen.pop("fused", None)  # for real tensors only
+        return chosen
 
     def set_param_groups(self, param_groups: Any, **kwargs: Any) -> None:
         """Adds the parameters, evaluates all schedules at 0 and creates the torch optimizer.
@@ -169,7 +190,7 @@ class ClassyOptimizer(ABC):
 
     def flags(self) -> dict[str, bool]:
         """Returns the arguments that are true or false, by name; some determine which buffers there are."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, bool)}
+        return {name: value for name, value in vars(self).items() if type(value) is bool and name not in HOW_IT_RUNS}
 
     @property
     def type_name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,6 +27,8 @@ class RMSProp(ClassyOptimizer):
     Raises:
         ComponentError: an argument is out of its range.
     """
+
+    implementations: ClassVar[tuple[str, ...]] = ("foreach",)
 
     def __init__(
         self,
@@ -63,4 +65,4 @@ class RMSProp(ClassyOptimizer):
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
-        self.optimizer = torch.optim.RMSprop(param_groups, **self.options())
+        self.optimizer = torch.optim.RMSprop(param_groups, **self.options(), **self.implementation(param_groups))

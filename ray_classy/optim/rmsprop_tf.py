@@ -81,6 +81,8 @@ class RMSPropTF(RMSProp):
     Networks that were tuned with TensorFlow (EfficientNet with `eps` 0.001, say) train differently with `RMSProp`.
     """
 
+    implementations = ()  # its update is its own
+
     def buffers(self, options: Mapping[str, Any]) -> Collection[str]:
         """Returns the names of the buffers of a parameter."""
         return [name for name in super().buffers(options) if name != "step"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -41,6 +41,8 @@ class SGD(ClassyOptimizer):
     Raises:
         ComponentError: an argument is out of its range, or `use_larc` is set without apex.
     """
+
+    implementations: ClassVar[tuple[str, ...]] = ("foreach", "fused")
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class SGD(ClassyOptimizer):
             momentum=self._momentum,
             weight_decay=self._weight_decay,
             nesterov=self._nesterov,
+            **self.implementation(param_groups),
         )
         if self._use_larc:
             self.optimizer = _larc()(optimizer=self.optimizer, **self._larc_config)

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ray_classy.errors import ResourceError, UnavailableError
+from ray_classy.job_driver import CONFIG_VARIABLE, JOB_VARIABLE
 from ray_classy.ray_compat import settings
 from ray_classy.ray_compat.authentication import HOW_TO_GET_IT, own_token
 from ray_classy.submit.job import Job, safe_name
-from ray_classy.trainer.run_record import JOB_VARIABLE
 
 T = TypeVar("T")
 
@@ -98,8 +98,10 @@ class Cluster:
         """
         identity = f"{safe_name(job.name)}-{secrets.token_hex(3)}"
         options = {"entrypoint": job.entrypoint, "metadata": job.metadata, "submission_id": identity, **options}
-        env = {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), JOB_VARIABLE: identity}}
-        self._submitted(runtime_env=env, **options)
+        variables = {**(runtime_env.get("env_vars") or {}), JOB_VARIABLE: identity}
+        if os.path.isabs(job.config_file or ""):
+            variables[CONFIG_VARIABLE] = str(job.config_file)
+        self._submitted(runtime_env={**runtime_env, "env_vars": variables}, **options)
         return identity
 
     def run_small(self, entrypoint: str, runtime_env: Mapping[str, Any], seconds: float) -> int | None:

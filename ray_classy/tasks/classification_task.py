@@ -241,6 +241,7 @@ class ClassificationTask(PlannedTask):
         self._rows_count_alike, self._ignores_rows = rows_count_alike(self), ignores_rows(self.base_loss)
         strategies.unshard(self)
         self._set_model_train_mode()
+        self.device_setup.phase_started(self)
         if not self.train:
             self.distributed_options.share_buffers(self.base_model)
         elif self.distributed_model is not None:

@@ -13,6 +13,7 @@ from ray_classy.distributed import is_primary
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica
 from ray_classy.tasks.compilation import GraphCount
+from ray_classy.tasks.image_size import resized, size_of_phase
 from ray_classy.tasks.memory_format import reorder, reordered
 from ray_classy.tasks.probes import Chosen, choose
 from ray_classy.tasks.recomputation import RecomputedBlocks
@@ -31,12 +32,14 @@ class DeviceSetup:
         memory_format: of the inputs and of the weights of convolutions.
         part_rows: most rows of a batch that are computed at once; None for all.
         chosen: what was found by trying; None if nothing was.
+        image_size: longer side of the images of the current phase, in pixels; None for their own.
     """
 
     def __init__(self) -> None:
         self.memory_format = "contiguous"
         self.part_rows: int | None = None
         self.chosen: Chosen | None = None
+        self.image_size: int | None = None
         self._recomputed: RecomputedBlocks | None = None
         self._graphs = GraphCount()
 
@@ -61,10 +64,14 @@ class DeviceSetup:
             self._graphs = GraphCount()
 
     def arranged(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Returns a batch with its inputs in the memory format of the model."""
-        if self.memory_format == "contiguous":
+        """Returns a batch with its inputs in the size of the phase and the memory format of the model."""
+        if self.memory_format == "contiguous" and self.image_size is None:
             return sample
-        return {**sample, "input": reordered(sample["input"], self.memory_format)}
+        return {**sample, "input": reordered(resized(sample["input"], self.image_size), self.memory_format)}
+
+    def phase_started(self, task: ClassificationTask) -> None:
+        """Evaluates the schedule of the image size for a train phase; test images have their own size."""
+        self.image_size = size_of_phase(task, task.train_phase_idx) if task.train else None
 
     def splits(self, sample: dict[str, Any]) -> bool:
         """Whether a train step computes a batch in parts."""
@@ -79,9 +86,9 @@ class DeviceSetup:
         return self._recomputed.applied()
 
     def phase_ended(self, phase_type: str) -> None:
-        """Warns of graphs that were compiled again in a phase."""
+        """Warns of graphs that were compiled again in a phase; images of another size need some."""
         again = self._graphs.phase_ended(phase_type)
-        if again and is_primary():
+        if again and self.image_size is None and is_primary():
             _log.warning(
                 "compile: %d graphs were compiled again in a %s phase, because inputs or options have changed; with "
                 "TORCH_LOGS=recompiles torch says which",

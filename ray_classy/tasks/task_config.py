@@ -28,6 +28,8 @@ from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import MODEL_REGISTRY, ClassyModel, build_model
 from ray_classy.models.head_hints import hint_at
 from ray_classy.optim import ClassyOptimizer, build_optimizer, build_optimizer_schedulers
+from ray_classy.optim.param_scheduler import ParamScheduler, build_param_scheduler
+from ray_classy.optim.param_scheduler.classy_vision_param_scheduler import with_num_epochs
 from ray_classy.registry import ByName, Key, Keys, config_keys, signature_keys
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.class_weights import balanced_weights
@@ -86,6 +88,7 @@ def classification_keys(cls: type) -> Keys:
         "optimizer": Key(ClassyOptimizer | None, None, "the optimizer and its schedules; training needs it."),
         "hooks": Key(list[ClassyHook] | None, None, "are called at the events of a run, in this order."),
         "mixup": Key({"alpha": alpha, **mixup}, None, "mixes the rows of each training batch; null for no mixing."),
+        "image_size": Key(ParamScheduler | None, None, "schedule of the longer side of training images, in pixels."),
     }
     return {
         **parts,
@@ -280,6 +283,9 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
         with located(config, "optimizer"):
             task.set_optimizer(build_optimizer(config["optimizer"]))
             task.set_optimizer_schedulers(build_optimizer_schedulers(config["optimizer"], epochs))
+        if config.get("image_size"):
+            with located(config, "image_size"):
+                task.set_image_size(build_param_scheduler(with_num_epochs(config["image_size"], epochs)))
     hooks = []
     for index, hook in enumerate(config.get("hooks") or []):
         with located(config, "hooks", index):

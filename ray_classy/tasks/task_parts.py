@@ -20,6 +20,7 @@ from ray_classy.tasks import arguments
 from ray_classy.tasks.averaged_views import AveragedViews
 from ray_classy.tasks.classy_task import ClassyTask
 from ray_classy.tasks.compilation import Compilation
+from ray_classy.tasks.image_size import check_schedule
 from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.option import SectionField, option, section_setter
 from ray_classy.tasks.precision import AmpType, Precision
@@ -60,6 +61,7 @@ class TaskParts(ClassyTask):
         clip_grad_norm: largest L2 norm of all gradients together, above 0; None for no limit.
         simulated_global_batchsize: rows per optimizer update, reached by accumulating gradients; None for one step.
         mixup_transform: mixes the rows of each training batch; None for no mixing.
+        image_size: schedule of the longer side of training images, in pixels; None for their own.
         test_time_augmentation: whose outputs are averaged in test phases.
         distributed_options: how several processes train together.
         compile: whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`.
@@ -118,6 +120,7 @@ class TaskParts(ClassyTask):
         self.checkpoint_dict: dict[str, Any] | None = None
         self._kept_checkpoint_dict: dict[str, Any] | None = None  # the one to start from each time
         self.mixup_transform: MixupTransform | None = None
+        self.image_size: ParamScheduler | None = None
         self.balanced_loss: Mapping[str, Any] | None = None  # the config, if class weights of its loss are counted
 
     @property
@@ -137,7 +140,7 @@ class TaskParts(ClassyTask):
 
     def _parts(self) -> list[Any]:
         """The objects that a config builds."""
-        singles = [whole_model(self), self.base_loss, self.optimizer, self.mixup_transform]
+        singles = [whole_model(self), self.base_loss, self.optimizer, self.mixup_transform, self.image_size]
         schedules = [self.optimizer_schedulers[name] for name in sorted(self.optimizer_schedulers)]
         datasets = [self.datasets[name] for name in sorted(self.datasets)]
         return [*singles, *schedules, *datasets, *self.meters, *self.hooks]
@@ -220,6 +223,15 @@ class TaskParts(ClassyTask):
     def set_mixup_transform(self, mixup_transform: MixupTransform | None) -> Self:
         """Sets the transform that mixes the rows of each training batch, or None."""
         self.mixup_transform = mixup_transform
+        return self
+
+    def set_image_size(self, image_size: ParamScheduler | None) -> Self:
+        """Sets the schedule of the longer side of training images, evaluated at the start of each train phase.
+
+        Raises:
+            ComponentError: it is not a schedule, or one that needs the length of the training.
+        """
+        self.image_size = check_schedule(image_size)
         return self
 
     def set_clip_grad_norm(self, clip_grad_norm: float | None) -> Self:

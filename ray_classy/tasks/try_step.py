@@ -16,6 +16,7 @@ from ray_classy.generic.util import recursive_copy_to_device
 from ray_classy.losses import MultiTargetLoss
 from ray_classy.memory import reason_of
 from ray_classy.tasks.compilation import uncompiled
+from ray_classy.tasks.image_size import resized, size_of_phase
 from ray_classy.tasks.precision import autocast
 from ray_classy.tasks.resume import locate
 
@@ -73,6 +74,8 @@ def try_step(
     train = phase_type == "train"
     if train and task.mixup_transform is not None:
         sample = mixed(task, sample)
+    if train and task.image_size is not None:
+        sample = {**sample, "input": resized(sample["input"], size_of_phase(task, 0))}
     step = "model"
     parameter = next(task.base_model.parameters(), None)
     here = torch.device("cpu") if parameter is None else parameter.device  # where an earlier training left it

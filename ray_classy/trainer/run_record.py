@@ -21,14 +21,13 @@ from ray_classy import __version__
 from ray_classy.config.document import Mark, Path
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.errors import ConfigError
+from ray_classy.job_driver import job_id
 from ray_classy.records import parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
 from ray_classy.storage import Storage
 from ray_classy.urls import shown
 
 RUN_FILE, CONFIG_FILE = "run.json", "config.yaml"
-JOB_VARIABLE = "RAY_CLASSY_JOB"
-"""Names the job of a cluster that this process is the driver of, where `ray-classy submit` has submitted it."""
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _SECONDS_FOR_GIT = 2.0
 
@@ -124,8 +123,8 @@ class RunRecord:
         before = self.facts() if self.exists() else {}
         before = {name: fact for name, fact in before.items() if name not in ("error", "ended", "stopped_early")}
         start = {"command": command or sys.argv, "at": _now(), "cwd": os.getcwd(), **_commit(os.getcwd())}
-        if os.environ.get(JOB_VARIABLE):
-            start["job"] = os.environ[JOB_VARIABLE]
+        if (job := job_id()) is not None:
+            start["job"] = job
         start.update({"host": platform.node(), "cpus": os.cpu_count()})
         versions = {
             "ray_classy": __version__,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.config.code import in_run
+from ray_classy.job_driver import submitted_config
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
@@ -94,6 +95,7 @@ class RunSpec:
 
 def config_file_fact(file: str | None) -> dict[str, Any]:
     """The entry of `run.json` for the file that a config was read from, if it was read from one."""
+    file = submitted_config() or file
     if not file or (not is_url(file) and in_run(os.path.dirname(os.path.abspath(file)))):
         return {}
     return {"config_file": file if is_url(file) else os.path.abspath(file)}

@@ -3,7 +3,9 @@ from types import SimpleNamespace
 import pytest
 
 from ray_classy.errors import RunError
-from ray_classy.submit.follow import Written, exit_code
+from ray_classy.submit.cluster import Cluster, LostConnection
+from ray_classy.submit.follow import Written, exit_code, follow
+from tests.submit.servers import JobServer
 
 
 def job(status, code=None, message=None):
@@ -35,3 +37,25 @@ def test_each_piece_of_a_log_is_printed_once_though_it_is_read_again():
     for position, text in [(0, "ab\n"), (3, "cd"), (0, "ab\ncd"), (5, "e\n"), (0, "a"), (1, "b\ncde\nf")]:
         written.add(text, position)
     assert printed == ["ab\n", "cd", "e\n", "f"]
+
+
+def test_a_log_whose_connection_is_lost_is_followed_to_the_end(capsys):
+    server = JobServer(["a\n", "b\n", None, "c\n", None, "d\n"], status="FAILED", driver_exit_code=3)
+    printed = []
+    info = follow(Cluster(server.url), "j", printed.append)
+    server.stop()
+    assert "".join(printed) == "a\nb\nc\nd\n" and exit_code(info) == 3
+    assert capsys.readouterr().err.count("lost the connection") == 2
+
+
+def test_a_server_that_stays_away_is_given_up(capsys):
+    server = JobServer(["a\n", None], status="SUCCEEDED")
+    cluster, printed = Cluster(server.url), []
+
+    def write(text):
+        printed.append(text)
+        server.stop()
+
+    with pytest.raises(LostConnection, match="the job may go on"):
+        follow(cluster, "j", write, patience=1.0)
+    assert printed == ["a\n"]
