@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ray_classy.dataset.classy_dataset import class_names
+from ray_classy.dataset.target_columns import ONLY
 from ray_classy.report.pictures import Album
 from ray_classy.report.words import percent, shortened
 from ray_classy.seeding import host_rng_kept, seed_host
@@ -18,7 +20,7 @@ from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.task_config import checked
 
 _BATCHES, _EACH = 2, 16
-_MOST_LEVELS = 6
+_MOST_LEVELS, _MOST_LABELS = 6, 4
 _NOT_NEEDED = ("checkpoint", "pretrained_checkpoint", "hooks", "tune")
 
 
@@ -63,7 +65,7 @@ def first_batches(config: Mapping[str, Any], album: Album) -> FirstBatches:
         mixup = getattr(task, "mixup_transform", None)
         batches = [batch if mixup is None else mixup(dict(batch)) for batch in batches]
     statistics = normalization(getattr(dataset, "transform", None))
-    classes = getattr(dataset, "classes", None)
+    classes = {ONLY: class_names(dataset), **{name: one.classes for name, one in dataset.target_columns().items()}}
     shown = [list(_captioned(batch, statistics, classes, album)) for batch in batches]
     inputs = [batch["input"] for batch in batches if isinstance(batch.get("input"), torch.Tensor)]
     return FirstBatches(
@@ -81,7 +83,7 @@ def _outside(inputs: torch.Tensor) -> bool:
 
 
 def _captioned(
-    batch: Mapping[str, Any], statistics: Any, classes: Sequence[str] | None, album: Album
+    batch: Mapping[str, Any], statistics: Any, classes: Mapping[str, Sequence[str] | None], album: Album
 ) -> Iterator[dict[str, Any]]:
     inputs = batch.get("input")
     if isinstance(inputs, Mapping):
@@ -94,26 +96,27 @@ def _captioned(
             yield {"picture": picture, "label": _label(batch.get("target"), number, classes), "name": ""}
 
 
-def _label(target: Any, number: int, classes: Sequence[str] | None) -> str:
-    """The label of a row; of a mixed one, those that it is mixed of."""
+def _label(target: Any, number: int, classes: Mapping[str, Sequence[str] | None]) -> str:
+    """The label of a row, or those of all its targets; of a mixed row, those that it is mixed of."""
+    if isinstance(target, Mapping):
+        named = {name: _label(one, number, {ONLY: classes.get(str(name))}) for name, one in target.items()}
+        return ", ".join(f"{name}: {label}" for name, label in named.items())
     if not isinstance(target, torch.Tensor):
         return ""
-    one = target[number]
+    one, names = target[number], classes.get(ONLY)
     if one.ndim == 0:
-        return _name(int(one), classes)
-    shares = one.float().numpy()
-    order = np.argsort(-shares, kind="stable")[:2]
+        return _name(int(one), names)
+    shares = one.flatten().float().numpy()
+    order = np.argsort(-shares, kind="stable")[:_MOST_LABELS]
     parts = [(int(at), float(shares[at])) for at in order if shares[at] > 0.01]
-    if one.is_floating_point() and parts and abs(float(shares.sum()) - 1) < 0.05:
-        return " + ".join(
-            f"{percent(share)} {_name(at, classes)}" if share < 0.99 else _name(at, classes) for at, share in parts
-        )
-    return ", ".join(_name(at, classes) for at, _ in parts)
+    mixed = one.is_floating_point() and any(share < 0.99 for _, share in parts)
+    return ", ".join(f"{percent(share)} {_name(at, names)}" if mixed else _name(at, names) for at, share in parts)
 
 
 def _name(number: int, classes: Sequence[str] | None) -> str:
-    known = classes is not None and 0 <= number < len(classes)
-    return shortened(str(classes[number])) if known and classes is not None else str(number)
+    if number < 0:
+        return "no label"
+    return shortened(str(classes[number])) if classes is not None and number < len(classes) else str(number)
 
 
 def _restored(value: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

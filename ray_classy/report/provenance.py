@@ -55,8 +55,8 @@ def changes_of(run: RunSource) -> Changes | None:
             if before.get(name) != now.get(name) and not name.startswith("ray.")
         ]
         return Changes(recipe, rows, words)
-    base = run.row.config or None
-    return None if base is None else Changes(base, [], words)
+    base = run.row.config
+    return None if base in ("", run.facts.get("task")) else Changes(base, [], words)  # a task that Python built
 
 
 def _value(config: Mapping[str, Any], name: str) -> str:

@@ -207,7 +207,7 @@ def _parallel(trials: Sequence[Trial], metric: str, mode: str, colours: dict[str
         for at, (_, scale) in enumerate(columns)
         for place, text in scale.ticks()
     ]
-    ticks = {
+    ticks: dict[str, Any] = {
         "tickvals": list(range(len(columns))),
         "ticktext": [f"<b>{escaped(shortened(one, 22))}</b>" for one in titles],
     }

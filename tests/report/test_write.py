@@ -148,3 +148,12 @@ def test_a_page_that_would_be_too_large_has_no_pictures(recorded, monkeypatch):
     monkeypatch.setattr(pages, "MOST_BYTES", len(pages.plotly_script().encode()) + 60_000)
     written = write_report(recorded("finished"))
     assert "15 MB" in written.notes[-1] and '"pictures":[]' in read(written.html)
+
+
+@pytest.mark.full
+def test_a_run_in_a_store_has_its_report_beside_it(recorded, s3):
+    url = s3.copy(recorded("finished"), "runs/finished")
+    assert "runs/finished/report.html" in write_report(url).html
+    with s3.filesystem.open_input_stream(f"{s3.name}/runs/finished/report.html") as stream:
+        html = stream.read().decode()
+    assert "of 100 test images are classified right" in html and "secret" not in body(html)
