@@ -85,5 +85,6 @@ def every(values: list[dict[str, Any]], missing: Any = None) -> dict[str, list[A
 
 
 def differing(values: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Those of `every` that are not the same in all runs; `MISSING` where a run has none."""
-    return {name: found for name, found in every(values, MISSING).items() if len(set(map(repr, found))) > 1}
+    """Those of `every` that are not the same in all runs; `MISSING` where a run has none, which is as null."""
+    with_null = every(values)
+    return {name: found for name, found in every(values, MISSING).items() if len(set(map(repr, with_null[name]))) > 1}

@@ -13,7 +13,9 @@ def pair(tmp_path):
     for name in ("one", "two"):
         shutil.copytree(RECORDED / "finished", tmp_path / name, symlinks=True)
     config, record, metrics = (tmp_path / "two" / name for name in ("config.yaml", "run.json", "metrics.jsonl"))
-    config.write_text(config.read_text().replace("start_value: 0.05", "start_value: 0.5"))
+    config.write_text(
+        config.read_text().replace("start_value: 0.05", "start_value: 0.5") + "of_a_later_version: null\n"
+    )
     record.write_text(record.read_text().replace("2.14.1", "2.15.0"))
     *lines, last = map(json.loads, metrics.read_text().splitlines())
     last["metrics"]["accuracy"]["top_1"] = 0.5
