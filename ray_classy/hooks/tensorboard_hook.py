@@ -16,9 +16,9 @@ from ray_classy.hooks.summary_writer import tb_available
 class TensorboardHook(RunLoggerHook):
     """Writes metrics of each phase, progress within phases and the config to TensorBoard's event files.
 
-    Needs the extra `tensorboard`. The files are in `tensorboard` in the run's folder, so that a run that is resumed
-    continues its curves, and `tensorboard --logdir runs` shows all runs. (`tensorboard_plot` is the hook of Classy
-    Vision, which also plots parameters.)
+    Needs the extra `tensorboard`. The page HPARAMS has a row for each run, with its config and its final metrics. The
+    files are in `tensorboard` in the run's folder, so that a run that is resumed continues its curves, and `tensorboard
+    --logdir runs` shows all runs. (`tensorboard_plot` is the hook of Classy Vision, which also plots parameters.)
 
     Args:
         log_dir: another folder, for this run alone.
@@ -38,6 +38,7 @@ class TensorboardHook(RunLoggerHook):
         """Opens another file in the folder; the curves before it stay."""
         from torch.utils.tensorboard import SummaryWriter
 
+        self._config = {name: _plain(value) for name, value in run.config.items()}
         folder = self.log_dir or (os.path.join(run.path, "tensorboard") if run.path else os.path.join("runs", run.name))
         self._writer = SummaryWriter(folder)
         if id is None and run.config:
@@ -52,9 +53,16 @@ class TensorboardHook(RunLoggerHook):
         self._writer.flush()
 
     def finish(self, status: str, final: Mapping[str, float]) -> None:
-        """Closes the file."""
+        """Writes the row of the run, and closes the file."""
+        if final:
+            metrics = {f"final/{name}": value for name, value in final.items()}
+            self._writer.add_hparams(self._config, metrics, run_name=".")
         self._writer.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the writer, which belongs to this process."""
         return {**super().__getstate__(), "_writer": None}
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -135,6 +135,9 @@ def test_tensorboard_continues_its_curves_in_the_folder_of_the_run(tmp_path):
     events = EventAccumulator(str(tmp_path / "runs/r/tensorboard")).Reload()
     assert [event.step for event in events.Scalars("step/loss")] == [3, 6, 9, 12]
     assert [event.step for event in events.Scalars("test/accuracy.top_1")] == [6, 12]
+    final = [event.value for event in events.Scalars("final/test/accuracy.top_1")]
+    assert final[-1] == events.Scalars("test/accuracy.top_1")[-1].value
+    assert "_hparams_/session_start_info" in events.summary_metadata
 
 
 SCRIPT = """
