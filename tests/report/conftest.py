@@ -57,7 +57,7 @@ def recorded(tmp_path):
     return lambda name: str(shutil.copytree(RECORDED / name, tmp_path / name, symlinks=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, no other test can use asyncio
 def browser():
     """A headless Chromium; under CI it must be there."""
     if CHROMIUM is None and os.environ.get("CI") != "true":
