@@ -138,7 +138,7 @@ def clean(folder, path):
         if file.name in ("run.json", "lease.json"):
             values = json.loads(text)
             for start in values.get("starts", []):
-                start["cwd"] = _WHERE
+                start.update({"cwd": _WHERE, "host": _HOST})
                 start["command"] = ["ray-classy", *start["command"][1:]]
             values.update({"host": _HOST} if "host" in values else {})
             text = json.dumps(values, indent=2) + "\n"
