@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,14 @@ class SlowSteps(ClassyHook):
 '''
 
 
+def wait_for_port(port):
+    """Waits until the dashboard listens, which comes up after the head."""
+    end = time.monotonic() + 60
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
     """The URL of the dashboard, and the home folder that has the token."""
@@ -53,7 +62,7 @@ def nodes(tmp_path_factory):
     port, dashboard = free_port(), free_port()
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
-        common = ["--num-cpus=2", "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats", "--block"]
+        common = ["--num-cpus=2", "--min-worker-port=0", "--max-worker-port=0", "--block"]
 
         def start(*options):
             node = started_node(
@@ -62,13 +71,10 @@ def nodes(tmp_path_factory):
             stack.callback(killed, node)
 
         ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
-        start("--head", *ports, "--include-dashboard=true", f"--temp-dir={files}")
-        os.environ["RAY_AUTH_MODE"], before = "token", os.environ["RAY_AUTH_MODE"]
-        variables["RAY_AUTH_MODE"] = "token"
-        try:
-            start(f"--address=127.0.0.1:{port}")
-        finally:
-            os.environ["RAY_AUTH_MODE"] = before
+        start("--head", *ports, "--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={files}")
+        variables["RAY_AUTH_MODE"] = "token"  # a node that joins sends it only if it is told to
+        start(f"--address=127.0.0.1:{port}")
+        wait_for_port(dashboard)
         yield f"http://127.0.0.1:{dashboard}", home
 
 
