@@ -1,6 +1,7 @@
 """The commands of the documents do what they say: each is run in a folder that has what the pages name.
 
-Parsed only, by `test_docs`: commands that need a store, another cluster, a GPU, a download or an end from outside.
+Parsed only, by `test_docs`: commands that need a store, another cluster, a GPU, a download or a model of timm,
+and those that end when they are interrupted.
 """
 
 import contextlib
@@ -20,12 +21,23 @@ from ray_classy.cli.main import main
 from ray_classy.config import dump_yaml
 from tests.test_docs import PAGES, ROOT, commands, name
 
-PARSED_ONLY = ("s3://", "--address", "--use-gpu", "--weights", "serve ", "submit ", "--budget", "RUN RUN")
-ON_RAY = ("ray-classy tune", "--num-workers")
+PARSED_ONLY = (
+    "s3://",
+    "--address",
+    "--use-gpu",
+    "--weights",
+    "serve ",
+    "submit ",
+    "--budget",
+    "RUN RUN",
+    "--format timm",
+)
+ON_RAY = ("ray-classy tune", "--num-workers", "SWEEP", "/t0007")
 WORDS = {
-    "CONFIG": "my.yaml",
+    "CONFIG": "given.yaml",
+    "epoch_0016-step_000368": "last",
     "RUN": "runs/SWEEP",
-    "runs/NAME/t0007": "runs/SWEEP/t0001",
+    "t0007": "t0001",
     "--num-samples 8": "--num-samples 1",
     "num_epochs=64": "num_epochs=2",
     "num_epochs=32": "num_epochs=2",
@@ -119,10 +131,9 @@ def template(tmp_path_factory):
         config["model"].update(num_blocks=[1], init_planes=4)
         config["model"]["heads"][0].update(fork_block="block0-0", in_plane=4)
         config["hooks"] = [{"name": "early_stopping", "metric": "test.loss", "patience": 3}]
-        Path("my.yaml").write_text(dump_yaml(config))
+        Path("given.yaml").write_text(dump_yaml(config))
         for run in ("NAME", "OTHER"):
-            assert main(["train", "my.yaml", "--local", "--name", run]) == 0
-        os.symlink(os.readlink("runs/NAME/last"), "runs/NAME/epoch_0016-step_000368")
+            assert main(["train", "given.yaml", "--local", "--name", run]) == 0
         for export in ("NAME.pt2", "NAME.onnx"):
             assert main(["export", "runs/NAME", "--format", export.split(".")[1], "--output", export]) == 0
         Path("sweep.yaml").write_text(dump_yaml({**config, **SWEEP}))
@@ -138,16 +149,17 @@ def folder(template, tmp_path, monkeypatch):
 
 
 def run(command, template, more):
-    """Runs a command on fresh runs, with its output in a file if it says so."""
+    """Runs a command on fresh runs and exports, with its output in a file if it says so."""
     for shown, stand_in in WORDS.items():
         command = command.replace(shown, stand_in)
     command, _, output = command.partition(" > ")
     words = shlex.split(command)[1:]
     shutil.rmtree("runs")
     shutil.copytree(template / "runs", "runs", symlinks=True)
-    for export in ("NAME.pt2", "NAME.onnx"):
-        if words[0] == "export":
-            Path(export).unlink(missing_ok=True)
+    for export in Path().glob("NAME.*"):
+        export.unlink()
+    for export in template.glob("NAME.*") if words[0] != "export" else ():
+        shutil.copy(export, export.name)
     with Path(output.strip() or os.devnull).open("w") as file, contextlib.redirect_stdout(file):
         assert main([*words, *more]) == 0, command
 

@@ -114,6 +114,7 @@ def config_for(trained: Trained, data: str | None = None, options: Mapping[str, 
         kept = {key: value for key, value in own.items() if alike or key in (*_COMMON, *labels)}
         kept = {key: value for key, value in kept.items() if key not in _NOT_FOR_OTHER_DATA}
         mode = Preprocessing.from_config(config).mode
+        kept.pop("image_mode", None)  # of an export, whatever kind of dataset it was trained on
         modes = {"image_mode": mode} if "image_mode" in known else {}
         config["dataset"] = {"test": {**kept, **modes, "name": name, _SOURCES[name]: data, **(options or {})}}
     config = {**config, "test_only": True, "num_epochs": 1}

@@ -1,5 +1,6 @@
 """An export is read back as the model that it was made of; one that could run code is refused unopened."""
 
+import dataclasses
 import io
 import json
 import pickle
@@ -11,6 +12,7 @@ import torch
 from ray_classy import load_model
 from ray_classy.cli.main import main
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, DamagedCheckpointError, UnsafeFileError
+from ray_classy.inference.evaluation import config_for
 from ray_classy.inference.export import export_model
 from ray_classy.inference.program_file import check_program
 from ray_classy.inference.trained import read_trained
@@ -46,6 +48,13 @@ def test_the_commands_take_it(exports, folder, tmp_path, capsys):
     assert "name the data to evaluate it on" in capsys.readouterr().err
     assert main(["export", str(exports["pt2"])]) == 1
     assert "is an export already" in capsys.readouterr().err
+
+
+def test_one_that_was_trained_on_a_folder_is_evaluated_on_a_folder(exports, tmp_path):
+    trained = read_trained(str(exports["pt2"]))
+    section = {"name": "image_path", "image_mode": "RGB", "batchsize_per_replica": 2}
+    of_folder = dataclasses.replace(trained, config={**trained.config, "dataset": {"train": section}})
+    assert "image_mode" not in config_for(of_folder, str(tmp_path))["dataset"]["test"]
 
 
 def test_the_file_names_no_folder_of_the_machine_that_made_it(exports, result):
