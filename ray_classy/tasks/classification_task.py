@@ -23,7 +23,7 @@ from ray_classy.tasks import classes, device_checks, dry_run, phase_state, strat
 from ray_classy.tasks.classy_task import Checkpoint, generators_of, register_task
 from ray_classy.tasks.device_options import DeviceSetup, explained, memory_remedy
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
-from ray_classy.tasks.micro_batches import train_in_parts
+from ray_classy.tasks.micro_batches import output_in_parts, train_in_parts
 from ray_classy.tasks.option import assume
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
@@ -363,7 +363,10 @@ class ClassificationTask(PlannedTask):
         sample, step_data = next_sample(self.data_iterator, self.device)
         sample = self.device_setup.arranged(sample)
         with torch.no_grad(), autocast(self.precision, self.device):
-            output = call("the model", self.test_time_augmentation.output, self.compute_model, sample)
+            if self.device_setup.splits(sample):
+                output = call("the model", output_in_parts, self, sample)
+            else:
+                output = call("the model", self.test_time_augmentation.output, self.compute_model, sample)
             loss = call("the loss", self.compute_loss, output, sample)
             loss, self._loss_weight = record(self, loss, output, sample)
         self._eval_steps += 1

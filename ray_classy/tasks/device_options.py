@@ -74,7 +74,7 @@ class DeviceSetup:
         self.image_size = size_of_phase(task, task.train_phase_idx) if task.train else None
 
     def splits(self, sample: dict[str, Any]) -> bool:
-        """Whether a train step computes a batch in parts."""
+        """Whether a step computes a batch in parts."""
         return self.part_rows is not None and get_batchsize_per_replica(sample["target"]) > self.part_rows
 
     def recomputed(self, task: ClassificationTask) -> contextlib.AbstractContextManager[None]:

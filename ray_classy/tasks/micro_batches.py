@@ -1,4 +1,4 @@
-"""Trains on a batch part by part, where the memory of a device does not hold all of its rows at once."""
+"""Trains and evaluates on a batch part by part, where the memory of a device does not hold all of its rows at once."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ def train_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> tuple[to
     if rows:
         call("a meter", task.update_meters, output, sample)
     return loss, output
+
+
+def output_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> Any:
+    """Returns the output of a test step for a batch, computed for one part of it after the other."""
+    size = get_batchsize_per_replica(sample["target"])
+    parts = _parts(sample, size, task.device_setup.part_rows or size)
+    return joined([task.test_time_augmentation.output(task.compute_model, some) for _, some in parts])
 
 
 def _parts(sample: dict[str, Any], size: int, most: int) -> Iterator[tuple[Part, dict[str, Any]]]:

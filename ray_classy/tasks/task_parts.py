@@ -67,7 +67,7 @@ class TaskParts(ClassyTask):
         compile: whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`.
         memory_format: order in memory of images and of the weights of convolutions: "contiguous", "channels_last", or
             "auto" for the faster of both.
-        batch: most rows of a train step that a replica computes at once, "auto" for as many as fit into its memory;
+        batch: most rows of a step that a replica computes at once, "auto" for as many as fit into its memory;
             None for all rows of the step.
         gradient_checkpointing: whether activations within blocks are computed again in the backward pass, which takes
             less memory and more time.
@@ -302,7 +302,7 @@ class TaskParts(ClassyTask):
         return self
 
     def set_batch(self, batch: int | Literal["auto"] | None) -> Self:
-        """Sets the most rows of a train step that a replica computes at once: a number, "auto", or None for all."""
+        """Sets the most rows of a step that a replica computes at once: a number, "auto", or None for all."""
         self.batch = batch
         return self
 

@@ -353,7 +353,8 @@ def fresh_process() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn
-    flags = cudnn.benchmark, cudnn.deterministic
+    flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    precision = torch.get_float32_matmul_precision()
     environment = dict(os.environ)
     try:
         with registrations_restored():
@@ -364,7 +365,8 @@ def fresh_process() -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        cudnn.benchmark, cudnn.deterministic = flags
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
+        torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)
         os.environ.clear()
         os.environ.update(environment)

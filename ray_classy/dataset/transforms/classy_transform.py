@@ -16,6 +16,9 @@ TRANSFORM_REGISTRY: Registry[ClassyTransform] = Registry(
     {
         "alternating_flip": "ray_classy.dataset.transforms.alternating_flip:AlternatingFlip",
         "apply_transform_to_key": "ray_classy.dataset.transforms.sample:ApplyTransformToKey",
+        "batched_rand_augment": "ray_classy.dataset.transforms.batched_augment:BatchedRandAugment",
+        "batched_random_resized_crop": "ray_classy.dataset.transforms.batched_augment:BatchedRandomResizedCrop",
+        "batched_trivial_augment": "ray_classy.dataset.transforms.batched_augment:BatchedTrivialAugment",
         "clip_to_tensor": "ray_classy.dataset.transforms.clip_to_tensor:ClipToTensor",
         "dummy_audio_transform": "ray_classy.dataset.transforms.util_video:DummyAudioTransform",
         "generic_image_transform": "ray_classy.dataset.transforms.sample:GenericImageTransform",
