@@ -26,6 +26,7 @@ from ray_classy.cli.own_rows import build_datasets
 from ray_classy.cli.own_source import PLACES, Source
 from ray_classy.config import Config, apply_overrides
 from ray_classy.config.document import search_node
+from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.data_report import class_counts, data_report
 from ray_classy.dataset.image_sample import sample_images
 from ray_classy.dataset.row_dataset import row_dataset_of
@@ -36,6 +37,8 @@ from ray_classy.memory import machine_bytes
 _SECONDS_FOR_IMAGES = 4.0
 _RATE = "optimizer.param_schedulers.lr.then.start_value"
 _RATE_FROM_SCRATCH = 1e-3
+_CPUS_OF_TRIAL = 2
+"""One for its worker, and one for the pipeline that decodes its images."""
 
 
 def filled(arguments: argparse.Namespace, source: Source, config: Config) -> dict[str, Any]:
@@ -132,7 +135,17 @@ def _device(arguments: argparse.Namespace, config: Mapping[str, Any]) -> tuple[b
     if torch.cuda.is_available() and wanted is not False and (local or workers <= torch.cuda.device_count()):
         return True, min(torch.cuda.get_device_properties(n).total_memory for n in range(workers)), workers
     memory = machine_bytes()
-    return bool(wanted), None if wanted or memory is None else memory // workers, workers
+    share = workers * trials_at_once(arguments.command, config)
+    return bool(wanted), None if wanted or memory is None else memory // share, workers
+
+
+def trials_at_once(command: str, config: Mapping[str, Any]) -> int:
+    """Returns how many trials of a sweep share the memory of this machine, if they have no GPUs; 1 for a run."""
+    if command != "tune":
+        return 1
+    room = cpus_of_this_machine() // _CPUS_OF_TRIAL
+    most = (config.get("tune") or {}).get("max_concurrent_trials")
+    return max(1, min(room, most) if isinstance(most, int) else room)
 
 
 def _fetch_weights(network: Any, arguments: argparse.Namespace) -> None:

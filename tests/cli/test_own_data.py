@@ -12,7 +12,9 @@ from PIL import Image
 
 from ray_classy.cli.own_choice import Facts, choose_batch, network_of
 from ray_classy.cli.own_data import seconds_of
+from ray_classy.cli.own_fill import trials_at_once
 from ray_classy.config.yaml_text import parse_yaml
+from ray_classy.dataset.cpus import cpus_of_this_machine
 
 
 def save(path, side=40, seed=0):
@@ -182,6 +184,12 @@ def test_a_batch_fits_the_memory():
     assert choose_batch(replace(facts, memory=5 << 30), network, 224) == (16, "which fit the memory")
     assert choose_batch(replace(facts, memory=1 << 36), network, 224) == (32, "")
     assert choose_batch(replace(facts, rows=200, workers=1), network, 224)[0] <= 8
+
+
+def test_trials_share_the_memory():
+    assert trials_at_once("train", {}) == 1
+    assert trials_at_once("tune", {"tune": {"max_concurrent_trials": 1}}) == 1
+    assert trials_at_once("tune", {}) == max(1, cpus_of_this_machine() // 2)
 
 
 @pytest.mark.parametrize(
