@@ -87,7 +87,7 @@ def without_normalization(config: Mapping[str, Any]) -> tuple[dict[str, Any], No
 
 def _default(section: Mapping[str, Any]) -> list[Any]:
     """The transforms of a dataset of RGB images for which none are given."""
-    known = DATASET_REGISTRY.get(section.get("name"))
+    known = DATASET_REGISTRY.get(str(section.get("name")))
     own = getattr(known, "default_transform", None) is not ImageDataset.default_transform
     if own or section.get("image_mode", "RGB") != "RGB":
         return []
@@ -100,8 +100,8 @@ def _without_the_last(transforms: Any) -> tuple[list[Any], Normalization | None]
         return transforms, None
     *before, last = transforms
     if last.get("name") == "Normalize":
-        found = Normalization([float(n) for n in last["mean"]], [float(n) for n in last["std"]])
-        return before, found if before else None
+        own = Normalization([float(n) for n in last["mean"]], [float(n) for n in last["std"]])
+        return before, own if before else None
     if last.get("name") in _IMAGENET:
         mean, std = last.get("mean", ImagenetConstants.MEAN), last.get("std", ImagenetConstants.STD)
         return [*before, {**last, "mean": [0.0] * len(mean), "std": [1.0] * len(std)}], Normalization(

@@ -231,7 +231,7 @@ def test_a_sweep_takes_the_same_data_and_a_budget(ray_classy, photos):
 @pytest.mark.ray
 @pytest.mark.full
 def test_a_sweep_of_a_folder_ends_with_its_best_trial(ray_classy, photos, ray_cluster):
-    words = ("--images", "photos", "--budget", "60s", "--num-samples", "2", "--json", "num_epochs=2")
+    words = ("--images", "photos", "--budget", "10m", "--num-samples", "2", "--json", "num_epochs=2")
     outcome = ray_classy("tune", *words)
     assert outcome.code == 0, outcome.err
     assert [trial["state"] for trial in outcome.json["trials"]] != ["failed"] * 2
@@ -239,11 +239,3 @@ def test_a_sweep_of_a_folder_ends_with_its_best_trial(ray_classy, photos, ray_cl
     rate = best["optimizer"]["param_schedulers"]["lr"]["then"]["start_value"]
     assert 5e-5 <= rate <= 3e-3 and best["dataset"]["train"]["image_folder"].endswith("photos")
     assert ray_classy("predict", outcome.json["best"]["checkpoint"], "photos/ant/0.png").code == 0
-
-
-@pytest.mark.ray
-@pytest.mark.full
-def test_a_budget_ends_a_sweep_without_a_number_of_trials(ray_classy, photos, ray_cluster):
-    outcome = ray_classy("tune", "--images", "photos", "--budget", "25s", "--json")
-    assert outcome.code == 0, outcome.err
-    assert outcome.json["best"]["metrics"]["test.accuracy.top_1"] >= 0
