@@ -117,15 +117,21 @@ def submit(started):
     return run
 
 
-SLOW = ("num_epochs=5", "hooks.0.seconds=0.3")
+SLOW = ("num_epochs=5", "hooks.0.seconds=0.3", "--name", "r")
+ALONE = ("num_epochs=5", "hooks.0.seconds=0.15", "--name", "r", "--local")
+"""In the driver, which starts faster than workers."""
 
 
-def wait_for_step(project):
-    """Waits until a run of the project trains."""
-    end = time.monotonic() + 120
-    while not list(project.glob("runs/*/metrics.jsonl")):
+def wait_for_epoch(project, count=1):
+    """Waits until the run has trained for an epoch, after so many starts."""
+    run, end = project / "runs" / "r", time.monotonic() + 120
+    while len(starts(run)) < count or not (run / "metrics.jsonl").exists():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def starts(run):
+    return json.loads((run / "run.json").read_text())["starts"] if (run / "run.json").exists() else []
 
 
 def test_a_run_is_followed_to_its_end_and_the_same_command_finds_it_finished(submit, project):
@@ -136,67 +142,61 @@ def test_a_run_is_followed_to_its_end_and_the_same_command_finds_it_finished(sub
     [run] = (project / "runs").iterdir()
     facts = json.loads((run / "run.json").read_text())
     assert facts["status"] == "finished" and facts["starts"][0]["job"].startswith(run.name)
+    assert facts["config_file"] == str(project / "my.yaml")
     code, out, _ = submit("train", "my.yaml", "--num-workers", "1")
     assert code == 0 and "is already finished; nothing was trained" in out
 
 
-def test_the_exit_code_is_that_of_the_command_and_its_error_is_in_the_log(submit):
-    code, out, _ = submit("--json", "train", "my.yaml", "num_epochs=none")
-    assert code == 2 and json.loads(out)["exit_code"] == 2
-    code, out, _ = submit("train", "my.yaml", "num_epochs=none")
-    assert code == 2 and "num_epochs" in out
+def test_a_run_that_is_stopped_has_a_checkpoint_and_the_same_command_resumes_it(started, submit, project):
+    client = started("train", "my.yaml", *SLOW)
+    wait_for_epoch(project)
+    code, out, err = submit("--stop", "r")
+    assert code == 0 and "was asked to stop" in err and "the command that started it resumes it" in out
+    out, _ = client.communicate(timeout=60)
+    assert client.returncode == 130 and "interrupted; resume with: ray-classy submit train --resume" in out
+    run = project / "runs" / "r"
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted" and (run / "last").exists()
+    code, out, err = submit("train", "my.yaml", *SLOW)
+    assert code == 0, out + err
+    assert len(starts(run)) == 2 and "resumed_from" in starts(run)[1]
 
 
-def test_a_client_that_is_killed_leaves_the_job_and_attaches_again(started, submit, project):
-    client = started("train", "my.yaml", *SLOW, "--name", "r")
-    wait_for_step(project)
+def test_a_run_that_is_not_seen_from_here_is_asked_to_stop_by_a_job(nodes, started, project, monkeypatch):
+    client = started("train", "my.yaml", *ALONE)
+    wait_for_epoch(project)
+    monkeypatch.setattr(stop_module, "request_stop", lambda run, job: False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    cluster = Cluster(nodes[0])
+    assert stop_module.stop(cluster, cluster.find("r"), 60.0).driver_exit_code == 130
+    client.communicate(timeout=60)
+    assert client.returncode == 130 and (project / "runs" / "r" / "last").exists()
+
+
+def test_a_client_that_ends_leaves_the_job_to_the_next_one(started, submit, project):
+    client = started("train", "my.yaml", *ALONE)
+    wait_for_epoch(project)
+    client.send_signal(signal.SIGINT)
+    _, err = client.communicate(timeout=30)
+    assert client.returncode == 130 and "--attach r-" in err and "goes on; to stop it" in err
+    code, out, err = submit("--detach", "train", "my.yaml", *ALONE)
+    assert code == 0 and "runs this command already" in err
+    client = started("--attach", "r")
+    client.stdout.readline()
     client.kill()
     client.communicate()
-    code, out, err = submit("--detach", "train", "my.yaml", *SLOW, "--name", "r")
-    assert code == 0 and "runs this command already" in err
     code, out, _ = submit("--attach", "r")
     assert code == 0 and "train 1 " in out and "train 5 " in out
+    assert "succeeded" in submit("--status", "r")[1]
 
 
-@pytest.mark.parametrize("way", ["here", "cluster"])
-def test_a_run_that_is_stopped_has_a_checkpoint_and_the_same_command_resumes_it(
-    nodes, started, submit, project, monkeypatch, way
-):
-    client = started("train", "my.yaml", *SLOW)
-    wait_for_step(project)
-    [run] = (project / "runs").iterdir()
-    if way == "here":
-        code, out, err = submit("--stop", run.name)
-        assert code == 0 and "was asked to stop" in err and "the command that started it resumes it" in out
-    else:
-        monkeypatch.setattr(stop_module, "request_stop", lambda run, job: False)  # as if it were not seen from here
-        monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-        cluster = Cluster(nodes[0])
-        assert stop_module.stop(cluster, cluster.find(run.name), 60.0).driver_exit_code == 130
-    out, _ = client.communicate(timeout=60)
-    assert client.returncode == 130 and "interrupted; resume with" in out
-    assert json.loads((run / "run.json").read_text())["status"] == "interrupted" and (run / "last").exists()
-    if way == "here":
-        code, out, err = submit("train", "my.yaml", *SLOW)
-        assert code == 0, out + err
-        assert len(json.loads((run / "run.json").read_text())["starts"]) == 2
+def test_the_exit_code_is_that_of_the_command_and_its_error_is_in_the_log(submit):
+    code, out, err = submit("--json", "train", "my.yaml", "num_epochs=none")
+    assert code == 2 and json.loads(out)["exit_code"] == 2 and "num_epochs" in err
 
 
 def test_a_job_that_dies_before_its_command_is_one_error(submit):
     code, _, err = submit("train", "my.yaml", "ray.runtime_env={pip: [/no/such.whl]}")
     assert code == 1 and "died before its command began" in err and "/no/such.whl" in err
-
-
-def test_ctrl_c_leaves_the_job_and_says_how_to_attach(started, submit, project):
-    client = started("train", "my.yaml", *SLOW, "--name", "r")
-    wait_for_step(project)
-    client.send_signal(signal.SIGINT)
-    _, err = client.communicate(timeout=30)
-    assert client.returncode == 130 and "--attach r-" in err and "goes on; to stop it" in err
-    code, out, _ = submit("--status", "r")
-    assert code == 0 and "state:     running" in out
-    assert submit("--attach", "r")[0] == 0
-    assert "succeeded" in submit("--status")[1]
 
 
 def test_a_token_that_is_wrong_or_missing_is_one_error(submit, tmp_path):
