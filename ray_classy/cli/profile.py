@@ -106,7 +106,7 @@ def _advice(
     if not tried:
         yield "there is no key left to try"
         return
-    yield "try:" if measured else "try (a step that needed no time for that part would be this many times as fast):"
+    yield "try:"
     for one in tried:
         yield f"  {one.override}: {_gain(one, result, measured.get(one.override))}"
         yield f"      {one.why}"
@@ -117,7 +117,9 @@ def _advice(
 
 def _gain(one: Advice, result: StepProfile, measured: dict[str, Any] | None) -> str:
     if measured is None:
-        return f"at most {one.at_most:.1f} times as fast" if one.comparable else "changes the training"
+        if not one.comparable:
+            return "changes the training"
+        return f"concerns {1 - 1 / one.at_most:.0%} of a step, so at most {one.at_most:.1f} times as fast"
     if "failed" in measured:
         return f"not possible here: {measured['failed']}"
     return f"{result.seconds / measured['seconds']:.2f} times as fast ({measured['seconds'] * 1e3:.2f} ms a step)"

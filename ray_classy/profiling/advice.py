@@ -41,7 +41,7 @@ def limit_of(profile: StepProfile) -> tuple[str, str]:
     others = {name: shares[name] for name in ("data", "transfer", "optimizer", "hooks", "meters", "mixup")}
     largest = max(others, key=others.__getitem__)
     if others[largest] >= _MUCH:
-        return largest, f"{_PLAIN[largest]} takes {others[largest]:.0%} of a step"
+        return largest, f"{_PLAIN[largest]} {others[largest]:.0%} of a step"
     if profile.waits >= 1 and profile.waited >= _SOME * profile.seconds:
         return "waits", (
             f"Python waits for the GPU {profile.waits:.0f} times in a step, which takes {profile.waited * 1e3:.1f} ms: "
@@ -59,12 +59,12 @@ def limit_of(profile: StepProfile) -> tuple[str, str]:
 
 
 _PLAIN = {
-    "data": "waiting for data",
-    "transfer": "copying batches to the device",
-    "optimizer": "the optimizer",
-    "hooks": "the hooks",
-    "meters": "updating the meters",
-    "mixup": "mixing rows",
+    "data": "waiting for data takes",
+    "transfer": "copying batches to the device takes",
+    "optimizer": "the optimizer takes",
+    "hooks": "the hooks take",
+    "meters": "updating the meters takes",
+    "mixup": "mixing rows takes",
 }
 
 

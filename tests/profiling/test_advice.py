@@ -20,7 +20,7 @@ MODEL = {"forward": 0.3, "backward": 0.6}
     ("profile", "limit", "told"),
     [
         (made(data=0.5, **MODEL), "data", "waiting for data takes 36% of a step"),
-        (made(hooks=0.9, **MODEL), "hooks", "the hooks takes 50%"),
+        (made(hooks=0.9, **MODEL), "hooks", "the hooks take 50%"),
         (made(optimizer=0.4, **MODEL), "optimizer", "the optimizer"),
         (made(**MODEL), "model", "100% of a step, on the CPU"),
         (made(python=0.6, **MODEL), "python", "a small model"),
