@@ -23,12 +23,6 @@ TRAIN = {
 }
 """For the driver of a run, whose workers inherit them."""
 
-DASHBOARD = {
-    # Ray's dashboard lists the run under its name. Default: its page of training runs stays empty.
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-}
-"""For the driver of a run on a cluster that has a dashboard; it costs an actor."""
-
 LOCAL = {
     # Serves start-up time: the nodes of a cluster in this process are not preempted. Default: an actor polls.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",

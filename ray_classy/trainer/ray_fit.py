@@ -17,7 +17,6 @@ from ray_classy.errors import RunError
 from ray_classy.ingest.ray_feed import Feeding
 from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
 from ray_classy.printable import shell_word
-from ray_classy.ray_compat import settings as settings_of_ray
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
 from ray_classy.ray_compat.train import FILES_IN_RUNS, failure_policy, scaling_policy, trainer_class
 from ray_classy.storage import Storage
@@ -25,7 +24,6 @@ from ray_classy.tasks import ClassyTask
 from ray_classy.trainer.interrupts import install_stop_handlers
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.ray_config import RaySettings
-from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_failures import Retries, cause
 from ray_classy.trainer.ray_start import FreeRoom
 from ray_classy.trainer.ray_worker import WorkerJob, train_on_worker
@@ -75,8 +73,7 @@ def fit_run(
     view.working("copying the data and the model to the cluster")
     sent = _sent(task, folder, settings, listeners, retention)
     view.working(f"starting {settings.most_workers} worker{'' if settings.most_workers == 1 else 's'}", line=True)
-    with environment(settings_of_ray.DASHBOARD if has_dashboard() else {}):
-        return _fit(trainer, *sent, settings, run_config, folder)
+    return _fit(trainer, *sent, settings, run_config, folder)
 
 
 def fit_trial(

@@ -48,8 +48,7 @@ def rays_text():
     return "\n".join(path.read_text() for folder in folders for path in (RAY / folder).rglob("*.py"))
 
 
-OF_RUNS = [*settings.TRAIN, *settings.DASHBOARD, *settings.LOCAL, settings.START_TIMEOUT]
-NAMES = [*OF_RUNS, *settings.TUNE, *settings.pending_trials(1)]
+NAMES = [*settings.TRAIN, *settings.LOCAL, *settings.TUNE, settings.START_TIMEOUT, *settings.pending_trials(1)]
 NAMES += [*settings.JOB, *settings.JOB_ADDRESSES]
 
 
