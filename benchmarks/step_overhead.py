@@ -1,10 +1,12 @@
 """Measures what a task adds to a training step, against the same loop written by hand, with Ignite and with Lightning.
 
-    python benchmarks/step_overhead.py [--model linear] [--loops hand task ignite lightning]
+    python benchmarks/step_overhead.py [--model linear] [--loops hand task unlabelled ignite lightning]
 
 Each loop runs in a process of its own. The processes take turns of `--steps` steps; the first turn warms up and is not
 counted. All train the same model on the same batches, which are ready in memory (the GPU's, if there is one), with the
 same implementation of SGD, count the top-1 accuracy, and fetch the losses from the device once, at the end of a turn.
+In `unlabelled` the task's dataset does not know its labels without reading rows, so that each step asks how many of
+them the loss ignores.
 On a GPU the forward pass runs in bfloat16; on a CPU every process has one thread. Loops whose packages
 (`pytorch-ignite`, `lightning`) are not installed are left out.
 
@@ -13,6 +15,7 @@ other processes share the CPUs, compare the CPU times.
 """
 
 import argparse
+import functools
 import importlib.util
 import logging
 import os
@@ -25,6 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -132,7 +136,9 @@ def by_hand(name: str, batches: list[Batch], clock: Clock, implementation: dict[
         clock.end()
 
 
-def by_task(name: str, batches: list[Batch], clock: Clock, implementation: dict[str, bool]) -> None:
+def by_task(
+    name: str, batches: list[Batch], clock: Clock, implementation: dict[str, bool], labelled: bool = True
+) -> None:
     """Train phases of a task in `LocalTrainer`."""
     from ray_classy.dataset import ClassyDataset
     from ray_classy.dataset.loader import PhaseIterator
@@ -158,6 +164,10 @@ def by_task(name: str, batches: list[Batch], clock: Clock, implementation: dict[
                 for step in range(clock.steps)
             )
             return PhaseIterator(made, plan, 0)
+
+        def labels(self) -> Any:
+            """The labels of all rows, as a dataset of folders or of a manifest knows them."""
+            return np.zeros(len(self), dtype=np.int64) if labelled else None
 
     class Timed(ClassyHook):
         """Starts and stops the clock."""
@@ -270,6 +280,7 @@ def by_lightning(name: str, batches: list[Batch], clock: Clock, implementation: 
 LOOPS: dict[str, tuple[str, Callable[[str, list[Batch], Clock, dict[str, bool]], None]]] = {
     "hand": ("torch", by_hand),
     "task": ("ray_classy", by_task),
+    "unlabelled": ("ray_classy", functools.partial(by_task, labelled=False)),
     "ignite": ("ignite", by_ignite),
     "lightning": ("lightning", by_lightning),
 }

@@ -220,7 +220,9 @@ class FolderSession(Session):
             self._watching.step_ended()
         if not task.train:
             return
-        self._hear(self._agreement.after_step())
+        answer = self._agreement.after_step()
+        if answer:
+            self._hear(answer)
         steps = task.checkpoint_every.steps
         self._due = self._due or (steps is not None and task.num_train_steps % steps == 0)
         if not (self._due or self._stopping) or not task.can_pause:
