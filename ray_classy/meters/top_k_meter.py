@@ -114,7 +114,8 @@ class TopKMeter(SummedMeter):
                 )
             self._count_pending()
             self._kind = kind
-        classes = model_output.detach().topk(self._most, dim=1).indices
+        model_output = model_output.detach() if model_output.requires_grad else model_output
+        classes = model_output.topk(self._most, dim=1).indices
         if self._target_is_one_hot and target.shape == model_output.shape:
             mass = target.detach().gather(1, classes).double()
             self._add(self._count(mass.masked_fill(mass < 0, 0), target.detach()))

@@ -37,6 +37,7 @@ class Option:
         self.required = required
         self.key = key or ""
         self._check = check
+        self._changes_in_place = isinstance(default, list | dict)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner, self.name, self.key = owner, name, self.key or name
@@ -44,9 +45,10 @@ class Option:
     def __get__(self, task: Any, owner: type | None = None) -> Any:
         if task is None:
             return self
-        if isinstance(self.default, list | dict):  # a default that can be changed in place
-            return vars(task).setdefault(self.name, copy.deepcopy(self.default))
-        return vars(task).get(self.name, self.default)
+        values = task.__dict__  # steps read options: this is their shortest way
+        if self._changes_in_place and self.name not in values:
+            values[self.name] = copy.deepcopy(self.default)
+        return values.get(self.name, self.default)
 
     def __set__(self, task: Any, value: Any) -> None:
         assume(task, self.name, self.check(value))

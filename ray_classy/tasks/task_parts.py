@@ -121,12 +121,16 @@ class TaskParts(ClassyTask):
         self._kept_checkpoint_dict: dict[str, Any] | None = None  # the one to start from each time
         self.mixup_transform: MixupTransform | None = None
         self.image_size: ParamScheduler | None = None
+        self._precision: tuple[Any, Precision | None] = (None, None)  # the arguments, and what they ask for
         self.balanced_loss: Mapping[str, Any] | None = None  # the config, if class weights of its loss are counted
 
     @property
     def precision(self) -> Precision | None:
         """Mixed precision, as `amp_args` asks for it; None for none."""
-        return Precision.from_args(self.amp_args)
+        amp_args = self.amp_args
+        if self._precision[0] is not amp_args:  # each step asks
+            self._precision = amp_args, Precision.from_args(amp_args)
+        return self._precision[1]
 
     @property
     def compilation(self) -> Compilation | None:
