@@ -118,7 +118,7 @@ class PhaseLoader(torch.utils.data.DataLoader):
         self._pins = bool(options.get("pin_memory"))
         self._planned = _PlannedBatches(plan)
         # For the seeds of loading processes, which it would draw from the generator of the model's dropout.
-        options["generator"] = torch.Generator().manual_seed(derive_seed(plan.seed, plan.epoch))
+        options.setdefault("generator", torch.Generator().manual_seed(derive_seed(plan.seed, plan.epoch)))
         super().__init__(self._rows, batch_sampler=self._planned, collate_fn=self._rows.collate, **options)
 
     def __iter__(self) -> PhaseIterator:  # type: ignore[override]
