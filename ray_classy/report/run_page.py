@@ -88,6 +88,7 @@ def _targets(page: Page, scored: Scored | None, album: Album) -> list[dict[str, 
                 "name": "" if target == ONLY else target,
                 "number": len(sections),
                 "single": single,
+                "summary": _summary(one.report),
                 "classes": data["per_class"],
                 "matrix": data.get("matrix", False),
                 "confused": any(cell["true"] != cell["predicted"] for cell in data.get("cells", ())),
@@ -98,6 +99,19 @@ def _targets(page: Page, scored: Scored | None, album: Album) -> list[dict[str, 
             }
         )
     return sections
+
+
+def _summary(report: Report | LabelsReport) -> str:
+    """The result of one of several targets."""
+    if isinstance(report, Report):
+        low, high = report.intervals["accuracy"]
+        interval = f"95 % interval {percent(low)} to {percent(high)}"
+        return f"{percent(report.accuracy)} of {report.rows:,} are right ({interval})."
+    low, high = report.intervals["micro_f1"]
+    f1, precision = report.averages()["micro"]["f1"], report.mean_average_precision
+    return (
+        f"F1 {number(f1)} (95 % interval {number(low)} to {number(high)}), mean average precision {number(precision)}."
+    )
 
 
 def unit_of(config: Mapping[str, Any]) -> str:
@@ -180,7 +194,7 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
             ("F1, mean of classes", number(report.averages()["macro"]["f1"])),
             *tiles,
             ("calibration error", percent(report.calibration_error)),
-            ("always the same answer", percent(commonest)),
+            ("baseline: always the largest class", percent(commonest)),
         ]
         value, caption = percent(report.accuracy), f"of {amount} are classified right"
         interval = f"{percent(low)} and {percent(high)}"
