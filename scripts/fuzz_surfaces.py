@@ -207,8 +207,9 @@ def _make_run_file(folder: pathlib.Path, rng: Random) -> None:
 
 def _use_run(folder: pathlib.Path, rng: Random) -> bool:
     run = str(folder / "r")
+    report = ("report", run, "--rows", "0")
     return command(
-        *rng.choice((("ls", run), ("ls", str(folder)), ("show", run), ("train", "--resume", run, "--local")))
+        *rng.choice((("ls", run), ("ls", str(folder)), ("show", run), report, ("train", "--resume", run, "--local")))
     )
 
 
@@ -251,7 +252,8 @@ def _use_sweep(folder: pathlib.Path, rng: Random) -> bool:
         except (RayClassyError, FileNotFoundError):
             return False
         return True
-    return command(*rng.choice((("ls", str(folder / "s")), ("ls", str(folder)), ("show", str(folder / "s" / "t0000")))))
+    sweep = str(folder / "s")
+    return command(*rng.choice((("ls", sweep), ("ls", str(folder)), ("report", sweep), ("show", f"{sweep}/t0000"))))
 
 
 def _mutate_json_file(file: pathlib.Path, rng: Random) -> None:
