@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_AUTH_MODE"] = "disabled"  # the clusters of the tests listen on this machine alone
 os.environ.pop("RAY_ADDRESS", None)
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # they cost a process per cluster
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a test that needs a cluster says so: none is joined by chance
 
 import pytest

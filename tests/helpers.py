@@ -190,13 +190,14 @@ def _serve(tasks, answers):
 
 
 class _Ranks:
-    """Processes that serve one test after another: starting one takes seconds."""
+    """Processes that serve one test after another, forked from one that has made the imports: these take seconds."""
 
     def __init__(self):
         self.processes = []
 
     def start(self, count):
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload([__name__, "torchvision"])
         if not self.processes:
             self.answers = context.Queue()
         while len(self.processes) < count:
