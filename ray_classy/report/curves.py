@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from ray_classy.checkpoint.files import is_checkpoint_name, position_of
 from ray_classy.errors import RayClassyError
@@ -28,7 +28,7 @@ def learning_figures(runs: Sequence[RunSource]) -> list[Figure]:
         runs: one run, whose train and test curves have a colour each, or several with a colour each.
     """
     names = list(dict.fromkeys(name for run in runs for name in _metrics_of(run)))
-    figures = [_of_metric(runs, name) for name in names[:_MOST_METRICS]]
+    figures: list[Figure | None] = [_of_metric(runs, name) for name in names[:_MOST_METRICS]]
     figures += [_learning_rate(runs), _throughput(runs), _data_wait(runs)]
     events = marks(events_of(runs[0])) if len(runs) == 1 else {}
     return [
@@ -72,7 +72,7 @@ def _metrics_of(run: RunSource) -> Iterator[str]:
                 yield name
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -78,7 +78,7 @@ def _tried(page: Page, what: str, make: Callable[[], Any]) -> Any:
 
 def _targets(page: Page, scored: Scored | None, album: Album) -> list[dict[str, Any]]:
     """The sections of the targets; what the script needs of them is added to the page's data."""
-    sections = []
+    sections: list[dict[str, Any]] = []
     for target, one in scored.evaluation.targets.items() if scored is not None else ():
         data = target_data(scored, target, album)  # type: ignore[arg-type]
         page.data.setdefault("targets", []).append(data)
@@ -184,7 +184,7 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
             (f"{unit}s with all labels right", percent(report.subset_accuracy)),
             *tiles,
         ]
-        value, caption = number(report.averages()["micro"]["f1"]), f"is the F1 score of the labels of {amount}"
+        shown, caption = number(report.averages()["micro"]["f1"]), f"is the F1 score of the labels of {amount}"
         interval = f"{number(low)} and {number(high)}"
     else:
         low, high = report.intervals["accuracy"]
@@ -196,13 +196,13 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
             ("calibration error", percent(report.calibration_error)),
             ("baseline: always the largest class", percent(commonest)),
         ]
-        value, caption = percent(report.accuracy), f"of {amount} are classified right"
+        shown, caption = percent(report.accuracy), f"of {amount} are classified right"
         interval = f"{percent(low)} and {percent(high)}"
     several = len(scored.evaluation.targets) > 1
     target = f" (target {next(iter(scored.evaluation.targets))})" if several else ""
     bad = f" {count(report.bad, unit)} cannot be decoded." if report.bad else ""
     return {
-        "value": value,
+        "value": shown,
         "low": low,
         "high": high,
         "caption": caption + target,
