@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, refuse_search
@@ -59,9 +59,9 @@ def profile(given: Given) -> Answer:
 
 def _task(config: Config) -> ClassificationTask:
     task = build_checked_task(config)
-    if not isinstance(task, ClassificationTask) or task.test_only:
+    if not any(phase["train"] for phase in task.planned_phases()):
         raise TaskError("profile measures train steps, and this task makes none")
-    return task
+    return cast(ClassificationTask, task)  # no other plans phases
 
 
 def _measured(config: Config, tried: list[Advice], steps: int, warmup: int) -> dict[str, dict[str, Any]]:

@@ -286,13 +286,15 @@ class _Walk:
         elsewhere = below or ([] if key == "name" else elsewhere)  # each component has a name
         is_slip = bool(difflib.get_close_matches(key, one.known, cutoff=_SLIP))
         others = [] if elsewhere or is_slip or one.registry is None else _takers(one.registry, key)
-        near = "" if others else nearest(key, one.known) or _abbreviated(key, one.known)
+        like: list[str] = []
+        if not (others or elsewhere or is_slip or _longer(key, one.known) or _abbreviated(key, one.known)):
+            like = [f"`{dotted((*path, name))}`" for path, names in self.sections for name in _longer(key, names)]
+        near = "" if others or like else nearest(key, one.known) or _abbreviated(key, one.known)
         advice = f"; did you mean {near}?" if near else ""
         if others and one.registry is not None:
             advice = f"; of the {one.registry.kind}s, {', '.join(others)} {'take' if len(others) > 1 else 'takes'} it"
-        if not (near or others or elsewhere):
-            like = [f"`{dotted((*path, name))}`" for path, names in self.sections for name in _longer(key, names)]
-            advice = f"; did you mean {' or '.join(list(dict.fromkeys(like))[:2])}?" if like else ""
+        if like:
+            advice = f"; did you mean {' or '.join(list(dict.fromkeys(like))[:2])}?"
         if elsewhere:
             places = [f"under `{dotted(path)}`" if path else "at the top level" for path in elsewhere]
             advice += f"; it belongs {' or '.join(list(dict.fromkeys(places))[:2])}"

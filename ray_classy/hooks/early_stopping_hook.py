@@ -41,7 +41,7 @@ class EarlyStoppingHook(ClassyHook):
     def __init__(
         self,
         metric: str,
-        mode: Literal["min", "max"] | None = None,
+        mode: Literal["max", "min"] | None = None,
         patience: int | None = None,
         min_delta: float = 0.0,
         stop_at: float | None = None,

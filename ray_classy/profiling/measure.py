@@ -72,7 +72,7 @@ class _Enough(Exception):
     """Ends the loop: all steps are measured."""
 
 
-def profile_steps(task: ClassyTask, steps: int = 20, warmup: int = 5, trace: str | None = None) -> StepProfile:
+def profile_steps(task: ClassificationTask, steps: int = 20, warmup: int = 5, trace: str | None = None) -> StepProfile:
     """Trains a task for some steps, and measures them.
 
     The steps are made by the loop that trains: with its hooks, seeds and data loading, in this process. First they are
@@ -88,7 +88,7 @@ def profile_steps(task: ClassyTask, steps: int = 20, warmup: int = 5, trace: str
     Raises:
         RayClassyError: the task cannot be trained.
     """
-    if not isinstance(task, ClassificationTask) or task.test_only:
+    if not any(phase["train"] for phase in task.planned_phases()):
         raise TaskError("a profile is made of the train steps of a classification task, and this task makes none")
     task.set_num_epochs(_MANY_EPOCHS)
     task.set_hooks([hook for hook in task.hooks if not isinstance(hook, EarlyStoppingHook | RunLoggerHook)])

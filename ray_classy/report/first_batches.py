@@ -62,7 +62,7 @@ def first_batches(config: Mapping[str, Any], album: Album) -> FirstBatches:
         dataset: Any = task.datasets["train"]
         batches = list(itertools.islice(dataset.iterator(phase_type="train", seed=task.seed, num_workers=0), _BATCHES))
         batches = [batch for batch in batches if isinstance(batch, dict)]
-        mixup = getattr(task, "mixup_transform", None)
+        mixup = task.mixup_transform
         batches = [batch if mixup is None else mixup(dict(batch)) for batch in batches]
     statistics = normalization(getattr(dataset, "transform", None))
     classes = {ONLY: class_names(dataset), **{name: one.classes for name, one in dataset.target_columns().items()}}

@@ -75,6 +75,10 @@ class ClassyTask(ABC):
         losses: losses of the steps of the current phase.
         meters: measure each phase; have a `name` and a `value`.
         perf_log: training speed, a list of `{"tag", "phase_idx", "im_per_sec"}`.
+        last_batch: of the last step, with its `loss` and `step_data`; None if there is none.
+        device: on which the task computes, if it is known.
+        optimizer: of the model, if there is one.
+        mixup_transform: mixes the rows of train batches; None if nothing does.
         base_model: the model, if the task has one.
         use_gpu: whether to train on a GPU; None to use one if there is one.
         wanted_period: train steps per optimizer update that the trainer asks for; None for the task's own choice.
@@ -105,6 +109,10 @@ class ClassyTask(ABC):
     losses: Any = ()
     meters: Sequence[Any] = ()
     perf_log: Sequence[Mapping[str, Any]] = ()
+    last_batch: Any = None
+    device: Any = None
+    optimizer: Any = None
+    mixup_transform: Any = None
     base_model: Any = None
     use_gpu: bool | None = None
     wanted_period: int | None = None
@@ -364,6 +372,11 @@ class ClassyTask(ABC):
     def phase_type(self) -> str:
         """The current phase's type, "train" or "test"."""
         return "train" if self.train else "test"
+
+    @property
+    def num_batches_per_phase(self) -> int | None:
+        """Number of steps of this rank in the current phase; None if it is not known."""
+        return len(self.data_iterator) if hasattr(self.data_iterator, "__len__") else None
 
     @property
     def steps_in_phase(self) -> int:

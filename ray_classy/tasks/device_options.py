@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +49,8 @@ class DeviceSetup:
         set_backends(task)
         if task.memory_format == "contiguous":
             reorder(task.base_model, "contiguous")  # an earlier training may have left it otherwise
-        stored = ((task.checkpoint_dict or {}).get("classy_state_dict") or {}).get("chosen")
+        state = (task.checkpoint_dict or {}).get("classy_state_dict")
+        stored = state.get("chosen") if isinstance(state, Mapping) else None  # a damaged one is refused later
         self.chosen = choose(task, stored)
         found = self.chosen or Chosen({})
         named = {"contiguous": "contiguous", "channels_last": "channels_last", "auto": "contiguous"}

@@ -116,7 +116,7 @@ def _seed_phase(task: ClassyTask) -> None:
 def _of_memory(error: Exception, task: ClassyTask, step: int) -> ResourceError | None:
     """The error to raise if memory ran out in a step."""
     phase_type = "train" if task.train else "test"
-    rows = getattr(getattr(task, "datasets", {}).get(phase_type), "batchsize_per_replica", None)
+    rows = getattr(task.datasets.get(phase_type), "batchsize_per_replica", None)
     key = f"dataset.{phase_type}.batchsize_per_replica"
     remedy = f"lower {key}" + (f", which is {rows}" if rows is not None else "")
     other = task.memory_remedy()

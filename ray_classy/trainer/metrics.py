@@ -48,12 +48,11 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
 
 def _device_name(task: ClassyTask) -> str | None:
     """What this rank computes on, as people call it: "cpu" or the name of the GPU."""
-    device = getattr(task, "device", None)
-    if getattr(device, "type", None) != "cuda":
-        return getattr(device, "type", None)
+    if task.device is None or task.device.type != "cuda":
+        return None if task.device is None else str(task.device.type)
     import torch
 
-    return torch.cuda.get_device_name(device)
+    return torch.cuda.get_device_name(task.device)
 
 
 def early_end(task: ClassyTask) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Progress:
         """Called after each step."""
         task = self._task
         self._steps += 1
-        batch = getattr(task, "last_batch", None)
+        batch = task.last_batch
         self._waited += (getattr(batch, "step_data", None) or {}).get("sample_fetch_time", 0.0)
         now, every = time.monotonic(), task.log_every
         due = every.steps is not None and task.train and task.num_train_steps % every.steps == 0
@@ -113,7 +113,7 @@ class Progress:
         passed = max(now - since, 1e-9)
         per_step = passed / (last - first) if last > first else None
         left = None if steps is None or per_step is None else max(steps - step, 0) * per_step
-        optimizer = getattr(task, "optimizer", None) if task.train else None
+        optimizer = task.optimizer if task.train else None
         rates = optimizer.options_view.lr if optimizer is not None else None
         return Figures(
             phase_type=kind,
@@ -195,8 +195,7 @@ def _where(task: ClassyTask) -> float:
 
 def _num_steps(task: ClassyTask) -> int | None:
     with contextlib.suppress(Exception):  # a loader of the user's may have no length
-        steps = getattr(task, "num_batches_per_phase", None)
-        return len(task.data_iterator) if steps is None else int(steps)
+        return task.num_batches_per_phase
     return None
 
 

@@ -38,7 +38,7 @@ TYPOS = [
     ("ray.num_to_keep=0", "ray.num_to_keep: must be at least 1, not 0; null keeps all checkpoints"),
     ("checkpoint_every=5", "checkpoint_every: expected a mapping, not 5; its keys are rounds, steps, minutes"),
     ("batch_size=3", "did you mean `dataset.train.batchsize_per_replica` or `dataset.test.batchsize_per_replica`?"),
-    ("import=[x]", "did you mean 'imports'?"),
+    ("import=[x]", "did you mean 'imports'"),
     ("imports=[no_such_module_here]", "cannot import 'no_such_module_here'"),
     ("name=clasification_task", "did you mean 'classification_task'?"),
 ]
