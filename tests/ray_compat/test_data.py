@@ -3,7 +3,6 @@
 import warnings
 
 import pytest
-from ray.data import Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from ray_classy.ray_compat.data import map_batches
@@ -49,7 +48,3 @@ def test_the_installed_ray_takes_limits_without_a_warning(ray_cluster, hidden):
         warnings.simplefilter("error", RayDeprecationWarning)
         rows = map_batches(ray.data.range(3), lambda batch: batch, {"max_retries": 0}, batch_format="pyarrow")
     assert [row["id"] for row in rows.take_all()] == [0, 1, 2] and not hidden.lines()
-    if hasattr(Dataset, "map_batches_internal"):
-        hidden(Dataset, "map_batches_internal")
-        with pytest.warns(RayDeprecationWarning):
-            map_batches(ray.data.range(3), lambda batch: batch, {"max_retries": 0})

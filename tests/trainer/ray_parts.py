@@ -99,7 +99,7 @@ class RecordModules(ClassyHook):
 
     def on_end(self, task):
         with open(os.path.join(self.folder, f"{os.getpid()}.json"), "w") as file:
-            json.dump(sorted({"torchvision", "timm", "tensorboard", "ray.tune"} & sys.modules.keys()), file)
+            json.dump(sorted({"torchvision", "timm", "tensorboard"} & sys.modules.keys()), file)
 
 
 class RecordIds(ClassyHook):
