@@ -116,7 +116,7 @@ def import_modules(config: Mapping[str, Any]) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:
-            looked = f" (looked on sys.path and in {folder})" if folder else ""
+            looked = f" (looked on sys.path and in {folder}; `--code DIR` names another folder)" if folder else ""
             if not folder and getattr(config, "file", None):
                 looked = f" (looked on sys.path; no code is taken from the folder of a run: {HINT})"
             problems.append(
