@@ -5,11 +5,11 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import pytest
 import yaml
@@ -43,12 +43,16 @@ class SlowSteps(ClassyHook):
 '''
 
 
-def wait_for_port(port):
-    """Waits until the dashboard listens, which comes up after the head."""
-    end = time.monotonic() + 60
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+def wait_for_nodes(url, count):
+    """Waits until the dashboard, which comes up after the head, lists that many nodes."""
+    end = time.monotonic() + 90
+    request = urllib.request.Request(f"{url}/nodes?view=summary", headers={"Authorization": f"Bearer {TOKEN}"})
+    listed = []
+    while len(listed) < count:
+        assert time.monotonic() < end, listed
+        time.sleep(0.3)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+            listed = json.load(answer)["data"]["summary"]
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +77,9 @@ def nodes(tmp_path_factory):
         ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}"]
         start("--head", *ports, "--include-dashboard=true", "--disable-usage-stats", f"--temp-dir={files}")
         variables["RAY_AUTH_MODE"] = "token"  # a node that joins sends it only if it is told to
-        start(f"--address=127.0.0.1:{port}")
-        wait_for_port(dashboard)
+        own = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+        start(f"--address=127.0.0.1:{port}", f"--temp-dir={own}")  # nodes of one folder unpack a job over one another
+        wait_for_nodes(f"http://127.0.0.1:{dashboard}", 2)
         yield f"http://127.0.0.1:{dashboard}", home
 
 
