@@ -60,6 +60,12 @@ def _kilobytes(file: str, name: str) -> int | None:
         return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory ran out, on a CPU or a GPU."""
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return torchs or isinstance(error, MemoryError)
+
+
 def out_of_memory(error: BaseException, what: str, remedy: str) -> ResourceError | None:
     """Returns the error to raise in place of one of torch's or Python's by which memory ran out; None for others.
 
@@ -68,8 +74,7 @@ def out_of_memory(error: BaseException, what: str, remedy: str) -> ResourceError
         what: was done.
         remedy: what to do.
     """
-    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    if isinstance(error, RayClassyError) or not (torchs or isinstance(error, MemoryError)):
+    if isinstance(error, RayClassyError) or not is_out_of_memory(error):
         return None
     lines = str(error).strip().splitlines()
     reason = f" ({lines[0][:_MOST_OF_REASON]})" if lines else ""

@@ -22,6 +22,7 @@ from ray_classy.distributed import all_reduce_min, all_reduce_sum, broadcast_obj
 from ray_classy.errors import RayClassyError, TaskError
 from ray_classy.generic.copies import copied
 from ray_classy.generic.util import map_tensors, recursive_copy_to_device
+from ray_classy.memory import is_out_of_memory
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.dry_run import small_batch
 from ray_classy.tasks.memory_format import has_formats, reorder, reordered
@@ -218,11 +219,6 @@ def _wait(device: torch.device) -> None:
 
 
 # -- the rows that fit ------------------------------------------------------------------------------------------------
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or this machine, has too little memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def fits(function: Callable[[], Any], device: torch.device) -> bool:

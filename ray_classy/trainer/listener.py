@@ -21,7 +21,7 @@ class Listener:
     watches = False
 
     def working(self, what: str) -> None:
-        """Called on the primary rank when it begins something that is no step and may take a while."""
+        """Called on the primary rank when it starts work other than a step, which may take a while."""
 
     def looked(self, figures: Figures) -> None:
         """Called on the primary rank about once a second within phases."""

@@ -28,7 +28,7 @@ class Progress:
     Args:
         task: is measured.
         due: called with the figures whenever a line is due (`task.log_every`).
-        looked: called with the figures about once a second; None if nobody watches.
+        looked: called with the figures about once a second; None if nothing displays them.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class RunView(Listener):
     displayed = False
 
     def working(self, what: str, line: bool = False) -> None:
-        """Says what the run does that is no step and may take a while.
+        """Says what the run does besides steps, which may take a while.
 
         Args:
             what: it does.

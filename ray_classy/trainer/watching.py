@@ -37,7 +37,7 @@ class Watching:
         self._heartbeat = Heartbeat(seconds) if seconds is not None else None
 
     def working(self, what: str) -> None:
-        """Says what the run does that is no step and may take a while."""
+        """Says what the run does besides steps, which may take a while."""
         if self._heartbeat is not None:
             self._heartbeat.beat(lambda: what, SO_FAR)
         for listener in self._watchers:
