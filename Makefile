@@ -13,9 +13,9 @@ STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
 # Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment
-# says. Tests without Ray run two at a time, in order; a Ray cluster has both cores to itself.
+# says. Tests without Ray run three at a time, since many of them wait; a Ray cluster has the cores to itself.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-UNIT := $(PYTEST) -n 2 --dist worksteal
+UNIT := $(PYTEST) -n 3 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
