@@ -8,6 +8,8 @@ SUBMITTED = ("train", "tune", "evaluate", "predict")
 """The commands that run as jobs."""
 JOB_VARIABLE = "RAY_CLASSY_JOB"
 """Names the environment variable with the id of the job."""
+ADDRESS_VARIABLE = "RAY_CLASSY_JOB_ADDRESS"
+"""Names the one with the URL of the dashboard to which the job was submitted."""
 CONFIG_VARIABLE = "RAY_CLASSY_CONFIG_FILE"
 """Names the one with the path that the config has on the machine that submitted the job."""
 
@@ -15,6 +17,14 @@ CONFIG_VARIABLE = "RAY_CLASSY_CONFIG_FILE"
 def job_id() -> str | None:
     """The job whose command this process runs; None outside of jobs."""
     return os.environ.get(JOB_VARIABLE) or None
+
+
+def submitting_words(command: str) -> list[str]:
+    """The words by which a printed command is submitted again, where this process runs a job; otherwise none."""
+    if job_id() is None or command not in SUBMITTED:
+        return []
+    address = os.environ.get(ADDRESS_VARIABLE)
+    return ["submit", *(["--address", address] if address else [])]
 
 
 def submitted_config() -> str | None:

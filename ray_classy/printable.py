@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 
-from ray_classy.job_driver import SUBMITTED, job_id
+from ray_classy.job_driver import submitting_words
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -51,8 +51,7 @@ def shell_word(text: str, encodings: Iterable[str] | None = None) -> str:
 
 def command_line(*words: str) -> str:
     """Returns a `ray-classy` command, quoted for a shell, so that it can be pasted; in a job, one that submits it."""
-    submit = ["submit"] if job_id() is not None and words[0] in SUBMITTED else []
-    return " ".join(["ray-classy", *submit, *map(shell_word, words)])
+    return " ".join(["ray-classy", *map(shell_word, [*submitting_words(words[0]), *words])])
 
 
 def _fits(text: str, encoding: str) -> bool:

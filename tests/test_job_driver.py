@@ -9,6 +9,8 @@ def test_a_job_names_commands_and_files_of_the_machine_that_submitted_it(monkeyp
     assert command_line("train", "my.yaml") == "ray-classy train my.yaml"
     monkeypatch.setenv("RAY_CLASSY_JOB", "j1")
     assert command_line("train", "my.yaml") == "ray-classy submit train my.yaml"
+    monkeypatch.setenv("RAY_CLASSY_JOB_ADDRESS", "http://head:8265")
+    assert command_line("tune", "my.yaml") == "ray-classy submit --address http://head:8265 tune my.yaml"
     assert command_line("ls", "runs") == "ray-classy ls runs"
     assert config_file_fact(config.file) == {"config_file": config.file}
     monkeypatch.setenv("RAY_CLASSY_CONFIG_FILE", "/home/me/project/my.yaml")

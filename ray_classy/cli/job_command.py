@@ -15,9 +15,11 @@ from ray_classy.cli.arguments import UsageError, parsed
 from ray_classy.cli.given import is_override, read_given
 from ray_classy.cli.own_source import PLACES
 from ray_classy.cli.relative_paths import relative_paths
-from ray_classy.config import Config, apply_overrides, dotted, load_config
+from ray_classy.config import Config, apply_overrides, dotted, load_config, raise_problems
+from ray_classy.config.check import problems_in
 from ray_classy.config.code import code_folder, is_run, may_name_code
 from ray_classy.config.load import STDIN
+from ray_classy.config.ray_options import RayOptions
 from ray_classy.config.recipe_files import PREFIX
 from ray_classy.errors import RayClassyError
 from ray_classy.storage import Storage
@@ -29,6 +31,7 @@ _PATHS = {"storage_path", "resume", "extend", "checkpoint", "test", "output", "p
 _PATHS_OR_NAMES = {"weights"}
 _OF_CLIENT = {"command", "words", "address", "json", "code", "print_config"}
 _NOT_IN_NAME = {*_OF_CLIENT, "num_workers", "use_gpu", "storage_path", "name", "quiet", "verbose", "local", "budget"}
+_OF_JOB = ("ray.runtime_env", "ray.address")
 _LONGEST_STEM = 40
 _STORAGE_PATH = "runs"
 _CONFIG_OF_STDIN = "config.yaml"
@@ -91,19 +94,20 @@ def _of_config(arguments: argparse.Namespace) -> Job:
     section = _ray_section(arguments, read.config)
     if "working_dir" in (section.get("runtime_env") or {}):
         raise UsageError("ray.runtime_env.working_dir: a job has one already, with what is sent; leave it out")
-    overrides += [f"ray.{key}=null" for key in ("runtime_env", "address") if section.get(key) is not None]
+    overrides += [f"{key}=null" for key in _OF_JOB if section.get(key.removeprefix("ray.")) is not None]
     run = arguments.resume or getattr(arguments, "extend", None)
     if run is None:
         arguments.name = str(section.get("name") or _name_of(arguments, read))
         arguments.storage_path = _absolute(str(section.get("storage_path") or _STORAGE_PATH))
         run = joined(arguments.storage_path, arguments.name)
     file, arguments.words = _sent_config(arguments.words, read)
-    arguments.words = [*arguments.words, *overrides]
+    arguments.words = [*(word for word in arguments.words if not _is_of_job(word)), *overrides]
+    words = words_of(arguments)
     named = read.config.get("imports") or [] if read.config is not None else []
     imports = [name for name in named if isinstance(name, str)]
     return Job(
-        words=words_of(arguments),
-        name=safe_name(os.path.basename(split_query(run)[0].rstrip("/"))),
+        words=words,
+        name=os.path.basename(split_query(run)[0].rstrip("/")),
         run=run,
         config_file=file,
         config_text=read.text,
@@ -111,7 +115,14 @@ def _of_config(arguments: argparse.Namespace) -> Job:
         imports=imports,
         ray=section,
         remarks=list(read.remarks),
+        digest=_digest(words, read.config, section),
     )
+
+
+def _is_of_job(word: str) -> bool:
+    """Whether a word is an override of what the job itself has: it may hold secrets, which a command line shows."""
+    path = word.partition("=")[0]
+    return is_override(word) and any(path == key or path.startswith(f"{key}.") for key in _OF_JOB)
 
 
 def _read(arguments: argparse.Namespace) -> _Read:
@@ -131,8 +142,12 @@ def _read(arguments: argparse.Namespace) -> _Read:
         return _Read(read_given(arguments).config, _as_written(words))
     earlier = arguments.resume or getattr(arguments, "extend", None)
     if earlier is not None and _run_at(earlier) is None:
-        return _Read(remarks=(f"{earlier} is not seen from here: its modules, if it has any, must be on the cluster",))
+        return _Read(remarks=(_not_seen(earlier),))
     return _Read(read_given(arguments).config)
+
+
+def _not_seen(run: str) -> str:
+    return f"the run of {run} is not seen from here: its modules, if it has any, must be on the cluster"
 
 
 def _as_written(words: list[str]) -> Config:
@@ -141,14 +156,14 @@ def _as_written(words: list[str]) -> Config:
 
 def _ray_section(arguments: argparse.Namespace, config: Config | None) -> dict[str, Any]:
     """The `ray` section; of a config that is not read on this machine, what the command line says of it."""
-    if config is not None:
-        return dict(config.get("ray") or {})
-    overrides = [word for word in arguments.words if is_override(word)]
-    section = dict(apply_overrides(Config({}), overrides).get("ray") or {})
-    for name in ("num_workers", "use_gpu", "storage_path", "name"):
-        if getattr(arguments, name, None) is not None:
-            section[name] = getattr(arguments, name)
-    return section
+    flags: dict[str, Any] = {}
+    if config is None:
+        config = apply_overrides(Config({}), [word for word in arguments.words if is_override(word)])
+        values = {name: getattr(arguments, name, None) for name in ("num_workers", "use_gpu", "storage_path", "name")}
+        flags = {name: value for name, value in values.items() if value is not None}
+    section = config.get("ray") or {}
+    raise_problems(problems_in(section, RayOptions.keys(), ("ray",)), config)
+    return {**section, **flags}
 
 
 def _sent_config(words: list[str], read: _Read) -> tuple[str | None, list[str]]:
@@ -186,11 +201,14 @@ def _name_of(arguments: argparse.Namespace, read: _Read) -> str:
     else:
         what = [word for word in arguments.words if not word.startswith("ray.")]
     flags = {name: value for name, value in vars(arguments).items() if value is not None and name not in _NOT_IN_NAME}
-    facts = json.dumps([arguments.command, what, flags], sort_keys=True, default=str)
     place = next((value for flag in PLACES if (value := getattr(arguments, flag)) is not None), None)
     source = place or (_CONFIG_OF_STDIN if read.text is not None else arguments.words[0]).removeprefix(PREFIX)
     stem = os.path.basename(split_query(source)[0].rstrip("/")).partition(".")[0]
-    return f"{safe_name(stem)[:_LONGEST_STEM]}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    return f"{safe_name(stem)[:_LONGEST_STEM]}-{_digest(arguments.command, what, flags)}"
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _of_trained(arguments: argparse.Namespace) -> Job:
@@ -203,9 +221,10 @@ def _of_trained(arguments: argparse.Namespace) -> Job:
     code, imports = _modules_of(run) if run is not None else (None, [])
     return Job(
         words=words_of(arguments),
-        name=safe_name(f"{arguments.command}-{os.path.basename(split_query(places[0])[0].rstrip('/'))}"),
+        name=f"{arguments.command}-{os.path.basename(split_query(places[0])[0].rstrip('/'))}",
         code=code,
         imports=imports,
+        remarks=[_not_seen(places[0])] if run is None else [],
         ray={"num_workers": arguments.num_workers or 1, "use_gpu": bool(arguments.use_gpu)},
     )
 

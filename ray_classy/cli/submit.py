@@ -12,6 +12,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.job_command import job_of
 from ray_classy.cli.output import Answer, command_line
 from ray_classy.display import aligned, duration, print_line
+from ray_classy.errors import RunFolderError
 from ray_classy.printable import printable, printable_lines
 from ray_classy.ray_compat import settings
 from ray_classy.redact import redacted
@@ -36,14 +37,14 @@ def submit(arguments: argparse.Namespace) -> Answer:
         UsageError: there is no command, or there are options that do not go together.
         UnavailableError: the extra `cluster` is not installed.
         ResourceError: the cluster does not answer, or does not take the job.
+        RunFolderError: another job trains the run.
         ShippingError: the files that the command needs are too large.
         RunError: the job died before its command began.
         KeyboardInterrupt: the user stopped following; the message is the command that attaches again.
     """
     _check(arguments)
     if arguments.kuberay:
-        described = job_of(arguments.job)
-        return Answer(manifest(described, files_of(described)[0], arguments.image))
+        return _manifest(job_of(arguments.job), arguments.image)
     job = job_of(arguments.job) if arguments.job is not None else None  # mistakes in it are reported at once
     cluster = Cluster(arguments.address)
     if arguments.status is not None:
@@ -79,25 +80,37 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("--image goes with --kuberay")
     if arguments.kuberay and (arguments.job is None or arguments.address is not None):
         raise UsageError("--kuberay takes a command and no --address: ray-classy submit --kuberay train ... > job.yaml")
+    if arguments.kuberay and arguments.json:
+        raise UsageError("--kuberay prints YAML: leave out --json")
 
 
 # -- submitting -------------------------------------------------------------------------------------------------------
 
 
 def _running(cluster: Cluster, job: Job) -> str | None:
-    """The job that already trains the run; to submit it again would be refused by the run's lock."""
+    """The job that already runs this command.
+
+    Raises:
+        RunFolderError: a job trains the run by another command, and the run's lock would refuse this one.
+    """
     if job.run is None:
         return None
     jobs = [one for one in cluster.jobs() if one.metadata.get("run") == job.run and is_active(one)]
     if not jobs:
         return None
-    print_line(f"the job {jobs[-1].submission_id} runs this command already: nothing is submitted")
-    return str(jobs[-1].submission_id)
+    identity = str(jobs[-1].submission_id)
+    if jobs[-1].metadata.get("digest") != job.digest:
+        raise RunFolderError(
+            f"the job {identity} trains {shown(job.run)} already, by another command or config. To follow it: "
+            f"{_command(cluster, '--attach', identity)}; to run this command instead, stop the job first: "
+            f"{_command(cluster, '--stop', identity)}; for a run of its own, give another --name"
+        )
+    print_line(f"the job {identity} runs this command already: nothing is submitted")
+    return identity
 
 
 def _submitted(cluster: Cluster, job: Job) -> str:
-    for remark in job.remarks:
-        print_line(remark)
+    _remark(job, "nodes", "everyone who can open the dashboard reads it")
     env = dict(job.ray.get("runtime_env") or {})
     with staged(job) as package:
         for line in package.lines():
@@ -108,6 +121,22 @@ def _submitted(cluster: Cluster, job: Job) -> str:
         print_line(f"the run is {shown(job.run)}, on the cluster")
     print_line(f"submitted the job {identity} to {cluster.address}")
     return identity
+
+
+def _remark(job: Job, machines: str, readers: str) -> None:
+    """Prints what the user should know of a job before it is sent."""
+    for remark in job.remarks:
+        print_line(remark)
+    if job.places:
+        print_line(f"all {machines} must see {', '.join(map(shown, job.places))}")
+    for place in job.secrets:
+        print_line(f"warning: {place} holds a secret, and {readers}: let the {machines} have credentials of their own")
+
+
+def _manifest(job: Job, image: str | None) -> Answer:
+    text = manifest(job, files_of(job)[0], image)
+    _remark(job, "pods", "it is in the manifest")
+    return Answer(text, public=True)  # with secrets masked, the modules in it would not be those of the user
 
 
 def _detached(cluster: Cluster, identity: str) -> Answer:
@@ -177,7 +206,10 @@ def _stopped(cluster: Cluster, arguments: argparse.Namespace) -> Answer:
     info = cluster.find(arguments.stop)
     if not is_active(info):
         return Answer(f"the job {info.submission_id} has ended already", _facts(info))
-    ended = stop(cluster, info, _GRACE if arguments.grace is None else arguments.grace)
+    try:
+        ended = stop(cluster, info, _GRACE if arguments.grace is None else arguments.grace)
+    except KeyboardInterrupt as error:
+        raise interrupted(error, _command(cluster, "--stop", info.submission_id)) from None
     text = f"the job {info.submission_id} has stopped"
     if info.metadata.get("run"):
         text += "; the command that started it resumes it"

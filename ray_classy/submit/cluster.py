@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -15,8 +16,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ray_classy.display import duration, print_line
 from ray_classy.errors import ResourceError, UnavailableError
-from ray_classy.job_driver import CONFIG_VARIABLE, JOB_VARIABLE
+from ray_classy.job_driver import ADDRESS_VARIABLE, CONFIG_VARIABLE, JOB_VARIABLE
 from ray_classy.ray_compat import settings
 from ray_classy.ray_compat.authentication import HOW_TO_GET_IT, own_token
 from ray_classy.submit.job import Job, safe_name
@@ -98,7 +100,7 @@ class Cluster:
         """
         identity = f"{safe_name(job.name)}-{secrets.token_hex(3)}"
         options = {"entrypoint": job.entrypoint, "metadata": job.metadata, "submission_id": identity, **options}
-        variables = {**(runtime_env.get("env_vars") or {}), JOB_VARIABLE: identity}
+        variables = {**(runtime_env.get("env_vars") or {}), JOB_VARIABLE: identity, ADDRESS_VARIABLE: self.address}
         if os.path.isabs(job.config_file or ""):
             variables[CONFIG_VARIABLE] = str(job.config_file)
         self._submitted(runtime_env={**runtime_env, "env_vars": variables}, **options)
@@ -118,15 +120,18 @@ class Cluster:
         return None
 
     def _submitted(self, **options: Any) -> None:
-        end = time.monotonic() + _AGENT_SECONDS
+        began, said = time.monotonic(), False
         while True:
             try:
                 self._answer(self._client.submit_job, seconds=_UPLOAD_SECONDS, **options)
                 return
             except ResourceError as error:
-                if _NO_AGENT not in str(error) or time.monotonic() > end:
+                if _NO_AGENT not in str(error) or time.monotonic() - began > _AGENT_SECONDS:
                     raise
-            time.sleep(1)  # the cluster has just been started
+            if not said:  # the cluster has just been started
+                print_line(f"no node of the cluster takes jobs yet; trying again for {duration(_AGENT_SECONDS)}")
+                said = True
+            time.sleep(1)
 
     def info(self, identity: str) -> Any:
         """Ray's `JobDetails` of a job.
@@ -138,21 +143,34 @@ class Cluster:
 
     def jobs(self) -> list[Any]:
         """Ray's `JobDetails` of all jobs that this package submitted, the oldest first."""
-        found = [job for job in self._answer(self._client.list_jobs) if "ray_classy" in (job.metadata or {})]
+        found = [job for job in self._all_jobs() if "ray_classy" in (job.metadata or {})]
         return sorted(found, key=lambda job: job.start_time or 0)
 
+    def _all_jobs(self) -> list[Any]:
+        return self._answer(self._client.list_jobs)
+
     def find(self, name: str) -> Any:
-        """The job of that id, or the last one of the run of that name.
+        """The job of that id, or that of the run of that name which is active, or the last one.
 
         Raises:
-            ResourceError: there is none.
+            ResourceError: there is none, or several are active.
         """
         jobs = self.jobs()
-        found = [job for job in jobs if name in (job.submission_id, job.metadata.get("name"), job.metadata.get("run"))]
+        found = [job for job in jobs if job.submission_id == name]
+        found = found or [job for job in jobs if name in (job.metadata.get("name"), job.metadata.get("run"))]
+        if not found and any(job.submission_id == name for job in self._all_jobs()):
+            raise ResourceError(
+                f"the job {name} was not submitted by ray_classy: look after it with `ray job logs {name}`, `ray job "
+                f"status {name}` and `ray job stop {name}`"
+            )
         if not found:
             known = ", ".join(job.submission_id for job in jobs[-5:]) or "none"
             raise ResourceError(f"no job of the cluster at {self.address} is {name!r}; the last ones: {known}")
-        return found[-1]
+        active = [job for job in found if job.status in ACTIVE]
+        if len(active) > 1:
+            listed = ", ".join(job.submission_id for job in active)
+            raise ResourceError(f"{len(active)} jobs of the name {name!r} are active; give the id of one: {listed}")
+        return (active or found)[-1]
 
     def stop(self, identity: str) -> None:
         """Lets Ray stop a job: by SIGTERM, and later by SIGKILL."""
@@ -188,6 +206,8 @@ class Cluster:
         except (ConnectionError, requests.exceptions.RequestException) as error:
             raise LostConnection(f"no Ray dashboard answers at {self.address} ({_reason(error)})") from None
         except (RuntimeError, ValueError) as error:
+            if re.search(r"status code 50[234]\b", str(error)):  # of a proxy, whose dashboard is away
+                raise LostConnection(f"no Ray dashboard answers at {self.address} ({_reason(error)})") from None
             raise ResourceError(f"the Ray cluster at {self.address} says: {_reason(error)}") from None
 
 

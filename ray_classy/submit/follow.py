@@ -19,6 +19,8 @@ _LONGEST_PAUSE = 15.0
 _SECONDS_BETWEEN_REMARKS = 30.0
 _KILLED = 143
 _MOST_OF_MESSAGE = 2000
+_INSTALLED = ("pip", "uv", "conda", "image_uri")
+"""Keys of a runtime environment that take minutes."""
 
 
 def follow(cluster: Cluster, identity: str, write: Callable[[str], Any], patience: float = _PATIENCE_SECONDS) -> Any:
@@ -80,8 +82,19 @@ def _wait_for_start(cluster: Cluster, identity: str) -> Any:
             return info
         if time.monotonic() - began > (remarks + 1) * _SECONDS_BETWEEN_REMARKS:
             remarks += 1
-            print_line(f"the job {identity} waits for {duration(time.monotonic() - began)}: {printable(info.message)}")
+            print_line(f"the job {identity} has waited for {duration(time.monotonic() - began)}: {_cause(info)}")
         time.sleep(0.5)
+
+
+def _cause(info: Any) -> str:
+    """What a pending job waits for."""
+    kinds = [kind for kind in _INSTALLED if (info.runtime_env or {}).get(kind)]
+    if not kinds:
+        return printable(info.message)
+    return (
+        f"Ray prepares `{'` and `'.join(kinds)}` of ray.runtime_env; on nodes that run in a virtual environment it "
+        f"copies that first, and it tries three times"
+    )
 
 
 async def _pass_on(cluster: Cluster, identity: str, written: Written) -> None:
@@ -125,7 +138,7 @@ def exit_code(info: Any) -> int:
         info: Ray's `JobDetails`.
 
     Raises:
-        RunError: the job died before its command began.
+        RunError: the job died, not its command.
     """
     if info.status == "SUCCEEDED":
         return 0
@@ -133,7 +146,8 @@ def exit_code(info: Any) -> int:
         return _KILLED
     code = info.driver_exit_code
     if code is None:
-        raise RunError(f"the job {info.submission_id} died before its command began: {_why(info.message)}")
+        when = "before its command began" if info.driver_node_id is None else "and its command with it"
+        raise RunError(f"the job {info.submission_id} died {when}: {_why(info.message)}")
     return code if code >= 0 else 128 - code
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray_classy import __version__
+from ray_classy.redact import is_secret, redacted
+from ray_classy.urls import is_url
 
 DRIVER = "ray_classy.cli.on_cluster"
 """The module that runs the command of a job."""
@@ -27,6 +30,7 @@ class Job:
         imports: their dotted names.
         ray: the `ray` section of the config.
         remarks: lines for the user.
+        digest: of the command and its config, by which a job is recognized that was submitted before.
     """
 
     words: list[str]
@@ -38,6 +42,7 @@ class Job:
     imports: list[str] = field(default_factory=list)
     ray: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    digest: str | None = None
 
     @property
     def entrypoint(self) -> str:
@@ -48,7 +53,22 @@ class Job:
     def metadata(self) -> dict[str, str]:
         """What the cluster keeps beside the job, for `--status`, `--attach` and `--stop`."""
         facts = {"ray_classy": __version__, "command": self.words[0], "name": self.name, "run": self.run}
+        facts["digest"] = self.digest
         return {key: value for key, value in facts.items() if value is not None}
+
+    @property
+    def places(self) -> list[str]:
+        """The paths of folders and files in the command, which all nodes must see."""
+        words = [word for word in self.words[1:] if not is_url(word)]
+        values = [word if os.path.isabs(word) else word.partition("=")[2].strip('"') for word in words]
+        return [value for value in dict.fromkeys(values) if os.path.isabs(value)]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What holds a secret that the cluster shows in the clear."""
+        variables = (self.ray.get("runtime_env") or {}).get("env_vars") or {}
+        found = ["the command line"] if redacted(self.entrypoint) != self.entrypoint else []
+        return found + [f"ray.runtime_env.env_vars.{name}" for name in variables if is_secret(str(name))]
 
 
 def safe_name(text: str) -> str:

@@ -34,9 +34,9 @@ _COMMENT = """\
 # {name}: made by `ray-classy submit --kuberay`; run it with: kubectl apply -f FILE
 #
 # Build the image from deploy/Dockerfile and push it to where your cluster pulls from. Adapt CPUs, memory and GPUs to
-# your nodes. The pods need access to the run's storage, as by a service account or a Secret in `envFrom`. A failed
-# attempt is repeated {attempts} times, on a new cluster, and resumes from the last checkpoint; so does applying the
-# file again after the RayJob was deleted.
+# your nodes, and the replicas of a sweep to the trials that run at once. The pods need access to the run's storage, as
+# by a service account or a Secret in `envFrom`. A failed attempt is repeated {attempts} times, on a new cluster, and
+# resumes from the last checkpoint; so does applying the file again after the RayJob was deleted.
 """
 
 

@@ -14,7 +14,8 @@ from ray_classy.submit.request import request_stop
 
 _REQUEST = "ray_classy.submit.request"
 _REQUEST_SECONDS = 60.0
-_SECONDS_TO_END = float(settings.JOB[settings.STOP_SECONDS]) + 15
+_TERM_SECONDS = float(settings.JOB[settings.STOP_SECONDS])
+_SECONDS_TO_END = _TERM_SECONDS + 15
 """Until SIGKILL, and for Ray to note it."""
 
 
@@ -38,8 +39,9 @@ def stop(cluster: Cluster, info: Any, grace: float) -> Any:
         print_line(f"the run {run} was asked to stop; it has {duration(grace)} for a checkpoint")
         info = wait_for_end(cluster, identity, grace)
         if is_active(info):
-            print_line(f"the run has not stopped within {duration(grace)}: Ray stops its job")
+            print_line(f"the run has not stopped within {duration(grace)}")
     if is_active(info):
+        print_line(f"Ray stops the job {identity}, and kills it if it has not ended within {duration(_TERM_SECONDS)}")
         cluster.stop(identity)
         info = wait_for_end(cluster, identity, _SECONDS_TO_END)
     if is_active(info):

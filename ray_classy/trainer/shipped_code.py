@@ -221,7 +221,8 @@ def _data_beside(module: str) -> Iterator[CodeFile]:
         name = os.path.relpath(path, folder)
         if os.path.isabs(text) or name.startswith(("..", ".")) or any(map(skipped, name.split(os.sep))):
             continue
-        data = os.path.isfile(path) and os.path.realpath(path) == path and not path.endswith(".py")
+        inside = os.path.realpath(path).startswith(os.path.join(folder, ""))  # a ConfigMap's files are links in it
+        data = os.path.isfile(path) and inside and not path.endswith(".py")
         if data and _reason_against(path, folder, set()) is None:
             yield CodeFile(name.replace(os.sep, "/"), path, os.path.getsize(path))
 

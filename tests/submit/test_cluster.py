@@ -5,6 +5,7 @@ import importlib.util
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,28 @@ def test_the_users_token_is_sent_where_it_is_asked_for(server, tmp_path, monkeyp
         ResourceError, match=r"says: Request failed with status code 500: Traceback KeyError: no job\.$"
     ):
         Cluster(server).info("j")
+
+
+def test_a_job_of_another_program_is_named_as_that(monkeypatch):
+    foreign = SimpleNamespace(submission_id="raysubmit_1", metadata={})
+    cluster = Cluster.__new__(Cluster)
+    monkeypatch.setattr(cluster, "_all_jobs", lambda: [foreign], raising=False)
+    with pytest.raises(ResourceError, match=r"raysubmit_1 was not submitted by .*`ray job stop raysubmit_1`"):
+        cluster.find("raysubmit_1")
+
+
+def test_a_name_that_several_active_jobs_have_is_refused(monkeypatch):
+    def made(identity, status):
+        metadata = {"ray_classy": "0", "name": "r"}
+        return SimpleNamespace(submission_id=identity, metadata=metadata, status=status, start_time=0)
+
+    cluster, jobs = Cluster.__new__(Cluster), [made("r-1", "RUNNING"), made("r-2", "PENDING"), made("r-3", "FAILED")]
+    monkeypatch.setattr(cluster, "_all_jobs", lambda: jobs, raising=False)
+    with pytest.raises(ResourceError, match="2 jobs of the name 'r' are active; give the id of one: r-1, r-2"):
+        cluster.find("r")
+    assert cluster.find("r-1").submission_id == "r-1"
+    del jobs[0]
+    assert cluster.find("r").submission_id == "r-2"
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):

@@ -3,13 +3,15 @@ from types import SimpleNamespace
 import pytest
 
 from ray_classy.errors import RunError
+from ray_classy.submit import follow as module
 from ray_classy.submit.cluster import Cluster, LostConnection
 from ray_classy.submit.follow import Written, exit_code, follow
 from tests.submit.servers import JobServer
 
 
-def job(status, code=None, message=None):
-    return SimpleNamespace(submission_id="j", status=status, driver_exit_code=code, message=message)
+def job(status, code=None, message=None, node=None):
+    facts = {"status": status, "driver_exit_code": code, "message": message, "driver_node_id": node}
+    return SimpleNamespace(submission_id="j", **facts)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,19 @@ def test_the_exit_code_is_that_of_the_command(ended, code):
 def test_a_job_that_died_before_its_command_is_one_error():
     with pytest.raises(RunError, match="the job j died before its command began: no such package"):
         exit_code(job("FAILED", None, "\nno such package\n"))
+
+
+def test_a_job_whose_node_was_lost_is_one_error():
+    with pytest.raises(RunError, match="the job j died and its command with it: the supervisor died"):
+        exit_code(job("FAILED", None, "the supervisor died", node="ab12"))
+
+
+def test_a_job_that_does_not_start_says_what_it_waits_for(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_REMARKS", 0.0)
+    jobs = iter([SimpleNamespace(status="PENDING", message="no node", runtime_env={}), job("RUNNING")])
+    module._wait_for_start(SimpleNamespace(info=lambda identity: next(jobs)), "j")
+    assert "the job j has waited for 0 s: no node\n" in capsys.readouterr().err
+    assert "Ray prepares `pip` of ray.runtime_env" in module._cause(SimpleNamespace(runtime_env={"pip": ["emoji"]}))
 
 
 def test_each_piece_of_a_log_is_printed_once_though_it_is_read_again():

@@ -52,7 +52,7 @@ def test_the_same_command_has_the_same_name_also_on_more_workers(project, job):
 
 def test_a_name_that_is_given_is_kept(project, job):
     found = job("train", "my.yaml", "--name", "a run", "--storage-path", "s3://b/runs?region=eu")
-    assert (found.run, found.name) == ("s3://b/runs/a run?region=eu", "a-run")
+    assert (found.run, found.name) == ("s3://b/runs/a run?region=eu", "a run")
     assert job("train", "my.yaml", "ray.name=other").run == f"{project}/runs/other"
 
 
@@ -62,6 +62,30 @@ def test_recipes_and_own_data_are_chosen_on_the_cluster(project, job):
     assert value_of(found.words, "--images") == str(project / "photos")
     assert value_of(found.words, "--weights") == "DEFAULT"
     assert found.config_file is None and found.name.startswith("photos-")
+
+
+def test_the_places_that_all_nodes_must_see_are_known(project, job):
+    (project / "test").mkdir()
+    found = job("train", "my.yaml", "dataset.test.image_folder=test", "dataset.test.name=image_path")
+    assert sorted(found.places) == [f"{project}/{name}" for name in ("photos", "runs", "test")]
+    assert job("evaluate", "runs/r").places == [f"{project}/runs/r"]
+    assert job("train", "recipe:digits", "--storage-path", "s3://b/runs?a=/c").places == []
+
+
+def test_secrets_that_a_cluster_shows_are_named(project, job):
+    secret = "ray.runtime_env.env_vars={API_KEY: abc, OMP_NUM_THREADS: '1'}"
+    assert job("train", "my.yaml", secret).secrets == ["ray.runtime_env.env_vars.API_KEY"]
+    assert "abc" not in job("train", "my.yaml", secret).entrypoint
+    assert job("train", "my.yaml", "--storage-path", "s3://KEY:SECRET@b/runs").secrets == ["the command line"]
+    assert job("train", "my.yaml").secrets == []
+
+
+def test_another_command_or_config_for_the_same_run_is_told_apart(project, job):
+    first = job("train", "my.yaml", "--name", "r")
+    assert job("train", "my.yaml", "--name", "r").metadata == first.metadata
+    assert job("train", "my.yaml", "--name", "r", "--num-workers", "3").digest != first.digest
+    (project / "my.yaml").write_text((project / "my.yaml").read_text().replace("epochs: 2", "epochs: 9"))
+    assert job("train", "my.yaml", "--name", "r").digest != first.digest
 
 
 def test_a_config_from_standard_input_is_sent(project, job, monkeypatch):
@@ -82,7 +106,8 @@ def test_evaluate_and_predict_name_absolute_paths(project, job):
     found = job("predict", "runs/r", "photos", "image_column=x", "--output", "out.csv", "--num-workers", "2")
     assert found.words[:4] == ["predict", f"{project}/runs/r", f"{project}/photos", "image_column=x"]
     assert value_of(found.words, "--output") == f"{project}/out.csv" and found.run is None
-    assert job("evaluate", "s3://b/runs/r").words == ["evaluate", "s3://b/runs/r"]
+    found = job("evaluate", "file:///no/such/r")
+    assert found.words == ["evaluate", "file:///no/such/r"] and "not seen from here" in found.remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +115,8 @@ def test_evaluate_and_predict_name_absolute_paths(project, job):
     [
         (["train", "my.yaml", "--address", "auto"], UsageError, "a job runs on the cluster that it is submitted to"),
         (["train", "my.yaml", "ray.runtime_env.working_dir=."], UsageError, "a job has one already"),
+        (["train", "my.yaml", "ray.runtime_env=emoji"], ConfigError, "ray.runtime_env: expected a mapping"),
+        (["train", "--images", "photos", "ray.num_worker=2"], ConfigError, "num_workers"),
         (["train", "none.yaml"], ConfigError, "there is no such file"),
         (["train"], UsageError, "train needs a config file"),
         (["evaluate"], UsageError, "evaluate takes a run or checkpoint"),

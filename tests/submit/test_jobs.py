@@ -152,13 +152,14 @@ def test_a_run_is_followed_to_its_end_and_the_same_command_finds_it_finished(sub
     assert code == 0 and "is already finished; nothing was trained" in out
 
 
-def test_a_run_that_is_stopped_has_a_checkpoint_and_the_same_command_resumes_it(started, submit, project):
+def test_a_run_that_is_stopped_has_a_checkpoint_and_the_same_command_resumes_it(nodes, started, submit, project):
     client = started("train", "my.yaml", *SLOW)
     wait_for_epoch(project)
     code, out, err = submit("--stop", "r")
     assert code == 0 and "was asked to stop" in err and "the command that started it resumes it" in out
     out, _ = client.communicate(timeout=60)
-    assert client.returncode == 130 and "interrupted; resume with: ray-classy submit train --resume" in out
+    resume = f"resume with: ray-classy submit --address {nodes[0]} train --resume"
+    assert client.returncode == 130 and f"interrupted; {resume}" in out
     run = project / "runs" / "r"
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted" and (run / "last").exists()
     code, out, err = submit("train", "my.yaml", *SLOW)
@@ -185,6 +186,8 @@ def test_a_client_that_ends_leaves_the_job_to_the_next_one(started, submit, proj
     assert client.returncode == 130 and "--attach r-" in err and "goes on; to stop it" in err
     code, out, err = submit("--detach", "train", "my.yaml", *ALONE)
     assert code == 0 and "runs this command already" in err
+    code, _, err = submit("train", "my.yaml", *ALONE, "num_epochs=6")
+    assert code == 1 and "already, by another command or config. To follow it: ray-classy submit" in err
     client = started("--attach", "r")
     client.stdout.readline()
     client.kill()
@@ -200,8 +203,9 @@ def test_the_exit_code_is_that_of_the_command_and_its_error_is_in_the_log(submit
 
 
 def test_a_job_that_dies_before_its_command_is_one_error(submit):
-    code, _, err = submit("train", "my.yaml", "ray.runtime_env={pip: [/no/such.whl]}")
-    assert code == 1 and "died before its command began" in err and "/no/such.whl" in err
+    env = "{conda: no-such-env}"  # for `pip`, Ray copies this Python environment three times
+    code, _, err = submit("train", "my.yaml", f"ray.runtime_env={env}")
+    assert code == 1 and "died before its command began" in err and "onda" in err
 
 
 def test_a_token_that_is_wrong_or_missing_is_one_error(submit, tmp_path):

@@ -50,6 +50,16 @@ def test_data_that_a_single_module_names_is_sent(tmp_path):
     assert names() == ["sc_one.py", "data/mean.bin", "words.txt"]
 
 
+def test_data_beside_a_module_may_be_a_link_within_the_folder_as_in_a_config_map(tmp_path):
+    write(tmp_path / "proj", sc_map="FILES = ['words.txt', 'out.txt']")
+    (tmp_path / "proj" / "..data").mkdir()
+    for name, target in (("words.txt", tmp_path / "proj" / "..data" / "w"), ("out.txt", tmp_path / "outside")):
+        target.write_text("x")
+        (tmp_path / "proj" / name).symlink_to(target)
+    load(tmp_path / "proj", "sc_map")
+    assert names() == ["sc_map.py", "words.txt"]
+
+
 def test_hidden_files_secrets_and_links_out_of_a_package_stay(tmp_path):
     write(tmp_path, sc_safe____init__="", sc_safe__credentials="", sc_safe__run="")
     package, outside = tmp_path / "sc_safe", tmp_path / "outside"
