@@ -27,6 +27,8 @@ from ray_classy.urls import shown
 from ray_classy.user_code import SETUP_FUNCTION
 
 _GRACE = 120.0
+_ERROR = "ray-classy: error: "
+_LONGEST_MESSAGE = 300
 _ACTIONS = ("attach", "status", "stop")
 
 
@@ -54,7 +56,11 @@ def submit(arguments: argparse.Namespace) -> Answer:
     if job is None:
         identity = cluster.find(arguments.attach).submission_id
     else:
-        identity = _running(cluster, job) or _submitted(cluster, job)
+        identity = _running(cluster, job)
+        if identity is not None:
+            print_line(f"the job {identity} runs this command already: nothing is submitted")
+        else:
+            identity = _submitted(cluster, job)
         if arguments.detach:
             return _detached(cluster, identity)
     return _followed(cluster, identity)
@@ -95,17 +101,16 @@ def _running(cluster: Cluster, job: Job) -> str | None:
     """
     if job.run is None:
         return None
-    jobs = [one for one in cluster.jobs() if one.metadata.get("run") == job.run and is_active(one)]
-    if not jobs:
+    first = next((one for one in cluster.jobs() if one.metadata.get("run") == job.run and is_active(one)), None)
+    if first is None:
         return None
-    identity = str(jobs[-1].submission_id)
-    if jobs[-1].metadata.get("digest") != job.digest:
+    identity = str(first.submission_id)
+    if first.metadata.get("digest") != job.digest:
         raise RunFolderError(
             f"the job {identity} trains {shown(job.run)} already, by another command or config. To follow it: "
             f"{_command(cluster, '--attach', identity)}; to run this command instead, stop the job first: "
             f"{_command(cluster, '--stop', identity)}; for a run of its own, give another --name"
         )
-    print_line(f"the job {identity} runs this command already: nothing is submitted")
     return identity
 
 
@@ -120,7 +125,15 @@ def _submitted(cluster: Cluster, job: Job) -> str:
     if job.run is not None:
         print_line(f"the run is {shown(job.run)}, on the cluster")
     print_line(f"submitted the job {identity} to {cluster.address}")
-    return identity
+    try:
+        first = _running(cluster, job) or identity
+    except RunFolderError:
+        cluster.stop(identity)
+        raise
+    if first != identity:  # submitted in the same moment
+        cluster.stop(identity)
+        print_line(f"the job {first} runs this command already: {identity} is stopped")
+    return first
 
 
 def _remark(job: Job, machines: str, readers: str) -> None:
@@ -163,7 +176,7 @@ def _followed(cluster: Cluster, identity: str) -> Answer:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(printable_lines(redacted(text)))
+    sys.stdout.write(printable_lines(redacted(text).replace("\t", " ")))
     sys.stdout.flush()
 
 
@@ -199,7 +212,8 @@ def _facts_of(info: Any, metadata: Mapping[str, str]) -> Iterator[tuple[str, Any
     if info.driver_exit_code is not None:
         yield "exit_code", info.driver_exit_code
     if info.message and info.status != "SUCCEEDED":
-        yield "message", info.message.strip().splitlines()[0][:300]
+        lines = info.message.strip().splitlines()
+        yield "message", next((line for line in lines if line.startswith(_ERROR)), lines[0])[:_LONGEST_MESSAGE]
 
 
 def _stopped(cluster: Cluster, arguments: argparse.Namespace) -> Answer:

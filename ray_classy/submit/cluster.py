@@ -60,13 +60,14 @@ class Cluster:
         given = (value for name in settings.JOB_ADDRESSES if "://" in (value := os.environ.get(name, "")))
         self.address = _url(address or next(given, DEFAULT_ADDRESS))
         _check_listening(self.address)
-        for name in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         self._client = self._connected()
 
     def _connected(self) -> Any:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
+
+        for name in ("ray", *(kind.__module__ for kind in JobSubmissionClient.__mro__[:-1])):
+            logging.getLogger(name).setLevel(logging.ERROR)  # importing them has set it
 
         def connect(**options: Any) -> Any:
             with _unset(settings.JOB_ADDRESSES):  # the client prefers them to the address that it is given
@@ -144,7 +145,7 @@ class Cluster:
     def jobs(self) -> list[Any]:
         """Ray's `JobDetails` of all jobs that this package submitted, the oldest first."""
         found = [job for job in self._all_jobs() if "ray_classy" in (job.metadata or {})]
-        return sorted(found, key=lambda job: job.start_time or 0)
+        return sorted(found, key=lambda job: (job.start_time or 0, job.submission_id))
 
     def _all_jobs(self) -> list[Any]:
         return self._answer(self._client.list_jobs)

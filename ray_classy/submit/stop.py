@@ -10,7 +10,7 @@ from ray_classy.errors import ResourceError
 from ray_classy.ray_compat import settings
 from ray_classy.submit.cluster import Cluster, wait_for_end
 from ray_classy.submit.follow import is_active
-from ray_classy.submit.request import request_stop
+from ray_classy.submit.request import NO_SUCH_RUN, request_stop
 
 _REQUEST = "ray_classy.submit.request"
 _REQUEST_SECONDS = 60.0
@@ -35,7 +35,8 @@ def stop(cluster: Cluster, info: Any, grace: float) -> Any:
     """
     identity = info.submission_id
     run = (info.metadata or {}).get("run")
-    if is_active(info) and info.metadata.get("command") == "train" and run and _asked(cluster, info, run):
+    trains = info.status == "RUNNING" and info.metadata.get("command") == "train"
+    if trains and run and _asked(cluster, info, run):
         print_line(f"the run {run} was asked to stop; it has {duration(grace)} for a checkpoint")
         info = wait_for_end(cluster, identity, grace)
         if is_active(info):
@@ -53,8 +54,14 @@ def _asked(cluster: Cluster, info: Any, run: str) -> bool:
     """Asks a run to stop, from here or, where its folder is not seen from here, from the cluster."""
     if request_stop(run, info.submission_id):
         return True
-    print_line(f"the run {run} is not seen from here: a small job on the cluster asks it to stop")
+    print_line(f"no run of the job is seen from here in {run}: a small job on the cluster asks it to stop")
     env = info.runtime_env or {}
     kept = {key: value for key, value in env.items() if key in ("working_dir", "env_vars")}
     command = f"exec {shlex.join(['python', '-m', _REQUEST, run, info.submission_id])}"
-    return cluster.run_small(command, kept, _REQUEST_SECONDS) == 0
+    code = cluster.run_small(command, kept, _REQUEST_SECONDS)
+    if code == NO_SUCH_RUN:
+        print_line("the job does not train yet")
+    elif code != 0:
+        ended = f"has not ended within {duration(_REQUEST_SECONDS)}" if code is None else f"ended with exit code {code}"
+        print_line(f"the small job {ended}")
+    return code == 0

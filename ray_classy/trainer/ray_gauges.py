@@ -29,7 +29,7 @@ class RunGauges:
     """
 
     def __init__(self, run: str) -> None:
-        self._run = run
+        self._run = _tag(run)
         self._step = Gauge("ray_classy_train_step", "Train steps of the run.", ("run",))
         self._epoch = Gauge("ray_classy_epoch", "Epochs of the run that are over.", ("run",))
         self._metric = Gauge("ray_classy_metric", "Metrics of the last phase of each type.", ("run", "metric"))
@@ -54,4 +54,9 @@ class RunGauges:
         phases = {kind: report[kind] for kind in ("train", "test") if kind in report}
         for name, value in summary(phases).items():
             if isinstance(value, int | float):
-                self._metric.set(value, {"run": self._run, "metric": name})
+                self._metric.set(value, {"run": self._run, "metric": _tag(name)})
+
+
+def _tag(text: str) -> str:
+    """A text as Ray takes tags: characters beyond ASCII are escaped."""
+    return text.encode("ascii", "backslashreplace").decode()

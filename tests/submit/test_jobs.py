@@ -123,7 +123,7 @@ def submit(started):
 
 
 SLOW = ("num_epochs=5", "hooks.0.seconds=0.3", "--name", "r")
-ALONE = ("num_epochs=5", "hooks.0.seconds=0.15", "--name", "r", "--local")
+ALONE = ("num_epochs=5", "hooks.0.seconds=0.25", "--name", "r", "--local")
 """In the driver, which starts faster than workers."""
 
 
@@ -179,11 +179,14 @@ def test_a_run_that_is_not_seen_from_here_is_asked_to_stop_by_a_job(nodes, start
 
 
 def test_a_client_that_ends_leaves_the_job_to_the_next_one(started, submit, project):
-    client = started("train", "my.yaml", *ALONE)
+    clients = [started("train", "my.yaml", *ALONE) for _ in range(2)]  # at the same moment
     wait_for_epoch(project)
-    client.send_signal(signal.SIGINT)
-    _, err = client.communicate(timeout=30)
-    assert client.returncode == 130 and "--attach r-" in err and "goes on; to stop it" in err
+    for client in clients:
+        client.send_signal(signal.SIGINT)
+    errors = [client.communicate(timeout=30)[1] for client in clients]
+    assert [client.returncode for client in clients] == [130, 130]
+    assert all("--attach r-" in err and "goes on; to stop it" in err for err in errors)
+    assert sum("runs this command already" in err for err in errors) == 1
     code, out, err = submit("--detach", "train", "my.yaml", *ALONE)
     assert code == 0 and "runs this command already" in err
     code, _, err = submit("train", "my.yaml", *ALONE, "num_epochs=6")

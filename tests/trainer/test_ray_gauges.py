@@ -29,11 +29,11 @@ def exported(ray, text, seconds=60):
 
 def test_a_run_on_ray_has_gauges_lines_of_steps_and_says_what_it_starts(ray_cluster, tmp_path, caplog):
     caplog.set_level(logging.INFO, "ray_classy")
-    RayTrainer(storage_path=str(tmp_path), name="watched").train(make_task(epochs=1).set_log_every(steps=2))
-    lines = [json.loads(line) for line in (tmp_path / "watched/steps.jsonl").read_text().splitlines()]
+    RayTrainer(storage_path=str(tmp_path), name="gewählt").train(make_task(epochs=1).set_log_every(steps=2))
+    lines = [json.loads(line) for line in (tmp_path / "gewählt/steps.jsonl").read_text().splitlines()]
     assert [line["train_step"] for line in lines] == [2, 4, 6]
     assert "starting 1 worker" in caplog.text
     if not ray_cluster.nodes()[0].get("MetricsExportPort"):
         pytest.skip("this Ray exports no metrics")
     metric = exported(ray_cluster, 'metric="test.accuracy.top_1"')
-    assert metric and all('run="watched"' in line for line in metric)
+    assert metric and all('run="gew' in line for line in metric)
