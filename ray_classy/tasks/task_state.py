@@ -130,7 +130,7 @@ def training_length(task: ClassificationTask) -> TrainingLength:
     Raises:
         TaskError: the length of the train dataset is not known.
     """
-    dataset, parts = task.datasets["train"], task.train_phases_per_epoch or 1
+    dataset, parts = task.datasets.get("train"), task.train_phases_per_epoch or 1
     if not isinstance(dataset, ClassyDataset) or not hasattr(dataset.dataset, "__len__"):
         raise TaskError("a warmup needs a train dataset whose number of rows is known: use a composite schedule")
     steps = [dataset.plan("train", part).num_steps for part in range(parts)]
@@ -231,6 +231,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
+            tell_length(task)
         restore_buffers(task, state)
         task.optimizer.set_where(task.where)
     if state.get("amp") and task.update_step.scaler is not None:

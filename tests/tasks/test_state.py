@@ -208,6 +208,13 @@ def test_state_can_be_set_before_prepare(trained):
     assert equal_weights(weights(task), weights(trained)) and task.where == 0.5
 
 
+def test_state_can_be_set_before_prepare_with_a_warmup():
+    warmup = {"name": "warmup", "epochs": 1, "then": {"name": "linear", "start_value": 1.0, "end_value": 0.0}}
+    task = make_task(momentum=0.9, epochs=2, schedule=warmup)
+    task.set_classy_state(train(make_task(momentum=0.9, epochs=2, schedule=warmup)).get_classy_state())
+    assert task.where == 1.0 and task.optimizer.options_view.lr == pytest.approx(0.0, abs=1e-4)
+
+
 def test_state_can_be_got_before_prepare():
     assert make_task().get_classy_state()["optimizer"] == {}
 
