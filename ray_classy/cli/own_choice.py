@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ def choose_model(model: str | None, weights: str | None, facts: Facts) -> dict[s
 
     Args:
         model: a network of torchvision or timm; None chooses one.
-        weights: DEFAULT, another name, or a file; None trains from scratch.
+        weights: DEFAULT, another name, a file, or a folder of timm, which names its network; None trains from scratch.
         facts: see there.
 
     Raises:
@@ -62,11 +63,21 @@ def choose_model(model: str | None, weights: str | None, facts: Facts) -> dict[s
         head = {"name": "fully_connected", "unique_id": "class", "fork_block": "block2-1", "in_plane": 128}
         trunk = {"small_input": True, "basic_layer": True, "num_blocks": [2, 2, 2], "init_planes": 32}
         return {"name": "resnet", **trunk, "zero_init_bn_residuals": True, "heads": [head]}
-    name = model or ("resnet18" if weights is None else "resnet50")
+    name = model or _network_of_folder(weights) or ("resnet18" if weights is None else "resnet50")
     if _is_of_timm(name):
         pretrained = weights if weights is None or weights.upper() != "DEFAULT" else True
         return {"name": "timm", "model": name, **({} if pretrained is None else {"pretrained": pretrained})}
     return {"name": "torchvision", "model": name, "weights": weights}
+
+
+def _network_of_folder(weights: str | None) -> str | None:
+    """Returns the network that the `config.json` in a folder of weights names; None if there is none."""
+    if weights is None or not os.path.isdir(weights):
+        return None
+    from ray_classy.models.timm_model import folder_config
+
+    found = folder_config(weights).get("architecture")
+    return found if isinstance(found, str) else None
 
 
 def _is_of_timm(name: str) -> bool:

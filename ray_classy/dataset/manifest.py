@@ -43,7 +43,7 @@ class ManifestDataset(ImageDataset):
         manifest: path or URL of the file, or a list of them, read in that order.
         path_column: name of the column of paths; its number, from 0, if CSV does not begin with names of columns.
         label_column: name or number of the column of labels; None for samples without a target. A column of lists
-            (JSON Lines, Parquet) has any number of labels in a row.
+            has any number of labels in a row; in CSV they are texts such as `['cat', 'dog']`.
         label_separator: what stands between the labels of a row ("|"), where a column of texts has several.
         label_columns: names or globs of columns with 0 or 1, one for each class, in the place of `label_column`.
         targets: several targets by name: a column each, or a mapping of the arguments of `TargetOptions` (`column`,

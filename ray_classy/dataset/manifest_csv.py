@@ -96,6 +96,24 @@ def first_names(file: str, column: str | int, delimiter: str | None, usual: str 
     return first if isinstance(column, str) else [str(number) for number in range(len(first))]
 
 
+def first_value(file: str, column: str | int, delimiter: str | None, usual: str = ",") -> str | None:
+    """Returns the first value in a column of a CSV file, of the rows at its beginning; None if it has none there.
+
+    Args:
+        file: a path or URL.
+        column: name or number.
+        delimiter: what separates values; None finds one for which the file has the column.
+        usual: the delimiter to try first.
+    """
+    delimiter, first, _ = _first_row(file, [column], [delimiter] if delimiter else [usual, *_DELIMITERS])
+    number = first.index(column) if isinstance(column, str) else column
+    rows = csv.reader(io.StringIO(read_head(file), newline=""), delimiter=delimiter)
+    with contextlib.suppress(csv.Error):  # the head may end in a value
+        next((row for row in rows if isinstance(column, str) and any(cell.strip() for cell in row)), None)
+        return next((row[number].strip() for row in rows if len(row) > number and row[number].strip()), None)
+    return None
+
+
 @contextlib.contextmanager
 def _decode_errors(found: list[Any]) -> Iterator[None]:
     """Collects the errors of rows that Arrow cannot decode for the handler of wrong rows, and only prints."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray_classy.dataset.manifest_csv import check_delimiter, first_names, read_csv
+from ray_classy.dataset.list_texts import list_of_text
+from ray_classy.dataset.manifest_csv import check_delimiter, first_names, first_value, read_csv
 from ray_classy.dataset.manifest_file import extension_of, kind_of
 from ray_classy.dataset.manifest_json import first_row, read_json_labels
 from ray_classy.dataset.manifest_text import check_is_file
@@ -13,22 +14,26 @@ from ray_classy.dataset.multi_label import is_list
 from ray_classy.dataset.parquet_columns import parquet_names, read_parquet_labels
 from ray_classy.dataset.target_options import TargetOptions
 from ray_classy.dataset.target_reading import LabelTable
-from ray_classy.errors import DataError
+from ray_classy.errors import ComponentError, DataError
 from ray_classy.urls import reason, shown
 
 
 def holds_lists(file: str, column: str | int, delimiter: str | None) -> bool:
-    """Whether a column of a manifest holds lists, as only those of formats with types can.
+    """Whether a column of a manifest holds lists; in CSV, texts such as `['cat', 'dog']`.
 
     A file that cannot be read has none: whoever reads the paths says what is wrong with it.
     """
     try:
         check_is_file(file)
-        kind = kind_of(extension_of(file, delimiter))
+        extension = extension_of(file, delimiter)
+        kind = kind_of(extension)
+        if kind == "csv":
+            usual = "\t" if extension == ".tsv" else ","
+            return list_of_text(first_value(file, column, check_delimiter(delimiter), usual)) is not None
         if kind == "json":
             return isinstance((first_row(file) or {}).get(str(column)), list)
         return kind == "parquet" and is_list(parquet_names(file).get(str(column)))
-    except (DataError, OSError, UnicodeDecodeError):
+    except (ComponentError, DataError, OSError, UnicodeDecodeError):
         return False
 
 

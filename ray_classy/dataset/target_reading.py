@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ray_classy.dataset.labels import class_targets, is_string, typed_labels
+from ray_classy.dataset.list_texts import list_of_text, lists_of_texts
 from ray_classy.dataset.multi_label import from_flags, from_lists, is_list, split_texts
 from ray_classy.dataset.target_columns import ONLY, UNLABELLED, IndexColumn, TargetColumn
 from ray_classy.dataset.target_options import TargetOptions
@@ -66,6 +67,9 @@ def _target(tables: Sequence[LabelTable], options: TargetOptions) -> TargetColum
         return from_flags(columns, names, options.classes, place, options.optional)
     column = str(options.column)
     parts = [one.table.column(column) for one in tables]
+    if options.separator is None and _are_list_texts(tables, parts):
+        lists = lists_of_texts(_together(parts), column, place)
+        return from_lists(lists, column, options.classes, place, options.optional)
     if any(is_list(part.type) for part in parts) or options.separator is not None:
         lists = [_as_lists(part, one.name, options) for part, one in zip(parts, tables, strict=True)]
         named = tables[0].label_names.get(column)
@@ -73,6 +77,16 @@ def _target(tables: Sequence[LabelTable], options: TargetOptions) -> TargetColum
             raise DataError(f"files name the classes of column {column!r} differently: write them with one list")
         return from_lists(_together(lists), column, options.classes, place, options.optional, named)
     return _indices(parts, tables, column, options)
+
+
+def _are_list_texts(tables: Sequence[LabelTable], parts: Sequence[Any]) -> bool:
+    """Whether the first label of files without types is a list that is written as text."""
+    import pyarrow.compute as pc
+
+    if not all(one.is_text for one in tables):
+        return False
+    first = next((values[0].as_py() for part in parts if len(values := pc.drop_null(part))), None)
+    return list_of_text(first) is not None
 
 
 def _as_lists(part: Any, file: str, options: TargetOptions) -> Any:

@@ -12,16 +12,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ray_classy.errors import CheckpointError, ComponentError
-from ray_classy.models.classifiers import is_classifier, own_classifier
+from ray_classy.models.batch_counters import fit_counters
+from ray_classy.models.classifiers import is_classifier
 from ray_classy.models.classy_model import ClassyModel
 from ray_classy.models.head_points import in_trunk
 from ray_classy.models.model_state import StateMismatch, compare
 from ray_classy.models.plain_weights import find_weights
 from ray_classy.models.pretrained import PretrainedWeights
-from ray_classy.models.weights import Weights, load_weights
-from ray_classy.models.weights_report import WeightsReport
+from ray_classy.models.weights import Weights, load_weights, origin
+from ray_classy.models.weights_report import WeightsReport, nothing_fits, of_file, shapes
 from ray_classy.registry import nearest
-from ray_classy.urls import shown
 
 _GIVEN_TWICE = re.compile(r"multiple values for (?:keyword )?argument '(\w+)'")
 
@@ -88,29 +88,53 @@ class LibraryModel(ClassyModel):
     # -- weights ------------------------------------------------------------------------------------------------------
 
     def load_starting_weights(self, weights: Weights) -> WeightsReport:
-        found = find_weights(self, weights.tensors).weights
-        given = {name.removeprefix("model."): value for name, value in found.items() if in_trunk(name)}
-        given = {name: value for name, value in given.items() if not name.startswith(self.FURTHER)}
+        found = find_weights(self, weights.tensors)
+        by_name = {name.removeprefix("model."): value for name, value in found.weights.items() if in_trunk(name)}
+        given = {name: value for name, value in by_name.items() if not name.startswith(self.FURTHER)}
         own = self.model.state_dict()
         of_classifier = tuple(f"{name}." for name in self.classifier_names())
         classifier = {name for name in (*given, *own) if of_classifier and name.startswith(of_classifier)}
         # An earlier run's classes are those of its data, also where their number is the same.
         new = weights.state is not None or not all(_alike(given.get(name), own.get(name)) for name in classifier)
         left_out = classifier if new else set()
+        given, _ = fit_counters(own, given)
         if _differences(own, given, left_out):
             given = self.converted(given)
+            left_out = left_out | {name for name in given if name not in own and is_classifier(name)}
+        source = origin(weights, found.prefix)
         differences = _differences(own, given, left_out)
         if differences:
-            raise CheckpointError(f"{shown(weights.source)} does not fit {self.network_name}: {differences}")
+            raise CheckpointError(f"{source}: {self._refusal(differences, by_name, own, left_out)}")
         filled = {f"model.{name}": own[name] for name in own if name in left_out or _may_lack(name)}
         tensors = {**filled, **{f"model.{name}": value for name, value in given.items() if name not in left_out}}
-        resets = own_classifier(self)  # the file's own are named in the report
-        for name in left_out & given.keys():
-            if f"model.{name}" in resets or (name not in own and is_classifier(name)):
-                tensors[f"model.{name}"] = given[name]
         report = load_weights(self, replace(weights, tensors=tensors, state=None), reset_heads=new)
         self.starting_weights_loaded = True
-        return replace(report, model=self.network_name, why_reset="of other classes than the file's")
+        names = {id(value): name for name, value in weights.tensors.items()}
+        unused = {name: value for name, value in by_name.items() if name in left_out or name.startswith(self.FURTHER)}
+        return replace(
+            report,
+            source=source,
+            model=self.network_name,
+            why_reset="of other classes than the file's",
+            unused=shapes({names.get(id(value), name): value for name, value in {**unused, **found.others}.items()}),
+            resized={
+                f"model.{name}": f"{tuple(by_name[name].shape)} to {tuple(value.shape)}"
+                for name, value in given.items()
+                if name in by_name and name not in left_out and not _alike(by_name[name], value)
+            },
+        )
+
+    def _refusal(
+        self, differences: StateMismatch, given: Mapping[str, Any], own: Mapping[str, Any], left_out: Collection[str]
+    ) -> str:
+        """Says why weights do not fit, and what to do."""
+        kept = {name: value for name, value in own.items() if name not in left_out}
+        if differences.fits_nothing_of(kept):
+            return nothing_fits(self.network_name, given, kept)
+        return (
+            f"it does not fit {self.network_name}: {of_file(str(differences))}; use weights of this network, or name "
+            f"the network that they are of as the model"
+        )
 
     def converted(self, weights: dict[str, Any]) -> dict[str, Any]:
         """Returns weights of other names or sizes as the network has them; what cannot be converted stays.

@@ -30,12 +30,14 @@ class FoundWeights:
     """The weights of a file under the names of a model.
 
     Attributes:
-        weights: by the model's names; entries that it does not have keep the names of the file.
+        weights: by the model's names; entries that it does not have keep the names of the file, without the prefix.
         prefix: was in front of the names that the model has.
+        others: entries without the prefix: of a loss, a teacher or another part of what was saved.
     """
 
     weights: dict[str, Any]
     prefix: str
+    others: dict[str, Any]
 
 
 def find_weights(model: ClassyModel, given: Mapping[str, Any]) -> FoundWeights:
@@ -70,14 +72,16 @@ def find_weights(model: ClassyModel, given: Mapping[str, Any]) -> FoundWeights:
     if len(rivals) > 1:
         prefix = _chosen(rivals)
     inside = {front + name.removeprefix(prefix): v for name, v in plain.items() if name.startswith(prefix)}
-    outside = {name: value for name, value in plain.items() if not name.startswith(prefix)}
+    others = {name: value for name, value in plain.items() if not name.startswith(prefix)}
     named = model.own_names(inside)
+    if added and not front and best[0]:  # the file has this first part of the names too, and others beside it
+        others |= {name: named.pop(name) for name in [*named] if name not in own and not name.startswith(added)}
     if front:  # the trunk is a wrapped module; a head beside it is not
         unknown = {name.removeprefix(front): value for name, value in named.items() if name not in own}
         headed = {name: value for name, value in with_head_names(model, unknown).items() if name in own}
         used = set(map(id, headed.values()))
         named = {**{name: value for name, value in named.items() if id(value) not in used}, **headed}
-    return FoundWeights({**named, **outside}, prefix)
+    return FoundWeights(named, prefix, others)
 
 
 def split_heads(model: ClassyModel, weights: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -120,6 +120,8 @@ class TimmModel(LibraryModel):
         """Returns weights of other names or sizes as timm converts them for the network."""
         import timm
 
+        if not weights:  # without any, timm would download its own
+            return weights
         cfg: Any = self.model.pretrained_cfg
         heads = [weights.get(f"{name}.weight") for name in _classifiers(self.model)]
         number = next((head.shape[0] for head in heads if head is not None), cfg["num_classes"])
@@ -130,7 +132,7 @@ class TimmModel(LibraryModel):
             )
         except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError):
             return weights  # of another network
-        return {**weights, **network.state_dict()}
+        return _taken_over(weights, network.state_dict())
 
 
 def check_name(model: Any) -> None:
@@ -213,9 +215,7 @@ def _folder_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ComponentError: it is for another network.
     """
     path = config.get("pretrained")
-    if not isinstance(path, str) or not os.path.isfile(os.path.join(path, _CONFIG_FILE)):
-        return {}
-    found = parse_json_object(Storage(path).read(_CONFIG_FILE), os.path.join(path, _CONFIG_FILE))
+    found = folder_config(path) if isinstance(path, str) else {}
     name = str(config["model"]).partition(".")[0]
     if found.get("architecture", name) != name:
         raise ComponentError(
@@ -224,6 +224,35 @@ def _folder_config(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     sections = {key: found[key] for key in ("model_args", "pretrained_cfg") if isinstance(found.get(key), dict)}
     return sections
+
+
+def _taken_over(weights: dict[str, Any], loaded: dict[str, Any]) -> dict[str, Any]:
+    """Returns the weights of a network that timm loaded, also from other names; what it left aside has its own name.
+
+    Networks that timm loads without checks keep new weights where it finds none: those are left out.
+
+    Args:
+        weights: of the file.
+        loaded: of the network.
+    """
+    exact = not any(value.is_meta for value in loaded.values())
+
+    def mark(value: Any) -> Any:  # what two tensors of the same numbers have in common, whatever their shapes
+        return (value.numel(), float(value.double().sum()) if exact else None) if hasattr(value, "numel") else None
+
+    theirs, ours = ({mark(value) for value in entries.values()} for entries in (weights, loaded))
+    aside = {name: value for name, value in weights.items() if name not in loaded and mark(value) not in ours}
+    return aside | {name: value for name, value in loaded.items() if name in weights or mark(value) in theirs}
+
+
+def folder_config(path: str) -> dict[str, Any]:
+    """Returns what the `config.json` in a folder of weights says; empty without one.
+
+    Args:
+        path: of the folder, or of anything else.
+    """
+    file = os.path.join(path, _CONFIG_FILE)
+    return parse_json_object(Storage(path).read(_CONFIG_FILE), file) if os.path.isfile(file) else {}
 
 
 def _weights(model: TimmModel, pretrained: bool | str) -> PretrainedWeights | None:

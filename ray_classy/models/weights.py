@@ -135,8 +135,7 @@ def load_weights(model: Any, weights: Weights, reset_heads: bool = False, strict
     """
     found = _found(model, weights, reset_heads)
     state, resized = fit_positions(model, found.state)
-    undone = weights.undone + ((f"without the prefix {found.prefix}",) if found.prefix else ())
-    source = ", ".join([shown(weights.source), *undone])
+    source = origin(weights, found.prefix)
     try:
         differences = load_state(model, state, reset_heads, strict)
     except StateMismatchError as error:
@@ -146,6 +145,12 @@ def load_weights(model: Any, weights: Weights, reset_heads: bool = False, strict
     names = {id(value): name for name, value in weights.tensors.items()}
     unused = {names.get(id(value), name): value for name, value in unused.items()}
     return WeightsReport.of(model, source, differences, reset_heads, unused, resized, found.filled)
+
+
+def origin(weights: Weights, prefix: str) -> str:
+    """Returns where weights are from, in words: the file, the key in it, and the prefix of their names."""
+    without = (f"without the prefix {prefix}",) if prefix else ()
+    return ", ".join([shown(weights.source), *weights.undone, *without])
 
 
 def load_state(model: Any, state: Mapping[str, Any], reset_heads: bool, strict: bool = True) -> StateMismatch:
@@ -217,9 +222,9 @@ def _plain(model: Any, plain: FoundWeights, reset_heads: bool) -> _Found:
     own = model.state_dict()
     left, heads = split_heads(model, plain.weights)
     left, filled = fit_counters({name: value for name, value in own.items() if in_trunk(name)}, left)
-    dropped: dict[str, Any] = {}
+    dropped: dict[str, Any] = dict(plain.others)
     if reset_heads:
-        dropped = {name: left.pop(name) for name in [*left] if name not in own and is_classifier(name)}
+        dropped |= {name: left.pop(name) for name in [*left] if name not in own and is_classifier(name)}
         dropped |= {name: left[name] for name in own_classifier(model) if name in left}
         dropped |= flatten({}, heads)
     state = {**model.get_classy_state(), "model": {"trunk": left, "heads": heads}}

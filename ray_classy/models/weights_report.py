@@ -69,7 +69,7 @@ class WeightsReport:
             loaded=shapes({name: value for name, value in own.items() if name not in absent}),
             reset=shapes({name: own[name] for name in kept}),
             missing=shapes({name: own[name] for name in differences.missing}),
-            reshaped={name: _of_file(what) for name, what in differences.reshaped.items()},
+            reshaped={name: of_file(what) for name, what in differences.reshaped.items()},
             unused=shapes(unused),
             resized=resized,
         )
@@ -108,26 +108,31 @@ def refusal(model: Any, state: Mapping[str, Any], differences: StateMismatch, re
     trunk = {entry: value for entry, value in own.items() if entry not in classifier}
     given = flatten(state["model"]["trunk"], state["model"]["heads"])
     if differences.fits_nothing_of(trunk if reset_heads else own):
-        theirs, ours = few(shapes(given)), few(shapes(trunk or own))
-        return (
-            f"nothing in it fits this {name}. It has: {theirs}; the model has: {ours}; "
-            f"use the weights of this model, or build the model that they are of (any network of timm: "
-            f"{{name: timm, model: NAME, pretrained: PATH}})"
-        )
+        return nothing_fits(f"this {name}", given, trunk or own)
     strict = "To load what fits: strict=False (pretrained_checkpoint_load_strict: false)"
     if reset_heads:
-        return f"it does not fit this {name}: {_of_file(str(differences))}. {strict}"
+        return f"it does not fit this {name}: {of_file(str(differences))}. {strict}"
     in_model = [entry for entry in (*differences.missing, *differences.reshaped) if entry not in classifier]
     in_file = [entry for entry in differences.unexpected if not (is_classifier(entry) or entry.startswith("heads["))]
     if not in_model and not in_file:
         return (
-            f"only the classifier does not fit this {name}: {_of_file(str(differences))}. "
+            f"only the classifier does not fit this {name}: {of_file(str(differences))}. "
             f"For a new classifier: reset_heads: true (reset_heads=True)"
         )
-    return f"it does not fit this {name}: {_of_file(str(differences))}. {strict}"
+    return f"it does not fit this {name}: {of_file(str(differences))}. {strict}"
 
 
-def _of_file(text: str) -> str:
+def nothing_fits(model: str, given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Says that none of the entries of a file is one of a model, with some of both."""
+    return (
+        f"nothing in it fits {model}. It has: {few(shapes(given))}; the model has: {few(shapes(own))}; "
+        f"use the weights of this model, or build the model that they are of (any network of timm: "
+        f"{{name: timm, model: NAME, pretrained: PATH}})"
+    )
+
+
+def of_file(text: str) -> str:
+    """Returns a text about differences from a state as one about those from a file."""
     return text.replace(" in the state", " in the file").replace("missing from the state", "missing from the file")
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ray_classy.cli.own_choice import Facts, choose_batch, network_of
+from ray_classy.cli.own_choice import Facts, choose_batch, choose_model, network_of
 from ray_classy.cli.own_data import seconds_of
 from ray_classy.cli.own_fill import trials_at_once
 from ray_classy.config.yaml_text import parse_yaml
@@ -92,6 +92,13 @@ def test_weights_shorten_the_training(photos, chosen):
     assert "from the weights DEFAULT" in said
     config, said = chosen("--images", "photos")
     assert config["num_epochs"] == 100 and "from scratch, as no --weights are given" in said
+
+
+def test_a_folder_of_weights_names_its_network(tmp_path):
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10t", "num_classes": 1000}')
+    facts = Facts(100, 2, 224, False, None, None)
+    chosen = choose_model(None, str(tmp_path), facts)
+    assert chosen == {"name": "timm", "model": "resnet10t", "pretrained": str(tmp_path)}
 
 
 def test_what_the_user_sets_counts(photos, chosen):

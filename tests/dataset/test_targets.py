@@ -58,6 +58,8 @@ HOT = [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1]]
     "write",
     [
         lambda folder: (csv(folder, "label", "dog|cat", "", "cat |cat|", "eel"), {"label_separator": "|"}),
+        lambda folder: (csv(folder, "label", *[f'"{labels}"' for labels in LISTS]), {}),
+        lambda folder: (csv(folder, "label", '"[""dog"", ""cat""]"', "", '"[""cat""]"', '"[""eel""]"'), {}),
         lambda folder: (jsonl(folder, label=LISTS), {}),
         lambda folder: (parquet(folder, label=LISTS), {}),
         lambda folder: (
@@ -106,6 +108,7 @@ def test_integers_in_lists_are_positions_in_classes_or_names(folder):
         (lambda f: parquet(f, a=[0.0, float("nan"), 1, 1]), {"label_columns": ["a"]}, "row 1: nan in column 'a'"),
         (lambda f: csv(f, "a,b", "1,0", ",1", "0,0", "0,0"), {"label_columns": ["a", "b"]}, "row 1: no value in"),
         (lambda f: csv(f, "a", "1", "1", "0", "0"), {"label_columns": "b*"}, "has no column 'b.'"),
+        (lambda f: csv(f, "label", "", "['a']", "b", "[]"), {}, "row 2: 'b' in column 'label' is not like the lists"),
     ],
 )  # fmt: skip
 def test_a_wrong_label_is_named_with_its_file_and_row(folder, write, arguments, message):

@@ -133,7 +133,7 @@ def test_wrappers_inside_a_name_are_undone(inside, resnet18):
 def test_the_encoder_that_moco_trains_is_meant(resnet18):
     both = {f"module.encoder_{side}.{name}": v for side in "qk" for name, v in resnet18.state_dict().items()}
     found = find_weights(ours("resnet18", device="meta"), both)
-    assert found.prefix == "module.encoder_q." and "module.encoder_k.conv1.weight" in found.weights
+    assert found.prefix == "module.encoder_q." and "module.encoder_k.conv1.weight" in found.others
 
 
 def test_two_parts_of_a_file_that_fit_alike_are_refused(resnet18):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from ray_classy.config import check_config
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, ComponentError, ConfigError
 from ray_classy.models import MODEL_REGISTRY, build_model
+from ray_classy.models.weights import weights_of
 
 timm = pytest.importorskip("timm")
 _VIT = {"name": "timm", "model": "test_vit", "num_classes": 4, "img_size": 32}
@@ -55,6 +57,31 @@ def test_weights_of_another_image_size_are_converted_by_timm(tmp_path):
     model = build_model({**_VIT, "pretrained": str(tmp_path / "weights.pth")})
     assert torch.equal(model.model.patch_embed.proj.weight, network.patch_embed.proj.weight)
     assert model.model.pos_embed.shape != network.pos_embed.shape and model(_IMAGES).shape == (2, 4)
+
+
+def test_weights_under_names_that_timm_knows_are_converted(tmp_path):
+    network = _network("test_convnext", num_classes=1000)
+    former = {"stem.": "downsample_layers.0.", ".conv_dw.": ".dwconv.", ".mlp.fc": ".pwconv", "head.norm.": "norm."}
+    weights = {}
+    for name, value in network.state_dict().items():
+        for own, other in {**former, "head.fc.": "head.", ".blocks.": "."}.items():
+            name = name.replace(own, other)
+        weights[re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", name)] = value
+    torch.save(weights, tmp_path / "weights.pth")
+    model = build_model({"name": "timm", "model": "test_convnext", "pretrained": str(tmp_path / "weights.pth")}).eval()
+    assert torch.equal(model.extract_features(_IMAGES), network.forward_head(network.forward_features(_IMAGES), True))
+
+
+def test_the_report_has_the_names_of_the_file(tmp_path):
+    names = {f"model.{name}": value for name, value in _network(num_classes=9, img_size=64).state_dict().items()}
+    content = {"state_dict": {**names, "criterion.weight": torch.ones(9)}}
+    lines = build_model(_VIT).load_starting_weights(weights_of(content, "last.ckpt")).lines()
+    assert lines[0] == "weights: last.ckpt, under the key state_dict"
+    assert lines[2].startswith("  new          2 (of other classes than the file's): model.head.weight (4, 64), ")
+    assert lines[3] == (
+        "  not used     3 of the file: model.head.weight (9, 64), model.head.bias (9,), criterion.weight (9,)"
+    )
+    assert lines[4] == "  resized      1: model.pos_embed (1, 17, 64) to (1, 5, 64)"
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
