@@ -12,8 +12,9 @@ from ray.tune.search import SearchAlgorithm, Searcher
 from ray_classy.errors import RunError
 from ray_classy.ray_compat.tune import make_trial, replay
 from ray_classy.tune.folder import FAILED, STOPPED, TrialRecord, trial_name
+from ray_classy.tune.pointer import SOURCE, Pointer
 from ray_classy.tune.space import Space
-from ray_classy.tune.trial import NUM_EPOCHS, SOURCE, Pointer
+from ray_classy.tune.trial import NUM_EPOCHS
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial

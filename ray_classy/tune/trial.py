@@ -1,7 +1,7 @@
 """What runs in the process of a trial: the same loop, session and checkpoints as in a training.
 
-A trial's folder is an ordinary run folder, from which it goes on after any interruption. Ray Tune gets, where a
-scheduler asks for a checkpoint, a small file that names one in that folder.
+A trial's folder is an ordinary run folder, from which it is resumed after any interruption. Where a scheduler asks for
+a checkpoint, Ray Tune gets a pointer to one in that folder.
 """
 
 from __future__ import annotations
@@ -18,22 +18,15 @@ from typing import Any
 
 import ray
 import torch
-import torch.distributed as dist
 from ray import tune
 
-from ray_classy.checkpoint import CHECKPOINT_FILE
-from ray_classy.checkpoint.files import is_checkpoint_name
-from ray_classy.checkpoint.manifest import MANIFEST_FILE
 from ray_classy.config import Config
 from ray_classy.distributed import is_primary
-from ray_classy.errors import ResourceError, RunFolderError, RunStopped, WorkerDiedError
+from ray_classy.errors import ResourceError, RunStopped, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
 from ray_classy.ingest.ray_ingest import cpus_of_worker, read_with_own_cpus
 from ray_classy.models.pretrained import PretrainedWeights
-from ray_classy.printable import printable
-from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
-from ray_classy.registry import registrations_restored
 from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
@@ -45,24 +38,21 @@ from ray_classy.trainer.logs import log_to_folder
 from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_worker import PreemptionListener
-from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import Run
 from ray_classy.trainer.run_checkpoints import epoch_of
 from ray_classy.trainer.run_folder import RunFolder
-from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.session import FolderSession
 from ray_classy.trainer.worker_group import note
 from ray_classy.tune.fitting import fitting_of
-from ray_classy.tune.folder import REPORTS_FILE, Reports, is_trial_name
+from ray_classy.tune.folder import Reports
+from ray_classy.tune.fresh_process import fresh_process
+from ray_classy.tune.pointer import Pointer, adopt
 from ray_classy.tune.space import Space
-from ray_classy.urls import joined, shown
+from ray_classy.urls import joined
 from ray_classy.user_code import Search
 
-_POINTER = "pointer.json"
 NUM_EPOCHS = "__num_epochs__"
 """In a trial's parameters: to how many epochs `--extend` has it trained."""
-SOURCE = "__source__"
-"""In a trial's parameters: the `Pointer` to the checkpoint that it resumes from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,28 +82,6 @@ class Job:
     cwd: str
     search: Search
     weights: Mapping[PretrainedWeights, ray.ObjectRef] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass
-class Pointer:
-    """Which checkpoint of a trial another one may resume from: what Ray Tune keeps of a trial.
-
-    Attributes:
-        run: the path of the trial's folder.
-        checkpoint: the name of its checkpoint; None if it has none yet.
-    """
-
-    run: str
-    checkpoint: str | None
-
-    def plain(self) -> dict[str, Any]:
-        """As it is in a trial's parameters, in Ray Tune's checkpoint and in the record of the trial that adopts it."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def in_parameters(cls, params: dict[str, Any]) -> Pointer | None:
-        """The pointer in a trial's parameters, if there is one."""
-        return cls(**params[SOURCE]) if params.get(SOURCE) else None
 
 
 class TrialReporter(Listener):
@@ -203,26 +171,16 @@ class TaskTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes a pointer to the checkpoint of the last report."""
-        pointer = Pointer(self._folder().path, self._last.get("checkpoint"))
-        with open(os.path.join(checkpoint_dir, _POINTER), "w") as file:
-            json.dump(pointer.plain(), file)
+        Pointer(self._folder().path, self._last.get("checkpoint")).write(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Reads which checkpoint to resume from; it is adopted when the trial starts."""
-        file = Storage(str(checkpoint))
-        where = file.join(_POINTER)
-        pointer = read_record(Pointer, parse_json_object(file.read(_POINTER), where), where)
-        trial = RunFolder(pointer.run).name
-        if not is_trial_name(trial) or self._sweep().join(trial) != pointer.run:
-            raise damaged(where, f"{printable(pointer.run)!r} is not a trial of the sweep")
-        if pointer.checkpoint is not None and not is_checkpoint_name(pointer.checkpoint):
-            raise damaged(where, f"{printable(pointer.checkpoint)!r} is not the name of a checkpoint")
-        self._source = pointer
+        self._source = Pointer.read(str(checkpoint), self._sweep())
 
     def cleanup(self) -> None:
         """Called before the process ends: ends the trial, at a checkpoint of its current step if it is asked to stop.
 
-        A trial that is asked to stop while Ray Tune has its report goes on to its next step for that.
+        A trial that is asked to stop while Ray Tune has its report makes one more step for that.
         """
         with contextlib.suppress(Exception):  # the trial's own, which the folder records, or of a store
             if self._rounds is not None and self._folder().requests.stop_requested():
@@ -343,62 +301,3 @@ def _last_report(run: RunFolder) -> Iterator[dict[str, Any]]:
     reports = Reports(run.storage).read()
     if reports:
         yield {**reports[-1], "done": True}
-
-
-@contextlib.contextmanager
-def fresh_process() -> Iterator[None]:
-    """Puts back, after a trial, what one in the same process could leave behind for the next."""
-    folder, threads = os.getcwd(), torch.get_num_threads()
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn = torch.backends.cudnn
-    flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-    precision = torch.get_float32_matmul_precision()
-    environment = dict(os.environ)
-    try:
-        with registrations_restored():
-            yield
-    finally:
-        if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
-        torch.set_float32_matmul_precision(precision)
-        torch.set_num_threads(threads)
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(folder)
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-
-
-def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
-    """Gives a trial the state of another at one of its checkpoints, with the metrics that led to it.
-
-    Args:
-        run: the trial's folder.
-        source: the other's.
-        checkpoint: a name of one of its checkpoints.
-    """
-    if checkpoint not in source.checkpoints.names():
-        raise RunFolderError(f"the trial {shown(source.path)} has no checkpoint {checkpoint}, which {run.name} adopts")
-    files = [name for name in (METRICS_FILE, REPORTS_FILE) if source.storage.exists(name)]
-    for name in (f"{checkpoint}/{CHECKPOINT_FILE}", *files):
-        if source.storage.has_link(name):
-            raise RunFolderError(
-                f"{shown(source.storage.join(name))} is a link, or in a folder that is one: copy the file"
-            )
-    run.storage.remove(checkpoint)  # its own of that name, with a manifest that says so
-    for file in (CHECKPOINT_FILE, MANIFEST_FILE):
-        if source.storage.exists(f"{checkpoint}/{file}"):
-            run.storage.write(f"{checkpoint}/{file}", source.storage.read(f"{checkpoint}/{file}", most_bytes=None))
-    names = run.checkpoints.names()
-    for name in names[names.index(checkpoint) + 1 :]:
-        run.checkpoints.remove(name)
-    run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
-    for file in files:
-        run.storage.write(file, source.storage.read(file, most_bytes=None))
-    run.tell(f"resumed from {checkpoint} of trial {source.name}")

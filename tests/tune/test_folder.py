@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import os
-from types import SimpleNamespace
 
 import pytest
 
-from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.errors import RecordError, RunFolderError, StorageError
 from ray_classy.storage import Storage
 from ray_classy.trainer.run_folder import RunFolder
@@ -199,51 +197,3 @@ def test_a_report_with_another_path_than_that_of_a_checkpoint_is_passed_over(rep
     reports.add(report(1))
     reports.add({**report(2), "checkpoint": checkpoint})
     assert reports.read() == [report(1)]
-
-
-def source_of(folder):
-    source = folder.trial_run("t0001")
-    source.checkpoints.write("epoch_0001-step_000010", {"input_args": None, "classy_state_dict": {}}, {})
-    return source
-
-
-def test_a_trial_adopts_no_file_behind_a_link(folder, tmp_path):
-    from ray_classy.tune.trial import adopt
-
-    source, run = source_of(folder), folder.trial_run("t0000")
-    (tmp_path / "private").write_text("private")
-    os.symlink(tmp_path / "private", source.storage.join("metrics.jsonl"))
-    with pytest.raises(RunFolderError, match="is a link"):
-        adopt(run, source, "epoch_0001-step_000010")
-    assert not run.storage.exists()
-
-
-def test_a_trial_that_cannot_adopt_a_checkpoint_keeps_its_own(folder):
-    from ray_classy.tune.trial import adopt
-
-    source, run = source_of(folder), folder.trial_run("t0000")
-    run.checkpoints.write("epoch_0002-step_000020", {"input_args": None, "classy_state_dict": {}}, {})
-    with pytest.raises(RunFolderError, match="has no checkpoint epoch_0002-step_000020, which t0000 adopts"):
-        adopt(run, source, "epoch_0002-step_000020")
-    assert run.storage.exists(f"epoch_0002-step_000020/{CHECKPOINT_FILE}")
-
-
-@pytest.mark.parametrize(
-    ("run", "checkpoint", "why"),
-    [
-        ("{tmp}/sweep/../mine", "epoch_0001-step_000010", "is not a trial of the sweep"),
-        ("{tmp}/mine", "epoch_0001-step_000010", "is not a trial of the sweep"),
-        ("{tmp}/t0001", "epoch_0001-step_000010", "is not a trial of the sweep"),
-        ("{tmp}/sweep/t0001", "../../mine", "is not the name of a checkpoint"),
-        (3, None, "run is damaged: it must be text, not 3"),
-    ],
-)
-def test_a_pointer_of_ray_tune_that_leads_out_of_the_sweep_is_refused(tmp_path, run, checkpoint, why):
-    from ray_classy.tune.trial import TaskTrial
-
-    trial = object.__new__(TaskTrial)
-    trial._job = SimpleNamespace(folder=f"{tmp_path}/sweep", filesystem=None)
-    pointer = {"run": run.format(tmp=tmp_path) if isinstance(run, str) else run, "checkpoint": checkpoint}
-    (tmp_path / "pointer.json").write_text(json.dumps(pointer))
-    with pytest.raises(RecordError, match=why):
-        trial.load_checkpoint(str(tmp_path))

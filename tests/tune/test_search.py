@@ -97,11 +97,3 @@ def test_a_search_algorithm_hears_of_its_own_trials_only():
         search.on_trial_result(name, {})
         search.on_trial_complete(name, {"failed": "why"})
     assert searcher.told == ["t0001", ("t0001", None, True)]
-
-
-def test_a_pointer_is_the_same_in_parameters_and_in_a_record():
-    from ray_classy.tune.trial import SOURCE, Pointer
-
-    pointer = Pointer("/sweep/t0001", "epoch_0001-step_000010")
-    assert Pointer.in_parameters({SOURCE: pointer.plain()}) == pointer
-    assert Pointer.in_parameters({SOURCE: None}) is Pointer.in_parameters({}) is None
