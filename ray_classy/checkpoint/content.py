@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray_classy.checkpoint.manifest import check_format
 from ray_classy.errors import DamagedCheckpointError, RecordError
 from ray_classy.records import read_record, what_is_wrong
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read.
+
+    Attributes:
+        path: of its folder.
+        content: what was written.
+    """
+
+    path: str
+    content: dict[str, Any]
+
+
+def generators_of(content: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Returns the states of the random generators in the content of a checkpoint, by rank; None without them."""
+    return (content.get("ray_classy") or {}).get("rng")
 
 
 @dataclass(frozen=True)

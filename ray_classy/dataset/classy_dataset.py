@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch.utils.data
 
+from ray_classy.dataset.known_classes import class_indices, class_names
 from ray_classy.dataset.loader import Feed, PhaseLoader
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import check_sources, row_dataset_of
@@ -298,7 +299,7 @@ class ClassyDataset:
             shuffle_seed: added to the number of the epoch.
 
         Raises:
-            DataError: the dataset has no rows, or `drop_last` drops them all.
+            DataError: no row would be read; see `PhasePlan.check`.
         """
         train = phase_type == "train"
         parts = self.phases_per_epoch if train else 1
@@ -318,16 +319,7 @@ class ClassyDataset:
             drawn=None if sampling is None else functools.partial(sampling.order, self, seed, epoch),
             period=None if sampling is None else len(self.dataset),  # type: ignore[arg-type]
         )
-        if plan.num_rows == 0:
-            raise DataError(f"the {phase_type} dataset has no rows")
-        if plan.num_rows < parts:
-            raise DataError(f"phases_per_epoch is {parts}, but the dataset has {plan.num_rows} rows; lower it")
-        if train and plan.num_steps == 0 and start == 0:
-            raise DataError(
-                f"a {phase_type} phase of {plan.rows_left} rows has no full global batch of {plan.global_batch_size} "
-                f"({plan.batch_size} x {plan.world_size} ranks) and drop_last is set: lower batchsize_per_replica, "
-                f"use fewer ranks or set drop_last to false"
-            )
+        plan.check()
         return plan
 
     def iterator(
@@ -366,20 +358,6 @@ class ClassyDataset:
             worker_init_fn=worker_init_fn,
             multiprocessing_context=multiprocessing_context if workers else None,
         )
-
-
-def class_names(dataset: Any) -> list[str] | None:
-    """Returns the names of a dataset's classes; None if its attribute `classes` is missing or not a list of names."""
-    names = getattr(dataset, "classes", None)
-    return list(names) if isinstance(names, list | tuple) else None
-
-
-def class_indices(dataset: ClassyDataset) -> np.ndarray | None:
-    """Returns the targets of all rows; None if they are not known without decoding, or are not class indices."""
-    # A user's dataset may have an attribute of that name.
-    given = dataset.labels() if callable(dataset.labels) else None
-    labels = np.asarray([] if given is None else given)
-    return labels if len(labels) and np.issubdtype(labels.dtype, np.integer) else None
 
 
 _OF_THIS_PROCESS = ("_cache", "feed", "_keys_of_rows", "_read_column")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ray_classy.dataset.class_match import few
-from ray_classy.dataset.classy_dataset import ClassyDataset, class_indices, class_names
+from ray_classy.dataset.classy_dataset import ClassyDataset
 from ray_classy.dataset.copies import find_copies
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.dataset.image_sample import SAMPLED, ImageSample, sample_images
+from ray_classy.dataset.known_classes import class_indices, class_names
 from ray_classy.dataset.row_dataset import RowDataset, row_dataset_of
 
 SECONDS = 15.0

@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ray_classy.errors import DataError
+
 
 @dataclass(frozen=True)
 class Share:
@@ -72,6 +74,24 @@ class PhasePlan:
     together: bool = False
     drawn: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
     period: int | None = None
+
+    def check(self) -> None:
+        """Refuses a phase in which no row is read.
+
+        Raises:
+            DataError: the dataset has no rows, or fewer than an epoch has phases, or `drop_last` drops them all.
+        """
+        phase_type = "train" if self.train else "test"
+        if self.num_rows == 0:
+            raise DataError(f"the {phase_type} dataset has no rows")
+        if self.num_rows < self.part[1]:
+            raise DataError(f"phases_per_epoch is {self.part[1]}, but the dataset has {self.num_rows} rows; lower it")
+        if self.train and self.num_steps == 0 and self.start == 0:
+            raise DataError(
+                f"a {phase_type} phase of {self.rows_left} rows has no full global batch of {self.global_batch_size} "
+                f"({self.batch_size} x {self.world_size} ranks) and drop_last is set: lower batchsize_per_replica, "
+                f"use fewer ranks or set drop_last to false"
+            )
 
     @cached_property
     def order(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ray_classy.dataset.classy_dataset import class_names
+from ray_classy.dataset.known_classes import class_names
 from ray_classy.dataset.target_columns import ONLY
 from ray_classy.report.pictures import Album
 from ray_classy.report.words import percent, shortened

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from ray_classy.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ray_classy.tasks.build import build_task
+    from ray_classy.tasks.build import build_task, check_task
     from ray_classy.tasks.classification_task import ClassificationTask
-    from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, check_task, register_task
+    from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask, register_task
     from ray_classy.tasks.fine_tuning_task import FineTuningTask
     from ray_classy.tasks.loss_log import LastBatchInfo
     from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode

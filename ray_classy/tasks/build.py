@@ -1,4 +1,4 @@
-"""Builds a task from its config."""
+"""Builds a task from its config, and refuses what is not a task."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.dataset import ClassyDataset
+from ray_classy.errors import TaskError
 from ray_classy.memory import within_memory
 from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.draft import Draft
@@ -69,6 +70,16 @@ def draft_task(
         # Some models exist with real weights only. If the mistake is the user's, this raises it again.
         task = build_checked_task(config, Draft(None, datasets))
         return task, task.preflight(world_size, on_gpu)
+
+
+def check_task(task: Any) -> None:
+    """Refuses what is not a task.
+
+    Raises:
+        TaskError: `task` is not a `ClassyTask`.
+    """
+    if not isinstance(task, ClassyTask):
+        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")
 
 
 def _copied(config: Mapping[str, Any]) -> dict[str, Any]:

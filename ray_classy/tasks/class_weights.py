@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.classy_dataset import class_indices
+from ray_classy.dataset.known_classes import class_indices
 from ray_classy.dataset.target_columns import ONLY, IndexColumn, TargetColumn
 from ray_classy.errors import ComponentError
 from ray_classy.losses import build_loss

@@ -9,7 +9,7 @@ import numpy as np
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.class_match import alike, class_map, few, numbers_of, yaml_list
-from ray_classy.dataset.classy_dataset import class_indices, class_names
+from ray_classy.dataset.known_classes import class_indices, class_names
 from ray_classy.dataset.sampling import ClassySampling
 from ray_classy.dataset.split import SplitRows
 from ray_classy.dataset.target_columns import ONLY, IndexColumn, MultiHotColumn, TargetColumn

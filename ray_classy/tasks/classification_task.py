@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import time
 from typing import Any
 
@@ -12,28 +10,24 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.loader import PhaseLoader
-from ray_classy.distributed import barrier, get_world_size, is_primary, timed_exchange
+from ray_classy.distributed import barrier, timed_exchange
 from ray_classy.errors import TaskError
 from ray_classy.losses.loss_weight import ignores_rows, unlabelled, weight_of
-from ray_classy.memory import within_memory
 from ray_classy.meters import sync_meters
 from ray_classy.optim import ClassyOptimizer
-from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import classes, device_checks, dry_run, phase_state, strategies, task_state
-from ray_classy.tasks.classy_task import Checkpoint, generators_of, register_task
-from ray_classy.tasks.device_options import DeviceSetup, explained, memory_remedy
+from ray_classy.optim.trained_parameters import trained_parameters
+from ray_classy.tasks import phase_state, preparation, strategies, task_state
+from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.device_options import DeviceSetup, memory_remedy, raise_explained
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
-from ray_classy.tasks.micro_batches import output_in_parts, train_in_parts
-from ray_classy.tasks.option import assume
+from ray_classy.tasks.micro_batches import eval_output, train_in_parts
 from ray_classy.tasks.phases import where_of
 from ray_classy.tasks.planned_task import PlannedTask
-from ray_classy.tasks.precision import AmpType, autocast, log_remark
+from ray_classy.tasks.precision import AmpType, autocast
 from ray_classy.tasks.replicas import BatchNormSyncMode, BroadcastBuffersMode
-from ray_classy.tasks.samples import call, detached, next_sample, record, rows_consumed, rows_count_alike
-from ray_classy.tasks.starting_weights import load_starting_weights
+from ray_classy.tasks.samples import detached, next_sample, record, rows_consumed, rows_count_alike
 from ray_classy.tasks.update_step import UpdateStep
-
-_log = logging.getLogger(__name__)
+from ray_classy.tasks.user_calls import call
 
 __all__ = ["AmpType", "BatchNormSyncMode", "BroadcastBuffersMode", "ClassificationTask", "LastBatchInfo"]
 
@@ -109,14 +103,13 @@ class ClassificationTask(PlannedTask):
         """
         index = self.phase_idx if self.test_only else self.train_phase_idx
         total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
-        if self.train == self.test_only or self.data_iterator is None:
-            return where_of(index + 1, total)
-        steps = self.num_batches_per_phase
+        in_phase = self.train != self.test_only and self.data_iterator is not None  # in one that counts
+        steps = self.num_batches_per_phase if in_phase else 0
         if steps:
             return where_of(index, total, self.steps_in_phase, steps)
-        if self.train:
+        if in_phase and self.train:
             raise TaskError("the train phase has no batches")
-        return where_of(index + 1, total)  # a rank without test rows, where there are more ranks than rows
+        return where_of(index + 1, total)  # also on a rank without test rows, where there are more ranks than rows
 
     @property
     def steps_in_phase(self) -> int:
@@ -130,28 +123,6 @@ class ClassificationTask(PlannedTask):
             return self._eval_steps
         return (self.num_updates - self._updates_before_phase) // (self._rows_per_step or self.get_global_batchsize())
 
-    def preflight(
-        self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
-    ) -> dict[str, dry_run.DryRun]:
-        """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
-
-        The task stays as it is, but its datasets number their classes as the checkpoint or the train dataset does, and
-        it holds the content of the checkpoint that it starts from until `prepare`.
-        """
-        start = self._content_to_start_from() if resume is None else (resume.content, resume.path)
-        classes.match_classes(self, *start)
-        ours = all(getattr(type(self), name) is getattr(ClassificationTask, name) for name in dry_run.STEP_METHODS)
-        with within_memory():
-            seen = dry_run.preflight(self, world_size, on_gpu, ours)
-        if resume is None:
-            self._check_weights()
-        else:
-            self.check_checkpoint(resume.content, resume.path)
-        return seen
-
-    def device_note(self, on_gpu: bool | None) -> str | None:
-        return None if self.precision is None else self.precision.remark(dry_run.device_of(self, on_gpu))
-
     def prepare(self) -> None:  # type: ignore[override]  # the base's arguments are for tasks with loaders of their own
         """Builds what derives from the parts, loads the checkpoint, and wraps the model for distributed training.
 
@@ -159,58 +130,23 @@ class ClassificationTask(PlannedTask):
             TaskError: a part is missing, or the options do not go together.
             CheckpointError: the checkpoint is missing, damaged or does not fit.
         """
-        self._before_prepare()
-        task_state.check_parts(self)
-        device_checks.check(self, get_world_size())
-        if self.deterministic:
-            use_deterministic_algorithms()
-        self.phases = self.planned_phases()
-        self.train = not self.test_only
-        self.device = task_state.choose_device(self.use_gpu)
-        assume(self, "use_gpu", self.device.type == "cuda")
-        log_remark(self.precision, self.device)
-        self.base_model, self.base_loss = self.base_model.to(self.device), self.base_loss.to(self.device)
-        self.device_setup = DeviceSetup()
-        self.device_setup.set_up(self)
-        model = self.distributed_options.convert_batch_norm(self.base_model, self.device, get_world_size())
-        self.base_model = model.to(self.device)
-        if not self.test_only:
-            self.prepare_optimizer(self.optimizer, self.base_model, self.base_loss)
-            strategies.set_up(self)
-            self.optimizer_period = task_state.accumulation_period(self)
-            task_state.tell_length(self)
-            scaler = self.precision.scaler(self.device) if self.precision is not None else None
-            self.update_step = UpdateStep(self.optimizer_period, self.clip_grad_norm, scaler)
-        self._load_weights()
-        self.device_setup.compile(self)
-        self.init_distributed_data_parallel_model()
+        preparation.prepare(self)
 
     def prepare_optimizer(self, optimizer: ClassyOptimizer, model: nn.Module, loss: nn.Module | None = None) -> None:
         """Gives the optimizer two parameter groups: batch-norm parameters last, by default without weight decay."""
-        task_state.set_param_groups(optimizer, model, loss, self.optimizer_schedulers, self.bn_weight_decay)
+        trained = trained_parameters(model, loss)
+        optimizer.set_param_groups(optimizer.make_groups(trained, self.optimizer_schedulers, self.bn_weight_decay))
 
     def _load_weights(self) -> None:
         """Loads the checkpoint, if one is set, and releases its content unless the user set it."""
-        content = task_state.take_checkpoint(self)
-        self.loaded_checkpoint = content is not None
-        classes.match_classes(self, content)
-        if content is not None:
-            self.set_classy_state(content["classy_state_dict"])
-            self.generators = generators_of(content)
-        elif self.base_model.starting_weights is not None:
-            load_starting_weights(self)
-            self._log_weights()
-
-    def _log_weights(self) -> None:
-        for line in self.weights_note() if is_primary() else ():
-            _log.info("%s", line)
+        preparation.load_weights(self)
 
     def init_distributed_data_parallel_model(self) -> None:
         """Wraps the model, and a loss with parameters, in DistributedDataParallel on more than one process.
 
-        The wrapper is created in `prepare` and re-created for each train phase, because it rebuilds its gradient
-        buckets after its first step. That changes the order in which three or more ranks add up gradients, and so the
-        last bits of the weights. As every phase starts with a new wrapper, a resumed run equals an uninterrupted one.
+        Each train phase has a new wrapper, because a wrapper rebuilds its gradient buckets after its first step. That
+        changes the order in which three or more ranks add up gradients, and so the last bits of the weights: a resumed
+        run, which starts at a phase with a new wrapper, would differ from an uninterrupted one.
         """
         if not self.test_only:
             self.distributed_model = self.distributed_loss = None  # before there is another
@@ -229,15 +165,14 @@ class ClassificationTask(PlannedTask):
         self.train_phase_idx += self.train
         self._updates_before_phase, self._eval_steps = self.num_updates, 0
         unfinished, self._in_phase = self._in_phase, None
-        self._consumed = unfinished["rows"] if unfinished is not None else 0
+        self._consumed, self._steps_before = (0 if unfinished is None else unfinished["rows"]), 0
         self.build_dataloaders_for_current_phase()
         self.create_data_iterators()
         self._rows_per_step = self.get_global_batchsize()
-        group = self._rows_per_step * self.optimizer_period
-        self._steps_before = 0 if unfinished is None else round(unfinished["rows"] / group) * self.optimizer_period
         if unfinished is not None:
+            group = self._rows_per_step * self.optimizer_period
+            self._steps_before = round(unfinished["rows"] / group) * self.optimizer_period
             phase_state.restore(self, unfinished)
-            task_state.set_meter_states(self, unfinished["meters"])
         self._rows_count_alike, self._ignores_rows = rows_count_alike(self), ignores_rows(self.base_loss)
         strategies.unshard(self)
         self._set_model_train_mode()
@@ -314,10 +249,8 @@ class ClassificationTask(PlannedTask):
         try:
             super().step()
         except Exception as error:
-            told = explained(error)
-            if told is None:
-                raise
-            raise told from error
+            raise_explained(error)
+            raise
 
     def memory_remedy(self) -> str | None:
         """Returns which keys to set where memory ran out in the current step; None if there are none."""
@@ -363,10 +296,7 @@ class ClassificationTask(PlannedTask):
         sample, step_data = next_sample(self.data_iterator, self.device)
         sample = self.device_setup.arranged(sample)
         with torch.no_grad(), autocast(self.precision, self.device):
-            if self.device_setup.splits(sample):
-                output = call("the model", output_in_parts, self, sample)
-            else:
-                output = call("the model", self.test_time_augmentation.output, self.compute_model, sample)
+            output = call("the model", eval_output, self, sample)
             loss = call("the loss", self.compute_loss, output, sample)
             loss, self._loss_weight = record(self, loss, output, sample)
         self._eval_steps += 1
@@ -429,9 +359,8 @@ class ClassificationTask(PlannedTask):
     def log_phase_end(self, tag: str) -> None:
         """Adds the current phase's speed to `perf_log`: rows per second of all ranks together."""
         seconds = max(time.perf_counter() - self._phase_began, 1e-9)
-        rows = rows_consumed(self.data_iterator)
-        if rows is None:
-            rows = self._steps_made * self.get_global_batchsize()
+        known = rows_consumed(self.data_iterator)
+        rows = self._steps_made * self.get_global_batchsize() if known is None else known
         self.perf_log.append({"tag": tag, "phase_idx": self.train_phase_idx, "im_per_sec": rows / seconds})
 
     # -- state --------------------------------------------------------------------------------------------------------
@@ -450,10 +379,6 @@ class ClassificationTask(PlannedTask):
         self.init_distributed_data_parallel_model()
         return state
 
-    def gather_state(self) -> dict[str, Any] | None:
-        """Returns the state on the primary rank, None on the others; every rank must call it."""
-        return task_state.gather_state(self)
-
     def get_classy_state(self, deep_copy: bool = False) -> dict[str, Any]:
         """Returns the state that a checkpoint keeps, which is the same for every strategy.
 
@@ -462,8 +387,7 @@ class ClassificationTask(PlannedTask):
         Args:
             deep_copy: copy the tensors instead of sharing them with the live objects.
         """
-        state = task_state.get_state(self)
-        return copy.deepcopy(state) if deep_copy else state
+        return task_state.get_state(self, deep_copy)
 
     def set_classy_state(self, state: dict[str, Any]) -> None:
         """Restores weights, counters and buffers. A test-only task restores the weights alone.

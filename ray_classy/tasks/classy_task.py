@@ -6,21 +6,19 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import CheckpointEvery
+from ray_classy.checkpoint.content import Checkpoint, generators_of
 from ray_classy.distributed import is_primary
-from ray_classy.errors import TaskError
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
 from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.metrics import phase_metrics
+from ray_classy.tasks.user_calls import call_hooks
 
 if TYPE_CHECKING:
     from ray_classy.tasks.dry_run import DryRun
-
-COUNTERS = ("train", "phase_idx", "train_phase_idx", "num_updates", "num_train_steps")
-"""Attributes of a task that count its progress; checkpoints keep them for tasks whose state does not."""
 
 TASK_REGISTRY: Registry[ClassyTask] = Registry(
     "task",
@@ -33,23 +31,6 @@ TASK_REGISTRY: Registry[ClassyTask] = Registry(
 register_task = TASK_REGISTRY.register
 
 _OF_THE_PROCESS = ("dataloader", "data_iterator", "distributed_model", "distributed_loss", "_sharded")
-
-
-class Checkpoint(NamedTuple):
-    """A checkpoint that has been read.
-
-    Attributes:
-        path: of its folder.
-        content: what was written.
-    """
-
-    path: str
-    content: dict[str, Any]
-
-
-def generators_of(content: Mapping[str, Any]) -> Sequence[Any] | None:
-    """Returns the states of the random generators in the content of a checkpoint, by rank; None without them."""
-    return (content.get("ray_classy") or {}).get("rng")
 
 
 class ClassyTask(ABC):
@@ -83,10 +64,10 @@ class ClassyTask(ABC):
         use_gpu: whether to train on a GPU; None to use one if there is one.
         wanted_period: train steps per optimizer update that the trainer asks for; None for the task's own choice.
         loaded_checkpoint: whether `prepare` loaded a checkpoint.
-        generators: states of the random generators of all ranks in the loaded checkpoint, which the trainer restores if
-            it resumes inside a phase; None if there are none.
-        stopped_early: why the run ends before its last phase, for which a hook sets it at the end of a round; else
-            None. `done_training` must be true then.
+        generators: states of the random generators of all ranks, from the loaded checkpoint; the trainer restores them
+            where it resumes inside a phase.
+        stopped_early: why the run ends before its last phase: a hook sets it at the end of a round, and `done_training`
+            must be true then; else None.
         checkpoint_every: how often the run writes checkpoints.
         log_every: how often the run logs its progress inside a phase.
         built_from: the config that the task was built from, kept in step with its options, also if its parts were
@@ -126,7 +107,6 @@ class ClassyTask(ABC):
 
     def __init__(self) -> None:
         self.hooks = []
-        self.data_iterator = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out of copies and pickles what belongs to this process: data iterators and wrapped modules."""
@@ -286,11 +266,7 @@ class ClassyTask(ABC):
         """
 
     def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
-        """Refuses a checkpoint that does not fit the task; the task stays as it is.
-
-        Args:
-            content: of the checkpoint.
-            where: its path, for the message.
+        """Refuses a checkpoint that does not fit the task, which stays as it is; the arguments are `check_resume`'s.
 
         Raises:
             DataError: as `check_resume`.
@@ -307,18 +283,16 @@ class ClassyTask(ABC):
         return []
 
     def device_note(self, on_gpu: bool | None) -> str | None:
-        """Returns a sentence about what of the task's options has no effect on a GPU or a CPU; else None.
+        """Returns a sentence about options that have no effect on GPUs or, if not `on_gpu`, on CPUs; else None.
 
-        Args:
-            on_gpu: whether the run computes on GPUs; None if this process decides.
+        None for `on_gpu` means the device of this process.
         """
         return None
 
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence for the log if the run is finished, or its length changed; else None.
 
-        Args:
-            content: of the checkpoint to resume from. The task is not prepared yet.
+        Called before `prepare`, with the content of the checkpoint to resume from.
         """
         return None
 
@@ -340,8 +314,9 @@ class ClassyTask(ABC):
             self.loaded_checkpoint = True
 
     def counters(self) -> dict[str, Any]:
-        """Returns the attributes that count the progress, by name; `prepare_from` restores them."""
-        return {name: getattr(self, name) for name in COUNTERS}
+        """Returns the attributes that count the progress; a checkpoint keeps them, and `prepare_from` restores them."""
+        names = ("train", "phase_idx", "train_phase_idx", "num_updates", "num_train_steps")
+        return {name: getattr(self, name) for name in names}
 
     def gather_state(self) -> dict[str, Any] | None:
         """Returns `get_classy_state()` on the primary rank, None on the others; every rank calls it.
@@ -404,22 +379,10 @@ class ClassyTask(ABC):
         Raises:
             TaskError: a hook raised StopIteration, which would end the phase.
         """
-        for hook in self.hooks:
-            try:
-                getattr(hook, point)(self)
-            except StopIteration as error:
-                raise TaskError(
-                    f"the hook {hook.name()} raised StopIteration in {point}, which means that the data of the phase "
-                    f"has ended: catch it there, or use next(iterator, default)"
-                ) from error
+        call_hooks(self.hooks, point, self)
 
     def run_hooks(self, local_variables: dict[str, Any], hook_function: str) -> None:
-        """Calls one method of every hook with the task and `local_variables`.
-
-        Args:
-            local_variables: passed as the second argument.
-            hook_function: name of the method, one of `ClassyHookFunctions`.
-        """
+        """Calls a method of every hook, one of `ClassyHookFunctions` by name, with the task and `local_variables`."""
         for hook in self.hooks:
             getattr(hook, hook_function)(self, local_variables)
 
@@ -433,13 +396,3 @@ class ClassyTask(ABC):
 
 
 TASK_REGISTRY.base = ClassyTask
-
-
-def check_task(task: Any) -> None:
-    """Refuses what is not a task.
-
-    Raises:
-        TaskError: `task` is not a `ClassyTask`.
-    """
-    if not isinstance(task, ClassyTask):
-        raise TaskError(f"a trainer trains a ClassyTask, not {type(task).__name__}; build one with build_task")

@@ -21,7 +21,7 @@ def check(task: PlannedTask, world_size: int) -> None:
     """
     several, sharded = world_size > 1, strategy_of(task) == "fsdp" and world_size > 1
     synchronized = task.distributed_options.batch_norm_sync_mode is not BatchNormSyncMode.DISABLED
-    own_step = _overridden(task, ("train_step",))
+    own_step = overrides(task, ("train_step",))
     for wrong, message in (
         (
             task.cudnn_benchmark and task.deterministic,
@@ -63,5 +63,6 @@ def check(task: PlannedTask, world_size: int) -> None:
         RecomputedBlocks(task.base_model)
 
 
-def _overridden(task: PlannedTask, names: tuple[str, ...]) -> bool:
+def overrides(task: PlannedTask, names: tuple[str, ...]) -> bool:
+    """Returns whether the class of a task has its own method for one of these names, in place of this package's."""
     return any(not getattr(type(task), name).__module__.startswith("ray_classy.") for name in names)

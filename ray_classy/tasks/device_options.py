@@ -112,15 +112,18 @@ def set_backends(task: ClassificationTask) -> None:
         torch.backends.cudnn.benchmark = task.cudnn_benchmark
 
 
-def explained(error: Exception) -> TaskError | None:
-    """Returns an error that names the key where a model could not be compiled; else None."""
-    if not is_compiler_error(error):
-        return None
-    first = (str(error).strip().splitlines() or [""])[0]
-    return TaskError(
-        f"compile: the model or the loss cannot be compiled ({type(error).__name__}: {first}): leave compile out, or "
-        f"set compile.backend to aot_eager, which needs no compiler on the machine"
-    )
+def raise_explained(error: Exception) -> None:
+    """Raises an error that names the key, if a step failed because model or loss cannot be compiled.
+
+    Raises:
+        TaskError: from `error`.
+    """
+    if is_compiler_error(error):
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise TaskError(
+            f"compile: the model or the loss cannot be compiled ({type(error).__name__}: {first}): leave compile out, "
+            f"or set compile.backend to aot_eager, which needs no compiler on the machine"
+        ) from error
 
 
 def memory_remedy(task: ClassificationTask) -> str | None:

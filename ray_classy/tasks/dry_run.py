@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-import os
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import default_collate
 
 from ray_classy.dataset import ClassyDataset, ClassyVideoDataset
-from ray_classy.dataset.classy_dataset import class_indices
+from ray_classy.dataset.known_classes import class_indices
 from ray_classy.dataset.plan import PhasePlan
-from ray_classy.dataset.row_dataset import row_name
 from ray_classy.dataset.transforms.mixup import MixupTransform
-from ray_classy.errors import CheckpointError, ComponentError, DataError, RayClassyError, TaskError
+from ray_classy.errors import ComponentError, DataError, RayClassyError, TaskError
 from ray_classy.generic.util import map_tensors
 from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks import device_checks, strategies
-from ray_classy.tasks.classes import match_classes, named_targets
+from ray_classy.tasks.classes import named_targets
+from ray_classy.tasks.preparation import accumulation_period, check_parts
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.resume import locate
-from ray_classy.tasks.task_state import accumulation_period, check_parts, set_model_state
+from ray_classy.tasks.small_batch import small_batch
 from ray_classy.tasks.try_step import try_step
-from ray_classy.user_code import is_installed
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
-    from ray_classy.tasks.planned_task import PlannedTask
 
 _log = logging.getLogger(__name__)
 
-STEP_METHODS = (
+_STEP_METHODS = (
     "prepare",
     "build_dataloader_from_dataset",
     "build_dataloaders_for_current_phase",
@@ -69,14 +62,13 @@ class DryRun:
     classes: int | None
 
 
-def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, default_steps: bool) -> dict[str, DryRun]:
+def dry_run(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> dict[str, DryRun]:
     """Implements `ClassyTask.preflight` for all but the weights that a run starts from.
 
     Args:
         task: stays as it is.
         world_size: number of ranks of the run.
         on_gpu: whether the workers have GPUs; None if each finds out for itself.
-        default_steps: whether the task has our `STEP_METHODS`; otherwise no row is tried.
 
     Returns:
         What was seen, by phase type; a dataset with an `iterator` of its own is left out.
@@ -94,7 +86,7 @@ def preflight(task: ClassificationTask, world_size: int, on_gpu: bool | None, de
                 f"rows of it can be sampled: leave sampling out"
             )
     seen = {
-        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, on_gpu, default_steps)
+        phase_type: _check_dataset(task, phase_type, task.datasets[phase_type], world_size, on_gpu)
         for phase_type in sorted(used, reverse=True)
         if _has_rows(task.datasets[phase_type])
     }
@@ -134,32 +126,18 @@ def _has_rows(dataset: Any) -> bool:
 
 
 def _check_dataset(
-    task: ClassificationTask,
-    phase_type: str,
-    dataset: ClassyDataset,
-    world_size: int,
-    on_gpu: bool | None,
-    default_steps: bool,
+    task: ClassificationTask, phase_type: str, dataset: ClassyDataset, world_size: int, on_gpu: bool | None
 ) -> DryRun:
     try:
         if dataset.sampling is not None and phase_type == "test":
             raise ComponentError("sampling is for train phases, and this is the test dataset: leave it out")
-        rows = dataset.rows_of_epoch(phase_type)
+        plans = _plans(dataset, phase_type, world_size)
+        for plan in plans:
+            plan.check()
     except (DataError, ComponentError) as error:
         raise type(error)(f"{locate(task, 'dataset', phase_type)}{error}") from None
-    if rows == 0:
-        raise DataError(f"the {phase_type} dataset has no rows")
-    batch = dataset.get_batchsize_per_replica() * world_size
-    parts = dataset.phases_per_epoch if phase_type == "train" else 1
-    if rows < parts:
-        raise DataError(f"phases_per_epoch is {parts}, but the train dataset has {rows} rows; lower it")
-    if phase_type == "train" and dataset.drop_last and rows // parts < batch:
-        raise DataError(
-            f"the {rows // parts} rows of a train phase do not fill one global batch of {batch} "
-            f"({batch // world_size} x {world_size} workers) and drop_last is set: lower batchsize_per_replica, or set "
-            f"drop_last to false"
-        )
-    if not default_steps:
+    rows = plans[0].num_rows
+    if device_checks.overrides(task, _STEP_METHODS):
         return DryRun(rows, None, None, dataset.num_classes)
     sample, device = small_batch(task, phase_type, dataset), device_of(task, on_gpu)
     with host_rng_kept():
@@ -167,7 +145,7 @@ def _check_dataset(
         check_output = partial(_check_labels, task, phase_type, dataset)
         outputs, without_gradient = try_step(task, phase_type, sample, device, check_output)
         if phase_type == "train":
-            _try_one_row(task, dataset, sample, world_size, device)
+            _try_one_row(task, plans, sample, device)
     _check_gradients(task, without_gradient, world_size)
     inputs = sample["input"]
     return DryRun(
@@ -178,101 +156,22 @@ def _check_dataset(
     )
 
 
-_ROWS_READ = 8
-"""Rows that are read to find two of different sizes."""
-
-
-def small_batch(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> dict[str, Any]:
-    """Returns a batch of two rows, of different sizes if there are such; of one row if batches have no more."""
-    with host_rng_kept():
-        seed_host(derive_seed(task.seed, 0, 0))
-        rows = _two_rows(task, phase_type, dataset)
-    try:
-        return default_collate([row for _, row in rows])
-    except (TypeError, RuntimeError, StopIteration, KeyError) as error:
-        keys = [sorted(map(str, row)) for _, row in rows]
-        if isinstance(error, KeyError) and keys[0] != keys[-1]:
-            raise TaskError(
-                f"samples of the {phase_type} dataset cannot be put together into a batch: row {rows[0][0]} has the "
-                f"keys {keys[0]}, and row {rows[-1][0]} has {keys[-1]}. The transforms must give all samples the same "
-                f"keys"
-            ) from None
-        sizes = [tuple(row["input"].shape) for _, row in rows if isinstance(row["input"], torch.Tensor)]
-        if len(set(sizes)) > 1:
-            raise TaskError(
-                f"samples of the {phase_type} dataset cannot be put together into a batch: "
-                f"{row_name(dataset, rows[0][0])} has size {sizes[0]}, and {row_name(dataset, rows[1][0])} has "
-                f"{sizes[1]}. The transforms must make all samples the same size "
-                f"(add Resize and CenterCrop, say), or set batchsize_per_replica to 1"
-            ) from None
-        raise TaskError(
-            f"samples of the {phase_type} dataset cannot be put together into a batch: {reason_of(error)}. "
-            f"The transforms must end in a tensor (add ToTensor, or ToImage and ToDtype)"
-        ) from None
-
-
-def _two_rows(task: ClassificationTask, phase_type: str, dataset: ClassyDataset) -> list[tuple[int, dict[str, Any]]]:
-    """Returns the number and the sample of the first row, and of the first of another size or else the second."""
-    bad, most_bad = 0, getattr(dataset.dataset, "max_bad_rows", 0)
-    last: DataError | None = None
-    rows: list[tuple[int, dict[str, Any]]] = []
-    for index in range(len(dataset)):
-        try:
-            sample: Any = dataset[index]
-        except DataError as error:
-            bad, last = bad + 1, error
-            if bad > most_bad:
-                raise
-            continue
-        except RayClassyError:
-            raise
-        except Exception as error:
-            raise TaskError(
-                f"{locate(task, 'dataset', phase_type)}row {index} of the {phase_type} dataset cannot be read: "
-                f"{reason_of(error).rstrip('.')}{_place_of(error)}. Correct the dataset or its transforms"
-            ) from error
-        if isinstance(sample, dict) and "input" in sample and "target" not in sample and dataset.without_targets:
-            raise DataError(f"samples of the {phase_type} dataset have no targets: {dataset.without_targets}")
-        if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
-            raise TaskError(
-                f"a sample of the {phase_type} dataset must be a dict with `input` and `target`, not "
-                f"{sorted(map(str, sample)) if isinstance(sample, dict) else type(sample).__name__}: "
-                f"change its transforms (tuple_to_map makes such a dict of a tuple)"
-            )
-        rows.append((index, sample))
-        if dataset.get_batchsize_per_replica() == 1 or len(rows) == _ROWS_READ:
-            break
-        if getattr(sample["input"], "shape", None) != getattr(rows[0][1]["input"], "shape", None):
-            return [rows[0], rows[-1]]
-    if not rows:
-        raise DataError(f"none of the {bad} rows of the {phase_type} dataset can be decoded: {last}") from last
-    return rows[:2]
-
-
-def _place_of(error: Exception) -> str:
-    """Names the last line of the user's own code through which an error came; empty if there is none."""
-    package = os.path.dirname(os.path.dirname(__file__))
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if not is_installed(one.filename) and not one.filename.startswith(package)]
-    return f" (in {own[-1].filename}:{own[-1].lineno})" if own else ""
+def _plans(dataset: ClassyDataset, phase_type: str, world_size: int) -> list[PhasePlan]:
+    """Returns the plans of the first and the last part of an epoch; all parts differ by one row at most."""
+    train, rows = phase_type == "train", dataset.rows_of_epoch(phase_type)
+    parts = dataset.phases_per_epoch if train else 1
+    size = dataset.get_batchsize_per_replica()
+    return [
+        PhasePlan(rows, size, world_size, train=train, drop_last=dataset.drop_last, part=(part, parts))
+        for part in (0, parts - 1)
+    ]
 
 
 def _try_one_row(
-    task: ClassificationTask, dataset: ClassyDataset, sample: dict[str, Any], world_size: int, device: torch.device
+    task: ClassificationTask, plans: Sequence[PhasePlan], sample: dict[str, Any], device: torch.device
 ) -> None:
     """Tries a batch of one row, if a train phase has one: batch norm cannot train on it."""
-    size, parts = dataset.get_batchsize_per_replica(), dataset.phases_per_epoch
-    plans = [
-        PhasePlan(
-            dataset.rows_of_epoch("train"),
-            size,
-            world_size,
-            train=True,
-            drop_last=dataset.drop_last,
-            part=(part, parts),
-        )
-        for part in (0, parts - 1)  # the parts of an epoch differ by one row at most
-    ]
+    size = plans[0].batch_size
     if size == 1 or all(plan.fewest_rows != 1 for plan in plans):
         return
     one_row = map_tensors(sample, lambda value: value[:1] if value.ndim else value)
@@ -382,22 +281,3 @@ def _is_ours(schedule: Any) -> bool:
     """Whether a schedule, and each part of a composite, is one of this package."""
     ours = type(schedule).__module__.startswith("ray_classy.")
     return ours and all(_is_ours(part) for part in getattr(schedule, "_schedulers", ()))
-
-
-def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str | None) -> None:
-    """Implements `ClassyTask.check_checkpoint`: tries the weights on a copy of the model."""
-    state = content["classy_state_dict"]
-    if "base_model" not in state:
-        raise CheckpointError(f"the checkpoint {where!r} holds no model")
-    match_classes(task, content, where)
-    with trying_weights(task) as model:
-        set_model_state(model, state["base_model"], task.checkpoint_load_strict)
-
-
-@contextlib.contextmanager
-def trying_weights(task: PlannedTask) -> Iterator[Any]:
-    """Yields a copy of the task's model, to load weights into."""
-    with warnings.catch_warnings():
-        # A model on the meta device has shapes to compare with and no weights to overwrite; torch warns about that.
-        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter", UserWarning)
-        yield copy.deepcopy(task.base_model)

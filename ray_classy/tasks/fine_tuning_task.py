@@ -7,14 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from ray_classy.checkpoint.content import Checkpoint
 from ray_classy.errors import TaskError
 from ray_classy.generic.checkpoint_util import read_and_broadcast
 from ray_classy.models.weights import Weights, load_weights, read_weights, weights_of
 from ray_classy.models.weights_report import WeightsReport
-from ray_classy.tasks import classes, dry_run, freezing
+from ray_classy.tasks import classes, freezing
 from ray_classy.tasks.classification_task import ClassificationTask
-from ray_classy.tasks.classy_task import Checkpoint, register_task
+from ray_classy.tasks.classy_task import register_task
+from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.option import option
+from ray_classy.tasks.preparation import log_weights
+from ray_classy.tasks.starting_weights import trying_weights
 
 
 @register_task("fine_tuning")
@@ -104,7 +108,7 @@ class FineTuningTask(ClassificationTask):
 
     def preflight(
         self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
-    ) -> dict[str, dry_run.DryRun]:
+    ) -> dict[str, DryRun]:
         """As for every classification task; also looks up what is to be frozen."""
         try:
             seen = super().preflight(world_size, on_gpu, resume)
@@ -123,7 +127,7 @@ class FineTuningTask(ClassificationTask):
     def _check_weights(self) -> None:
         super()._check_weights()
         if self.checkpoint_dict is None and not self._starts_from_model:
-            with dry_run.trying_weights(self) as model:
+            with trying_weights(self) as model:
                 self.weights_report = self._load_pretrained(model)
 
     def _load_pretrained(self, model: Any) -> WeightsReport:
@@ -137,7 +141,7 @@ class FineTuningTask(ClassificationTask):
             if not self.reset_heads:
                 classes.match_classes(self, {"ray_classy": self._pretrained.record}, self._pretrained.source)
             self.weights_report = self._load_pretrained(self.base_model)
-            self._log_weights()
+            log_weights(self)
         self._pretrained = None  # read again if the task is prepared again
         self._freeze()
 

@@ -1,4 +1,4 @@
-"""Trains and evaluates on a batch part by part, where the memory of a device does not hold all of its rows at once."""
+"""Computes a batch part by part, where the memory of a device does not hold all of its rows at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from ray_classy.generic.util import get_batchsize_per_replica
 from ray_classy.losses.loss_weight import zero_without_weight
 from ray_classy.tasks.precision import autocast
-from ray_classy.tasks.samples import call, detached, rows_of
+from ray_classy.tasks.samples import detached, rows_of
 from ray_classy.tasks.update_step import WHOLE, Part
+from ray_classy.tasks.user_calls import call
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -66,11 +67,14 @@ def train_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> tuple[to
     return loss, output
 
 
-def output_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> Any:
-    """Returns the output of a test step for a batch, computed for one part of it after the other."""
-    size = get_batchsize_per_replica(sample["target"])
-    parts = _parts(sample, size, task.device_setup.part_rows or size)
-    return joined([task.test_time_augmentation.output(task.compute_model, some) for _, some in parts])
+def eval_output(task: ClassificationTask, sample: dict[str, Any]) -> Any:
+    """Returns the output of a test step for a batch; one that does not fit is computed part by part."""
+    parts = [sample]
+    if task.device_setup.splits(sample):
+        size = get_batchsize_per_replica(sample["target"])
+        parts = [some for _, some in _parts(sample, size, task.device_setup.part_rows or size)]
+    outputs = [task.test_time_augmentation.output(task.compute_model, part) for part in parts]
+    return outputs[0] if len(outputs) == 1 else joined(outputs)
 
 
 def _parts(sample: dict[str, Any], size: int, most: int) -> Iterator[tuple[Part, dict[str, Any]]]:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_classy.dataset.classy_dataset import ClassyDataset, class_indices
+from ray_classy.dataset.classy_dataset import ClassyDataset
+from ray_classy.dataset.known_classes import class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.dataset.sampling import ClassySampling
 from ray_classy.distributed import gather_objects, is_primary
 from ray_classy.errors import CheckpointError
 from ray_classy.meters import sync_meters
 from ray_classy.tasks.loss_log import LossLog
+from ray_classy.tasks.task_state import set_meter_states
 
 if TYPE_CHECKING:
     from ray_classy.dataset.plan import PhasePlan
@@ -88,7 +90,7 @@ def _labels_checksum(dataset: Any) -> Any:
 
 
 def restore(task: ClassificationTask, state: dict[str, Any]) -> None:
-    """Restores the counts of a phase that has just been started again at its first row that was not consumed.
+    """Restores the losses and meters of a phase that was started again at its first row that was not consumed.
 
     Raises:
         CheckpointError: the order of rows differs, so that the rows already consumed are not the first ones.
@@ -108,5 +110,6 @@ def restore(task: ClassificationTask, state: dict[str, Any]) -> None:
             f"checkpoint that was written at the end of a phase"
         )
     task.losses = LossLog(state["losses"], state["loss_rows"], len(state["losses"]))
+    set_meter_states(task, state["meters"])
     if is_primary():
         iterator.bad_rows = state["bad_rows"]

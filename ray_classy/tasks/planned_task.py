@@ -7,14 +7,26 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.checkpoint.content import Checkpoint
 from ray_classy.distributed import get_world_size
+from ray_classy.memory import within_memory
 from ray_classy.models.weights_report import WeightsReport
 from ray_classy.registry import Keys
-from ray_classy.tasks import classes, dry_run, resume, splits, state_schema, task_config, task_state, update_rows
+from ray_classy.tasks import (
+    classes,
+    resume,
+    splits,
+    starting_weights,
+    state_schema,
+    task_config,
+    task_state,
+    update_rows,
+)
 from ray_classy.tasks.draft import Draft
+from ray_classy.tasks.dry_run import DryRun, device_of, dry_run
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
-from ray_classy.tasks.starting_weights import load_starting_weights
+from ray_classy.tasks.phases import build_phases
 from ray_classy.tasks.task_parts import TaskParts
 
 
@@ -75,7 +87,14 @@ class PlannedTask(TaskParts):
         return self.get_batchsize_per_replica() * get_world_size()
 
     def _build_phases(self) -> list[dict[str, bool]]:
-        return task_state.phases_of(self)
+        return build_phases(
+            self.num_epochs,
+            self.train_phases_per_epoch or 1,
+            self.test_phase_period,
+            "train" in self.datasets,
+            "test" in self.datasets,
+            self.test_only,
+        )
 
     def planned_phases(self) -> list[dict[str, bool]]:
         """Returns the phases that the options and datasets ask for, each `{"train": bool}`."""
@@ -90,6 +109,28 @@ class PlannedTask(TaskParts):
         """Returns the dotted names of the metrics that will be reported: a loss per phase type, and the meters."""
         kinds = {"train" if phase["train"] else "test" for phase in self.planned_phases()}
         return metric_names(sorted(kinds), self.meters)
+
+    def preflight(
+        self, world_size: int = 1, on_gpu: bool | None = None, resume: Checkpoint | None = None
+    ) -> dict[str, DryRun]:
+        """Finds mistakes in a dry run of one batch per phase type; see `ClassyTask.preflight`.
+
+        The task stays as it is, but its datasets number their classes as the checkpoint or the train dataset does, and
+        it holds the content of the checkpoint that it starts from until `prepare`.
+        """
+        start = self._content_to_start_from() if resume is None else (resume.content, resume.path)
+        classes.match_classes(self, *start)
+        with within_memory():
+            seen = dry_run(self, world_size, on_gpu)  # type: ignore[arg-type]  # a ClassificationTask
+        if resume is None:
+            self._check_weights()
+        else:
+            self.check_checkpoint(resume.content, resume.path)
+        return seen
+
+    def device_note(self, on_gpu: bool | None) -> str | None:
+        """Returns a sentence about mixed precision that has no effect on the device of the run; else None."""
+        return None if self.precision is None else self.precision.remark(device_of(self, on_gpu))
 
     def prepare_from(self, content: dict[str, Any] | None) -> None:
         """Prepares the task, starting from the content of a checkpoint, if there is one."""
@@ -116,7 +157,7 @@ class PlannedTask(TaskParts):
         if self.checkpoint_dict is not None:
             self.check_checkpoint(self.checkpoint_dict, self.checkpoint_path)
         else:
-            load_starting_weights(self)
+            starting_weights.load_starting_weights(self)
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Refuses a state that no task of this kind can have returned."""
@@ -132,7 +173,7 @@ class PlannedTask(TaskParts):
     def check_checkpoint(self, content: Mapping[str, Any], where: str | None = None) -> None:
         """Refuses a checkpoint whose weights do not fit the model, or that was trained on other classes."""
         splits.log_split(self, content, where)
-        dry_run.check_checkpoint(self, content, where)
+        starting_weights.check_checkpoint(self, content, where)
 
     def checkpoint_structure(self) -> Any:
         """Returns what two tasks must have in common to load each other's checkpoints."""
@@ -164,6 +205,10 @@ class PlannedTask(TaskParts):
         """Sets `use_gpu` if it is None."""
         if self.use_gpu is None:
             assume(self, "use_gpu", on_gpu)
+
+    def gather_state(self) -> dict[str, Any] | None:
+        """Returns the state on the primary rank, None on the others; every rank must call it."""
+        return task_state.gather_state(self)
 
     def evaluation_state(self) -> dict[str, Any]:
         """Returns what an evaluation changes: phase, losses and meters."""

@@ -24,9 +24,9 @@ from ray_classy.generic.copies import copied
 from ray_classy.generic.util import map_tensors, recursive_copy_to_device
 from ray_classy.memory import is_out_of_memory
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks.dry_run import small_batch
 from ray_classy.tasks.memory_format import has_formats, reorder, reordered
 from ray_classy.tasks.precision import autocast
+from ray_classy.tasks.small_batch import small_batch
 from ray_classy.tasks.try_step import as_it_was, mixed
 
 if TYPE_CHECKING:

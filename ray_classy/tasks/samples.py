@@ -1,15 +1,15 @@
-"""The batches of a task's steps, and calls of the user's code on them."""
+"""The batches of a task's steps, and which of their rows count."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ray_classy.dataset import ClassyDataset
-from ray_classy.dataset.classy_dataset import class_indices
+from ray_classy.dataset.known_classes import class_indices
 from ray_classy.dataset.loader import PhaseIterator
 from ray_classy.dataset.transforms.mixup import MixupTransform
 from ray_classy.dataset.transforms.placement import leaves_targets
@@ -17,6 +17,7 @@ from ray_classy.distributed import all_reduce_min
 from ray_classy.errors import TaskError
 from ray_classy.generic.util import get_batchsize_per_replica, recursive_copy_to_device
 from ray_classy.losses.loss_weight import divides_by_rows, zero_without_weight
+from ray_classy.tasks.user_calls import call
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -88,25 +89,6 @@ def rows_consumed(iterator: Any) -> int | None:
     if not isinstance(iterator, PhaseIterator):
         return None
     return iterator.consumed - iterator.plan.start if iterator.plan.train else iterator.plan.rows_left
-
-
-def call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls the user's code within a step.
-
-    Args:
-        what: names the code in the message ("the model").
-        function: is called with `arguments`.
-
-    Raises:
-        TaskError: it raised StopIteration, which would end the phase on this rank alone.
-    """
-    try:
-        return function(*arguments)
-    except StopIteration as error:
-        raise TaskError(
-            f"{what} raised StopIteration, which means that the data of the phase has ended: catch it there, or use "
-            f"next(iterator, default)"
-        ) from error
 
 
 def detached(value: Any) -> Any:

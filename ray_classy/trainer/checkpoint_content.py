@@ -10,7 +10,7 @@ import torch
 
 from ray_classy import __version__
 from ray_classy.checkpoint.manifest import FORMAT
-from ray_classy.dataset.classy_dataset import class_names
+from ray_classy.dataset.known_classes import class_names
 from ray_classy.distributed import get_world_size
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import ClassyTask

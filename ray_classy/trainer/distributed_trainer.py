@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ray_classy.checkpoint.content import Checkpoint
 from ray_classy.distributed import barrier, broadcast_object, get_world_size, is_initialized, is_primary, local_rank
 from ray_classy.errors import RayClassyError, RunFolderError
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import run_loop
 from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.local_trainer import LocalTrainer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
+from ray_classy.checkpoint.content import Checkpoint
 from ray_classy.distributed import check_single_process
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.classy_task import Checkpoint
 from ray_classy.trainer.classy_trainer import ClassyTrainer, run_loop
 from ray_classy.trainer.interrupts import interruptible, stop_on_signal
 from ray_classy.trainer.logs import log_to_folder, log_to_stderr

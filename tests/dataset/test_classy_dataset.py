@@ -13,7 +13,7 @@ from ray_classy.dataset import (
     build_dataset,
     register_dataset,
 )
-from ray_classy.dataset.classy_dataset import class_indices, class_names
+from ray_classy.dataset.known_classes import class_indices, class_names
 from ray_classy.dataset.transforms import build_transforms
 from ray_classy.dataset.transforms.util import build_field_transform_default_imagenet
 from ray_classy.errors import ComponentError, DataError, UnknownComponentError

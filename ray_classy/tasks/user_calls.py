@@ -1,0 +1,43 @@
+"""Calls of the user's code within a run: a StopIteration of its own must not end the phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray_classy.errors import TaskError
+
+if TYPE_CHECKING:
+    from ray_classy.hooks import ClassyHook
+    from ray_classy.tasks.classy_task import ClassyTask
+
+
+def call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function within a step.
+
+    Args:
+        what: names the code in the message ("the model").
+        function: is called with `arguments`.
+
+    Raises:
+        TaskError: it raised StopIteration, which would end the phase on this rank alone.
+    """
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise _phase_would_end(f"{what} raised StopIteration") from error
+
+
+def call_hooks(hooks: Sequence[ClassyHook], point: str, task: ClassyTask) -> None:
+    """Implements `ClassyTask.call_hooks`."""
+    for hook in hooks:
+        try:
+            getattr(hook, point)(task)
+        except StopIteration as error:
+            raise _phase_would_end(f"the hook {hook.name()} raised StopIteration in {point}") from error
+
+
+def _phase_would_end(what: str) -> TaskError:
+    return TaskError(
+        f"{what}, which means that the data of the phase has ended: catch it there, or use next(iterator, default)"
+    )
