@@ -10,7 +10,8 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from ray_classy.cli.arguments import FLAG_KEYS, UsageError
+from ray_classy.cli.arguments import UsageError
+from ray_classy.cli.commands import FLAG_KEYS
 from ray_classy.cli.own_data import words_of
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of

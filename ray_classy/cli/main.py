@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray_classy.cli.arguments import UsageError, parsed
+from ray_classy.cli.commands import COMMANDS, READ_CONFIG
 from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
 from ray_classy.cli.streams import make_lenient, use_utf8
 from ray_classy.display import quiet
@@ -18,31 +19,6 @@ from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.printable import printable_lines
 from ray_classy.redact import redacted
 from ray_classy.trainer.interrupts import exit_code, interruptible
-
-COMMANDS = {
-    "train": "ray_classy.cli.train:train",
-    "check": "ray_classy.cli.check:check",
-    "tune": "ray_classy.cli.tune:tune",
-    "bench-data": "ray_classy.cli.bench_data:bench_data",
-    "profile": "ray_classy.cli.profile:profile",
-    "evaluate": "ray_classy.cli.evaluate:evaluate_run",
-    "predict": "ray_classy.cli.predict:predict",
-    "export": "ray_classy.cli.export:export",
-    "serve": "ray_classy.cli.serve:serve_run",
-    "submit": "ray_classy.cli.submit:submit",
-    "ls": "ray_classy.cli.ls:ls",
-    "compare": "ray_classy.cli.compare:compare",
-    "report": "ray_classy.cli.report:report",
-    "show": "ray_classy.cli.show:show",
-    "list": "ray_classy.cli.list:list_components",
-    "recipes": "ray_classy.cli.recipes:recipes",
-    "schema": "ray_classy.cli.schema:schema",
-    "new": "ray_classy.cli.new:new",
-    "import": "ray_classy.cli.import_project:import_project",
-}
-"""The function of each command, "module:function"."""
-READ_CONFIG = ("train", "check", "bench-data", "profile")
-"""Commands whose function takes the config that the command line gives, not the command line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

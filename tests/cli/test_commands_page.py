@@ -2,7 +2,7 @@
 
 import sys
 
-from ray_classy.cli.main import COMMANDS
+from ray_classy.cli.commands import COMMANDS
 from tests.test_docs import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
