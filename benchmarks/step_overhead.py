@@ -116,6 +116,20 @@ def amp() -> torch.autocast:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda")
 
 
+def update(
+    network: nn.Module, loss_of: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Trains on a batch, and returns the output and the loss."""
+    inputs, target = batch
+    optimizer.zero_grad()
+    with amp():
+        output = network(inputs)
+        loss = loss_of(output, target)
+    loss.backward()
+    optimizer.step()
+    return output, loss.detach()
+
+
 def by_hand(name: str, batches: list[Batch], clock: Clock, implementation: dict[str, bool]) -> None:
     """The loop that one would write."""
     network, loss_of = make_model(name).to(DEVICE).train(), nn.CrossEntropyLoss()
@@ -123,15 +137,10 @@ def by_hand(name: str, batches: list[Batch], clock: Clock, implementation: dict[
     while True:
         clock.begin()
         losses, correct = [], torch.zeros((), device=DEVICE)
-        for inputs, target in Given(batches, clock.steps):
-            optimizer.zero_grad()
-            with amp():
-                output = network(inputs)
-                loss = loss_of(output, target)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-            correct += (output.argmax(1) == target).sum()
+        for batch in Given(batches, clock.steps):
+            output, loss = update(network, loss_of, optimizer, batch)
+            losses.append(loss)
+            correct += (output.argmax(1) == batch[1]).sum()
         (torch.stack(losses).mean().item(), correct.item())
         clock.end()
 
@@ -204,23 +213,17 @@ def by_ignite(name: str, batches: list[Batch], clock: Clock, implementation: dic
     optimizer = sgd(network, implementation)
     losses: list[torch.Tensor] = []
 
-    def update(engine: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, target = batch
-        optimizer.zero_grad()
-        with amp():
-            output = network(inputs)
-            loss = loss_of(output, target)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        return output, target
+    def step(engine: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        output, loss = update(network, loss_of, optimizer, batch)
+        losses.append(loss)
+        return output, batch[1]
 
     def end() -> None:
         torch.stack(losses).mean().item()
         losses.clear()
         clock.end()
 
-    engine = Engine(update)
+    engine = Engine(step)
     Accuracy(device=DEVICE).attach(engine, "top_1")
     engine.add_event_handler(Events.EPOCH_STARTED, clock.begin)
     engine.add_event_handler(Events.EPOCH_COMPLETED, end)

@@ -54,13 +54,14 @@ class PhaseIterator:
         plan: the plan that the batches follow.
         share: rows of this rank and of all ranks in the batch that was returned last.
         bad_rows: rows skipped so far because they could not be decoded.
+        batches: where they come from.
     """
 
     def __init__(self, batches: Iterator[Batch], plan: PhasePlan, max_bad_rows: int) -> None:
         self.plan = plan
         self.share = Share(0, 0)
         self.bad_rows = 0
-        self._batches = batches
+        self.batches = batches
         self._max_bad_rows = max_bad_rows
         self._step, self._steps = 0, plan.num_steps
 
@@ -77,7 +78,7 @@ class PhaseIterator:
 
     def __next__(self) -> Any:
         while True:
-            batch = next(self._batches)
+            batch = next(self.batches)
             planned = self.plan.share(self._step)
             self._step += 1
             if planned.rows:  # a padding row counts on the rank that it belongs to

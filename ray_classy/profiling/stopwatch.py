@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ray_classy.dataset import device_batches
-from ray_classy.tasks import ClassificationTask, samples
+from ray_classy.dataset.loader import PhaseIterator
+from ray_classy.tasks import ClassificationTask, classification_task, samples
 
 PARTS = {
     "data": "waiting for the next batch",
@@ -54,6 +55,16 @@ class Stopwatch:
 
         return call
 
+    def waited(self, part: str, items: Iterator[Any]) -> Iterator[Any]:
+        """Yields the items, and counts the time that each takes for a part."""
+        end = object()
+        while True:
+            with self.counting(part):
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
+
     @contextlib.contextmanager
     def counting(self, part: str) -> Iterator[None]:
         """Counts the time of a block for a part."""
@@ -71,26 +82,6 @@ class Stopwatch:
             if self._inner:
                 self._inner[-1] += passed
             self.seconds[part] = self.seconds.get(part, 0.0) + own
-
-
-class TimedIterator:
-    """An iterator over batches whose waiting time is counted; in all else it is the iterator that it wraps."""
-
-    def __init__(self, iterator: Any, stopwatch: Stopwatch) -> None:
-        self.wrapped, self._stopwatch = iterator, stopwatch
-
-    def __iter__(self) -> TimedIterator:
-        return self
-
-    def __len__(self) -> int:
-        return len(self.wrapped)
-
-    def __next__(self) -> Any:
-        with self._stopwatch.counting("data"):
-            return next(self.wrapped)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.wrapped, name)
 
 
 @contextlib.contextmanager
@@ -122,5 +113,9 @@ def stopwatch_on(task: ClassificationTask, stopwatch: Stopwatch) -> Iterator[Non
             replace(task, "mixup_transform", stopwatch.timed("mixup", task.mixup_transform))
         for module in (samples, device_batches):
             time_method(module, "recursive_copy_to_device", "transfer")
-        replace(task, "data_iterator", TimedIterator(task.data_iterator, stopwatch))
+        iterator = task.data_iterator
+        if isinstance(iterator, PhaseIterator):
+            replace(iterator, "batches", stopwatch.waited("data", iterator.batches))
+        else:
+            time_method(classification_task, "next_sample", "data")
         yield

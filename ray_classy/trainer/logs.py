@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -13,6 +12,7 @@ from typing import TextIO
 from ray_classy.display import is_quiet
 from ray_classy.printable import printable, printable_lines
 from ray_classy.redact import redacted
+from ray_classy.trainer.repeating import repeating
 from ray_classy.trainer.run_folder import LOG_FILE, RunFolder
 
 _logger = logging.getLogger("ray_classy")
@@ -136,31 +136,21 @@ def tail_log(
         return
     interval = seconds or (_SECONDS_BETWEEN_READS if run.storage.local else _SECONDS_BETWEEN_REMOTE_READS)
     seen = _log_size(run)
-    over = threading.Event()
 
-    def follow() -> None:
+    def print_added() -> None:
         nonlocal seen
-        while True:
-            last = over.wait(interval)
-            added = _read_log(run, seen)
-            added = added[: added.rfind(b"\n") + 1]
-            if added:
-                heard()
-                seen += len(added)
-                text = printable_lines(added.decode(errors="replace"))
-                lines = text.splitlines(keepends=True)
-                sys.stderr.write("".join(line for line in lines if not (displayed and _LINE_OF_PROGRESS.match(line))))
-                sys.stderr.flush()
-            if last:
-                return
+        added = _read_log(run, seen)
+        added = added[: added.rfind(b"\n") + 1]
+        if added:
+            heard()
+            seen += len(added)
+            text = printable_lines(added.decode(errors="replace"))
+            lines = text.splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not (displayed and _LINE_OF_PROGRESS.match(line))))
+            sys.stderr.flush()
 
-    thread = threading.Thread(target=follow, name="log", daemon=True)
-    thread.start()
-    try:
+    with repeating(print_added, interval, "log", once_more=True):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _log_size(run: RunFolder) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import threading
+import time
 from typing import Any
 
 from ray_classy.errors import RecordError
@@ -50,7 +51,7 @@ class ProgressFile(Listener):
             self._new.clear()
             with contextlib.suppress(OSError):  # it is only shown
                 self._storage.write(PROGRESS_FILE, json.dumps(self._latest).encode())
-            threading.Event().wait(SECONDS_BETWEEN_WRITES[self._storage.local])
+            time.sleep(SECONDS_BETWEEN_WRITES[self._storage.local])
 
 
 def read_progress(storage: Storage) -> Figures | str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ray_classy.trainer.heartbeat import SO_FAR, Heartbeat
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import PROGRESS, has_own_logging
 from ray_classy.trainer.progress_file import SECONDS_BETWEEN_WRITES, read_progress, remove_progress
+from ray_classy.trainer.repeating import repeating
 from ray_classy.trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -101,9 +101,8 @@ class RunDisplay(RunView):
         self._display = display or LiveDisplay()
         self._what, self._since = "starting", time.monotonic()
         self._figures: Figures | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._update, name="display", daemon=True)
-        self._thread.start()
+        self._drawing = contextlib.ExitStack()
+        self._drawing.enter_context(repeating(self._draw, _SECONDS_BETWEEN_UPDATES, "display"))
 
     def working(self, what: str, line: bool = False) -> None:
         """Shows what the run does, and for how long it has."""
@@ -125,31 +124,22 @@ class RunDisplay(RunView):
     @contextlib.contextmanager
     def following(self, folder: RunFolder) -> Iterator[None]:
         """Shows for a block what the primary rank writes into the run's folder, on whatever node it is."""
-        over = threading.Event()
-
-        def follow() -> None:
-            while not over.wait(SECONDS_BETWEEN_WRITES[folder.storage.local]):
-                self.show(read_progress(folder.storage))
-
-        remove_progress(folder.storage)  # of an earlier start
-        thread = threading.Thread(target=follow, name="progress", daemon=True)
-        thread.start()
+        storage = folder.storage
+        remove_progress(storage)  # of an earlier start
         try:
-            yield
+            seconds = SECONDS_BETWEEN_WRITES[storage.local]
+            with repeating(lambda: self.show(read_progress(storage)), seconds, "progress"):
+                yield
         finally:
-            over.set()
-            thread.join()
-            remove_progress(folder.storage)
+            remove_progress(storage)
 
     def close(self) -> None:
         """Removes the display."""
-        self._over.set()
-        self._thread.join()
+        self._drawing.close()
         self._display.close()
 
-    def _update(self) -> None:
-        while not self._over.wait(_SECONDS_BETWEEN_UPDATES):
-            self._display.draw(lambda columns, lines: self.render(columns))
+    def _draw(self) -> None:
+        self._display.draw(lambda columns, lines: self.render(columns))
 
     def render(self, columns: int) -> RenderableType:
         """Renders what is shown.

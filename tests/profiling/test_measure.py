@@ -38,11 +38,11 @@ def test_a_task_is_left_as_it_was():
     task.prepare()
     task.on_phase_start()
     task.step()
-    names, iterator, copy = set(vars(task)), task.data_iterator, device_batches.recursive_copy_to_device
+    names, batches, copy = set(vars(task)), task.data_iterator.batches, device_batches.recursive_copy_to_device
     with stopwatch_on(task, Stopwatch()):
         task.step()
-        assert task.data_iterator is not iterator
-    assert set(vars(task)) == names and task.data_iterator is iterator and "on_step" not in vars(task.hooks[0])
+        assert task.data_iterator.batches is not batches
+    assert set(vars(task)) == names and task.data_iterator.batches is batches and "on_step" not in vars(task.hooks[0])
     assert device_batches.recursive_copy_to_device is copy
 
 
