@@ -15,10 +15,10 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
-from ray_classy.disk_errors import FULL, HINTS, size_text
+from ray_classy.disk_errors import size_text, storage_errors
 from ray_classy.errors import RunFolderError, StorageError
 from ray_classy.local_files import append, open_regular
 from ray_classy.printable import printable
@@ -359,31 +359,8 @@ class Storage:
             before = self.read(name, most_bytes=None) if self.exists(name) else b""
             self._write(name, before + text.encode(errors="backslashreplace"))
 
-    @contextlib.contextmanager
-    def _storage_errors(self, name: str, size: int | None = None) -> Iterator[None]:
-        """Converts an `OSError` in the block to a `StorageError` that names the file and the remedy.
-
-        Args:
-            name: the file.
-            size: the number of bytes to be written, if it is known.
-        """
-        try:
-            yield
-        except OSError as error:
-            what = shown(self.join(name)) + ("" if size is None else f" ({size_text(size)})")
-            hint = HINTS.get(error.errno or 0)
-            text = f"cannot write {what}: {error.strerror or reason(error)}" + (f" ({hint})" if hint else "")
-            raise StorageError(text + (self._room() if error.errno in FULL else "")) from error
-
-    def _room(self) -> str:
-        """Returns the free space of the disk for an error message; an empty string if it is not known."""
-        if not self.local:
-            return ""
-        try:
-            usage = shutil.disk_usage(self.path if os.path.isdir(self.path) else os.path.dirname(self.path))
-        except OSError:
-            return ""
-        return f"; {size_text(usage.free)} of {size_text(usage.total)} are free there"
+    def _storage_errors(self, name: str, size: int | None = None) -> contextlib.AbstractContextManager[None]:
+        return storage_errors(self.join(name), size, self.path if self.local else None)
 
 
 def retry_once(action: Callable[[], _Answer]) -> _Answer:

@@ -39,7 +39,6 @@ class ClassificationTask(PlannedTask):
     Its parts and options are set by `from_config` or by setters; see the base classes for the other attributes.
 
     Attributes:
-        phases: the phases of the run, each `{"train": bool}`; available after `prepare()`.
         distributed_model: the model in DistributedDataParallel, or sharded across ranks; None in a single process.
         dataloader: dataloader of the current phase.
         losses: losses of the current phase's steps; averaged over the ranks at the end of the phase.
