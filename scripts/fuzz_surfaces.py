@@ -39,8 +39,8 @@ from ray_classy.models.weights import load_weights, read_weights
 from ray_classy.storage import Storage
 from ray_classy.tasks import build_task
 from ray_classy.trainer import LocalTrainer
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.progress_file import PROGRESS_FILE, read_progress
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.run_display import RunDisplay
 
 RECORDED = pathlib.Path(__file__).parents[1] / "tests" / "data" / "recorded"

@@ -13,7 +13,7 @@ from ray_classy.disk_errors import size_text
 from ray_classy.errors import RayClassyError, RecordError
 from ray_classy.printable import printable
 from ray_classy.records import read_record, what_is_wrong
-from ray_classy.trainer.metrics import summary
+from ray_classy.tasks.metrics import summary
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import shown
 

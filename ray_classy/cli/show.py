@@ -17,7 +17,7 @@ from ray_classy.disk_errors import size_text
 from ray_classy.errors import CheckpointNotFoundError
 from ray_classy.printable import printable
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import summary
+from ray_classy.tasks.metrics import summary
 from ray_classy.trainer.near_runs import near_runs, runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE

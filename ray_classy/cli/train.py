@@ -13,9 +13,9 @@ from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
+from ray_classy.tasks.metrics import summary
 from ray_classy.trainer.interrupts import interrupted
 from ray_classy.trainer.local_trainer import LocalTrainer, check_start
-from ray_classy.trainer.metrics import summary
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import FINISHED, INTERRUPTED, result_of
 from ray_classy.trainer.run_folder import RunFolder

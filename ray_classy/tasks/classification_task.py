@@ -16,7 +16,7 @@ from ray_classy.losses.loss_weight import ignores_rows, unlabelled, weight_of
 from ray_classy.meters import sync_meters
 from ray_classy.optim import ClassyOptimizer
 from ray_classy.optim.trained_parameters import trained_parameters
-from ray_classy.tasks import phase_state, preparation, strategies, task_state
+from ray_classy.tasks import phase_state, preparation, sharding, task_state
 from ray_classy.tasks.classy_task import register_task
 from ray_classy.tasks.device_options import DeviceSetup, memory_remedy, raise_explained
 from ray_classy.tasks.loss_log import LastBatchInfo, LossCurve, LossLog
@@ -55,7 +55,7 @@ class ClassificationTask(PlannedTask):
         self.phases: list[dict[str, bool]] = []
         self.distributed_model: nn.Module | None = None
         self.distributed_loss: nn.Module | None = None
-        self._sharded: strategies.ShardedModel | None = None
+        self._sharded: sharding.ShardedModel | None = None
         self.dataloader: Any = None
         self.perf_log: list[dict[str, Any]] = []
         self.last_batch: LastBatchInfo | None = None
@@ -173,7 +173,7 @@ class ClassificationTask(PlannedTask):
             self._steps_before = round(unfinished["rows"] / group) * self.optimizer_period
             phase_state.restore(self, unfinished)
         self._rows_count_alike, self._ignores_rows = rows_count_alike(self), ignores_rows(self.base_loss)
-        strategies.unshard(self)
+        sharding.unshard(self)
         self._set_model_train_mode()
         self.device_setup.phase_started(self)
         if not self.train:
@@ -181,7 +181,7 @@ class ClassificationTask(PlannedTask):
         elif self.distributed_model is not None:
             self.init_distributed_data_parallel_model()
         else:
-            strategies.shard(self)
+            sharding.shard(self)
 
     def build_dataloader_from_dataset(self, dataset: ClassyDataset, **kwargs: Any) -> Any:
         """Builds a dataloader over a dataset for the current phase.
@@ -337,7 +337,7 @@ class ClassificationTask(PlannedTask):
         """Ends the phase: updates schedules, synchronizes losses and meters across ranks, then calls the hooks."""
         self.log_phase_end(self.phase_type)
         self.device_setup.phase_ended(self.phase_type)
-        strategies.unshard(self)
+        sharding.unshard(self)
         if self.train:
             self.optimizer.on_epoch(where=self.where)
         self.synchronize_losses()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray_classy.errors import ComponentError
 from ray_classy.tasks.recomputation import RecomputedBlocks
 from ray_classy.tasks.replicas import BatchNormSyncMode
-from ray_classy.tasks.strategies import strategy_of
+from ray_classy.tasks.sharding import strategy_of
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask

@@ -21,7 +21,7 @@ from ray_classy.generic.util import map_tensors
 from ray_classy.losses.loss_weight import ignored_index
 from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks import device_checks, strategies
+from ray_classy.tasks import device_checks, sharding
 from ray_classy.tasks.classes import named_targets
 from ray_classy.tasks.preparation import accumulation_period, check_parts
 from ray_classy.tasks.replicas import BatchNormSyncMode
@@ -92,7 +92,7 @@ def dry_run(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> d
     }
     _check_optimizer(task, world_size)
     if world_size > 1 and not task.test_only:
-        strategies.check(task)
+        sharding.check(task)
     for index, hook in enumerate(task.hooks):
         try:
             hook.check(task)
@@ -192,7 +192,7 @@ def _check_gradients(task: ClassificationTask, without_gradient: list[str], worl
     number = len(without_gradient)
     what = f"{number} parameter{'s' if number > 1 else ''} got no gradient in a train step and will not be trained"
     options = task.distributed_options
-    if world_size == 1 or options.find_unused_parameters or strategies.strategy_of(task) == "fsdp":
+    if world_size == 1 or options.find_unused_parameters or sharding.strategy_of(task) == "fsdp":
         _log.warning("%s: %s", what, names)
         return
     raise TaskError(

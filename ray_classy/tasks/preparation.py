@@ -13,7 +13,7 @@ from ray_classy.distributed import get_world_size, is_primary
 from ray_classy.errors import ComponentError, TaskError
 from ray_classy.optim.param_scheduler.warmup import TrainingLength
 from ray_classy.seeding import use_deterministic_algorithms
-from ray_classy.tasks import classes, device_checks, strategies
+from ray_classy.tasks import classes, device_checks, sharding
 from ray_classy.tasks.device_options import DeviceSetup
 from ray_classy.tasks.option import assume
 from ray_classy.tasks.precision import log_remark
@@ -46,7 +46,7 @@ def prepare(task: ClassificationTask) -> None:
     task.base_model = model.to(task.device)
     if not task.test_only:
         task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
-        strategies.set_up(task)
+        sharding.set_up(task)
         task.optimizer_period = accumulation_period(task)
         tell_length(task)
         scaler = task.precision.scaler(task.device) if task.precision is not None else None

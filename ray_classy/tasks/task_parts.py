@@ -25,7 +25,7 @@ from ray_classy.tasks.log_every import LogEvery
 from ray_classy.tasks.option import SectionField, option, section_setter
 from ray_classy.tasks.precision import AmpType, Precision
 from ray_classy.tasks.replicas import DistributedOptions
-from ray_classy.tasks.strategies import whole_model
+from ray_classy.tasks.sharding import whole_model
 
 
 def _start_method(name: str, value: Any) -> Any:

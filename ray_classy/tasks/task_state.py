@@ -16,7 +16,7 @@ from ray_classy.tasks import state_schema
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.optimizer_state import restore_buffers
 from ray_classy.tasks.phases import position
-from ray_classy.tasks.strategies import strategy_of, unshard
+from ray_classy.tasks.sharding import strategy_of, unshard
 
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook

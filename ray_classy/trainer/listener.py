@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from ray_classy.trainer.figures import Figures
+from ray_classy.trainer.progress_line import Figures
 
 if TYPE_CHECKING:
     from ray_classy.trainer.session import FolderSession

@@ -15,7 +15,7 @@ import torch
 from ray_classy.errors import RayClassyError
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.samples import rows_consumed
-from ray_classy.trainer.figures import Figures, phase_title
+from ray_classy.trainer.progress_line import Figures, phase_title
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LOOKS = 30  # over which speed is measured

@@ -12,8 +12,8 @@ from typing import Any
 from ray_classy.errors import RecordError
 from ray_classy.records import parse_json_object, read_record
 from ray_classy.storage import Storage
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.listener import Listener
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.run_folder import PROGRESS_FILE
 from ray_classy.trainer.session import FolderSession
 

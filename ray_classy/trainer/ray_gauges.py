@@ -7,8 +7,8 @@ from typing import Any
 
 from ray.util.metrics import Gauge
 
-from ray_classy.trainer.figures import Figures
-from ray_classy.trainer.metrics import summary
+from ray_classy.tasks.metrics import summary
+from ray_classy.trainer.progress_line import Figures
 
 _FIGURES = {
     "loss": "Mean loss of the train steps since the last line of progress.",

@@ -24,12 +24,12 @@ from ray_classy.ingest.ray_feed import Feeding
 from ray_classy.ingest.ray_ingest import attach, attach_feeds
 from ray_classy.ray_compat.train import checkpoint_in_run, preemption_is_near
 from ray_classy.tasks import ClassyTask
+from ray_classy.tasks.metrics import dotted
 from ray_classy.trainer.classy_trainer import run_loop
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import log_to_folder
-from ray_classy.trainer.metrics import dotted
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.ray_failures import mark
 from ray_classy.trainer.ray_gauges import RunGauges
 from ray_classy.trainer.retention import Retention

@@ -12,7 +12,7 @@ from ray_classy.checkpoint.files import BEST, LAST, checkpoints_in, position_of
 from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.errors import CheckpointNotFoundError, DamagedCheckpointError, RayClassyError
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import dotted
+from ray_classy.tasks.metrics import dotted
 from ray_classy.trainer.retention import Retention
 from ray_classy.urls import reason
 

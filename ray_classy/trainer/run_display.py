@@ -12,11 +12,11 @@ from ray_classy.display import LiveDisplay, duration, is_quiet, on_terminal
 from ray_classy.hooks import ProgressBarHook
 from ray_classy.printable import printable
 from ray_classy.tasks import ClassyTask
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.heartbeat import SO_FAR, Heartbeat
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import PROGRESS, has_own_logging
 from ray_classy.trainer.progress_file import SECONDS_BETWEEN_WRITES, read_progress, remove_progress
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.repeating import repeating
 from ray_classy.trainer.run_folder import RunFolder
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import train_phase_of
+from ray_classy.trainer.metrics_line import train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
 
 METRICS_FILE = "metrics.jsonl"

@@ -14,7 +14,7 @@ from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.record_lines import RecordLines
 
 if TYPE_CHECKING:
-    from ray_classy.trainer.figures import Figures
+    from ray_classy.trainer.progress_line import Figures
 
 STEPS_FILE = "steps.jsonl"
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from ray_classy.hooks.run_logger_hook import RunLoggerHook
 from ray_classy.tasks import ClassyTask
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.heartbeat import NO_STEP, SO_FAR, Heartbeat
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import PROGRESS
 from ray_classy.trainer.progress import Progress
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from ray_classy.printable import printable
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics import latest_by_phase_type, train_phase_of
+from ray_classy.trainer.metrics_line import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE

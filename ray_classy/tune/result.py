@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune import ResultGrid
 
 from ray_classy.errors import RunError
-from ray_classy.trainer.metrics import dotted
+from ray_classy.tasks.metrics import dotted
 from ray_classy.tune.folder import FAILED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table
 

@@ -29,8 +29,8 @@ from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.ray_compat.tune import perturbation_interval
 from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
+from ray_classy.tasks.metrics import dotted
 from ray_classy.trainer.interrupts import interrupted, interruptible, interruption, stop_tune_on_signal
-from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_cluster import amounts
 from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage, remove_any

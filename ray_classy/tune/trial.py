@@ -30,12 +30,12 @@ from ray_classy.redact import redacted, redacted_values
 from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
+from ray_classy.tasks.metrics import dotted
 from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.logs import log_to_folder
-from ray_classy.trainer.metrics import dotted
 from ray_classy.trainer.ray_config import RaySettings
 from ray_classy.trainer.ray_worker import PreemptionListener
 from ray_classy.trainer.run import Run

@@ -1,4 +1,4 @@
-"""What needs no other rank; what ranks do together is in tests/tasks/test_strategies.py."""
+"""What needs no other rank; what ranks do together is in tests/tasks/test_sharding.py."""
 
 from collections import Counter
 

@@ -16,7 +16,7 @@ from ray_classy.tasks import (
     register_task,
 )
 from ray_classy.tasks.classy_task import TASK_REGISTRY
-from ray_classy.tasks.strategies import strategy_of
+from ray_classy.tasks.sharding import strategy_of
 from tests.helpers import train
 
 DIGITS = {

@@ -4,7 +4,7 @@ from torch import nn
 
 from ray_classy.heads import FullyConnectedHead
 from ray_classy.models import ClassyModel, build_model
-from ray_classy.tasks.strategies import SMALLEST_BLOCK, blocks
+from ray_classy.tasks.sharding import SMALLEST_BLOCK, blocks
 
 LARGE = 300  # a square layer of so many features is large enough
 

@@ -8,9 +8,9 @@ from ray_classy.display import rates_text
 from ray_classy.errors import ComponentError
 from ray_classy.tasks.log_every import LogEvery
 from ray_classy.trainer import LocalTrainer
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.listener import Listener
 from ray_classy.trainer.progress import DelayedLoss
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.session import FolderSession
 from tests.helpers import RecordingHook, make_task, run_ranks

@@ -13,9 +13,9 @@ from ray_classy.display import quiet
 from ray_classy.hooks import build_hooks
 from ray_classy.storage import Storage
 from ray_classy.trainer import heartbeat, run_display
-from ray_classy.trainer.figures import Figures
 from ray_classy.trainer.logs import PROGRESS, log_to_stderr, tail_log
 from ray_classy.trainer.progress_file import PROGRESS_FILE, ProgressFile, read_progress, remove_progress
+from ray_classy.trainer.progress_line import Figures
 from ray_classy.trainer.run_display import RunDisplay, RunLines, show_run
 from ray_classy.trainer.run_folder import RunFolder
 from tests.helpers import make_task

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_classy.tasks.metrics import phase_metrics
-from ray_classy.trainer.metrics import dotted, latest_by_phase_type, plain
+from ray_classy.tasks.metrics import dotted, phase_metrics, plain
+from ray_classy.trainer.metrics_line import latest_by_phase_type
 from tests.helpers import make_task, train
 
 

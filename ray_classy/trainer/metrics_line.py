@@ -8,18 +8,6 @@ from typing import Any
 
 from ray_classy.distributed import gather_objects, get_world_size
 from ray_classy.tasks import ClassyTask
-from ray_classy.tasks.metrics import dotted, plain, summary
-
-__all__ = [
-    "dotted",
-    "early_end",
-    "latest_by_phase_type",
-    "phase_line",
-    "plain",
-    "position",
-    "summary",
-    "train_phase_of",
-]
 
 
 def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
