@@ -70,24 +70,15 @@ class RaySettings:
         Raises:
             ComponentError: Ray refuses an option, or the options do not go together.
         """
-        given = {
-            "address": section.address,
-            "autoscaling": section.autoscaling,
-            "upload_mode": section.checkpoint_upload_mode or "ASYNC",
-            "wait_for_resources_s": section.wait_for_resources_s,
-            "runtime_env": section.runtime_env,
-            "object_store_memory": section.object_store_memory,
-            "ingest": section.ingest,
-            "ingest_memory": section.ingest_memory,
-            **{name: value for name, value in options.items() if value is not None},
-        }
+        described = {name: getattr(section, key) for name, key in OUR_OWN.items()}
+        asked = {**described, **{name: value for name, value in options.items() if value is not None}}
         settings_of_ray.check_train()
         _check_known(section)
         settings = cls(
             scaling_config or _built(ScalingConfig, section),
             run_config or _run_config(section),
             torch_config or _built(TorchConfig, section),
-            **given,
+            **{name: value for name, value in asked.items() if value is not None},
         )
         if settings.most_workers == 0:
             raise ComponentError("num_workers is 0; to train in this process use LocalTrainer (--local)")
@@ -159,21 +150,21 @@ OBJECTS = {
 }
 """Options that are objects, which a config file cannot give; `RayTrainer` takes them in Ray's own config objects."""
 OUR_OWN = {
-    "address",
-    "autoscaling",
-    "checkpoint_upload_mode",
-    "ingest",
-    "ingest_memory",
-    "object_store_memory",
-    "runtime_env",
-    "wait_for_resources_s",
+    "address": "address",
+    "autoscaling": "autoscaling",
+    "ingest": "ingest",
+    "ingest_memory": "ingest_memory",
+    "object_store_memory": "object_store_memory",
+    "runtime_env": "runtime_env",
+    "upload_mode": "checkpoint_upload_mode",
+    "wait_for_resources_s": "wait_for_resources_s",
 }
-"""Options of the `ray` section that are not of these classes."""
+"""The option of the `ray` section for each attribute of `RaySettings` that is not one of Ray's objects."""
 
 
 def _check_known(section: RayOptions) -> None:
     """Refuses an option that the installed Ray does not have."""
-    known = OUR_OWN.union(*map(config_fields, CLASSES))
+    known = {*OUR_OWN.values()}.union(*map(config_fields, CLASSES))
     unknown = sorted(section.given().keys() - known)
     if unknown:
         raise ComponentError(
