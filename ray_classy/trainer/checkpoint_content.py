@@ -16,7 +16,7 @@ from ray_classy.redact import redacted_values
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.classes import recorded_classes
 from ray_classy.tasks.splits import recorded_split
-from ray_classy.trainer.metrics_line import latest_by_phase_type
+from ray_classy.trainer.run_metrics import latest_by_phase_type
 
 
 def name_inside(task: ClassyTask) -> str:

@@ -1,9 +1,8 @@
-"""The lines of `metrics.jsonl`: what a run records of each phase."""
+"""The line of a phase in `metrics.jsonl`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.distributed import gather_objects, get_world_size
@@ -52,13 +51,3 @@ def position(task: ClassyTask) -> dict[str, Any]:
     """How many epochs and train phases are over when the current phase ends, and the phase's number from 0."""
     train_phases = task.train_phase_idx + 1
     return {"phase_idx": task.phase_idx, "epoch": task.epochs_of(train_phases), "train_phase": train_phases}
-
-
-def latest_by_phase_type(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The metrics of the last phase of each type: `{"train": {...}, "test": {...}}`."""
-    return {line["phase_type"]: line["metrics"] for line in lines}
-
-
-def train_phase_of(line: Mapping[str, Any]) -> int:
-    """Returns the number of train phases at the end of a line of metrics; older lines call it `epoch`."""
-    return line.get("train_phase", line["epoch"])

@@ -13,9 +13,9 @@ from ray_classy.errors import RunFolderError, RunStopped
 from ray_classy.redact import redacted_values
 from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.task_config import RESERVED
-from ray_classy.trainer.metrics_line import latest_by_phase_type
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_metrics import latest_by_phase_type
 from ray_classy.trainer.run_spec import RunSpec
 
 Folder = TypeVar("Folder", bound=RunFolder)

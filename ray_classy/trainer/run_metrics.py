@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics_line import train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
 
 METRICS_FILE = "metrics.jsonl"
@@ -92,3 +91,13 @@ class RunMetrics:
         self._file.replace(
             line for line in lines if epoch and (train_phase_of(line), line["phase_type"] == "test") <= last
         )
+
+
+def latest_by_phase_type(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The metrics of the last phase of each type: `{"train": {...}, "test": {...}}`."""
+    return {line["phase_type"]: line["metrics"] for line in lines}
+
+
+def train_phase_of(line: Mapping[str, Any]) -> int:
+    """Returns the number of train phases at the end of a line of metrics; older lines call it `epoch`."""
+    return line.get("train_phase", line["epoch"])

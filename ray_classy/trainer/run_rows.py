@@ -19,10 +19,11 @@ from ray_classy.storage import Storage
 from ray_classy.tasks.metrics import dotted
 from ray_classy.trainer.lease import in_use
 from ray_classy.trainer.ranking import default_metric, default_mode
+from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.run_record import RUN_FILE, RunRecord
 from ray_classy.urls import each, is_url, reason, shown, split_query
 
-METRICS_FILE, TRIAL_FILE = "metrics.jsonl", "trial.json"
+TRIAL_FILE = "trial.json"
 _TRIAL_NAME = re.compile(r"t[0-9]{4,9}")
 _MOST_NOTE = 80  # characters
 
@@ -183,7 +184,12 @@ def _fill_sweep(row: RunRow, folder: Storage, facts: Mapping[str, Any]) -> None:
 
 
 def _trial_names(folder: Storage) -> list[str]:
-    return [name for name in folder.names() if _TRIAL_NAME.fullmatch(name)]
+    return [name for name in folder.names() if is_trial_name(name)]
+
+
+def is_trial_name(name: str) -> bool:
+    """Whether a name is that of a trial's folder."""
+    return bool(_TRIAL_NAME.fullmatch(name))
 
 
 def _trial(folder: Storage) -> _Trial | Exception:

@@ -26,10 +26,11 @@ from ray_classy.trainer.agreement import Agreement
 from ray_classy.trainer.checkpoint_content import checkpoint_content, checkpoint_facts, name_at_end, name_inside
 from ray_classy.trainer.checkpoint_writer import CheckpointWriter, host_copy
 from ray_classy.trainer.listener import Listener
-from ray_classy.trainer.metrics_line import early_end, latest_by_phase_type, phase_line, position, train_phase_of
+from ray_classy.trainer.metrics_line import early_end, phase_line, position
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_loggers import logged_run
+from ray_classy.trainer.run_metrics import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.run_steps import train_steps_of
 from ray_classy.trainer.storage_failures import explain_storage_errors
 from ray_classy.trainer.watching import Watching

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -24,14 +23,14 @@ from ray_classy.printable import printable
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
-from ray_classy.trainer.metrics_line import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.record_lines import RecordLines
 from ray_classy.trainer.run_folder import RunFolder
+from ray_classy.trainer.run_metrics import latest_by_phase_type, train_phase_of
 from ray_classy.trainer.run_record import RUN_FILE
+from ray_classy.trainer.run_rows import TRIAL_FILE, is_trial_name
 from ray_classy.urls import shown
 
-TRIAL_FILE, REPORTS_FILE, BEST_FILE = "trial.json", "reports.jsonl", "best.yaml"
-_TRIAL_NAME = re.compile(r"t[0-9]{4,9}")
+REPORTS_FILE, BEST_FILE = "reports.jsonl", "best.yaml"
 
 RUNNING, FINISHED, STOPPED, FAILED = _STATES = "running", "finished", "stopped", "failed"
 
@@ -195,11 +194,6 @@ class _Report:
     def __post_init__(self) -> None:
         if self.checkpoint is not None and not is_checkpoint_name(self.checkpoint):
             raise RecordError(f"{printable(self.checkpoint)!r} is not the name of a checkpoint")
-
-
-def is_trial_name(name: str) -> bool:
-    """Whether a name is that of a trial's folder."""
-    return bool(_TRIAL_NAME.fullmatch(name))
 
 
 def trial_name(index: int) -> str:

@@ -20,7 +20,8 @@ from ray_classy.storage import Storage
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
-from ray_classy.tune.folder import REPORTS_FILE, is_trial_name
+from ray_classy.trainer.run_rows import is_trial_name
+from ray_classy.tune.folder import REPORTS_FILE
 from ray_classy.urls import shown
 
 _FILE = "pointer.json"

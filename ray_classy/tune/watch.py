@@ -15,9 +15,9 @@ from ray import tune
 from ray_classy.ray_compat.tune import error_of, is_running, is_terminated, process_of, restored_report
 from ray_classy.storage import retry_once
 from ray_classy.trainer.interrupts import stop_tune
-from ray_classy.trainer.metrics_line import train_phase_of
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_checkpoints import epoch_of
+from ray_classy.trainer.run_metrics import train_phase_of
 from ray_classy.trainer.worker_group import release
 from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, Clone, SweepFolder, TrialRecord
 from ray_classy.tune.table import Table

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ray_classy.tasks.metrics import dotted, phase_metrics, plain
-from ray_classy.trainer.metrics_line import latest_by_phase_type
+from ray_classy.trainer.run_metrics import latest_by_phase_type
 from tests.helpers import make_task, train
 
 
