@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from ray_classy.config.document import Config
+from ray_classy.config.imports import import_modules
 from ray_classy.errors import ConfigError
-from ray_classy.tasks.task_config import import_modules
 from ray_classy.user_code import (
     Search,
     UserCode,

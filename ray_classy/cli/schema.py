@@ -9,10 +9,11 @@ from typing import Any
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
 from ray_classy.config import load_config
+from ray_classy.config.imports import import_modules
 from ray_classy.config.json_schema import json_schema
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.tasks.classy_task import TASK_REGISTRY
-from ray_classy.tasks.task_config import RESERVED, import_modules
+from ray_classy.tasks.task_config import RESERVED
 from ray_classy.tune.domains import DOMAINS
 from ray_classy.tune.section import tune_keys
 

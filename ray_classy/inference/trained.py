@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.checkpoint.files import followed
 from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.config.imports import import_modules
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, DamagedCheckpointError
 from ray_classy.inference.exported import is_export, read_export
 from ray_classy.models import build_model
 from ray_classy.storage import Storage
-from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.near_runs import near_runs, runs_in
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_record import RUN_FILE

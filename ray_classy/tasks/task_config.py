@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
 import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
-from ray_classy.config.code import HINT, code_folder
+from ray_classy.config.imports import import_modules
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.split import Split
@@ -50,7 +49,6 @@ from ray_classy.tasks.option import option_keys, option_problems, options_of, se
 from ray_classy.tasks.precision import Precision
 from ray_classy.tasks.preprocessing import with_preprocessing
 from ray_classy.tasks.splits import check_one_source
-from ray_classy.user_code import add_user_code, beside, is_installed, is_standard, place_of, reached, user_module
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -95,50 +93,6 @@ def classification_keys(cls: type) -> Keys:
         **option_keys(cls),
         "amp_args": Key(section_keys(Precision), None, "mixed precision; null for none."),
     }
-
-
-def import_modules(config: Mapping[str, Any]) -> None:
-    """Imports the modules named under `imports`; the config file's folder is searched for them last, if it is no run's.
-
-    Raises:
-        ConfigError: a module cannot be imported, or another one has its name; the message says why.
-    """
-    imports = config.get("imports") or []
-    names = list(enumerate(imports)) if isinstance(imports, list) else []
-    folder = code_folder(config)
-    problems = []
-    if folder:
-        taken = {index: text for index, name in names if (text := _taken(folder, str(name)))}
-        problems = [Problem(("imports", index), text) for index, text in taken.items()]
-        names = [(index, name) for index, name in names if index not in taken]
-        add_user_code(folder, reached((str(name) for _, name in names), functools.partial(user_module, folder)))
-    for index, name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            looked = f" (looked on sys.path and in {folder}; `--code DIR` names another folder)" if folder else ""
-            if not folder and getattr(config, "file", None):
-                looked = f" (looked on sys.path; no code is taken from the folder of a run: {HINT})"
-            problems.append(
-                Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
-            )
-    raise_problems(problems, config)
-
-
-def _taken(folder: str, name: str) -> str | None:
-    """Says why a module beside the config cannot be imported by its name, if another module has it."""
-    place = beside(folder, name)
-    if place is None or user_module(folder, name) is not None:
-        return None
-    top = name.partition(".")[0]
-    if is_standard(name):
-        other = "a module of Python's standard library"
-    else:
-        found = place_of(top)
-        if found is None or not is_installed(found):
-            return None
-        other = f"an installed package ({found})"
-    return f"{top!r} names {place}, but also {other}, which Python imports instead: rename yours"
 
 
 def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ import torch
 from ray import tune
 
 from ray_classy.config import Config
+from ray_classy.config.imports import import_modules
 from ray_classy.distributed import is_primary
 from ray_classy.errors import ResourceError, RunStopped, WorkerDiedError
 from ray_classy.hooks import HOOK_REGISTRY, CheckpointHook
@@ -31,7 +32,6 @@ from ray_classy.storage import Storage, is_url
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.metrics import dotted
-from ray_classy.tasks.task_config import import_modules
 from ray_classy.trainer.classy_trainer import rounds
 from ray_classy.trainer.interrupts import leave_signals_to_driver
 from ray_classy.trainer.listener import Listener
