@@ -22,7 +22,6 @@ _BLOCK = 2**20
 _ALIGNED = 16
 """Bytes to whose multiples a record must be aligned, to be used in place; torch writes multiples of 64."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError)
-_BROKEN = (*_DAMAGE, NotImplementedError, LookupError, ValueError)
 """What zipfile and zlib raise for archives that are damaged."""
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

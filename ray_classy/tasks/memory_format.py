@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
-
-MemoryFormat = Literal["contiguous", "channels_last"]
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """By number of dimensions: images (N, C, H, W), clips (N, C, T, H, W) and the weights of their convolutions."""
