@@ -65,7 +65,7 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
     except (KeyboardInterrupt, RunStopped) as error:
         command = _resume_command(spec, folder) if folder.record.exists() else ""
         if command and folder.record.facts().get("status") == INTERRUPTED:
-            folder.tell(f"interrupted; resume with: {command}")  # the terminal may be gone
+            folder.log_now(f"interrupted; resume with: {command}")  # the terminal may be gone
         raise interrupted(error, command) from None
 
 

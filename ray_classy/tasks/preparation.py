@@ -48,7 +48,7 @@ def prepare(task: ClassificationTask) -> None:
         task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
         sharding.set_up(task)
         task.optimizer_period = accumulation_period(task)
-        tell_length(task)
+        set_schedule_length(task)
         scaler = task.precision.scaler(task.device) if task.precision is not None else None
         task.update_step = UpdateStep(task.optimizer_period, task.clip_grad_norm, scaler)
     task._load_weights()
@@ -127,8 +127,8 @@ def accumulation_period(task: ClassificationTask, world_size: int | None = None)
     return simulated // actual
 
 
-def tell_length(task: ClassificationTask) -> None:
-    """Tells the length of the training to the schedules that need it.
+def set_schedule_length(task: ClassificationTask) -> None:
+    """Gives the length of the training to the schedules that need it.
 
     Raises:
         TaskError: the length of the train dataset is not known.

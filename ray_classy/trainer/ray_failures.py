@@ -91,10 +91,10 @@ class Retries:
         place = None if first is None else _place(first[1])
         self._last = None if place is None else (str(place), _brief(error))
         if retries and self._last is not None and self._last == before:
-            self._run.tell(f"the same failed again {place}: giving up")
+            self._run.log_now(f"the same failed again {place}: giving up")
             return False
         if retries:
-            self._run.tell(f"{_brief(error)}: resuming from the last checkpoint")
+            self._run.log_now(f"{_brief(error)}: resuming from the last checkpoint")
         return retries
 
     def _helper_died(self, failure: Any) -> bool:

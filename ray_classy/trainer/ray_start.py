@@ -73,7 +73,7 @@ class FreeRoom:
 
     def _start(self, workers: int) -> int:
         if self.least < self.most:
-            self._run.tell(f"starting {workers} of at most {self.most} workers")
+            self._run.log_now(f"starting {workers} of at most {self.most} workers")
         self._started, self._starting, self._waits_since, self._requested = True, True, None, None
         self._looked = time.monotonic()
         return workers
@@ -89,7 +89,7 @@ class FreeRoom:
             )
         if now - self._logged >= _SECONDS_BETWEEN_MESSAGES:
             self._logged = now
-            self._run.tell(f"waiting for {needed} to resume; free: {free}")
+            self._run.log_now(f"waiting for {needed} to resume; free: {free}")
 
     def _free(self, nodes: set[str]) -> int:
         """Workers that fit into what is free on these nodes."""
@@ -118,7 +118,7 @@ class FreeRoom:
         requested, before = self._requested
         if self._run.checkpoints.names() == before and now - requested < _CHECKPOINT_SECONDS:
             return None
-        self._run.tell(f"there is room for {possible} workers instead of {workers}: resuming with them")
+        self._run.log_now(f"there is room for {possible} workers instead of {workers}: resuming with them")
         return self._start(possible)
 
 

@@ -1,4 +1,4 @@
-"""What a training leaves in the hands of its caller."""
+"""What `train` returns."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ class RunFolder:
         self._log_file.flush()
         self.steps.flush()
 
-    def tell(self, text: str) -> None:
+    def log_now(self, text: str) -> None:
         """Appends a line with the time to `log.txt` at once, if it can be written: a run is worth more than its log."""
         with contextlib.suppress(OSError):
             self.log(f"{time.strftime('%H:%M:%S')}  {text}")

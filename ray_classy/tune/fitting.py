@@ -26,7 +26,7 @@ _WAIT_SECONDS = 3600.0  # for room that was there when the sweep began, and that
 
 
 class Fitting:
-    """A Ray Train run that goes on in a thread.
+    """A Ray Train run in a thread of its own.
 
     Args:
         fit: trains, and returns what `fit_trial` returns.

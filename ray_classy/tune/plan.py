@@ -99,8 +99,8 @@ class Plan:
         pauses = isinstance(self.tune_config.scheduler, PopulationBasedTraining | HyperBandScheduler)
         if examined.sparse and pauses:
             raise ConfigError(
-                f"{mark_of(config, ('hooks',))}: hooks: checkpoint_period must be 1 with this scheduler, which goes on "
-                f"from the checkpoint of any epoch"
+                f"{mark_of(config, ('hooks',))}: hooks: checkpoint_period must be 1 with this scheduler, which resumes "
+                f"trials from the checkpoint of any epoch"
             )
         self.callbacks = [Guarded(callback) for callback in run_config.callbacks or []]
         self.max_failures = run_config.failure_config.max_failures or self.settings.max_failures

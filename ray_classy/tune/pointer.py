@@ -106,4 +106,4 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
     for file in files:
         run.storage.write(file, source.storage.read(file, most_bytes=None))
-    run.tell(f"resumed from {checkpoint} of trial {source.name}")
+    run.log_now(f"resumed from {checkpoint} of trial {source.name}")

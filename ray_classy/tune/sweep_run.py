@@ -105,7 +105,7 @@ class SweepRun:
             self.folder.write_trial(record)
         left = self.total - len(self.records) + sum(not record.ended for record in self.records.values())
         if left > 0:
-            self._tell(left)
+            self._print_plan(left)
             longer = [record for record in self.records.values() if not record.ended and record.num_epochs is not None]
             if longer:  # they were chosen by the user: no scheduler stops them
                 self._fit(longer, 0, tune.schedulers.FIFOScheduler())
@@ -184,7 +184,7 @@ class SweepRun:
             raise ConfigError(f"none of {best} has fewer than {num_epochs} epochs: give a larger num_epochs")
         return chosen
 
-    def _tell(self, left: float) -> None:
+    def _print_plan(self, left: float) -> None:
         each = resources_per_worker(self.plan.settings.scaling)
         workers = self.plan.workers
         trials = "trials without limit" if math.isinf(left) else f"{int(left)} {'trial' if left == 1 else 'trials'}"
@@ -291,10 +291,10 @@ class SweepRun:
     def _resources(self) -> tune.PlacementGroupFactory:
         """What Ray Tune reserves for a trial.
 
-        A trial of one worker is that worker. One of several only waits for them, and Ray Tune must not start more such
-        trials than there is room for: each holds a part of a resource of which there is one, so large that one trial
-        more would not fit. So does a trial whose dataset is streamed, as its pipeline needs a CPU that no trial takes.
-        What is over is for others, who hold small parts of it.
+        For a single-worker trial these are the resources of its worker. The process of a multi-worker trial only waits
+        for its workers, so Ray Tune reserves a share of the resource `HEAD` for it, of which the cluster has 1: the
+        share is so large that no more trials start than there is room for. A trial whose dataset is streamed reserves
+        a share as well, because its pipeline needs a CPU that no trial takes.
         """
         worker = resources_per_worker(self.plan.settings.scaling)
         if self.plan.workers == 1 and not self.plan.examined.streamed:

@@ -138,8 +138,8 @@ class TaskTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The report of the next round, by dotted names; of a trial that fails, the last one and why it failed.
 
-        An exception is no error to Ray Tune, which would end this process for it, and try again what fails again. The
-        driver drops the answer of a trial that it has asked to stop.
+        If this raised an exception, Ray Tune would end the process and try again what would fail again. The driver
+        drops the answer of a trial that it has asked to stop.
         """
         try:
             return self._step()
@@ -221,7 +221,7 @@ class TaskTrial(tune.Trainable):
                 try:
                     yield from self._in_process(task, folder) if job.workers == 1 else self._on_workers(task, folder)
                 except RunStopped as stopped:
-                    folder.tell(str(stopped))
+                    folder.log_now(str(stopped))
                     raise
                 except Exception:
                     with contextlib.suppress(OSError):  # a log that cannot be written must not hide what happened

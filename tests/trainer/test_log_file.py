@@ -53,12 +53,12 @@ def test_many_lines_cost_a_store_few_requests(s3, requests):
 
 def test_looking_at_a_log_that_does_not_grow_reads_nothing(s3, requests, capsys):
     run = RunFolder(s3.url("r"))
-    run.tell("before")
+    run.log_now("before")
     with tail_log(run, seconds=0.02):
         so_far = len(requests())
         wait_until(lambda: len(requests()) > so_far + 5)
         assert set(requests()[so_far:]) == {"HEAD"}
-        run.tell("during")
+        run.log_now("during")
     assert capsys.readouterr().err.endswith("  during\n")
 
 

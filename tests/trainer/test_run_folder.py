@@ -83,11 +83,11 @@ def test_run_that_was_taken_over_writes_no_more(run):
 
 def test_what_is_told_does_not_fail_with_the_log(tmp_path):
     run = RunFolder(str(tmp_path))
-    run.tell("a line")
+    run.log_now("a line")
     assert (tmp_path / "log.txt").read_text().endswith("  a line\n")
     (tmp_path / "log.txt").unlink()
     (tmp_path / "log.txt").mkdir()
-    run.tell("another")
+    run.log_now("another")
 
 
 @pytest.mark.parametrize("cls", [RunFolder, SweepFolder])
