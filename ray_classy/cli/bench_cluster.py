@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from ray_classy.config.places import located
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.measure import measure_feed
-from ray_classy.tasks.task_config import located
 
 _PAYS = 1.1
 

@@ -11,6 +11,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.bench_cluster import cluster_lines, has_cluster, measure_on_cluster
 from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.output import Answer
+from ray_classy.config.places import located
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_process
@@ -18,7 +19,7 @@ from ray_classy.dataset.measure import Speeds, measure
 from ray_classy.errors import ConfigError
 from ray_classy.tasks.data_sections import build_phase_dataset, phase_types_of
 from ray_classy.tasks.preprocessing import with_preprocessing
-from ray_classy.tasks.task_config import checked, located
+from ray_classy.tasks.task_config import checked
 
 _WHAT = {
     "source": "raw rows, read by one thread",

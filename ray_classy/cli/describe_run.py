@@ -11,6 +11,7 @@ from ray_classy.cli.describe_code import code_lines, describe_code
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
+from ray_classy.config.places import locate
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.data_report import data_report
@@ -27,7 +28,6 @@ from ray_classy.tasks import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.classes import data_notes
 from ray_classy.tasks.dry_run import DryRun
-from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_config import RESERVED
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.urls import parent
@@ -117,7 +117,7 @@ def _check_memory(task: ClassyTask, spec: RunSpec) -> None:
     if size > (most or _MOST_MODEL_BYTES):
         there = f"this machine has {format_bytes(most)}" if most else f"{format_bytes(_MOST_MODEL_BYTES)} is the limit"
         raise TaskError(
-            f"{locate(task, 'model')}the model has {count_params(task.base_model):,} parameters, which take "
+            f"{locate(task.built_from, 'model')}the model has {count_params(task.base_model):,} parameters, which take "
             f"{format_bytes(size)} of memory, and {there}: make its layers smaller"
         )
 

@@ -11,6 +11,7 @@ from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
+from ray_classy.config.places import located
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
@@ -18,7 +19,7 @@ from ray_classy.printable import shell_word
 from ray_classy.redact import redacted_values
 from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
-from ray_classy.tasks.task_config import checked, located
+from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.lease import in_use
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ray_classy.config.places import located
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset
 from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.rows import ItemRows
@@ -27,7 +28,7 @@ from ray_classy.inference.trained import Trained
 from ray_classy.registry import config_keys
 from ray_classy.tasks.data_sections import build_phase_dataset, with_test_section
 from ray_classy.tasks.splits import compare_split
-from ray_classy.tasks.task_config import checked, located
+from ray_classy.tasks.task_config import checked
 from ray_classy.urls import expanded, is_url, split_query
 
 _MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ray_classy.config.places import located
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
 from ray_classy.inference.trained import Trained, read_trained
-from ray_classy.tasks.task_config import located
 
 
 def evaluated_on_ray(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ray_classy.config.places import locate
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.class_match import alike, class_map, few, numbers_of, yaml_list
 from ray_classy.dataset.known_classes import class_indices, class_names
@@ -15,7 +16,6 @@ from ray_classy.dataset.split import SplitRows
 from ray_classy.dataset.target_columns import ONLY, IndexColumn, MultiHotColumn, TargetColumn
 from ray_classy.errors import DataError
 from ray_classy.tasks.class_weights import count_again
-from ray_classy.tasks.resume import locate
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classy_task import ClassyTask
@@ -167,7 +167,8 @@ def _match(task: ClassyTask, phase_type: str, target: str, known: _Known, those:
         return changed
     except DataError as error:
         raise DataError(
-            f"{locate(task, 'dataset', phase_type)}the {phase_type} dataset does not have the classes that {those}: "
+            f"{locate(task.built_from, 'dataset', phase_type)}"
+            f"the {phase_type} dataset does not have the classes that {those}: "
             f"{error}. {_remedy(phase_type, own, known)}"
         ) from None
 
@@ -182,7 +183,8 @@ def _match_target(
         by_target = class_map(own.names, known.names, labels, (there, here), whole=phase_type == "train")
     except DataError as error:
         raise DataError(
-            f"{locate(task, 'dataset', phase_type)}target {target!r} of the {phase_type} dataset does not have the "
+            f"{locate(task.built_from, 'dataset', phase_type)}"
+            f"target {target!r} of the {phase_type} dataset does not have the "
             f"classes that {those}: {error}. List them in their order in targets.{target}.classes"
         ) from None
     moved = any(own_target != other for own_target, other in by_target.items())

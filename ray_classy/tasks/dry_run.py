@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ray_classy.config.places import locate
 from ray_classy.dataset import ClassyDataset, ClassyVideoDataset
 from ray_classy.dataset.known_classes import class_indices
 from ray_classy.dataset.plan import PhasePlan
@@ -25,7 +26,6 @@ from ray_classy.tasks import device_checks, sharding
 from ray_classy.tasks.classes import named_targets
 from ray_classy.tasks.preparation import accumulation_period, check_parts
 from ray_classy.tasks.replicas import BatchNormSyncMode
-from ray_classy.tasks.resume import locate
 from ray_classy.tasks.small_batch import small_batch
 from ray_classy.tasks.try_step import try_step
 
@@ -82,7 +82,8 @@ def dry_run(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> d
         dataset = task.datasets[phase_type]
         if getattr(dataset, "sampling", None) is not None and not _has_rows(dataset):
             raise ComponentError(
-                f"{locate(task, 'dataset', phase_type)}{type(dataset).__name__} makes its batches itself, so that no "
+                f"{locate(task.built_from, 'dataset', phase_type)}"
+                f"{type(dataset).__name__} makes its batches itself, so that no "
                 f"rows of it can be sampled: leave sampling out"
             )
     seen = {
@@ -97,7 +98,7 @@ def dry_run(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> d
         try:
             hook.check(task)
         except ComponentError as error:
-            raise type(error)(f"{locate(task, 'hooks', index)}{error}") from None
+            raise type(error)(f"{locate(task.built_from, 'hooks', index)}{error}") from None
     return seen
 
 
@@ -135,7 +136,7 @@ def _check_dataset(
         for plan in plans:
             plan.check()
     except (DataError, ComponentError) as error:
-        raise type(error)(f"{locate(task, 'dataset', phase_type)}{error}") from None
+        raise type(error)(f"{locate(task.built_from, 'dataset', phase_type)}{error}") from None
     rows = plans[0].num_rows
     if device_checks.overrides(task, _STEP_METHODS):
         return DryRun(rows, None, None, dataset.num_classes)
@@ -179,7 +180,8 @@ def _try_one_row(
         try_step(task, "train", one_row, device)
     except RayClassyError as error:
         raise TaskError(
-            f"{locate(task, 'dataset', 'train')}the last batch of a train phase has one row, and the model cannot be "
+            f"{locate(task.built_from, 'dataset', 'train')}"
+            f"the last batch of a train phase has one row, and the model cannot be "
             f"trained on it: {error}. Set drop_last to true, or another batchsize_per_replica than {size}"
         ) from error
 
@@ -196,7 +198,8 @@ def _check_gradients(task: ClassificationTask, without_gradient: list[str], worl
         _log.warning("%s: %s", what, names)
         return
     raise TaskError(
-        f"{locate(task, 'model')}{what}: {names}. On {world_size} workers DistributedDataParallel would fail in the "
+        f"{locate(task.built_from, 'model')}"
+        f"{what}: {names}. On {world_size} workers DistributedDataParallel would fail in the "
         f"second step. Remove these layers (they may lie behind the head), freeze them (requires_grad, or the key "
         f"`freeze` of a fine_tuning task), or set distributed.find_unused_parameters to true"
     )
@@ -212,7 +215,7 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     classes = outputs.shape[1]
     known = dataset.num_classes
     if known is not None and known > classes:
-        place = locate(task, "model", "heads", 0, "num_classes")
+        place = locate(task.built_from, "model", "heads", 0, "num_classes")
         raise DataError(
             f"{place}the {phase_type} dataset has {known} classes, but the model has {classes} outputs: "
             f"set the head's num_classes (or the model's last layer) to {known}"
@@ -224,13 +227,14 @@ def _check_labels(task: ClassificationTask, phase_type: str, dataset: ClassyData
     mixup = task.mixup_transform if phase_type == "train" else None
     if isinstance(mixup, MixupTransform) and mixup.ignore_index != ignored and (labels == ignored).any():
         raise ComponentError(
-            f"{locate(task, 'mixup')}the loss ignores rows with label {ignored}, and the mixup those with label "
+            f"{locate(task.built_from, 'mixup')}"
+            f"the loss ignores rows with label {ignored}, and the mixup those with label "
             f"{mixup.ignore_index}: set mixup.ignore_index to {ignored}"
         )
     bad = np.flatnonzero(((labels < 0) | (labels >= classes)) & (labels != ignored))
     if len(bad):
         raise DataError(
-            f"{locate(task, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
+            f"{locate(task.built_from, 'dataset', phase_type)}row {bad[0]} of the {phase_type} dataset has label "
             f"{labels[bad[0]]}, but the model has {classes} "
             f"outputs, so labels must be in [0, {classes}): correct the labels, or the head's num_classes "
             f"({len(bad)} of {len(labels)} rows are out of range); a loss with `ignore_index` ignores the rows of one "
@@ -247,7 +251,7 @@ def _check_targets(
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] >= column.num_classes:
             continue
         heads = [head.unique_id for heads in task.base_model.get_heads().values() for head in heads]
-        place = locate(task, "model", "heads", heads.index(name), "num_classes") if name in heads else ""
+        place = locate(task.built_from, "model", "heads", heads.index(name), "num_classes") if name in heads else ""
         raise DataError(
             f"{place}target {name!r} of the {phase_type} dataset has {column.num_classes} classes, but head {name!r} "
             f"has {output.shape[1]} outputs: set num_classes of the head to {column.num_classes}, or leave it out"
@@ -265,12 +269,13 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
             task.optimizer_schedulers = {name: one for name, one in schedules.items() if _is_ours(one)}
             task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
         except ComponentError as error:
-            raise type(error)(f"{locate(task, 'optimizer')}{error}") from None
+            raise type(error)(f"{locate(task.built_from, 'optimizer')}{error}") from None
         except RayClassyError:
             raise
         except Exception as error:
             raise TaskError(
-                f"{locate(task, 'optimizer')}the optimizer cannot take the model's parameters: {reason_of(error)}"
+                f"{locate(task.built_from, 'optimizer')}"
+                f"the optimizer cannot take the model's parameters: {reason_of(error)}"
             ) from error
         finally:
             task.optimizer_schedulers = schedules

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ray_classy.errors import TaskError
 from ray_classy.tasks.arguments import MOST_PHASES
@@ -92,3 +93,25 @@ def where_of(finished: int, total: int, steps_done: float = 0, steps: int = 1) -
         steps: number of steps of the current phase, at least 1.
     """
     return (finished + steps_done / steps) / total if total else 0.0
+
+
+def length_note(phases: list[dict[str, bool]], content: Mapping[str, Any]) -> str | None:
+    """Returns a sentence if the run is finished or its length changed; else None.
+
+    Args:
+        phases: of the run as it is now.
+        content: of the checkpoint to resume from.
+    """
+    state, now = content["classy_state_dict"], sum(phase["train"] for phase in phases)
+    inside = state.get("in_phase") is not None
+    done = state.get("train_phase_idx", -1) + 1 - inside
+    if position(phases, done - 1, state.get("train", True) and not inside) + 1 >= len(phases):
+        asked = "" if done == now else f", and the config asks for {now}"
+        return f"the run is finished: {done} train phases are done{asked}. To train more, raise num_epochs"
+    before = (content.get("ray_classy") or {}).get("train_phases")
+    if before in (None, now):
+        return None
+    return (
+        f"the run has {now} train phases now, and had {before}: {done / now:.0%} is done, and the schedules continue "
+        f"from there over the new length"
+    )

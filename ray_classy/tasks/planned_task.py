@@ -14,7 +14,6 @@ from ray_classy.models.weights_report import WeightsReport
 from ray_classy.registry import Keys
 from ray_classy.tasks import (
     classes,
-    resume,
     splits,
     starting_weights,
     state_schema,
@@ -26,7 +25,7 @@ from ray_classy.tasks.draft import Draft
 from ray_classy.tasks.dry_run import DryRun, device_of, dry_run
 from ray_classy.tasks.metrics import metric_names
 from ray_classy.tasks.option import assume
-from ray_classy.tasks.phases import build_phases
+from ray_classy.tasks.phases import build_phases, length_note
 from ray_classy.tasks.task_parts import TaskParts
 
 
@@ -195,7 +194,7 @@ class PlannedTask(TaskParts):
 
     def resume_note(self, content: Mapping[str, Any]) -> str | None:
         """Returns a sentence if the run to resume is finished, or its length changed."""
-        return None if self.test_only else resume.length_note(self.planned_phases(), content)
+        return None if self.test_only else length_note(self.planned_phases(), content)
 
     def keep_update_rows(self, before: Mapping[str, int] | None, ranks: int | None) -> dict[str, int] | None:
         """Keeps the number of rows per update on another number of ranks; see `ClassyTask.keep_update_rows`."""

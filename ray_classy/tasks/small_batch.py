@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import default_collate
 
+from ray_classy.config.places import locate
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.row_dataset import row_name
 from ray_classy.errors import DataError, RayClassyError, TaskError
 from ray_classy.memory import reason_of
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
-from ray_classy.tasks.resume import locate
 from ray_classy.user_code import is_installed
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def _two_rows(task: ClassificationTask, phase_type: str, dataset: ClassyDataset)
             raise
         except Exception as error:
             raise TaskError(
-                f"{locate(task, 'dataset', phase_type)}row {index} of the {phase_type} dataset cannot be read: "
+                f"{locate(task.built_from, 'dataset', phase_type)}"
+                f"row {index} of the {phase_type} dataset cannot be read: "
                 f"{reason_of(error).rstrip('.')}{_place_of(error)}. Correct the dataset or its transforms"
             ) from error
         if isinstance(sample, dict) and "input" in sample and "target" not in sample and dataset.without_targets:

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.config.places import locate
 from ray_classy.dataset.split import SplitRows
 from ray_classy.errors import CheckpointError, DataError
-from ray_classy.tasks.resume import locate
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classy_task import ClassyTask
@@ -56,7 +56,7 @@ def check_split(task: ClassyTask, content: Mapping[str, Any], where: str | None 
         CheckpointError: the rule is another one, or rows have other ids, so that test rows may have been trained on.
     """
     before = (content.get("ray_classy") or {}).get("split")
-    place = locate(task, "dataset", "split")
+    place = locate(task.built_from, "dataset", "split")
     return compare_split(before, task.datasets, getattr(task, "test_only", False), where, place)
 
 

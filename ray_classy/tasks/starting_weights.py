@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import load_checkpoint
+from ray_classy.config.places import locate
 from ray_classy.errors import CheckpointError, MissingStateError, StorageError
 from ray_classy.generic.checkpoint_util import read_and_broadcast
 from ray_classy.tasks.classes import match_classes
-from ray_classy.tasks.resume import locate
 from ray_classy.tasks.task_state import set_model_state
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load_starting_weights(task: PlannedTask) -> None:
             with trying_weights(task) as copied:
                 task.weights_report = copied.load_starting_weights(weights)
     except (CheckpointError, StorageError) as error:
-        raise type(error)(f"{locate(task, 'model')}{error}") from None
+        raise type(error)(f"{locate(task.built_from, 'model')}{error}") from None
 
 
 def check_checkpoint(task: PlannedTask, content: Mapping[str, Any], where: str | None) -> None:

@@ -7,22 +7,21 @@ import functools
 import logging
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray_classy.config import Problem, dotted, mark_of, problems_in, raise_problems
+from ray_classy.config import Problem, dotted, problems_in, raise_problems
 from ray_classy.config.imports import import_modules
+from ray_classy.config.places import located
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.split import Split
 from ray_classy.dataset.target_columns import ONLY
 from ray_classy.dataset.transforms.mixup import MixupTransform
-from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.errors import ConfigError
 from ray_classy.heads import HEAD_REGISTRY
 from ray_classy.hooks import ClassyHook, build_hook
 from ray_classy.losses import ClassyLoss, build_loss
 from ray_classy.losses.loss_weight import ignored_index
-from ray_classy.memory import reason_of
 from ray_classy.meters import ClassyMeter, build_meters
 from ray_classy.models import MODEL_REGISTRY, ClassyModel, build_model
 from ray_classy.models.head_hints import hint_at
@@ -156,29 +155,6 @@ def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
     strategy = (config.get("distributed") or {}).get("strategy", "zero")
     if strategy != "zero" and config.get("use_sharded_ddp"):
         yield Problem(("use_sharded_ddp",), f"means distributed.strategy: zero, which is {strategy!r}: leave one out")
-
-
-@contextmanager
-def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
-    """Adds the place in the config to an error in building a part."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (
-        RayClassyError,
-        TypeError,
-        ValueError,
-        KeyError,
-        AssertionError,
-        RuntimeError,
-        OSError,
-        OverflowError,
-        MemoryError,
-    ) as error:
-        reason = str(error) if isinstance(error, RayClassyError) else reason_of(error)
-        place = ": ".join(filter(None, (str(mark_of(config, path)), dotted(path))))
-        raise ConfigError(f"{place}: {reason}") from error
 
 
 def seeded(seed: int, build: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ray_classy.config.places import locate
 from ray_classy.errors import ComponentError, RayClassyError, TaskError
 from ray_classy.generic.copies import copied
 from ray_classy.generic.util import recursive_copy_to_device
@@ -18,7 +19,6 @@ from ray_classy.memory import reason_of
 from ray_classy.tasks.compilation import uncompiled
 from ray_classy.tasks.image_size import resized, size_of_phase
 from ray_classy.tasks.precision import autocast
-from ray_classy.tasks.resume import locate
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -109,7 +109,8 @@ def try_step(
         raise
     except Exception as error:
         raise TaskError(
-            f"{locate(task, step)}the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
+            f"{locate(task.built_from, step)}"
+            f"the {step} cannot take rows of the {phase_type} dataset (input {shape}, target "
             f"{_shown_target(target)}): {reason_of(error)}"
         ) from error
 
@@ -118,7 +119,7 @@ def _output(task: ClassificationTask, sample: dict[str, Any], train: bool) -> An
     try:
         return task.compute_model(sample) if train else task.test_time_augmentation.output(task.compute_model, sample)
     except ComponentError as error:
-        raise ComponentError(f"{locate(task, 'model', 'heads')}{error}") from None
+        raise ComponentError(f"{locate(task.built_from, 'model', 'heads')}{error}") from None
 
 
 def mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         what = (str(error).splitlines() or [""])[0]
         raise TaskError(
-            f"{locate(task, 'mixup')}the mixup cannot take rows of the train dataset: "
+            f"{locate(task.built_from, 'mixup')}the mixup cannot take rows of the train dataset: "
             f"{': '.join(filter(None, (type(error).__name__, what)))}"
         ) from error
 
@@ -185,7 +186,7 @@ def _try_meters(task: ClassificationTask, output: Any, sample: dict[str, Any]) -
             if isinstance(output, torch.Tensor) and isinstance(sample["target"], torch.Tensor):
                 meter.validate(output.shape, sample["target"].shape)
         except ComponentError as error:
-            raise ComponentError(f"{locate(task, 'meters', meter.name)}{error}") from None
+            raise ComponentError(f"{locate(task.built_from, 'meters', meter.name)}{error}") from None
     task.update_meters(output, sample)
 
 

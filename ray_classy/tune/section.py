@@ -15,9 +15,9 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search import BasicVariantGenerator
 
 from ray_classy.config import dotted, mark_of
+from ray_classy.config.places import located
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.registry import Key, Keys, nearest, signature_keys
-from ray_classy.tasks.task_config import located
 from ray_classy.trainer.ranking import default_metric, default_mode
 from ray_classy.tune.parts import EPOCH, SCHEDULER_REGISTRY, SEARCH_ALG_REGISTRY, Scheduler, SearchAlg, Sweep
 
