@@ -34,7 +34,7 @@ def train(given: Given) -> Answer:
     spec = spec_of(given)
     assert spec.config is not None and spec.name is not None, "a command gives both"
     task = build_checked_task(spec.config)
-    folder = RunFolder(spec.resume or spec.check_place().path)
+    folder = RunFolder(spec.resume) if spec.resume else RunFolder.named(spec.storage_path, spec.name)
     finished = spec.resume is not None and _is_finished(folder, task)
     if finished:
         check_start(task, spec)  # the config may say something else by now

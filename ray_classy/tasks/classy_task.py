@@ -107,6 +107,7 @@ class ClassyTask(ABC):
 
     def __init__(self) -> None:
         self.hooks = []
+        self.data_iterator = None  # an attribute of its own, which tasks in the predecessor's manner delete
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out of copies and pickles what belongs to this process: data iterators and wrapped modules."""
