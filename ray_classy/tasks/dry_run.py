@@ -31,6 +31,7 @@ from ray_classy.tasks.try_step import try_step
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
+    from ray_classy.tasks.planned_task import PlannedTask
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _check_devices(task: ClassificationTask, world_size: int, on_gpu: bool | Non
             task.distributed_options.convert_batch_norm(torch.nn.Identity(), device, world_size)
 
 
-def device_of(task: ClassificationTask, on_gpu: bool | None) -> torch.device:
+def device_of(task: PlannedTask, on_gpu: bool | None) -> torch.device:
     """Returns the kind of device that the run computes on."""
     if on_gpu is None:
         on_gpu = task.use_gpu is not False and torch.cuda.is_available()

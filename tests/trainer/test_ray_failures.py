@@ -95,17 +95,17 @@ def test_the_ranks_for_which_others_waited_until_the_time_out_are_named(ranks, s
 
 def test_the_same_failure_in_the_same_place_is_not_tried_again(tmp_path):
     lines = []
-    retries = Retries(-1, SimpleNamespace(tell=lines.append))
+    retries = Retries(-1, SimpleNamespace(log_now=lines.append))
     again = [retries.decide(failed({1: raised(ValueError("mine"), 1, step=step)}), True) for step in (5, 6, 6)]
     assert again == [True, True, False]
     assert lines[-1] == "the same failed again on rank 1 of 2, after 6 train steps: giving up"
 
 
 def test_an_actor_of_rays_that_dies_counts_as_a_failure_of_workers():
-    retries = Retries(1, SimpleNamespace(tell=lambda _: None))
+    retries = Retries(1, SimpleNamespace(log_now=lambda _: None))
     died = SimpleNamespace(controller_failure=ray.exceptions.ActorDiedError())
     assert [retries.decide(died, False) for _ in range(4)] == [True, True, True, False]
-    assert not Retries(0, SimpleNamespace(tell=lambda _: None)).decide(died, False)
+    assert not Retries(0, SimpleNamespace(log_now=lambda _: None)).decide(died, False)
 
 
 # -- real exchanges ---------------------------------------------------------------------------------------------------
