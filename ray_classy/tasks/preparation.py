@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from ray_classy.checkpoint.content import generators_of
-from ray_classy.dataset import ClassyDataset
 from ray_classy.distributed import get_world_size, is_primary
 from ray_classy.errors import ComponentError, TaskError
-from ray_classy.optim.param_scheduler.warmup import TrainingLength
 from ray_classy.seeding import use_deterministic_algorithms
 from ray_classy.tasks import classes, device_checks, sharding
 from ray_classy.tasks.device_options import DeviceSetup
 from ray_classy.tasks.option import assume
 from ray_classy.tasks.precision import log_remark
+from ray_classy.tasks.schedule_length import set_schedule_length
 from ray_classy.tasks.starting_weights import load_starting_weights, take_checkpoint
 from ray_classy.tasks.update_step import UpdateStep
 
@@ -125,30 +124,3 @@ def accumulation_period(task: ClassificationTask, world_size: int | None = None)
             f"({task.get_batchsize_per_replica()} x {actual // task.get_batchsize_per_replica()} ranks)"
         )
     return simulated // actual
-
-
-def set_schedule_length(task: ClassificationTask) -> None:
-    """Gives the length of the training to the schedules that need it.
-
-    Raises:
-        TaskError: the length of the train dataset is not known.
-    """
-    waiting = [one for one in task.optimizer_schedulers.values() if getattr(one, "needs_length", False)]
-    if waiting:
-        length = training_length(task)
-        for scheduler in waiting:
-            scheduler.set_length(length)
-
-
-def training_length(task: ClassificationTask) -> TrainingLength:
-    """Returns the number of steps of each train phase, on as many ranks as there are, and of updates.
-
-    Raises:
-        TaskError: the length of the train dataset is not known.
-    """
-    dataset, parts = task.datasets["train"], task.train_phases_per_epoch or 1
-    if not isinstance(dataset, ClassyDataset) or not hasattr(dataset.dataset, "__len__"):
-        raise TaskError("a warmup needs a train dataset whose number of rows is known: use a composite schedule")
-    steps = [dataset.plan("train", part).num_steps for part in range(parts)]
-    phases = task.get_total_training_phases()
-    return TrainingLength(tuple(steps[phase % parts] for phase in range(phases)), task.optimizer_period, parts)

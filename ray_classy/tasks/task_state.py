@@ -16,6 +16,7 @@ from ray_classy.tasks import state_schema
 from ray_classy.tasks.loss_log import LossLog
 from ray_classy.tasks.optimizer_state import restore_buffers
 from ray_classy.tasks.phases import position
+from ray_classy.tasks.schedule_length import set_schedule_length
 from ray_classy.tasks.sharding import strategy_of, unshard
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def set_state(task: ClassificationTask, state: dict[str, Any]) -> None:
     if task.optimizer is not None and state["optimizer"]:
         if task.optimizer.optimizer is None:
             task.prepare_optimizer(task.optimizer, task.base_model, task.base_loss)
+            set_schedule_length(task)
         restore_buffers(task, state)
         task.optimizer.set_where(task.where)
     if state.get("amp") and task.update_step.scaler is not None:
