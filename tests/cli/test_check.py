@@ -166,7 +166,7 @@ def test_nothing_is_trained_for_no_epoch(check):
 def test_a_batch_of_all_workers_that_drop_last_leaves_empty(check):
     outcome = check("dataset.train.drop_last=true", "--num-workers", "4")
     assert outcome.code == 1
-    assert "128 (32 x 4 workers)" in outcome.err
+    assert "tiny.yaml:4: dataset.train: a train phase of 96 rows has no full global batch of 128 (32 x 4" in outcome.err
 
 
 def test_it_lists_the_code_that_nodes_of_a_cluster_get(check, tmp_path, monkeypatch):
