@@ -36,6 +36,7 @@ _LONGEST_STEM = 40
 _STORAGE_PATH = "runs"
 _CONFIG_OF_STDIN = "config.yaml"
 _KEY = re.compile(r"[a-z_][\w.]*=")
+_DATA = re.compile(r"(?:^|_)(?:files?|folders?|paths?|dirs?|roots?|manifests?|shards?)\Z")
 
 
 class _Read(NamedTuple):
@@ -90,7 +91,7 @@ def words_of(arguments: argparse.Namespace) -> list[str]:
 
 def _of_config(arguments: argparse.Namespace) -> Job:
     read = _read(arguments)
-    overrides = _absolute_overrides(read.raw, read.config) if read.raw and read.config else []
+    overrides, remarks = _absolute_overrides(read.raw, read.config) if read.raw and read.config else ([], [])
     section = _ray_section(arguments, read.config)
     if "working_dir" in (section.get("runtime_env") or {}):
         raise UsageError("ray.runtime_env.working_dir: a job has one already, with what is sent; leave it out")
@@ -114,7 +115,7 @@ def _of_config(arguments: argparse.Namespace) -> Job:
         code=code_folder(read.config) if imports else None,
         imports=imports,
         ray=section,
-        remarks=list(read.remarks),
+        remarks=[*read.remarks, *remarks],
         digest=_digest(words, read.config, section),
     )
 
@@ -176,16 +177,23 @@ def _sent_config(words: list[str], read: _Read) -> tuple[str | None, list[str]]:
     return file, [os.path.basename(file), *words[1:]]
 
 
-def _absolute_overrides(raw: Config, config: Config) -> list[str]:
-    """Overrides by which the relative paths of a config lead to where they lead here, if there is anything."""
-    found = []
+def _absolute_overrides(raw: Config, config: Config) -> tuple[list[str], list[str]]:
+    """Overrides by which the relative paths of a config lead to where they lead here, if there is anything.
+
+    Returns:
+        The overrides, and a remark for each path that leads nowhere.
+    """
+    found, remarks = [], []
     for _, _, path in relative_paths(raw, ()):
         value: Any = config
         for step in path:
             value = value[step]
         if isinstance(value, str) and os.path.lexists(_fixed_part(value)):
             found.append(f"{dotted(path)}={json.dumps(_absolute(value), ensure_ascii=False)}")
-    return found
+        elif isinstance(value, str) and _DATA.search(str(path[-1])):
+            place = "nothing is there on this machine, and on the cluster it means the folder of the job"
+            remarks.append(f"{dotted(path)}: {value!r} is a relative path; {place}: give an absolute path or a URL")
+    return found, remarks
 
 
 def _fixed_part(pattern: str) -> str:

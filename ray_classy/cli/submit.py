@@ -29,6 +29,7 @@ from ray_classy.user_code import SETUP_FUNCTION
 _GRACE = 120.0
 _ERROR = "ray-classy: error: "
 _LONGEST_MESSAGE = 300
+_SIGNAL = 128
 _ACTIONS = ("attach", "status", "stop")
 
 
@@ -123,7 +124,7 @@ def _submitted(cluster: Cluster, job: Job) -> str:
         variables = {**settings.JOB, settings.SETUP_HOOK: SETUP_FUNCTION, **(env.get("env_vars") or {})}
         identity = cluster.submit(job, {**env, "working_dir": package.folder, "env_vars": variables})
     if job.run is not None:
-        print_line(f"the run is {shown(job.run)}, on the cluster")
+        print_line(f"the {'sweep' if job.words[0] == 'tune' else 'run'} is {shown(job.run)}, on the cluster")
     print_line(f"submitted the job {identity} to {cluster.address}")
     try:
         first = _running(cluster, job) or identity
@@ -202,7 +203,8 @@ def _facts(info: Any) -> dict[str, Any]:
 
 def _facts_of(info: Any, metadata: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     yield "job", info.submission_id
-    yield "state", str(getattr(info.status, "value", info.status)).lower()
+    interrupted_by_signal = info.status == "FAILED" and (info.driver_exit_code or 0) > _SIGNAL
+    yield "state", "interrupted" if interrupted_by_signal else str(getattr(info.status, "value", info.status)).lower()
     yield "command", metadata.get("command")
     if metadata.get("run"):
         yield "run", shown(metadata["run"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -152,9 +153,15 @@ def exit_code(info: Any) -> int:
 
 
 def _why(message: str | None) -> str:
-    """What the user has to know of a message of Ray's, which may hold tracebacks of the cluster."""
+    """What the user has to know of a message of Ray's: what it begins with, and what follows its tracebacks."""
     lines = [printable(line) for line in (message or "Ray does not say why").splitlines() if line.strip()]
-    return "\n".join(lines)[-_MOST_OF_MESSAGE:]
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    if frames:
+        after = itertools.dropwhile(lambda line: line.startswith("    "), lines[frames[-1] + 1 :])
+        lines = [*lines[: 1 if frames[0] > 1 else 0], *after]
+    while len(lines) > 2 and sum(map(len, lines)) > _MOST_OF_MESSAGE:
+        del lines[1]
+    return "\n".join(lines)
 
 
 def is_active(info: Any) -> bool:

@@ -22,8 +22,8 @@ _SECONDS_TO_END = _TERM_SECONDS + 15
 def stop(cluster: Cluster, info: Any, grace: float) -> Any:
     """Stops a job and waits until it has ended; returns its details.
 
-    A run is asked to stop, and has the grace period for a checkpoint. Every other job gets SIGTERM, and so does a run
-    that goes on.
+    A run is asked to stop, and has the grace period, if there is any, for a checkpoint. Every other job gets SIGTERM,
+    and so does a run that goes on.
 
     Args:
         cluster: where it runs.
@@ -36,7 +36,7 @@ def stop(cluster: Cluster, info: Any, grace: float) -> Any:
     identity = info.submission_id
     run = (info.metadata or {}).get("run")
     trains = info.status == "RUNNING" and info.metadata.get("command") == "train"
-    if trains and run and _asked(cluster, info, run):
+    if trains and run and grace > 0 and _asked(cluster, info, run):
         print_line(f"the run {run} was asked to stop; it has {duration(grace)} for a checkpoint")
         info = wait_for_end(cluster, identity, grace)
         if is_active(info):

@@ -33,6 +33,14 @@ def test_a_job_that_died_before_its_command_is_one_error():
         exit_code(job("FAILED", None, "\nno such package\n"))
 
 
+def test_the_tracebacks_of_a_cluster_are_left_out():
+    frame = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\n'
+    message = f"runtime_env setup failed:\n{frame}OSError: x\n\nDuring ...:\n{frame}RuntimeError: no pip\nERROR: no"
+    assert module._why(message) == "runtime_env setup failed:\nRuntimeError: no pip\nERROR: no"
+    assert module._why(frame + "KeyError: 1") == "KeyError: 1" and module._why(None) == "Ray does not say why"
+    assert len(module._why("first\n" + "x" * 99 * 99)) > 2000 and module._why("a\n" + "b\n" * 5000).startswith("a\nb")
+
+
 def test_a_job_whose_node_was_lost_is_one_error():
     with pytest.raises(RunError, match="the job j died and its command with it: the supervisor died"):
         exit_code(job("FAILED", None, "the supervisor died", node="ab12"))

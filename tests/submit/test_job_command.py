@@ -69,6 +69,8 @@ def test_the_places_that_all_nodes_must_see_are_known(project, job):
     found = job("train", "my.yaml", "dataset.test.image_folder=test", "dataset.test.name=image_path")
     assert sorted(found.places) == [f"{project}/{name}" for name in ("photos", "runs", "test")]
     assert job("evaluate", "runs/r").places == [f"{project}/runs/r"]
+    [remark] = job("train", "my.yaml", "dataset.train.image_folder=fotos").remarks
+    assert "dataset.train.image_folder: 'fotos' is a relative path; nothing is there" in remark
     assert job("train", "recipe:digits", "--storage-path", "s3://b/runs?a=/c").places == []
 
 

@@ -157,6 +157,7 @@ def test_a_run_that_is_stopped_has_a_checkpoint_and_the_same_command_resumes_it(
     wait_for_epoch(project)
     code, out, err = submit("--stop", "r")
     assert code == 0 and "was asked to stop" in err and "the command that started it resumes it" in out
+    assert "interrupted" in submit("--status", "r")[1]
     out, _ = client.communicate(timeout=60)
     resume = f"resume with: ray-classy submit --address {nodes[0]} train --resume"
     assert client.returncode == 130 and f"interrupted; {resume}" in out
