@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -63,7 +63,8 @@ def manifest(job: Job, files: Sequence[CodeFile], image: str | None = None) -> s
         image: of all pods, with ray_classy and Ray; None is the name that docs/cluster.md gives to one of this version.
 
     Raises:
-        ConfigError: the run's storage cannot be seen by the pods, or `ray.num_workers` is invalid.
+        ConfigError: the run's storage or a file of `ray.runtime_env` cannot be seen by the pods, or `ray.num_workers`
+            is invalid.
         ShippingError: the files are too large for a ConfigMap; the message names the largest.
     """
     if job.run is not None and not is_url(job.run) and not job.ray.get("storage_path"):
@@ -72,6 +73,7 @@ def manifest(job: Job, files: Sequence[CodeFile], image: str | None = None) -> s
             "the path of a volume that you mount in all pods"
         )
     _check_size(files)
+    _check_runtime_env(job.ray.get("runtime_env") or {})
     name = kubernetes_name(job.name)
     documents = [_files_of(name, job, files)] if files else []
     documents.append(_ray_job(name, job, files, image or f"ray-classy:{__version__}"))
@@ -98,6 +100,19 @@ def _check_size(files: Sequence[CodeFile]) -> None:
             f"{size_text(MOST_BYTES)}; the largest: {named}. Copy them into the image, or submit to a running cluster "
             f"with --address"
         )
+
+
+def _check_runtime_env(env: Mapping[str, Any]) -> None:
+    """Refuses files of this machine, which Ray's own client would send."""
+    files = [(key, env.get(key)) for key in ("pip", "uv")]
+    files += [("conda", env["conda"])] if str(env.get("conda")).endswith((".yaml", ".yml")) else []
+    files += [("py_modules", place) for place in env.get("py_modules") or () if not is_url(place)]
+    for key, value in files:
+        if isinstance(value, str):
+            raise ConfigError(
+                f"ray.runtime_env.{key}: the pods do not see {value!r} of this machine: list the packages, or add them "
+                f"to the image"
+            )
 
 
 def _files_of(name: str, job: Job, files: Sequence[CodeFile]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_there_is_a_pod_for_each_worker_and_beside_gpus_some_of_cpus(project, jo
     assert [training[key] for key in ("minReplicas", "replicas", "maxReplicas")] == [2, 8, 8]
     assert training["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert "nvidia.com/gpu" not in ingest["template"]["spec"]["containers"][0]["resources"]["limits"]
-    [ray_job] = documents(job("evaluate", "s3://bucket/runs/r"))
+    [ray_job] = documents(job("evaluate", "file:///bucket/runs/r"))
     assert [group["groupName"] for group in ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]] == ["training"]
 
 
@@ -57,6 +57,13 @@ def test_a_folder_of_this_machine_is_refused_and_one_that_is_given_is_not(projec
     with pytest.raises(ConfigError, match="the pods of a RayJob see no folder of this machine"):
         documents(job("train", "recipe:digits"))
     assert documents(job("train", "recipe:digits", "--storage-path", "/shared/runs"))
+
+
+@pytest.mark.parametrize("env", ["{pip: needed.txt}", "{conda: env.yml}", "{py_modules: [more]}"])
+def test_files_of_the_runtime_environment_are_refused(project, job, env):
+    with pytest.raises(ConfigError, match=r"the pods do not see '.*' of this machine"):
+        documents(job("train", "my.yaml", *STORE, f"ray.runtime_env={env}"))
+    assert documents(job("train", "my.yaml", *STORE, "ray.runtime_env={conda: base, pip: [emoji]}"))
 
 
 def test_files_that_a_config_map_cannot_hold_are_refused_by_name(project, job, monkeypatch):
