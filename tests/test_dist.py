@@ -15,6 +15,7 @@ NEEDED = (
     "configs/digits.yaml",
     "configs/sweeps/asha.yaml",
     "docs/conf.py",
+    "docs/images/report.png",
     "docs/index.md",
     "examples/my_model.yaml",
     "ray_classy/py.typed",

@@ -128,6 +128,7 @@ def template(tmp_path_factory):
         with Path("my.yaml").open("w") as file, contextlib.redirect_stdout(file):
             assert main(["train", "--images", "DIR", "--print-config", "num_epochs=1"]) == 0
         config = yaml.safe_load(Path("my.yaml").read_text())
+        config["dataset"]["train"]["image_folder"] = str(folder / "DIR")  # the same wherever a command runs
         config["model"].update(num_blocks=[1], init_planes=4)
         config["model"]["heads"][0].update(fork_block="block0-0", in_plane=4)
         config["hooks"] = [{"name": "early_stopping", "metric": "test.loss", "patience": 3}]

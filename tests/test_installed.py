@@ -1,4 +1,4 @@
-"""An installed package has the recipes, as a wheel and as an editable install."""
+"""A package installs with its recipes, as a wheel and editable; its page in an index has working links."""
 
 import os
 import shutil
@@ -69,3 +69,17 @@ def test_an_install_lists_prints_and_checks_recipes(sources, environment, tmp_pa
     assert "digits: Handwritten digits" in listed and listed.endswith("heavy: set()\n")
     assert run(program, "recipes", "digits", cwd=tmp_path) == ROOT.joinpath("configs", "digits.yaml").read_text()
     assert "num_epochs: 3" in run(program, "check", "recipe:digits", "--local", "num_epochs=3", cwd=tmp_path)
+
+
+METADATA = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('.'))"
+
+
+@pytest.mark.full
+def test_the_page_of_an_index_links_into_the_repository(sources, tmp_path):
+    folder = shutil.copytree(sources, tmp_path / "sources")
+    settings = folder.joinpath("setup.cfg").read_text()
+    folder.joinpath("setup.cfg").write_text(settings.replace("[metadata]\n", "[metadata]\nurl = https://host/us/it\n"))
+    name = run(sys.executable, "-c", METADATA, cwd=folder).split()[-1]
+    text = folder.joinpath(name, "METADATA").read_text()
+    assert "](https://host/us/it/raw/main/docs/images/report.png)" in text
+    assert "](https://host/us/it/blob/main/docs/tutorial.md)" in text and "](docs/" not in text

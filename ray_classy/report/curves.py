@@ -150,6 +150,7 @@ def _logged_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
 def _scheduled_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
     """The schedule that the config asks for, up to where the run is."""
     from ray_classy.optim import build_optimizer_schedulers
+    from ray_classy.optim.param_scheduler.warmup import TrainingLength
 
     optimizer = run.config.get("optimizer")
     if not isinstance(optimizer, dict) or not run.lines:
@@ -158,6 +159,8 @@ def _scheduled_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
     where = [until * number / _POINTS_OF_SCHEDULE for number in range(_POINTS_OF_SCHEDULE + 1)]
     try:
         schedule = build_optimizer_schedulers(optimizer, run.epochs).get("lr")
+        if getattr(schedule, "needs_length", False):
+            schedule.set_length(TrainingLength((_updates_per_epoch(run),) * max(1, round(run.epochs))))
         rates = [float(schedule(min(one, 1 - 1e-9))) for one in where] if schedule is not None else None
     except (RayClassyError, ArithmeticError, KeyError, TypeError, ValueError):  # of a module that is not imported here
         return None
@@ -165,6 +168,16 @@ def _scheduled_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
         constant = optimizer.get("lr")
         rates = [float(constant)] * len(where) if _is_number(constant) else None
     return None if rates is None else ([one * run.epochs for one in where], rates)
+
+
+def _updates_per_epoch(run: RunSource) -> int:
+    """Updates of the optimizer in an epoch, from the name of the last checkpoint or from the rows of an update."""
+    simulated, last = run.config.get("simulated_global_batchsize"), run.lines[-1]
+    if simulated:
+        return max(1, round((number_in(last, "num_updates") or 0) / float(last["epoch"]) / float(simulated)))
+    names = run.folder.checkpoints.names()
+    epoch, step = position_of(names[-1])[:2] if names else (0, 0)
+    return max(1, round(step / epoch)) if epoch else 1
 
 
 def _throughput(runs: Sequence[RunSource]) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from ray_classy.report.words import metric_name, number, setting, shortened
 _MOST_CURVES = 300
 _MOST_PARAMETERS = 24
 _LOW, _MIDDLE, _HIGH = (201, 208, 221), (88, 133, 214), (20, 48, 120)
-_DECADES_FOR_LOGARITHMS = 1.5
+_DECADES_FOR_LOGARITHMS = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ def parameters(trials: Sequence[Trial]) -> list[str]:
 
 
 def last_words(names: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each dotted name, of two words at least, that no other one has."""
+    """The shortest end of each dotted name that no other one has: of two words at least, or one after a number."""
     found = {}
     for name in names:
         parts = name.split(".")
-        ends = [".".join(parts[-length:]) for length in range(min(2, len(parts)), len(parts) + 1)]
+        least = 2 if len(parts) > 1 and not parts[-2].isdigit() else 1
+        ends = [".".join(parts[-length:]) for length in range(least, len(parts) + 1)]
         own = [end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1]
         found[name] = own[0] if own else name
     return found
@@ -127,9 +129,14 @@ class _Scale:
 
     @property
     def logarithmic(self) -> bool:
+        """Whether positive values span decades and their median is nearer to the middle of a logarithmic axis."""
         if not self.numeric or min(self.values) <= 0:
             return False
-        return math.log10(max(self.values)) - math.log10(min(self.values)) >= _DECADES_FOR_LOGARITHMS
+        low, middle, high = (float(one(self.values)) for one in (min, statistics.median, max))
+        if math.log10(high / low) < _DECADES_FOR_LOGARITHMS:
+            return False
+        linear, logarithmic = (middle - low) / (high - low), math.log(middle / low) / math.log(high / low)
+        return abs(logarithmic - 0.5) < abs(linear - 0.5)
 
     @property
     def categories(self) -> list[str]:
@@ -175,7 +182,7 @@ def _parallel(trials: Sequence[Trial], metric: str, mode: str, colours: dict[str
         own = [trial.params.get(name) for name in names] + [trial.value]
         y = [scale.place(value) for (_, scale), value in zip(columns, own, strict=True)]
         best = trial is trials[0]
-        style = {"color": colours[trial.name], "width": 3 if best else 1.3, "shape": "spline", "smoothing": 0.6}
+        style = {"color": colours[trial.name], "width": 3 if best else 1.3, "shape": "spline", "smoothing": 0.3}
         text = f"{_described(trial)}<br>{escaped(metric_name(metric))} = {escaped(number(trial.value))}"
         traces.append(
             {

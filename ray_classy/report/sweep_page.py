@@ -98,7 +98,8 @@ def _lead(row: RunRow, trials: list[Trial], best: Trial | None, metric: str, mod
     better = "largest" if mode == "max" else "smallest"
     text = f"{count(len(trials), 'trial')} searched for the {better} {metric_name(metric)}."
     if best is not None:
-        text += f" The best one so far is {best.name}, with {number(best.value)}."
+        so_far = "" if row.state == "finished" else " so far"
+        text += f" The best one{so_far} is {best.name}, with {number(best.value)}."
     others = {state: sum(trial.state == state for trial in trials) for state in ("stopped", "failed", "running")}
     parts = [f"{amount} {'was' if amount == 1 else 'were'} stopped early" for amount in [others["stopped"]] if amount]
     parts += [f"{amount} failed" for amount in [others["failed"]] if amount]

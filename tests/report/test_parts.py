@@ -14,6 +14,7 @@ from ray_classy.report.markdown import plain
 from ray_classy.report.mistakes import confused_pairs
 from ray_classy.report.pictures import Album, image_of
 from ray_classy.report.run_source import read_run
+from ray_classy.report.sweep_figures import Trial, last_words, sweep_figures
 from ray_classy.report.words import metric_name, number, percent, setting, shortened, worker_time
 
 
@@ -66,6 +67,18 @@ def test_the_parameter_that_decides_is_the_important_one():
     assert importances(params[:5], values[:5]) == [] and importances([{"a": 1}] * 9, list(range(9))) == []
 
 
+def test_parameters_have_the_shortest_names_that_differ():
+    names = ["optimizer.lr", "schedule.lr", "transforms.0.degrees", "transforms.1.p", "transforms.2.p"]
+    assert list(last_words(names).values()) == ["optimizer.lr", "schedule.lr", "degrees", "1.p", "2.p"]
+
+
+@pytest.mark.parametrize(("values", "kind"), [([0.001, 0.01, 0.1], "log"), ([0.02, 5, 10, 15], "linear")])
+def test_a_parameter_has_the_axis_on_which_its_values_are_spread(values, kind):
+    trials = [Trial(f"t{number}", {"lr": value}, number, "finished") for number, value in enumerate(values)]
+    _, (dots,) = sweep_figures(trials, "test.loss", "min", [])
+    assert dots.layout["xaxis"].get("type", "linear") == kind
+
+
 def test_the_curves_within_epochs_are_drawn_where_there_are_any(recorded):
     run = recorded("finished")
     before = {one.title: len(one.traces) for one in learning_figures([read_run(run)])}
@@ -85,6 +98,15 @@ def test_the_curves_within_epochs_are_drawn_where_there_are_any(recorded):
     after = {one.title: len(one.traces) for one in learning_figures([read_run(run)])}
     assert before == {"Loss": 2, "Accuracy, top 1": 2, "Learning rate": 1, "Images per second": 2}
     assert after == {**before, "Loss": 3, "Images per second": 3, "Data wait": 1}
+
+
+def test_a_learning_rate_that_warms_up_is_drawn(recorded):
+    run = read_run(recorded("finished"))
+    then = {"name": "linear", "start_value": 1.0, "end_value": 0.0}
+    warmup = {"name": "warmup", "epochs": run.epochs / 2, "then": then}
+    run.config["optimizer"] = {"name": "sgd", "param_schedulers": {"lr": warmup}}
+    (rates,) = [one.traces[0]["y"] for one in learning_figures([run]) if one.title == "Learning rate"]
+    assert rates[0] == 0 and rates[-1] < 0.01 and max(rates) > 0.9
 
 
 def test_restarts_and_changes_of_the_number_of_workers_are_marked(recorded):
