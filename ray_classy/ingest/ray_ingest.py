@@ -1,8 +1,7 @@
 """Datasets as Ray Data blocks in the cluster's shared memory, from which every rank reads its rows.
 
-Ray Data reads a dataset once per run into blocks. `PlannedShards` gives each rank of a worker group a shard that names
-the blocks, and the rank reads from it the rows that the phase's plan assigns to it. Ray Data's own splits do not serve:
-`streaming_split(equal=True)` drops rows, splits differ between runs, and each epoch starts another execution.
+Ray Data reads a dataset once per run into blocks, and each rank reads from them the rows that the phase's plan assigns
+to it (see `planned_shards`).
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from typing import Any
 
 import ray
 import ray.data
-import ray.train
 
 from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.row_dataset import detached_rows, row_dataset_of
 from ray_classy.dataset.rows import BlockRows
+from ray_classy.ingest.planned_shards import Shard
 from ray_classy.ingest.ray_feed import Feeding
-from ray_classy.ingest.ray_stream import Stream, StreamShard
+from ray_classy.ingest.ray_stream import StreamShard
 from ray_classy.ray_compat.data import arrow_table, blocks_of
 
 
@@ -32,47 +31,12 @@ class ShardRows(BlockRows):
     @classmethod
     def of(cls, source: Any) -> ShardRows:
         """Returns the rows of a materialised Ray Data dataset."""
-        rows = _shard(source).rows()
+        rows = cls(*blocks_of(source))
         rows.ray_dataset = source
         return rows
 
     def shared_bytes(self) -> int:
         return 0 if self.ray_dataset is None else int(self.ray_dataset.size_bytes())
-
-
-class Shard:
-    """The blocks of a dataset, as every rank receives them; each reads the rows that the plan assigns to it.
-
-    Args:
-        blocks: references to Arrow tables.
-        sizes: rows in each.
-    """
-
-    def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
-        self.blocks = list(blocks)
-        self.sizes = list(sizes)
-
-    def rows(self) -> ShardRows:
-        """Returns the rows of the blocks, read by number."""
-        return ShardRows(self.blocks, self.sizes)
-
-
-class PlannedShards(ray.train.DataConfig):
-    """Gives every rank of a worker group, of whatever size, a shard of each dataset."""
-
-    def configure(
-        self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
-    ) -> list[dict[str, Any]]:
-        """Called by Ray Train at each start of a worker group."""
-        shards = {
-            name: dataset.shard(world_size) if isinstance(dataset, Stream) else _shard(dataset)
-            for name, dataset in datasets.items()
-        }
-        return [shards] * world_size
-
-
-def _shard(dataset: Any) -> Shard:
-    return Shard(*blocks_of(dataset))
 
 
 def ray_dataset(dataset: Any) -> Any | None:

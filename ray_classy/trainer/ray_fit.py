@@ -14,8 +14,9 @@ from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from ray_classy.errors import RunError
+from ray_classy.ingest.planned_shards import PlannedShards
 from ray_classy.ingest.ray_feed import Feeding
-from ray_classy.ingest.ray_ingest import PlannedShards, detached_shards
+from ray_classy.ingest.ray_ingest import detached_shards
 from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import has_dashboard, remove_groups_of
 from ray_classy.ray_compat.train import FILES_IN_RUNS, failure_policy, scaling_policy, trainer_class

@@ -1,0 +1,54 @@
+"""What Ray Train gives each rank of a worker group of the datasets of a run.
+
+`PlannedShards` gives each rank a shard that names all blocks of a dataset, from which it reads the rows that the plan
+of the phase assigns to it. Ray Data's own splits do not serve: `streaming_split(equal=True)` drops rows, splits differ
+between runs, and each epoch starts another execution.
+
+The process in which Ray Train calls it needs no torch, whose import would delay the start of the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray.data
+import ray.train
+
+from ray_classy.ray_compat.data import blocks_of
+
+if TYPE_CHECKING:
+    from ray_classy.ingest.ray_ingest import ShardRows
+
+
+class Shard:
+    """The blocks of a dataset, as every rank receives them; each reads the rows that the plan assigns to it.
+
+    Args:
+        blocks: references to Arrow tables.
+        sizes: rows in each.
+    """
+
+    def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
+        self.blocks = list(blocks)
+        self.sizes = list(sizes)
+
+    def rows(self) -> ShardRows:
+        """Returns the rows of the blocks, read by number."""
+        from ray_classy.ingest.ray_ingest import ShardRows
+
+        return ShardRows(self.blocks, self.sizes)
+
+
+class PlannedShards(ray.train.DataConfig):
+    """Gives every rank of a worker group, of whatever size, a shard of each dataset."""
+
+    def configure(
+        self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
+    ) -> list[dict[str, Any]]:
+        """Called by Ray Train at each start of a worker group, with Ray Data datasets and `Stream`s."""
+        shards = {
+            name: Shard(*blocks_of(dataset)) if isinstance(dataset, ray.data.Dataset) else dataset.shard(world_size)
+            for name, dataset in datasets.items()
+        }
+        return [shards] * world_size
