@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.commands import FLAG_KEYS
-from ray_classy.cli.own_data import words_of
+from ray_classy.cli.own_data import chosen_model_flag, words_of
 from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config, mark_of
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
@@ -52,6 +52,9 @@ def read_given(arguments: argparse.Namespace) -> Given:
     _check_usage(arguments)
     given, file, overrides = _read(arguments)
     config = apply_overrides(given, overrides)
+    flag = chosen_model_flag(arguments)
+    if flag is not None:
+        config.marks[("model",)] = Mark(flag)
     on_command_line = {override.partition("=")[0].strip() for override in overrides}
     if "test_only" in on_command_line and config.get("test_only") is True:
         if getattr(arguments, "resume", None):

@@ -51,6 +51,17 @@ def words_of(arguments: argparse.Namespace) -> list[str]:
     return [recipe, *_overrides(arguments, flag, recipe)]
 
 
+def chosen_model_flag(arguments: argparse.Namespace) -> str | None:
+    """Returns the flag that decides on the model of a command line, for messages; None if none does."""
+    if any(word.partition("=")[0].split(".")[0].strip() == "model" for word in arguments.words):
+        return None
+    for flag in ("weights", "model"):
+        value = getattr(arguments, flag, None)
+        if value is not None:
+            return f"--{flag} {value}"
+    return None
+
+
 def _overrides(arguments: argparse.Namespace, flag: str, recipe: str) -> list[str]:
     """Returns the overrides of the recipe: the source, what is chosen, and the user's own, which count."""
     from ray_classy.config import apply_overrides, load_config

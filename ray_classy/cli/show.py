@@ -48,15 +48,23 @@ def _describe(path: str) -> Answer:
     manifest = read_manifest(Storage(folder or "."), "") or {}
     parts = {name: _size(part) for name, part in content["classy_state_dict"].items()}
     ours = content.get("ray_classy") or {}
-    classes = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
+    classes = _of_phase(ours.get("classes"))
+    of_targets = _of_phase(ours.get("target_classes")) or {}
     data = {
         "path": path,
         "manifest": manifest,
         "parts": parts,
         "classes": classes,
+        "target_classes": of_targets,
         "input_args": content.get("input_args"),
     }
-    return Answer("\n".join(map(printable, _lines(path, manifest, parts, classes))), data)
+    named = {"classes": classes, **{f"classes of {target}:": names for target, names in of_targets.items()}}
+    return Answer("\n".join(map(printable, _lines(path, manifest, parts, named))), data)
+
+
+def _of_phase(names: Any) -> Any:
+    """Returns what a checkpoint says of the classes of train rows, or else of test rows."""
+    return (names or {}).get("train") or (names or {}).get("test")
 
 
 def _newest(run: RunFolder) -> str:
@@ -77,7 +85,7 @@ def _newest(run: RunFolder) -> str:
 
 
 def _lines(
-    path: str, manifest: Mapping[str, Any], parts: Mapping[str, dict[str, int]], classes: list[str] | None
+    path: str, manifest: Mapping[str, Any], parts: Mapping[str, dict[str, int]], named: Mapping[str, list[str] | None]
 ) -> Iterator[str]:
     yield shown(path)
     for key in ("epoch", "step", "samples", "where", "in_phase", "seed", "world_size", "written", "config_sha256"):
@@ -87,9 +95,11 @@ def _lines(
         yield f"  {name:<24} {value}"
     if manifest.get("versions"):
         yield f"  {'versions':<14} " + ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())
-    if classes:
+    for label, classes in named.items():
+        if not classes:
+            continue
         more = f", ... ({len(classes)})" if len(classes) > _MOST_NAMES else ""
-        yield f"  {'classes':<14} {', '.join(map(str, classes[:_MOST_NAMES]))}{more}"
+        yield f"  {label:<14} {', '.join(map(str, classes[:_MOST_NAMES]))}{more}"
     yield "  parts"
     for name, size in parts.items():
         if size["tensors"]:

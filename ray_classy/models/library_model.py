@@ -132,8 +132,8 @@ class LibraryModel(ClassyModel):
         if differences.fits_nothing_of(kept):
             return nothing_fits(self.network_name, given, kept)
         return (
-            f"it does not fit {self.network_name}: {of_file(str(differences))}; use weights of this network, or name "
-            f"the network that they are of as the model"
+            f"it does not fit {self.network_name}: {of_file(str(differences))}. Use weights of this network, or name "
+            f"the one that they are of (`model.model`; with --images DIR and its like, --model NAME)"
         )
 
     def converted(self, weights: dict[str, Any]) -> dict[str, Any]:

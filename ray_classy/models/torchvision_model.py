@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -176,10 +177,10 @@ def _weights(model: str, weights: str | None) -> PretrainedWeights | None:
     if entry is not None:
         return DownloadedWeights(f"{entry} of torchvision", torch_cache(entry.url), entry.url, "model.weights")
     known = list(weights_of(model))
-    if not any(mark in weights for mark in "./~"):
+    if not any(mark in weights for mark in "./~") and not os.path.exists(weights):
         near = nearest(weights, known)
         hint = f"did you mean {near}?" if near else f"it has {', '.join(known)}"
-        raise ComponentError(f"{model} has no weights {weights!r} in torchvision, and it is no path: {hint}")
+        raise ComponentError(f"{model} has no weights {weights!r} in torchvision, and there is no such file: {hint}")
     return file_of_weights("model.weights", weights)
 
 

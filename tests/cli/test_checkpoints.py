@@ -3,7 +3,9 @@ import os
 import shutil
 
 import pytest
+import torch
 
+from ray_classy.checkpoint import load_checkpoint
 from ray_classy.cli.main import main
 from ray_classy.trainer import LocalTrainer
 from tests.data.record import RECORDED
@@ -92,6 +94,15 @@ def test_show_tells_parts_and_that_the_file_is_whole(run, capsys):
     assert "epoch_0002-step_000012" in out and "base_model" in out and "the file is what was written" in out
 
 
+def test_show_names_the_classes_of_several_targets(run, tmp_path, capsys):
+    content = load_checkpoint(run)
+    content["ray_classy"]["target_classes"] = {"train": {"colour": ["blue", "red"], "size": None}}
+    torch.save(content, tmp_path / "checkpoint.torch")
+    assert main(["show", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "  classes of colour: blue, red\n" in out and "size" not in out
+
+
 def test_show_names_a_damaged_file(run, tmp_path, capsys):
     shutil.copytree(f"{run}/epoch_0001-step_000006", tmp_path / "c")
     file = tmp_path / "c" / "checkpoint.torch"
@@ -101,8 +112,6 @@ def test_show_names_a_damaged_file(run, tmp_path, capsys):
 
 
 def test_show_refuses_code_in_a_file(tmp_path, capsys):
-    import torch
-
     class Malicious:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)

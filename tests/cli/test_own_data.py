@@ -212,6 +212,7 @@ def test_trials_share_the_memory():
         (("--images", ".", "--local"), "give './photos'"),
         (("--manifest", "none.csv"), "there is no manifest 'none.csv'"),
         (("--images", "photos", "--model", "resnet51"), "did you mean"),
+        (("--images", "photos", "--weights", "none.pth", "--local"), "error: --weights none.pth: model: there is no"),
     ],
 )
 def test_a_mistake_is_one_line(ray_classy, photos, words, text):
