@@ -24,7 +24,7 @@ from ray_classy.config.recipe_files import PREFIX
 from ray_classy.errors import RayClassyError
 from ray_classy.storage import Storage
 from ray_classy.submit.job import Job, safe_name
-from ray_classy.trainer.run_record import RunRecord
+from ray_classy.trainer.run_record import RunRecord, check_name
 from ray_classy.urls import expanded, is_url, joined, parent, split_query
 
 _PATHS = {"storage_path", "resume", "extend", "checkpoint", "test", "output", "predictions", *PLACES}
@@ -64,7 +64,7 @@ def job_of(arguments: argparse.Namespace) -> Job:
     Raises:
         UsageError: it has an option that a job cannot have.
         ConfigError: the config cannot be read, or an override is invalid.
-        RunFolderError: the run to resume is none.
+        RunFolderError: the run to resume is none, or no run can have the name.
     """
     if arguments.address is not None:
         command = f"ray-classy submit --address URL {arguments.command} ..."
@@ -99,6 +99,7 @@ def _of_config(arguments: argparse.Namespace) -> Job:
     run = arguments.resume or getattr(arguments, "extend", None)
     if run is None:
         arguments.name = str(section.get("name") or _name_of(arguments, read))
+        check_name(arguments.name)
         arguments.storage_path = _absolute(str(section.get("storage_path") or _STORAGE_PATH))
         run = joined(arguments.storage_path, arguments.name)
     file, arguments.words = _sent_config(arguments.words, read)

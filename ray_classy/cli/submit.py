@@ -79,6 +79,8 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if len(given) > 1:
         raise UsageError(f"submit does one thing at a time, not {' and '.join(given)}")
+    if arguments.address == "":
+        raise UsageError("--address is empty: give it a value, or leave it out")
     if arguments.follow and arguments.detach:
         raise UsageError("--follow and --detach are given: take one of them")
     if arguments.grace is not None and (arguments.stop is None or not 0 <= arguments.grace < float("inf")):

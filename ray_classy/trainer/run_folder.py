@@ -31,7 +31,7 @@ from ray_classy.trainer.log_file import LogFile
 from ray_classy.trainer.near_runs import not_a_run
 from ray_classy.trainer.run_checkpoints import RunCheckpoints
 from ray_classy.trainer.run_metrics import METRICS_FILE, RunMetrics
-from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE, RunRecord
+from ray_classy.trainer.run_record import CONFIG_FILE, RUN_FILE, RunRecord, check_name
 from ray_classy.trainer.run_requests import SAVE_FILE, STOP_FILE, Requests
 from ray_classy.trainer.run_steps import RunSteps
 from ray_classy.urls import parent, shown, split_query
@@ -110,8 +110,8 @@ class RunFolder:
         Raises:
             RunFolderError: there can be no such folder.
         """
-        if name is not None and (not name or {"/", "\0"} & set(name) or name in (".", "..")):
-            raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
+        if name is not None:
+            check_name(name)
         runs = Storage(storage_path or DEFAULT_STORAGE_PATH, filesystem)
         if runs.local and os.path.exists(runs.path) and not os.path.isdir(runs.path):
             raise RunFolderError(f"the storage path {runs.path!r} is a file; give a folder (storage_path)")

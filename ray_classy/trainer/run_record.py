@@ -20,7 +20,7 @@ from typing import Any
 from ray_classy import __version__
 from ray_classy.config.document import Mark, Path
 from ray_classy.config.yaml_text import parse_yaml
-from ray_classy.errors import ConfigError
+from ray_classy.errors import ConfigError, RunFolderError
 from ray_classy.job_driver import job_id
 from ray_classy.records import parse_json_object, read_record
 from ray_classy.redact import redacted, redacted_values
@@ -156,6 +156,16 @@ class RunRecord:
     def _write(self, facts: dict[str, Any]) -> None:
         self._check_owner()
         self._storage.write(RUN_FILE, (json.dumps(redacted_values(facts), indent=2, default=str) + "\n").encode())
+
+
+def check_name(name: str) -> None:
+    """Checks the name of a run.
+
+    Raises:
+        RunFolderError: no folder can have it.
+    """
+    if not name or {"/", "\0"} & set(name) or name in (".", ".."):
+        raise RunFolderError(f"a run's name is the name of its folder: {name!r} cannot be one")
 
 
 def _commit(folder: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ray_classy.cli.main import main
     [
         ([], "submit takes a command, such as: ray-classy submit --address"),
         (["ls"], "submit runs train, tune, evaluate and predict, not 'ls'"),
+        (["--address", "", "--status"], "--address is empty"),
         (["--follow", "--detach", "train", "x.yaml"], "take one of them"),
         (["--status", "--stop", "j"], "submit does one thing at a time, not status and stop"),
         (["--attach", "j", "train", "x.yaml"], "not attach and a command"),

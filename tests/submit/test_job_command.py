@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ray_classy.cli.arguments import UsageError, parsed
-from ray_classy.errors import ConfigError
+from ray_classy.errors import ConfigError, RunFolderError
 
 
 def value_of(words, flag):
@@ -121,6 +121,7 @@ def test_evaluate_and_predict_name_absolute_paths(project, job):
         (["train", "--images", "photos", "ray.num_worker=2"], ConfigError, "num_workers"),
         (["train", "none.yaml"], ConfigError, "there is no such file"),
         (["train"], UsageError, "train needs a config file"),
+        (["train", "my.yaml", "--name", "a/b"], RunFolderError, "'a/b' cannot be one"),
         (["evaluate"], UsageError, "evaluate takes a run or checkpoint"),
     ],
 )
