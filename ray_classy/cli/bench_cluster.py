@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.measure import measure_feed
@@ -55,7 +55,7 @@ def measure_on_cluster(
     from ray_classy.ray_compat.train import resources_per_worker
     from ray_classy.trainer.ray_config import RaySettings
 
-    with located(config, "ray"):
+    with locate_errors(config, "ray"):
         settings = RaySettings.of(section, verbose=verbose)
     with settings.connected():
         here = ray.get_runtime_context().get_node_id()

@@ -11,7 +11,7 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.bench_cluster import cluster_lines, has_cluster, measure_on_cluster
 from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.output import Answer
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.cpus import cpus_of_this_process
@@ -49,14 +49,14 @@ def bench_data(given: Given) -> Answer:
         raise UsageError(f"--rows must be at least 1, not {given.flags.rows}")
     refuse_search(given, "bench-data")
     checked(given.config)
-    with located(given.config, "model"):
+    with locate_errors(given.config, "model"):
         config = with_preprocessing(given.config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data: dict[str, Any] = {"config": given.file, "cpus": cpus_of_this_process(), "device": device.type}
     lines = [f"one process with {data['cpus']} CPUs, batches on the {'GPU' if device.type == 'cuda' else 'CPU'}"]
     datasets = {}
     for phase_type in phase_types_of(config):
-        with located(config, "dataset", phase_type):
+        with locate_errors(config, "dataset", phase_type):
             dataset = build_phase_dataset(config, phase_type)
         if not isinstance(dataset, ClassyDataset) or type(dataset).iterator is not ClassyDataset.iterator:
             raise ConfigError(

@@ -11,7 +11,7 @@ from ray_classy.cli.relative_paths import resolve_paths, started_in
 from ray_classy.config import Config, mark_of, raise_problems
 from ray_classy.config.changes import changed_lines
 from ray_classy.config.check import component_keys
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import CheckpointNotFoundError, ConfigError, RunFolderError
 from ray_classy.hooks import HOOK_REGISTRY, LossLrMeterLoggingHook
@@ -81,7 +81,7 @@ def spec_of(given: Given) -> RunSpec:
 def _ray_settings(config: Config, section: RayOptions, verbose: bool) -> RaySettings:
     from ray_classy.trainer.ray_config import RaySettings
 
-    with located(config, "ray"):
+    with locate_errors(config, "ray"):
         return RaySettings.of(section, verbose=verbose)
 
 

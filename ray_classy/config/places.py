@@ -32,7 +32,7 @@ def locate(config: Any, *path: str | int) -> str:
 
 
 @contextmanager
-def located(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
+def locate_errors(config: Mapping[str, Any], *path: str | int) -> Iterator[None]:
     """Adds the place in the config to an error in building a part."""
     try:
         yield

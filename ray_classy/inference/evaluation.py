@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset
 from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.rows import ItemRows
@@ -153,7 +153,7 @@ def dataset_for(config: Mapping[str, Any], model: Classifier) -> ClassyDataset:
         ConfigError: the config has a mistake, or the data cannot be read.
     """
     checked(config)
-    with located(config, "dataset", "test"):
+    with locate_errors(config, "dataset", "test"):
         dataset = build_phase_dataset(config, "test")
         match_to_model(dataset, model.outputs)
         wanted = model.preprocessing.mode

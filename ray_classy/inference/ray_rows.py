@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
 from ray_classy.inference.trained import Trained, read_trained
@@ -26,7 +26,7 @@ def evaluated_on_ray(
     from ray_classy.trainer.ray_config import RaySettings
 
     section = RayOptions.of({**(config.get("ray") or {}), "num_workers": num_workers})
-    with located(config, "ray"):
+    with locate_errors(config, "ray"):
         settings = RaySettings.of(section)
     each = resources_per_worker(settings.scaling)
     with settings.connected():

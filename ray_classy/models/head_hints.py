@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ray_classy.models.building import build_model
 from ray_classy.models.classy_model import MODEL_REGISTRY, ClassyModel
 from ray_classy.models.head_points import block_list, find_block
 
@@ -22,8 +22,10 @@ def head_hint(model: Any, head: Any, key: str) -> str:
         key: `fork_block`, or `in_plane`, which is computed by a pass through the trunk without weights.
     """
     try:
-        own = getattr(MODEL_REGISTRY.get(str(model.get("name"))), "sizes_classifier", False)
-        trunk = build_model({**model, "heads": None, **({"num_classes": 0} if own else {})}, device="meta")
+        cls = MODEL_REGISTRY.named_class(model)
+        own = {"num_classes": 0} if getattr(cls, "sizes_classifier", False) else {}
+        with torch.device("meta"):
+            trunk = cls.from_config({**copy.deepcopy(dict(model)), "heads": None, **own})
     except Exception:  # the model has other mistakes, which are reported themselves
         return ""
     channels = _channels(trunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray_classy.config import Problem
@@ -15,6 +15,9 @@ from ray_classy.registry import config_keys
 
 OF_EACH_PHASE = ("transforms", "use_shuffle", "sampling", "num_samples", "drop_last", "phases_per_epoch")
 """Keys that `dataset.test` does not take from `dataset.train` where one source is split."""
+
+
+TRAINING_NEEDS_IT = "training needs it (or set test_only: true to evaluate)"
 
 
 def split_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -54,7 +57,32 @@ def with_test_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, "dataset": {**config["dataset"], "test": {**shared, **own}}}
 
 
-def split_problems(config: Mapping[str, Any]) -> list[Problem]:
+def is_of_train(config: Mapping[str, Any], path: tuple[str | int, ...]) -> bool:
+    """Whether a key below `dataset.test` is taken from `dataset.train`, where its problem is reported already."""
+    if split_of(config) is None or len(path) < 3 or path[:2] != ("dataset", "test"):
+        return False
+    return path[2] not in (config["dataset"].get("test") or {}) and path[2] not in OF_EACH_PHASE
+
+
+def dataset_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yields what is wrong with the datasets of a config whose keys have the right types."""
+    yield from _split_problems(config)
+    yield from _class_problems(config)
+    dataset = with_test_section(config).get("dataset") or {}
+    if config.get("test_only"):
+        if not dataset.get("test"):
+            yield Problem(("dataset", "test"), "missing; a test_only run evaluates it")
+    elif not dataset.get("train"):
+        yield Problem(("dataset", "train"), f"missing; {TRAINING_NEEDS_IT}")
+    train = dataset.get("train") or {}
+    if train.get("sampling") and train.get("use_shuffle") is False:
+        place = ("dataset", "train", "use_shuffle")
+        yield Problem(place, "false, and sampling decides the order of rows: leave it out")
+    if (dataset.get("test") or {}).get("sampling"):
+        yield Problem(("dataset", "test", "sampling"), "sampling is for train phases: leave it out here")
+
+
+def _split_problems(config: Mapping[str, Any]) -> list[Problem]:
     """Returns what is wrong with `dataset.split` and with what it needs beside it."""
     section = split_of(config)
     if section is None:
@@ -80,6 +108,19 @@ def split_problems(config: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def _class_problems(config: Mapping[str, Any]) -> list[Problem]:
+    """Returns what is wrong with `classes: as in train`."""
+    dataset = config.get("dataset") or {}
+    problems = []
+    if (dataset.get("train") or {}).get("classes") == AS_IN_TRAIN:
+        message = f"{AS_IN_TRAIN!r} is for dataset.test: list the classes, or name a file of them"
+        problems.append(Problem(("dataset", "train", "classes"), message))
+    elif (dataset.get("test") or {}).get("classes") == AS_IN_TRAIN and not dataset.get("train"):
+        message = f"{AS_IN_TRAIN!r} needs dataset.train: list the classes, or name a file of them"
+        problems.append(Problem(("dataset", "test", "classes"), message))
+    return problems
+
+
 def build_phase_dataset(
     config: Mapping[str, Any], phase_type: str, train: ClassyDataset | None = None
 ) -> ClassyDataset:
@@ -102,19 +143,6 @@ def build_phase_dataset(
         section = {**section, "classes": list(known.classes)}
     dataset = build_dataset(section)
     return dataset if split is None else Split(**split).take(dataset, phase_type)  # type: ignore[arg-type]
-
-
-def class_problems(config: Mapping[str, Any]) -> list[Problem]:
-    """Returns what is wrong with `classes: as in train`."""
-    dataset = config.get("dataset") or {}
-    problems = []
-    if (dataset.get("train") or {}).get("classes") == AS_IN_TRAIN:
-        message = f"{AS_IN_TRAIN!r} is for dataset.test: list the classes, or name a file of them"
-        problems.append(Problem(("dataset", "train", "classes"), message))
-    elif (dataset.get("test") or {}).get("classes") == AS_IN_TRAIN and not dataset.get("train"):
-        message = f"{AS_IN_TRAIN!r} needs dataset.train: list the classes, or name a file of them"
-        problems.append(Problem(("dataset", "test", "classes"), message))
-    return problems
 
 
 def phase_types_of(config: Mapping[str, Any]) -> list[str]:

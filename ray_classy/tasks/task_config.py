@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_classy.config import Problem, dotted, problems_in, raise_problems
 from ray_classy.config.imports import import_modules
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RAY_KEYS
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.split import Split
@@ -34,12 +34,11 @@ from ray_classy.tasks.class_weights import balanced_weights
 from ray_classy.tasks.classes import classes_of_heads, describe_classes, number_of_outputs
 from ray_classy.tasks.classy_task import TASK_REGISTRY
 from ray_classy.tasks.data_sections import (
-    OF_EACH_PHASE,
+    TRAINING_NEEDS_IT,
     build_phase_dataset,
-    class_problems,
+    dataset_problems,
+    is_of_train,
     phase_types_of,
-    split_of,
-    split_problems,
     with_shuffling,
     with_test_section,
 )
@@ -106,7 +105,7 @@ def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
     problems = [
         problem
         for problem in problems_in(with_test_section(config), TASK_REGISTRY, sections={**RESERVED, **RAY_KEYS})
-        if not _is_shared(config, problem.path)
+        if not is_of_train(config, problem.path)
     ]
     cls = TASK_REGISTRY.get(config.get("name", ""))
     if not problems and cls is not None and options_of(cls):
@@ -114,13 +113,6 @@ def checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
         problems = list(_contradictions(cls, config)) if classification_keys(cls).keys() <= keys.keys() else []
     raise_problems([_with_hint(problem, config) for problem in problems], config)
     return config
-
-
-def _is_shared(config: Mapping[str, Any], path: tuple[str | int, ...]) -> bool:
-    """Whether a key below `dataset.test` is that of `dataset.train`, where its problem is reported already."""
-    if split_of(config) is None or len(path) < 3 or path[:2] != ("dataset", "test"):
-        return False
-    return path[2] not in (config["dataset"].get("test") or {}) and path[2] not in OF_EACH_PHASE
 
 
 def _with_hint(problem: Problem, config: Mapping[str, Any]) -> Problem:
@@ -132,26 +124,12 @@ def _with_hint(problem: Problem, config: Mapping[str, Any]) -> Problem:
 def _contradictions(cls: type, config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yields values out of range, and keys that do not go together."""
     yield from option_problems(cls, config)
-    yield from split_problems(config)
-    yield from class_problems(config)
-    dataset = with_test_section(config).get("dataset") or {}
+    yield from dataset_problems(config)
     if config.get("test_only"):
-        if not dataset.get("test"):
-            yield Problem(("dataset", "test"), "missing; a test_only run evaluates it")
         if int(config.get("num_epochs", 1)) != config.get("num_epochs", 1):
             yield Problem(("num_epochs",), f"a test_only run evaluates whole epochs, not {config['num_epochs']}")
-    else:
-        if not dataset.get("train"):
-            yield Problem(("dataset", "train"), "missing; training needs it (or set test_only: true to evaluate)")
-        if not config.get("optimizer"):
-            yield Problem(("optimizer",), "missing; training needs it (or set test_only: true to evaluate)")
-    train = dataset.get("train") or {}
-    if train.get("sampling") and train.get("use_shuffle") is False:
-        yield Problem(
-            ("dataset", "train", "use_shuffle"), "false, and sampling decides the order of rows: leave it out"
-        )
-    if (dataset.get("test") or {}).get("sampling"):
-        yield Problem(("dataset", "test", "sampling"), "sampling is for train phases: leave it out here")
+    elif not config.get("optimizer"):
+        yield Problem(("optimizer",), f"missing; {TRAINING_NEEDS_IT}")
     strategy = (config.get("distributed") or {}).get("strategy", "zero")
     if strategy != "zero" and config.get("use_sharded_ddp"):
         yield Problem(("use_sharded_ddp",), f"means distributed.strategy: zero, which is {strategy!r}: leave one out")
@@ -175,33 +153,33 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
     # A `from_config` of the user's may call this with a config that `build_task` has not seen.
     raise_problems(list(_contradictions(type(task), config)), config)
     config = with_shuffling(config)
-    with located(config, "model"):
+    with locate_errors(config, "model"):
         config = with_preprocessing(config)
     for key, one in options_of(type(task)).items():
-        with located(config, *([key] if key in config else [])):
+        with locate_errors(config, *([key] if key in config else [])):
             one.set_from(task, config)
     seed, test_only = task.seed, task.test_only
     device = draft.device if draft is not None else None
     for phase_type in phase_types_of(config):
         if phase_type == "test" or not test_only:
-            with located(config, "dataset", phase_type):
+            with locate_errors(config, "dataset", phase_type):
                 build = build_phase_dataset if draft is None else draft.dataset
                 task.set_dataset(build(config, phase_type, task.datasets.get("train")), phase_type)
-    with located(config, "dataset", "test"):
+    with locate_errors(config, "dataset", "test"):
         check_one_source(task.datasets)
     config = _with_num_classes(config, task.datasets)
-    with located(config, "loss"):
+    with locate_errors(config, "loss"):
         counted = balanced_weights(config, task.datasets)
         task.balanced_loss, config = (None if counted is config else config), counted
         task.set_loss(seeded(seed, lambda: build_loss(config["loss"])))
-    with located(config, "model"):
+    with locate_errors(config, "model"):
         task.set_model(seeded(seed, lambda: build_model(config["model"], device, weights=False)))
     task.is_draft = draft is not None
-    with located(config, "meters"):
+    with locate_errors(config, "meters"):
         task.set_meters(build_meters(config.get("meters") or {}))
         describe_classes(task)
     if config.get("mixup"):
-        with located(config, "mixup"):
+        with locate_errors(config, "mixup"):
             arguments = {"ignore_index": ignored_index(task.base_loss), **config["mixup"]}
             if arguments["ignore_index"] is None:
                 del arguments["ignore_index"]
@@ -210,17 +188,17 @@ def configure(task: PlannedTask, config: dict[str, Any], draft: Draft | None = N
             task.set_mixup_transform(MixupTransform(arguments.pop("alpha"), **arguments))
     if not test_only:
         epochs = config["num_epochs"] * config["dataset"]["train"].get("phases_per_epoch", 1)
-        with located(config, "optimizer"):
+        with locate_errors(config, "optimizer"):
             task.set_optimizer(build_optimizer(config["optimizer"]))
             task.set_optimizer_schedulers(build_optimizer_schedulers(config["optimizer"], epochs))
         if config.get("image_size"):
-            with located(config, "image_size"):
+            with locate_errors(config, "image_size"):
                 task.set_image_size(build_param_scheduler(with_num_epochs(config["image_size"], epochs)))
     hooks = []
     for index, hook in enumerate(config.get("hooks") or []):
-        with located(config, "hooks", index):
+        with locate_errors(config, "hooks", index):
             hooks.append(build_hook(hook))
-    with located(config, "hooks"):
+    with locate_errors(config, "hooks"):
         task.set_hooks(hooks)
     task.config = copy.copy(config)  # setters write to it
     return task
@@ -240,7 +218,7 @@ def _with_num_classes(config: dict[str, Any], datasets: Mapping[str, ClassyDatas
     for source in ("train", "test"):
         if not lacking or source not in datasets:
             continue
-        with located(config, "dataset", source):
+        with locate_errors(config, "dataset", source):
             numbers = {path: number_of_outputs(datasets[source], _target_of(config["model"], path)) for path in lacking}
         if not any(numbers.values()):
             continue

@@ -13,7 +13,7 @@ from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 
 from ray_classy.config import mark_of, problems_in, raise_problems
 from ray_classy.config.imports import import_modules
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions, resource_problems
 from ray_classy.errors import ConfigError, ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
@@ -132,7 +132,7 @@ class Plan:
         trainer = tuner.trainer or RayTrainer()
         named = run_config.name if run_config is not None else None
         self.name = named or trainer.name or ray_section.get("name")
-        with located(config, "ray"):
+        with locate_errors(config, "ray"):
             settings = trainer.settings(ray_section)
         workers = settings.scaling.num_workers
         if isinstance(workers, tuple):
@@ -140,7 +140,7 @@ class Plan:
                 f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: trials of a sweep have a fixed number of "
                 f"workers, not {list(workers)}; give one number"
             )
-        with located(config, "tune"):
+        with locate_errors(config, "tune"):
             each = trial_resources_per_worker(config.get("tune") or {}, workers)
             if each is not None:
                 scaling = ScalingConfig(num_workers=workers, use_gpu=each.get("GPU", 0) > 0, resources_per_worker=each)

@@ -15,7 +15,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search import BasicVariantGenerator
 
 from ray_classy.config import dotted, mark_of
-from ray_classy.config.places import located
+from ray_classy.config.places import locate_errors
 from ray_classy.errors import ComponentError, ConfigError
 from ray_classy.registry import Key, Keys, nearest, signature_keys
 from ray_classy.trainer.ranking import default_metric, default_mode
@@ -86,7 +86,7 @@ def with_parts(chosen: tune.TuneConfig, section: Mapping[str, Any], config: Any,
 def _part(key: str, registry: Any, section: Mapping[str, Any], config: Any, sweep: Sweep) -> Any:
     given = section.get(key) or {"name": "fifo" if key == "scheduler" else "random"}
     arguments = {name: value for name, value in given.items() if name != "name" and value is not None}
-    with located(config, "tune", key):
+    with locate_errors(config, "tune", key):
         return registry.named_class(given).build(arguments, sweep)
 
 
