@@ -8,6 +8,7 @@ from ray_classy.errors import ComponentError
 from ray_classy.tasks.recomputation import RecomputedBlocks
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.sharding import strategy_of
+from ray_classy.tasks.user_calls import is_ours
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -65,4 +66,4 @@ def check(task: PlannedTask, world_size: int) -> None:
 
 def overrides(task: PlannedTask, names: tuple[str, ...]) -> bool:
     """Returns whether the class of a task has its own method for one of these names, in place of this package's."""
-    return any(not getattr(type(task), name).__module__.startswith("ray_classy.") for name in names)
+    return any(not is_ours(getattr(type(task), name)) for name in names)

@@ -28,6 +28,7 @@ from ray_classy.tasks.preparation import accumulation_period, check_parts
 from ray_classy.tasks.replicas import BatchNormSyncMode
 from ray_classy.tasks.small_batch import small_batch
 from ray_classy.tasks.try_step import try_step
+from ray_classy.tasks.user_calls import is_ours
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -267,7 +268,7 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
     if not task.test_only:
         schedules = task.optimizer_schedulers
         try:
-            task.optimizer_schedulers = {name: one for name, one in schedules.items() if _is_ours(one)}
+            task.optimizer_schedulers = {name: one for name, one in schedules.items() if _has_our_parts(one)}
             task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
         except ComponentError as error:
             raise type(error)(f"{locate(task.built_from, 'optimizer')}{error}") from None
@@ -283,7 +284,6 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
         accumulation_period(task, world_size)
 
 
-def _is_ours(schedule: Any) -> bool:
+def _has_our_parts(schedule: Any) -> bool:
     """Whether a schedule, and each part of a composite, is one of this package."""
-    ours = type(schedule).__module__.startswith("ray_classy.")
-    return ours and all(_is_ours(part) for part in getattr(schedule, "_schedulers", ()))
+    return is_ours(schedule) and all(_has_our_parts(part) for part in getattr(schedule, "_schedulers", ()))

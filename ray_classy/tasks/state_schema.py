@@ -13,6 +13,8 @@ from ray_classy.errors import CheckpointError, DamagedCheckpointError, MissingSt
 from ray_classy.generic.copies import copied
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.records import read_record, what_is_wrong
+from ray_classy.tasks.probes import Chosen
+from ray_classy.tasks.user_calls import is_ours
 
 if TYPE_CHECKING:
     from ray_classy.tasks.planned_task import PlannedTask
@@ -51,15 +53,6 @@ class _Scaler:
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """What was found by trying on a device; see `probes`."""
-
-    tried_on: dict[str, Any]
-    memory_format: str | None = None
-    rows: int | None = None
-
-
-@dataclass(frozen=True)
 class _State:
     """What `get_classy_state` returns; Classy Vision's states have no `num_train_steps`."""
 
@@ -76,7 +69,7 @@ class _State:
     num_train_steps: int = 0
     in_phase: _Phase | None = None
     amp: dict[str, Any] | None = field(default=None)
-    chosen: _Chosen | None = None
+    chosen: Chosen | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ def check_state(task: PlannedTask, state: Any) -> None:
         check_plain(state)
         for hook in task.hooks:
             kept = state.get("hooks")
-            if _is_ours(hook) and isinstance(kept, Mapping) and not isinstance(kept.get(hook.name(), {}), Mapping):
+            if is_ours(hook) and isinstance(kept, Mapping) and not isinstance(kept.get(hook.name(), {}), Mapping):
                 raise CheckpointError(f"hooks.{hook.name()} must be a dict, not {kept[hook.name()]!r:.40}")
         if task.test_only:
             read_record(_Weights, state, where)
@@ -178,7 +171,7 @@ def check_parts(task: PlannedTask, state: Mapping[str, Any]) -> None:
                 if tried is not None:
                     _try(tried, saved)
     for hook in task.hooks:
-        if hook.name() in state["hooks"] and _is_ours(hook):
+        if hook.name() in state["hooks"] and is_ours(hook):
             shallow = copy.copy(hook)  # others may not be copied
             shallow.state = copy.copy(hook.state)
             _try(shallow, state["hooks"][hook.name()])
@@ -189,14 +182,10 @@ def check_parts(task: PlannedTask, state: Mapping[str, Any]) -> None:
         check_buffers(optimizer["optim"], [buffers_of(task.optimizer, group) for group in groups])
 
 
-def _is_ours(hook: Any) -> bool:
-    return type(hook).__module__.startswith("ray_classy.")
-
-
 def _has_our_state(optimizer: Any) -> bool:
     """Whether an optimizer's state is that of the base class; a user's may be any."""
     methods = ("get_classy_state", "set_classy_state")
-    return all(getattr(type(optimizer), name).__module__.startswith("ray_classy.") for name in methods)
+    return all(is_ours(getattr(type(optimizer), name)) for name in methods)
 
 
 def _try(part: Any, state: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from ray_classy.memory import reason_of
 from ray_classy.tasks.compilation import uncompiled
 from ray_classy.tasks.image_size import resized, size_of_phase
 from ray_classy.tasks.precision import autocast
+from ray_classy.tasks.user_calls import is_ours
 
 if TYPE_CHECKING:
     from ray_classy.tasks.classification_task import ClassificationTask
@@ -142,7 +143,7 @@ def mixed(task: ClassificationTask, sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tried_loss(task: ClassificationTask, output: Any, sample: dict[str, Any]) -> torch.Tensor:
-    ours = type(task).compute_loss.__module__.startswith("ray_classy.")  # a user's may make one number of anything
+    ours = is_ours(type(task).compute_loss)  # a user's may make one number of anything
     if ours and isinstance(sample["target"], Mapping) and not isinstance(task.base_loss, MultiTargetLoss):
         raise ValueError(
             f"the rows have several targets ({', '.join(map(str, sample['target']))}), which need loss multi_target, "

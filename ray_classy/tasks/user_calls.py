@@ -1,4 +1,4 @@
-"""Calls of the user's code within a run: a StopIteration of its own must not end the phase."""
+"""The user's code within a task: which parts are the user's, and calls of them, which must not end the phase."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from ray_classy.errors import TaskError
 if TYPE_CHECKING:
     from ray_classy.hooks import ClassyHook
     from ray_classy.tasks.classy_task import ClassyTask
+
+
+def is_ours(value: Any) -> bool:
+    """Whether a function, a class or the class of an object is of this package, and not the user's."""
+    return str(value.__module__).startswith("ray_classy.")
 
 
 def call(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
