@@ -87,6 +87,10 @@ class RunCheckpoints:
         for name in away:
             self.remove(name)
 
+    def update_aliases(self) -> None:
+        """Makes `last` and `best` aliases of their checkpoints, and removes none."""
+        self.keep(Retention())
+
     def _point(self, alias: str, name: str) -> None:
         """Makes `last` or `best` an alias; one that cannot be written is warned of once, and ends no run."""
         try:

@@ -17,7 +17,6 @@ from ray_classy.errors import RunFolderError
 from ray_classy.printable import printable
 from ray_classy.records import damaged, parse_json_object, read_record
 from ray_classy.storage import Storage
-from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.trainer.run_metrics import METRICS_FILE
 from ray_classy.trainer.run_rows import is_trial_name
@@ -103,7 +102,7 @@ def adopt(run: RunFolder, source: RunFolder, checkpoint: str) -> None:
     names = run.checkpoints.names()
     for name in names[names.index(checkpoint) + 1 :]:
         run.checkpoints.remove(name)
-    run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
+    run.checkpoints.update_aliases()
     for file in files:
         run.storage.write(file, source.storage.read(file, most_bytes=None))
     run.log_now(f"resumed from {checkpoint} of trial {source.name}")

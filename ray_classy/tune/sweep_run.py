@@ -34,7 +34,6 @@ from ray_classy.trainer.interrupts import interrupted, interruptible, interrupti
 from ray_classy.trainer.ray_cluster import amounts
 from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage, remove_any
-from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run import INTERRUPTED
 from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
@@ -335,7 +334,7 @@ class SweepRun:
         if run.record.exists():
             if run.requests.stop_requested():
                 _log.warning("%s came to the end of no step in time: it resumes from its last checkpoint", record.name)
-            run.checkpoints.keep(Retention())  # which removes none: for `last` and `best`
+            run.checkpoints.update_aliases()
             if run.record.facts().get("status") in (RUNNING, STOPPED):
                 run.finish(status)
         run.requests.forget()
