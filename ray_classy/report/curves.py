@@ -159,7 +159,7 @@ def _scheduled_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
     where = [until * number / _POINTS_OF_SCHEDULE for number in range(_POINTS_OF_SCHEDULE + 1)]
     try:
         schedule = build_optimizer_schedulers(optimizer, run.epochs).get("lr")
-        if getattr(schedule, "needs_length", False):
+        if schedule is not None and getattr(schedule, "needs_length", False):
             schedule.set_length(TrainingLength((_updates_per_epoch(run),) * max(1, round(run.epochs))))
         rates = [float(schedule(min(one, 1 - 1e-9))) for one in where] if schedule is not None else None
     except (RayClassyError, ArithmeticError, KeyError, TypeError, ValueError):  # of a module that is not imported here
