@@ -6,7 +6,6 @@ and rows without a label do not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from ray_classy.inference.evaluated_rows import EvaluatedRows
 from ray_classy.inference.outputs import THRESHOLD
-from ray_classy.inference.report import ratio, resampled
+from ray_classy.inference.report import interval_of_share, ratio, resampled
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,10 @@ def labels_report_of(rows: EvaluatedRows, classes: list[str], seed: int = 0) -> 
         average_precision=np.array([_average_precision(scores[k, c], positive[k, c]) for c, k in enumerate(known.T)]),
         subset_accuracy=float(right.mean()),
         loss=float(losses.sum() / known.sum()),
-        intervals=_intervals(each.sum(axis=2), right, seed),
+        intervals={
+            "subset_accuracy": interval_of_share(int(right.sum()), len(label)),
+            **_intervals(each.sum(axis=2), seed),
+        },
         rows=len(label),
         bad=rows.bad,
         unlabelled=int(len(kept) - kept.sum()),
@@ -140,10 +142,7 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((np.diff(hits, prepend=0) / total * (hits / (last + 1))).sum())
 
 
-def _intervals(each: np.ndarray, right: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+def _intervals(each: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
     """Intervals by bootstrap over rows, of which those with the same counts, shape (3, rows), are drawn together."""
-    kinds, numbers = np.unique(np.vstack([each, right]).T, axis=0, return_counts=True)
-    f1: Callable[[np.ndarray], np.ndarray] = lambda drawn: _scores((drawn @ kinds[:, :3]).T)[2]  # noqa: E731
-    return resampled(
-        numbers, seed, {"subset_accuracy": lambda drawn: drawn @ kinds[:, 3] / numbers.sum(), "micro_f1": f1}
-    )
+    kinds, numbers = np.unique(each.T, axis=0, return_counts=True)
+    return resampled(numbers, seed, {"micro_f1": lambda drawn: _scores((drawn @ kinds).T)[2]})

@@ -6,6 +6,7 @@ processes evaluated them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ BINS = 15
 RESAMPLES = 1000
 """Bootstrap samples of an interval (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 13)."""
 _BLOCK = 100
+_Z = 1.959964
+"""The 97.5th percentile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Report:
         loss: mean cross-entropy.
         calibration_error: expected difference of confidence and accuracy, in [0, 1].
         bins: of the calibration: mean confidence, accuracy and number of the rows in each.
-        intervals: 95 % intervals of `accuracy` and `macro_f1`: the 2.5th and 97.5th percentile over bootstrap samples.
+        intervals: 95 % intervals of `accuracy`, see `interval_of_share`, and of `macro_f1`: the 2.5th and 97.5th
+            percentile over bootstrap samples.
         bad: rows that could not be decoded.
         unlabelled: rows without a label, which do not count.
     """
@@ -133,7 +137,10 @@ def report_of(rows: EvaluatedRows, classes: list[str], seed: int = 0) -> Report:
         loss=float(rows.losses[kept].mean()),
         calibration_error=error,
         bins=bins,
-        intervals=_intervals(confusion, seed),
+        intervals={
+            "accuracy": interval_of_share(int(np.trace(confusion)), len(label)),
+            **_intervals(confusion, seed),
+        },
         bad=rows.bad,
         unlabelled=int(len(kept) - kept.sum()),
     )
@@ -166,7 +173,7 @@ def _intervals(confusion: np.ndarray, seed: int) -> dict[str, tuple[float, float
 
     Drawing rows with replacement draws the cells of the confusion matrix from a multinomial distribution.
     """
-    count, total = len(confusion), int(confusion.sum())
+    count = len(confusion)
     cells = np.flatnonzero(confusion)
     rows, columns = np.divmod(cells, count)
     there = confusion.sum(axis=1) > 0
@@ -176,8 +183,20 @@ def _intervals(confusion: np.ndarray, seed: int) -> dict[str, tuple[float, float
         both = _summed(drawn, rows, count) + _summed(drawn, columns, count)
         return ratio(2 * right, both)[:, there].mean(axis=1)
 
-    figures = {"accuracy": lambda drawn: drawn @ (rows == columns) / total, "macro_f1": macro_f1}
-    return resampled(confusion.ravel()[cells], seed, figures)
+    return resampled(confusion.ravel()[cells], seed, {"macro_f1": macro_f1})
+
+
+def interval_of_share(right: int, rows: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share of rows (Wilson 1927); it has a width even if all are right.
+
+    Args:
+        right: how many rows are.
+        rows: how many there are, at least 1.
+    """
+    share, part = right / rows, _Z**2 / rows
+    half = _Z * math.sqrt(share * (1 - share) / rows + part / (4 * rows))
+    low, high = ((share + part / 2 + sign * half) / (1 + part) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
 
 
 def resampled(

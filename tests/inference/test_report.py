@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ray_classy.inference.evaluated_rows import EvaluatedRows
-from ray_classy.inference.report import report_of
+from ray_classy.inference.report import interval_of_share, report_of
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 
@@ -62,6 +62,13 @@ def test_the_interval_of_the_accuracy_is_about_that_of_the_normal_distribution(r
     half = 1.96 * np.sqrt(report.accuracy * (1 - report.accuracy) / 300)
     assert low == pytest.approx(report.accuracy - half, abs=0.01)
     assert high == pytest.approx(report.accuracy + half, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("right", "rows", "low", "high"), [(57, 57, 0.9369, 1.0), (0, 10, 0.0, 0.2775), (9, 10, 0.5958, 0.9821)]
+)
+def test_the_interval_of_a_share_is_wilsons(right, rows, low, high):
+    assert interval_of_share(right, rows) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_the_intervals_are_the_same_each_time(rows, report):
