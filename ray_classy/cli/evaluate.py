@@ -11,9 +11,11 @@ from ray_classy.cli.output import Answer, short
 from ray_classy.cli.trained import trained_at
 from ray_classy.config import Config, apply_overrides
 from ray_classy.dataset.target_columns import ONLY
+from ray_classy.display import print_line
 from ray_classy.inference.evaluation import config_for, evaluate
 from ray_classy.inference.labels_report import LabelsReport
 from ray_classy.inference.outputs import THRESHOLD
+from ray_classy.inference.pace import seldom
 from ray_classy.inference.report import Report
 from ray_classy.inference.row_file import check_row_file, write_row_file
 from ray_classy.printable import printable
@@ -43,7 +45,8 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
     config = config_for(trained, words[1] if len(words) == 2 else None, given)
     ray = {"address": arguments.address, "use_gpu": arguments.use_gpu}
     config["ray"] = {key: value for key, value in ray.items() if value is not None}
-    found = evaluate(trained, config, arguments.batch_size, arguments.flip, arguments.num_workers or 0)
+    workers = arguments.num_workers or 0
+    found = evaluate(trained, config, arguments.batch_size, arguments.flip, workers, seldom(print_line))
     data: dict[str, Any] = {"checkpoint": trained.path}
     lines = [f"checkpoint  {short(shown(trained.path))}"]
     for target, one in found.targets.items():

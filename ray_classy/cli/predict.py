@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ray_classy.cli.arguments import UsageError
@@ -18,6 +17,7 @@ from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.image_rows import ImageRows
 from ray_classy.inference.inputs import inputs_in, rows_of
 from ray_classy.inference.load_model import load_model
+from ray_classy.inference.pace import seldom
 from ray_classy.inference.predict import bad_images_counted_only, predict_files
 from ray_classy.inference.prediction_parts import Predicted
 from ray_classy.inference.prediction_rows import Asked, Columns, predicted_rows
@@ -25,7 +25,6 @@ from ray_classy.printable import printable
 from ray_classy.trainer.interrupts import interrupted
 from ray_classy.urls import shown
 
-_SECONDS_BETWEEN_LINES = 10.0
 _MOST_CLASSES = 10
 
 
@@ -57,7 +56,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
             arguments.output,
             arguments.topk,
             arguments.batch_size,
-            _seldom(print_line),
+            seldom(print_line),
             arguments.threshold,
             workers if len(images) > 1 else 0,  # for one image, Ray would take longer to start
             {key: value for key, value in ray.items() if value is not None},
@@ -146,16 +145,3 @@ def _summary(done: Predicted, output: str) -> Iterator[str]:
         what = "1 image" if done.bad == 1 else f"{done.bad:,} images"
         yield f"{what} cannot be decoded: see the column `error`"
     yield f"{done.images:,} predictions are in {short(shown(output))}"
-
-
-def _seldom(told: Callable[[str], None]) -> Callable[[str], None]:
-    """Passes a line on, if the last one was not a moment ago."""
-    last = -_SECONDS_BETWEEN_LINES
-
-    def line(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            told(text)
-
-    return line

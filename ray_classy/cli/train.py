@@ -109,11 +109,11 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
         evaluation = [short(run.storage.join(CONFIG_FILE)), "test_only=true", "--checkpoint", short(run.path)]
         more = _more_patience(spec) if result.stopped_early else [f"num_epochs={longer}"]
         commands["train it longer"] = _resume_command(spec, run, *more)
-        if "test" in task.datasets:
+        if isinstance(task.datasets.get("test"), ImageDataset):
+            commands["evaluate it, with figures of each class"] = command_line("evaluate", short(run.path))
+            commands["predict images"] = command_line("predict", short(run.path), "IMAGES")
+        elif "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
-            if isinstance(task.datasets["test"], ImageDataset):
-                commands["measure each class"] = command_line("evaluate", short(run.path))
-                commands["predict images"] = command_line("predict", short(run.path), "IMAGES")
         if not _is_own(spec):
             commands["train on your own images, in one folder per class"] = command_line(
                 "train", "--images", "DIR", *(["--local"] if spec.ray is None else [])

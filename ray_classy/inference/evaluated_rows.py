@@ -20,6 +20,7 @@ from ray_classy.dataset.target_columns import ONLY, UNLABELLED, IndexColumn
 from ray_classy.errors import DataError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.outputs import Output
+from ray_classy.inference.pace import Pace, Told, nobody
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,12 @@ def _match(
 
 
 def evaluate_rows(
-    model: Classifier, dataset: ClassyDataset, batch_size: int, rank: int = 0, world_size: int = 1
+    model: Classifier,
+    dataset: ClassyDataset,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    told: Told = nobody,
 ) -> dict[str, EvaluatedRows]:
     """Evaluates this rank's piece of a dataset's rows; the pieces of all ranks together are all rows, each once.
 
@@ -125,6 +131,7 @@ def evaluate_rows(
         dataset: with the model's targets (`match_to_model`).
         batch_size: rows that the model takes at once.
         rank, world_size: which piece.
+        told: gets a line on the progress after each batch.
 
     Returns:
         The rows by target; the only target has the name "".
@@ -145,6 +152,7 @@ def evaluate_rows(
     scores: dict[str, list[np.ndarray]] = {target: [] for target in model.outputs}
     batches = iter(loader)
     planned = plan.batches()
+    pace, done = Pace(len(dataset) // world_size, told, "rows"), 0
     for batch in batches:
         if not isinstance(batch, Mapping) or "target" not in batch:
             raise DataError(dataset.without_targets or "the rows have no `target`: evaluate needs labels")
@@ -153,6 +161,8 @@ def evaluate_rows(
         for target, one in model.probabilities_by_target(batch["input"]).items():
             scores[target].append(one.cpu().numpy())
             labels[target].append(_labels(targets[target], tuple(one.shape)))
+        done += len(numbers[-1])
+        pace.reach(done + batches.bad_rows)
     if not numbers:
         none = np.zeros(0, np.int64)
         nothing = {name: np.zeros((0, len(output.classes or ())), np.float32) for name, output in model.outputs.items()}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ray_classy.errors import ComponentError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.image_rows import ImageRows
 from ray_classy.inference.outputs import THRESHOLD
+from ray_classy.inference.pace import Pace, Told, nobody
 from ray_classy.inference.prediction_parts import Predicted, PredictionParts
 from ray_classy.inference.prediction_rows import Asked, Columns, predicted_rows
 
@@ -22,7 +22,7 @@ def predict_files(
     output: str,
     topk: int = 5,
     batch_size: int = 32,
-    told: Callable[[str], None] = lambda line: None,
+    told: Told = nobody,
     threshold: float = THRESHOLD,
     num_workers: int = 0,
     ray: Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ def predict_files(
         images: from `inputs.rows_of`, or paths and URLs of image files; the rows of the file have their order.
         output: path or URL of the file, which ends in .parquet, .csv or .jsonl; see `Columns`.
         topk, batch_size: as for `Classifier.predict`.
-        told: gets a line on the progress from time to time.
+        told: gets a line on the progress after each batch and each part.
         threshold: the probability above which a class is one of an image's labels, of a model with several labels.
         num_workers: Ray workers that hold the model, while other CPUs decode; 0 predicts in this process.
         ray: the section `ray` of a config, which says which cluster.
@@ -59,28 +59,20 @@ def predict_files(
     missing = parts.missing()
     if len(missing) < len(parts):
         told(f"{len(parts) - len(missing)} of {len(parts)} parts are there already")
-    began, done, left = time.monotonic(), 0, sum(len(parts.images_of(number)) for number in missing)
+    numbers = {number: parts.images_of(number) for number in missing}
+    pace = Pace(sum(map(len, numbers.values())), told)
     with bad_images_counted_only(), contextlib.ExitStack() as stack:
         if num_workers and missing:
             from ray_classy.inference.ray_predict import predicted_on_ray
 
-            numbers = {number: parts.images_of(number) for number in missing}
-            made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}))
+            made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}, pace))
         else:
-            made = ((number, predicted_rows(model, rows, parts.images_of(number), asked)) for number in missing)
+            made = ((number, predicted_rows(model, rows, some, asked, pace)) for number, some in numbers.items())
         parts.start()
         for number, found in made:
             parts.write(number, found)
-            done += len(found)
-            seconds = time.monotonic() - began
-            told(
-                f"{done:,} of {left:,} images, {done / seconds:,.0f} images/s, {_rest(seconds * (left - done) / done)}"
-            )
+            pace.reach(len(found), numbers[number].start)
     return parts.finish()
-
-
-def _rest(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ray_classy.inference.classifier import Classifier
     from ray_classy.inference.image_rows import ImageRows
+    from ray_classy.inference.pace import Pace
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 
@@ -104,7 +105,9 @@ class Asked:
     batch_size: int = 32
 
 
-def predicted_rows(model: Classifier, images: ImageRows, numbers: range, asked: Asked) -> list[dict[str, Any]]:
+def predicted_rows(
+    model: Classifier, images: ImageRows, numbers: range, asked: Asked, pace: Pace | None = None
+) -> list[dict[str, Any]]:
     """Predicts images, and returns a row for each; one that cannot be decoded has no prediction.
 
     Args:
@@ -112,11 +115,15 @@ def predicted_rows(model: Classifier, images: ImageRows, numbers: range, asked: 
         images: the images.
         numbers: those that are predicted.
         asked: what is asked of the model.
+        pace: is told how many of them are done, until all are.
     """
     errors: dict[int, str] = {}
     found: dict[int, Mapping[str, Prediction]] = {}
     for batch in model.preprocessing.loader(images, numbers, asked.batch_size, model.device, errors):
         found.update(predictions_of(model, batch, asked))
+        batches = (int(batch["row"][-1]) - numbers.start) // asked.batch_size + 1
+        if pace is not None and batches * asked.batch_size < len(numbers):
+            pace.reach(batches * asked.batch_size, numbers.start)
     return rows_of_images(images, numbers, Columns.of(model, images), found, errors)
 
 

@@ -33,6 +33,7 @@ from ray_classy.generic.util import map_tensors
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.image_rows import ImageRows
 from ray_classy.inference.load_model import load_model
+from ray_classy.inference.pace import Pace
 from ray_classy.inference.prediction_rows import Asked, Columns, predictions_of, rows_of_images
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.ray_workers import Workers, workers_on
@@ -85,6 +86,7 @@ def predicted_on_ray(
     asked: Asked,
     num_workers: int,
     section: Mapping[str, Any],
+    pace: Pace,
 ) -> Iterator[Rows]:
     """Gives the block the rows of parts, in the order in which they are complete.
 
@@ -95,6 +97,7 @@ def predicted_on_ray(
         asked: what is asked of the model.
         num_workers: workers that hold the model.
         section: the section `ray` of a config.
+        pace: is told how many images of each part are done, until all of its images are.
 
     Raises:
         ComponentError: the model was not loaded from a checkpoint.
@@ -110,7 +113,7 @@ def predicted_on_ray(
         work = _Work(images, model.preprocessing, path, asked, os.getcwd())
         made = _execute(ray.put(work), parts, workers)
         try:
-            yield _collected(made, images, parts, asked, Columns.of(model, images))
+            yield _collected(made, images, parts, asked, Columns.of(model, images), pace)
         finally:
             made.close()
 
@@ -144,7 +147,7 @@ def _execute(work: ray.ObjectRef, parts: Mapping[int, range], workers: Workers) 
 
 
 def _collected(
-    made: Iterator[pa.Table], images: ImageRows, parts: Mapping[int, range], asked: Asked, columns: Columns
+    made: Iterator[pa.Table], images: ImageRows, parts: Mapping[int, range], asked: Asked, columns: Columns, pace: Pace
 ) -> Rows:
     """Yields the rows of each part that is complete."""
     found: dict[int, dict[int, Any]] = {number: {} for number in parts}
@@ -154,7 +157,9 @@ def _collected(
             if isinstance(answer, RayClassyError):
                 raise answer
             found[part][batch] = answer
-            if len(found[part]) == -(-len(parts[part]) // asked.batch_size):
+            if len(found[part]) < -(-len(parts[part]) // asked.batch_size):
+                pace.reach(len(found[part]) * asked.batch_size, parts[part].start)
+            else:
                 predictions: dict[int, Any] = {}
                 errors: dict[int, str] = {}
                 for some, wrong in found.pop(part).values():

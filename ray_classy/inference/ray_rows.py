@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
+from ray_classy.display import duration
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
+from ray_classy.inference.pace import Told, nobody
 from ray_classy.inference.trained import Trained, read_trained
+
+_SECONDS_BETWEEN_LOOKS = 10.0
 
 
 def evaluated_on_ray(
-    trained: Trained, config: Mapping[str, Any], batch_size: int, flip: bool, num_workers: int
+    trained: Trained, config: Mapping[str, Any], batch_size: int, flip: bool, num_workers: int, told: Told = nobody
 ) -> dict[str, EvaluatedRows]:
     """Evaluates each row of a dataset once, on so many workers; arguments and errors as those of `evaluate`.
 
@@ -38,6 +43,12 @@ def evaluated_on_ray(
         asked = [
             piece.remote(trained.path, dict(config), batch_size, flip, rank, num_workers) for rank in range(num_workers)
         ]
+        began, left = time.monotonic(), asked
+        while left:
+            done, left = ray.wait(left, timeout=_SECONDS_BETWEEN_LOOKS)
+            ray.get(done)  # or it raises the error of one that has failed
+            if not done:
+                told(f"{len(left)} of {num_workers} workers evaluate: {duration(time.monotonic() - began)} so far")
         return together(ray.get(asked))
 
 

@@ -13,6 +13,7 @@ PAGE = """<!doctype html>
 <title>ray_classy</title>
 <style>
   body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem }
+  img[hidden] { display: none }
   img { max-height: 16rem; max-width: 100%; margin: 1rem 0; display: block }
   td { padding: 0 1rem 0 0 }
   meter { width: 12rem }

@@ -19,6 +19,7 @@ from ray_classy.inference.evaluation import (
     dataset_for,
     evaluation_of,
 )
+from ray_classy.inference.pace import seldom
 from ray_classy.inference.trained import Trained
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def score(trained: Trained, most_rows: int, batch_size: int = 32) -> Scored:
     if rows > most_rows:
         drawn = np.random.default_rng(model.preprocessing.seed).choice(rows, most_rows, replace=False)
         _keep(dataset, np.sort(drawn).astype(np.int64))
-    evaluation = evaluation_of(model, dataset, evaluate_rows(model, dataset, batch_size))
+    told = seldom(lambda line: _log.info("%s", line))
+    evaluation = evaluation_of(model, dataset, evaluate_rows(model, dataset, batch_size, told=told))
     parameters = sum(one.numel() for one in model.model.parameters())
     return Scored(trained, evaluation, dataset, rows, parameters)
 

@@ -25,7 +25,7 @@ def test_the_summary_shows_metrics_places_and_commands(local, tmp_path):
         "runs/one/metrics.jsonl",
         "runs/one/epoch_0001-step_000003",
         "ray-classy train --resume runs/one --local num_epochs=2",
-        "ray-classy train runs/one/config.yaml test_only=true --checkpoint runs/one --local",
+        "ray-classy evaluate runs/one\n",
         "ray-classy train --images DIR",
     ):
         assert line in outcome.out

@@ -62,6 +62,12 @@ def test_classes_of_other_data_are_matched_by_name(trained, class_folders, own):
     assert found.report.accuracy == pytest.approx(right.mean())
 
 
+def test_the_progress_is_told(trained, class_folders):
+    lines = []
+    rows = evaluate(trained, config_for(trained, str(class_folders)), told=lines.append).report.rows
+    assert lines[0].startswith(f"32 of {rows} rows, ") and lines[-1].startswith(f"{rows} of {rows} rows, ")
+
+
 def test_a_manifest_is_evaluated(trained, class_folders, tmp_path):
     with (tmp_path / "rows.csv").open("w", newline="") as file:
         rows = csv.writer(file)

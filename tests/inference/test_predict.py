@@ -89,6 +89,12 @@ def test_an_interrupted_call_goes_on_where_it_was(model, paths, tmp_path):
     assert output.read_text() == whole.read_text()
 
 
+def test_the_progress_within_a_part_is_told(model, paths, tmp_path):
+    lines = []
+    predict_files(model, paths, str(tmp_path / "p.csv"), batch_size=3, told=lines.append)
+    assert [line.split(" of ")[0] for line in lines] == ["3", "6", "8", "11", "14", "16", "19", "21"]
+
+
 def test_the_parts_of_other_predictions_are_refused(model, paths, tmp_path):
     with pytest.raises(Stopped):
         predict_files(model, paths, str(tmp_path / "p.csv"), told=stop_after([]))
