@@ -14,13 +14,15 @@ NEEDED = (
     "benchmarks/README.md",
     "configs/digits.yaml",
     "configs/sweeps/asha.yaml",
+    "deploy/aws.yaml",
     "docs/conf.py",
     "docs/images/report.png",
     "docs/index.md",
     "examples/my_model.yaml",
     "ray_classy/py.typed",
     "scripts/write_schema.py",
-    "tests/data/recorded/finished/run.json",
+    "tests/data/recorded/finished/epoch_0003-step_001080/checkpoint.torch",
+    "tests/data/recorded/finished/last/checkpoint.torch",
 )
 
 
