@@ -8,9 +8,10 @@ import re
 import pytest
 import ray
 
+import ray_classy
 from ray_classy.ray_compat import find, log_missing, settings
 
-PACKAGE = pathlib.Path(__file__).parents[2] / "ray_classy"
+PACKAGE = pathlib.Path(ray_classy.__file__).parent
 RAY = pathlib.Path(ray.__file__).parent
 PRIVATE = re.compile(
     r"\bray\._(?!_)|\bray\.[\w.]+\._\w|_internal\b|gcs_pb2|autoscaler_pb2|_per_worker_not_none|get_dashboard_url"
