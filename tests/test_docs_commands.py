@@ -48,6 +48,7 @@ WORDS = {
 }
 """What stands for a placeholder, or for a number that would take long."""
 SHORT = ["--local", "num_epochs=1"]
+SHORT_SWEEP = ["--num-samples", "2", "num_epochs=4", "tune.scheduler.grace_period=4"]
 SWEEP = {
     "num_epochs": 1,
     "optimizer": {"name": "sgd", "lr": {"search": "loguniform", "lower": 0.01, "upper": 0.1}},
@@ -190,4 +191,4 @@ def test_commands_run_on_ray(page, sweep, folder):
         if page.name == "sweeps.md":
             command = command.replace("runs/NAME", "runs/SWEEP")
         new = command.startswith("ray-classy tune configs/")
-        run(command, sweep, ["--num-samples", "2", "num_epochs=2"] if new else [])
+        run(command, sweep, SHORT_SWEEP if new else [])
