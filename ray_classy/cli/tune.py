@@ -134,15 +134,23 @@ def _summary(result: SweepResult, code: list[str]) -> str:
         "sweep": short(result.path),
     }
     lines += ["", *(f"{what + ':':<12} {place}" for what, place in places.items())]
-    epochs = math.ceil(2 * config.get("num_epochs", 1)) or 1
+    trained = next((record.epoch for record in result.trials if record.name == best.name), 0)
+    what, override = _longer(trained, config.get("num_epochs", 1))
     commands = {
-        "train it longer": command_line("train", "--resume", short(folder), *code, f"num_epochs={epochs}"),
+        what: command_line("train", "--resume", short(folder), *code, *override),
         "train it from scratch": command_line("train", short(joined(result.path, "best.yaml")), *code),
         "add trials to the sweep": command_line("tune", "--extend", short(result.path), *code, "--num-samples", "8"),
     }
     for what, command in commands.items():
         lines += ["", f"{what}:", f"  {command}"]
     return "\n".join(lines)
+
+
+def _longer(trained: float, num_epochs: float) -> tuple[str, list[str]]:
+    """Says how a trial is trained on: to its end, if the sweep has ended it before, or else twice as long."""
+    if trained < num_epochs:
+        return f"train it to its end, {num_epochs:g} epochs", []
+    return "train it longer", [f"num_epochs={math.ceil(2 * num_epochs) or 1}"]
 
 
 def _data(result: SweepResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+from ray_classy.cli.tune import _longer
 from tests.tune.sweeps import LR, sweep_config
 
 
@@ -176,3 +177,8 @@ def test_checking_a_sweep_finds_its_mistakes(ray_classy, sweep):
 def test_errors_are_json_too(ray_classy, sweep):
     done = ray_classy("tune", sweep(0.1), "--json")
     assert json.loads(done.out)["error"]["type"] == "ConfigError"
+
+
+def test_a_trial_that_was_ended_is_trained_to_its_end_and_another_one_longer():
+    assert _longer(1, 100) == ("train it to its end, 100 epochs", [])
+    assert _longer(4, 4) == ("train it longer", ["num_epochs=8"])
