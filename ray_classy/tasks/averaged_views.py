@@ -16,7 +16,7 @@ from ray_classy.generic.util import map_tensors
 
 @dataclass(frozen=True)
 class AveragedViews:
-    """Whose outputs are averaged in test phases; in a config, the section `test_time_augmentation`.
+    """The views of an image whose outputs are averaged in test phases; in a config, `test_time_augmentation`.
 
     Args:
         flip: for each view, also its mirror image, left to right.

@@ -215,7 +215,7 @@ class ClassyTask(ABC):
             resume: the checkpoint that the run resumes from; None for a new run, which may start from one of its own.
 
         Returns:
-            What was seen, by phase type; empty for a task that tries nothing.
+            The results by phase type; empty for a task that tries nothing.
 
         Raises:
             TaskError, DataError, CheckpointError: what would have stopped the run.

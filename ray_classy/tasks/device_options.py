@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceSetup:
-    """What a prepared task does for its device. Before `prepare`, nothing.
+    """The settings of a prepared task for its device. Before `prepare`, they have no effect.
 
     Attributes:
         memory_format: of the inputs and of the weights of convolutions.

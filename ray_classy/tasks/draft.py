@@ -13,7 +13,7 @@ from ray_classy.tasks.data_sections import build_phase_dataset
 
 @dataclass
 class Draft:
-    """How the parts of a task are built that is looked at and not trained.
+    """Settings for building the parts of a task that is only looked at, not trained.
 
     Attributes:
         device: of the model; "meta" gives shapes without weights, which take no memory.

@@ -49,7 +49,7 @@ _STEP_METHODS = (
 
 @dataclass(frozen=True)
 class DryRun:
-    """What the dry run showed of one dataset.
+    """Results of the dry run of one dataset.
 
     Attributes:
         rows: number of rows of an epoch.
@@ -73,7 +73,7 @@ def dry_run(task: ClassificationTask, world_size: int, on_gpu: bool | None) -> d
         on_gpu: whether the workers have GPUs; None if each finds out for itself.
 
     Returns:
-        What was seen, by phase type; a dataset with an `iterator` of its own is left out.
+        The results by phase type; a dataset with an `iterator` of its own is left out.
     """
     check_parts(task)
     device_checks.check(task, world_size)

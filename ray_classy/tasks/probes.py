@@ -43,7 +43,7 @@ _FREE = 0.05
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a run uses where its config says "auto".
+    """The choices of a run where its config says "auto".
 
     Attributes:
         tried_on: what the choice depends on: device, shape of an input, precision, recomputation.

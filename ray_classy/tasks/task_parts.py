@@ -62,7 +62,7 @@ class TaskParts(ClassyTask):
         simulated_global_batchsize: rows per optimizer update, reached by accumulating gradients; None for one step.
         mixup_transform: mixes the rows of each training batch; None for no mixing.
         image_size: schedule of the longer side of training images, in pixels; None for their own.
-        test_time_augmentation: whose outputs are averaged in test phases.
+        test_time_augmentation: views of each image whose outputs are averaged in test phases.
         distributed_options: how several processes train together.
         compile: whether `torch.compile` compiles model and loss: true, false, or the arguments of `Compilation`.
         memory_format: order in memory of images and of the weights of convolutions: "contiguous", "channels_last", or
@@ -274,7 +274,9 @@ class TaskParts(ClassyTask):
     )
 
     set_test_time_augmentation = section_setter(
-        "test_time_augmentation", AveragedViews, "Sets whose outputs are averaged in test phases, and returns the task."
+        "test_time_augmentation",
+        AveragedViews,
+        "Sets views whose outputs are averaged in test phases, and returns the task.",
     )
 
     def set_use_sharded_ddp(self, use_sharded_ddp: bool) -> Self:

@@ -21,7 +21,7 @@ _RECORDED = ("task", "seed", "config_file")
 
 @dataclass
 class Compared:
-    """What is compared of a run.
+    """The parts of a run that are compared with those of others.
 
     Attributes:
         row: the run.

@@ -1,4 +1,4 @@
-"""How far a run is, how fast it trains, and when it will be over."""
+"""The line of progress within a phase: how far the run is, how fast it trains, and when it will be over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ray_classy.display import duration, rates_text
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known inside a phase.
+    """The progress within a phase, in figures.
 
     Attributes:
         phase_type: "train" or "test".

@@ -21,7 +21,7 @@ from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH
 
 @dataclass(frozen=True)
 class RaySettings:
-    """How a run uses a Ray cluster; Ray's config objects are built once, here.
+    """Settings of a run on a Ray cluster; Ray's config objects are built once, here.
 
     Attributes:
         scaling: how many workers, and what each gets.

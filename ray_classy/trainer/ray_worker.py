@@ -88,7 +88,7 @@ class RayReporter(PreemptionListener):
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What the driver sends to each worker.
+    """The job that the driver sends to each worker.
 
     Attributes:
         task: a reference to the pickled task.

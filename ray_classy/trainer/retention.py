@@ -17,7 +17,7 @@ _SCORE = ("ray", "checkpoint_score_attribute")
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints are kept, by the fields of Ray's CheckpointConfig; those inside an epoch do not count.
+    """A rule for keeping checkpoints, with the fields of Ray's CheckpointConfig; those inside an epoch do not count.
 
     Attributes:
         num_to_keep: that many of the best, or without a metric of the newest, and always the newest; None keeps all.

@@ -56,7 +56,7 @@ class Clone:
 
 @dataclasses.dataclass
 class TrialRecord:
-    """What is recorded of a trial.
+    """The record of a trial.
 
     Attributes:
         name: `t0007`, the name of its folder.
@@ -202,7 +202,7 @@ def trial_name(index: int) -> str:
 
 
 class Reports:
-    """What a trial reported, round by round, in its run folder.
+    """The reports of a trial, round by round, in its run folder.
 
     Args:
         storage: the run folder.

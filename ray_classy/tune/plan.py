@@ -1,4 +1,4 @@
-"""What a sweep is going to do."""
+"""The plan of a sweep, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class Plan:
 
 
 def concurrency(scaling: ScalingConfig, streamed: Sequence[str] = ()) -> int:
-    """How many trials fit into the cluster at once.
+    """Returns the number of trials that fit into the cluster at once.
 
     Args:
         scaling: of a trial.
@@ -197,7 +197,7 @@ def concurrency(scaling: ScalingConfig, streamed: Sequence[str] = ()) -> int:
 
 
 def beside_pipelines(trials: int, cpus: float, of_a_trial: float) -> int:
-    """How many trials leave one CPU of the cluster to each trial's pipeline.
+    """Returns the number of trials that leave one CPU of the cluster to the pipeline of each.
 
     Args:
         trials: the largest number.

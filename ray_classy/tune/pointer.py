@@ -30,7 +30,7 @@ SOURCE = "__source__"
 
 @dataclasses.dataclass
 class Pointer:
-    """Which checkpoint of a trial another one may resume from: what Ray Tune keeps of a trial.
+    """A checkpoint of a trial from which another one may resume: all that Ray Tune keeps of a trial.
 
     Attributes:
         run: the path of the trial's folder.

@@ -1,4 +1,4 @@
-"""What runs in the process of a trial: the same loop, session and checkpoints as in a training.
+"""The process of a trial, with the same loop, session and checkpoints as any other training.
 
 A trial's folder is an ordinary run folder, from which it is resumed after any interruption. Where a scheduler asks for
 a checkpoint, Ray Tune gets a pointer to one in that folder.
@@ -57,7 +57,7 @@ NUM_EPOCHS = "__num_epochs__"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all trials of a sweep have in common.
+    """Settings that all trials of a sweep share.
 
     Attributes:
         space: gives a trial's config from its parameters.
@@ -154,7 +154,7 @@ class TaskTrial(tune.Trainable):
             return {**self._nothing(), **self._last, "trial": self.trial_id, "done": True, "failed": reason}
 
     def _nothing(self) -> dict[str, Any]:
-        """What stands in for the last report of a trial that has made none."""
+        """Returns a report for a trial that has made none."""
         return {"epoch": 0, self._job.metric: math.nan}
 
     def _step(self) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def _is_last(task: ClassyTask, report: dict[str, Any]) -> bool:
 
 
 def _last_report(run: RunFolder) -> Iterator[dict[str, Any]]:
-    """What a trial that had nothing left to do reported last."""
+    """Yields the last report of a trial that had nothing left to do."""
     reports = Reports(run.storage).read()
     if reports:
         yield {**reports[-1], "done": True}
