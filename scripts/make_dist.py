@@ -50,7 +50,8 @@ def test(sdist: Path, wheel: Path, arguments: list[str]) -> int:
     """Runs the tests of an sdist against an installed wheel; returns the exit code of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         sources = unpack(sdist, Path(folder))
-        shutil.rmtree(sources / "ray_classy")  # else pytest would import this one
+        shutil.rmtree(sources / "ray_classy")  # else pytest would import this one; it passes over an empty folder
+        (sources / "ray_classy").mkdir()
         environment = Path(folder, "environment")
         run(sys.executable, "-m", "venv", "--without-pip", environment)
         python = environment / "bin" / "python"
