@@ -188,7 +188,7 @@ def test_the_log_says_what_was_loaded(resnet18, tmp_path, caplog):
     caplog.set_level("INFO")
     weights = {f"backbone.{name}": v for name, v in resnet18.state_dict().items() if "layer4" not in name}
     fine_tuned(weights, ours("resnet18"), tmp_path / "weights.pt", pretrained_checkpoint_load_strict=False)
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("classification_task")]
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("ray_classy.tasks")]
     assert said[0].endswith("weights.pt, without the prefix backbone.")
     assert said[1].startswith("  loaded       92 of 122 entries of ResNet18: initial_block.0.weight (64, 3, 7, 7), ")
     assert said[2].startswith("  missing      30: blocks.3.block3-0.conv1.weight (512, 256, 3, 3), ")
