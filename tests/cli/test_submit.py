@@ -46,5 +46,6 @@ def test_a_manifest_has_modules_as_they_are_and_says_what_it_must_not_hold(capsy
     assert main(["submit", "--kuberay", "train", str(tmp_path / "my.yaml"), "--storage-path", "/shared"]) == 0
     out, err = capsys.readouterr()
     files, ray_job = yaml.safe_load_all(out)
-    assert files["data"]["001-my_keys.py"] == code and yaml.safe_load(ray_job["spec"]["runtimeEnvYAML"])
+    shipped = {key.partition("-")[2]: text for key, text in files["data"].items()}
+    assert shipped["my_keys.py"] == code and yaml.safe_load(ray_job["spec"]["runtimeEnvYAML"])
     assert "all pods must see /shared" in err and "warning: ray.runtime_env.env_vars.API_KEY holds a secret" in err
