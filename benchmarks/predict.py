@@ -5,8 +5,9 @@
 JPEGs of about 400 x 300 pixels are resized, cropped to 224 pixels and normalised, by the same transforms in all cases,
 and classified by the same network with random weights, on a GPU if there is one. All write a CSV file with the five
 best classes of each image. The baseline is the faster of a DataLoader with one process per CPU and one without any. The
-cases run in turn, several times; rates are medians. With `--workers`, `predict` runs on so many Ray workers as well;
-its time includes the start of a local Ray.
+cases run in turn, several times, in the other order every second time; figures are medians. Where other processes share
+the CPUs, compare the CPU time. With `--workers`, `predict` runs on so many Ray workers as well; its time includes the
+start of a local Ray.
 """
 
 from __future__ import annotations
@@ -103,11 +104,11 @@ def by_hand(model: Any, paths: list[str], batch: int, processes: int, output: st
                 number += 1
 
 
-def rate(images: int, run: Any) -> float:
-    """Returns the images per second of a call."""
-    began = time.perf_counter()
+def measured(images: int, run: Any) -> tuple[float, float]:
+    """Returns the images per second of a call, and milliseconds of CPU per image of this process and its children."""
+    cpu, began = sum(os.times()[:4]), time.perf_counter()
     run()
-    return images / (time.perf_counter() - began)
+    return images / (time.perf_counter() - began), 1000 * (sum(os.times()[:4]) - cpu) / images
 
 
 def main() -> None:
@@ -132,16 +133,17 @@ def main() -> None:
             cases[name] = lambda processes=processes: by_hand(model, paths, given.batch, processes, next(files))
         if given.workers:
             cases[f"predict, {given.workers} Ray workers"] = lambda: ours(given.workers)
-        rates: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(given.rounds):
-            for name, run in cases.items():
-                rates[name].append(rate(given.images, run))
-    best = max(statistics.median(values) for name, values in rates.items() if name.startswith("DataLoader"))
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+        for turn in range(given.rounds):
+            for name in list(cases)[:: -1 if turn % 2 else 1]:
+                found[name].append(measured(given.images, cases[name]))
+    best = max(statistics.median(one[0] for one in found[name]) for name in found if name.startswith("DataLoader"))
     print(f"{given.images} JPEGs, {given.model}, batches of {given.batch}, {model.device}, {CPUS} CPUs")
-    for name, values in rates.items():
-        middle = statistics.median(values)
-        spread = f"({min(values):.0f} to {max(values):.0f})"
-        print(f"{name:<26} {middle:>7.0f} images/s {spread:<16} {middle / best:.2f} x the best DataLoader")
+    for name, values in found.items():
+        rates = [one[0] for one in values]
+        middle, spread = statistics.median(rates), f"({min(rates):.0f} to {max(rates):.0f})"
+        cpu = f"{statistics.median(one[1] for one in values):.1f} ms" if "Ray" not in name else "-"
+        print(f"{name:<26} {middle:>7.0f} images/s {spread:<14} {middle / best:.2f} x the best DataLoader, CPU {cpu}")
 
 
 if __name__ == "__main__":
