@@ -368,7 +368,8 @@ class ClassyModel(nn.Module, metaclass=_Wrapped):
     def _load(self, trunk: Mapping[str, Any] | None, heads: Mapping[str, Any], strict: bool) -> StateMismatch:
         own = self._model_state()
         entries = flatten({} if trunk is None else own["trunk"], own["heads"])
-        mismatch = checked(f"this {type(self).__name__}", entries, flatten(trunk or {}, heads), strict)
+        name = getattr(self, "network_name", type(self).__name__)
+        mismatch = checked(f"this {name}", entries, flatten(trunk or {}, heads), strict)
         skipped = {*mismatch.unexpected, *mismatch.reshaped}
         if trunk is not None:
             entries = OrderedDict((key, value) for key, value in trunk.items() if key not in skipped)

@@ -225,7 +225,8 @@ def _plain(model: Any, plain: FoundWeights, reset_heads: bool) -> _Found:
     dropped: dict[str, Any] = dict(plain.others)
     if reset_heads:
         dropped |= {name: left.pop(name) for name in [*left] if name not in own and is_classifier(name)}
-        dropped |= {name: left[name] for name in own_classifier(model) if name in left}
+        in_trunk_too = own_classifier(model)
+        dropped |= {name: value for name, value in left.items() if name in in_trunk_too}
         dropped |= flatten({}, heads)
     state = {**model.get_classy_state(), "model": {"trunk": left, "heads": heads}}
     return _Found(state, plain.prefix, dropped, filled)

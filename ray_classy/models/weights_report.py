@@ -65,7 +65,7 @@ class WeightsReport:
         absent = {*kept, *differences.missing, *differences.reshaped}
         return cls(
             source,
-            type(model).__name__,
+            _name(model),
             loaded=shapes({name: value for name, value in own.items() if name not in absent}),
             reset=shapes({name: own[name] for name in kept}),
             missing=shapes({name: own[name] for name in differences.missing}),
@@ -103,7 +103,7 @@ def refusal(model: Any, state: Mapping[str, Any], differences: StateMismatch, re
         differences: what differs.
         reset_heads: whether heads and classifier were left as they are.
     """
-    name, own = type(model).__name__, _entries(model)
+    name, own = _name(model), _entries(model)
     classifier = set(_classifier(model, own))
     trunk = {entry: value for entry, value in own.items() if entry not in classifier}
     given = flatten(state["model"]["trunk"], state["model"]["heads"])
@@ -146,6 +146,11 @@ def few(entries: Mapping[str, str]) -> str:
     counters_last = sorted(entries, key=lambda name: name.endswith("num_batches_tracked"))
     named = [f"{name} {entries[name]}".rstrip() for name in counters_last[:_SHOWN]]
     return ", ".join(named) + (", ..." if len(entries) > _SHOWN else "")
+
+
+def _name(model: Any) -> str:
+    """Returns the name of a network of another library, or the class of a model."""
+    return str(getattr(model, "network_name", None) or type(model).__name__)
 
 
 def _entries(model: Any) -> dict[str, Any]:
