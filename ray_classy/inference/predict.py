@@ -65,6 +65,7 @@ def predict_files(
         if num_workers and missing:
             from ray_classy.inference.ray_predict import predicted_on_ray
 
+            told(f"starting {num_workers} Ray workers")
             made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}, pace))
         else:
             made = ((number, predicted_rows(model, rows, some, asked, pace)) for number, some in numbers.items())

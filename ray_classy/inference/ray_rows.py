@@ -34,6 +34,7 @@ def evaluated_on_ray(
     with locate_errors(config, "ray"):
         settings = RaySettings.of(section)
     each = resources_per_worker(settings.scaling)
+    told(f"starting {num_workers} Ray workers")
     with settings.connected():
         check_resources(settings.scaling, settings.wait_for_resources_s)
         resources = {name: amount for name, amount in each.items() if name not in ("CPU", "GPU")}
