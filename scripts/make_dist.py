@@ -49,23 +49,24 @@ def unpack(sdist: Path, folder: Path) -> Path:
 def test(sdist: Path, wheel: Path, arguments: list[str]) -> int:
     """Runs the tests of an sdist against an installed wheel; returns the exit code of pytest."""
     with tempfile.TemporaryDirectory() as folder:
+        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         sources = unpack(sdist, Path(folder))
         shutil.rmtree(sources / "ray_classy")  # else pytest would import this one; it passes over an empty folder
         (sources / "ray_classy").mkdir()
         environment = Path(folder, "environment")
         run(sys.executable, "-m", "venv", "--without-pip", environment)
         python = environment / "bin" / "python"
-        run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
+        pip = (sys.executable, "-m", "pip", "--python", python)
+        run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, env=clean)
         packages = environment / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
         (packages / "needed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         where = "import ray_classy; print('testing', ray_classy.__file__, flush=True)"
         subprocess.run([python, "-c", where], cwd=sources, env=clean, check=True)
         return subprocess.run([python, "-m", "pytest", *arguments], cwd=sources, env=clean).returncode
 
 
-def run(*command: object) -> None:
-    subprocess.run([str(word) for word in command], check=True)
+def run(*command: object, env: dict[str, str] | None = None) -> None:
+    subprocess.run([str(word) for word in command], check=True, env=env)
 
 
 def main(words: list[str]) -> int:
