@@ -238,6 +238,25 @@ def run_ranks(world_size, function, *arguments, seconds=120):
     return [answers[rank] for rank in range(world_size)]
 
 
+def on_python_path(*folders):
+    """PYTHONPATH with these folders before what is on it."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))
+
+
+def actors_titled(title):
+    """The processes of this cluster's live actors whose title begins so."""
+    from ray._private.state import actors
+
+    found = []
+    for process in [actor["Pid"] for actor in actors().values() if actor["State"] == "ALIVE"]:
+        try:
+            command = pathlib.Path(f"/proc/{process}/cmdline").read_text()
+        except OSError:  # it has just ended
+            continue
+        found += [process] if command.startswith(title) else []
+    return found
+
+
 def children(process):
     """All processes below one, and itself."""
     found = [process]

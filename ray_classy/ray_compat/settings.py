@@ -26,6 +26,9 @@ TRAIN = {
 LOCAL = {
     # Serves start-up time: the nodes of a cluster in this process are not preempted. Default: an actor polls.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Serves start-up time: the workers of a run have an environment of their own, for which Ray starts others. Default:
+    # a process is started beforehand for each CPU.
+    "RAY_prestart_worker_first_driver": "0",
     # Default: usage statistics are sent.
     "RAY_USAGE_STATS_ENABLED": "0",
 }

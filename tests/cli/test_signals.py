@@ -76,9 +76,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("number", "whom"), [(signal.SIGTERM, "group"), (signal.SIGHUP, "group"), (signal.SIGTERM, "all")]
-)
+@pytest.mark.parametrize(("number", "whom"), [(signal.SIGHUP, "group"), (signal.SIGTERM, "all")])
 def test_a_signal_to_all_processes_of_a_local_ray_leaves_a_checkpoint(tmp_path, number, whom):
     training = Training(tmp_path)
     below = children(training.process.pid)

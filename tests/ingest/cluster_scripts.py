@@ -17,7 +17,6 @@ import pytest
 import ray
 import ray.data
 import torch
-from ray.cluster_utils import Cluster
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.util.placement_group import placement_group_table
 
@@ -25,6 +24,7 @@ from ray_classy.checkpoint import load_checkpoint
 from ray_classy.ingest import RayDataset
 from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import RayTrainer
+from tests.trainer.nodes import started_cluster
 from tests.trainer.ray_parts import At, Slow, digits_config, id_task
 from tests.trainer.ray_parts import digits_task as build
 
@@ -73,7 +73,7 @@ def rows_by_node(folder):
 @contextlib.contextmanager
 def cluster_of(training=2, cpus=2, **node):
     """A cluster with a node for training workers, and one with CPUs alone."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = started_cluster()
     train = cluster.add_node(num_cpus=training, resources={"train": training}, **node)
     other = cluster.add_node(num_cpus=cpus, **node)
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
@@ -86,7 +86,7 @@ def cluster_of(training=2, cpus=2, **node):
 
 def trained(tmp_path, name, task, workers=2, **options):
     each = {"CPU": 1, "train": 1}
-    scaling = ScalingConfig(num_workers=workers, resources_per_worker=each, elastic_resize_monitor_interval_s=10)
+    scaling = ScalingConfig(num_workers=workers, resources_per_worker=each, elastic_resize_monitor_interval_s=2)
     config = RunConfig(storage_path=str(tmp_path / "runs"), name=name, failure_config=FailureConfig(max_failures=2))
     return RayTrainer(scaling, config, **options).train(task)
 

@@ -3,11 +3,9 @@
 import gc
 import io
 import logging
-import os
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +21,7 @@ from ray_classy.meters import AccuracyMeter
 from ray_classy.optim import SGD
 from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer, RayTrainer
-from tests.helpers import children
+from tests.helpers import actors_titled
 
 pytestmark = pytest.mark.ray
 
@@ -253,15 +251,6 @@ def pixels(number):
     return np.array([10 * number, 0, 255 - 10 * number], np.float32)[:, None, None].repeat(4, 1).repeat(4, 2) / 255
 
 
-def pipelines():
-    """The processes of this cluster that execute a pipeline."""
-    try:
-        names = {process: Path(f"/proc/{process}/cmdline").read_text() for process in children(os.getpid())}
-    except OSError:  # one of them has just ended
-        return pipelines()
-    return [process for process, name in names.items() if "ray::Pipeline" in name]
-
-
 def wait_until(holds, what):
     until = time.monotonic() + 120
     while not holds():
@@ -276,7 +265,7 @@ def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path)
     gc.collect()  # of what other tests left in the cycles of their errors
     streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS, id_column="id"), 2)
     ray_run = RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "ray")).train(streams)
-    wait_until(lambda: not pipelines(), "the pipelines' processes end with the workers")
+    wait_until(lambda: not actors_titled("ray::Pipeline"), "the pipelines' processes end with the workers")
     samples = [{"input": torch.tensor(pixels(number)), "target": number % 2} for number in range(ROWS)]
     whole = task(lambda batch: ClassyDataset(samples, batch, False), 4)
     local = LocalTrainer(str(tmp_path / "local")).train(whole)

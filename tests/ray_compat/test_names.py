@@ -53,9 +53,15 @@ NAMES = [*settings.TRAIN, *settings.LOCAL, *settings.TUNE, settings.START_TIMEOU
 NAMES += [*settings.JOB, *settings.JOB_ADDRESSES]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "RAY_JOB_CONFIG_JSON_ENV_VAR"])
+@pytest.mark.parametrize("name", [*filter(str.isupper, NAMES), "RAY_JOB_CONFIG_JSON_ENV_VAR"])
 def test_the_installed_ray_reads_each_setting(rays_text, name):
     assert re.search(rf"\b{name}\b", rays_text)
+
+
+def test_rays_daemon_reads_each_setting_that_has_its_own_spelling():
+    names = [name.removeprefix("RAY_").encode() for name in NAMES if not name.isupper()]
+    daemon = (RAY / "core/src/ray/raylet/raylet").read_bytes()
+    assert names and all(name in daemon for name in names)
 
 
 def test_a_name_that_is_missing_is_logged_once(caplog):

@@ -63,6 +63,7 @@ def nodes(tmp_path_factory):
     (home / ".ray" / "auth_token").write_text(TOKEN)
     path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {"HOME": str(home), "RAY_AUTH_MODE": None, "PYTHONPATH": None, "PATH": path}
+    variables["RUNTIME_ENV_RETRY_TIMES"] = "1"  # what cannot be installed is tried once, not three times
     port, dashboard = free_port(), free_port()
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-from ray.cluster_utils import Cluster
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.checkpoint import load_checkpoint
@@ -26,6 +25,7 @@ from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
 from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import LocalTrainer, RayTrainer
+from tests.trainer.nodes import started_cluster
 from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
 
 for setting in LOCAL:  # the tests' shared cluster has them; a node of these clusters may be taken away
@@ -41,7 +41,7 @@ def killed_node(tmp_path):
         return RayTrainer(ScalingConfig(num_workers=2), config).train(digits_task().set_hooks(hooks))
 
     marker = tmp_path / "marker"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = started_cluster()
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
@@ -82,7 +82,7 @@ def elastic(tmp_path):
             assert time.monotonic() - began < 300, f"no {text!r} in {log.read_text() if log.exists() else 'the log'}"
             time.sleep(0.1)
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = started_cluster()
     first = cluster.add_node(num_cpus=1)
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
@@ -144,7 +144,7 @@ def preempted(tmp_path):
     from ray._raylet import GcsClient
     from ray.core.generated import autoscaler_pb2
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = started_cluster()
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
     config = RunConfig(storage_path=str(tmp_path / "runs"), name="run", failure_config=FailureConfig(max_failures=1))
@@ -179,6 +179,8 @@ def stopped(tmp_path):
 
     `ray stop` spares no cluster of the machine: this is for a process in a namespace of its own.
     """
+    if "WARM_WORKERS" in os.environ:  # the processes of another namespace do not start any here
+        os.environ.update(WARM_WORKERS=str(tmp_path), WARM_OWNER=str(os.getpid()))
     config, program = tmp_path / "task.json", str(pathlib.Path(sys.executable).with_name("ray"))
     config.write_text(json.dumps(digits_config(num_epochs=12, checkpoint_every={"steps": 3})))
     address = "127.0.0.1:6397"
@@ -243,7 +245,7 @@ def sweep_on_killed_node(tmp_path):
         section = {"max_failures": 2, "storage_path": str(tmp_path / "runs"), "name": name}
         return TaskTuner(sweep_config(hooks=hooks, ray=section), progress=False).fit()
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = started_cluster(num_cpus=1)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
     try:

@@ -9,30 +9,13 @@ import pytest
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
 from ray_classy.errors import ResourceError, RunError
+from ray_classy.ray_compat.settings import START_TIMEOUT
 from ray_classy.trainer import RayTrainer
+from tests.helpers import actors_titled
 from tests.trainer.ray_parts import Always, At, KillInWrite, digits_task, id_task
 from tests.trainer.test_ray_trainer import same_weights, timeless
 
 pytestmark = pytest.mark.ray
-
-
-def pids_of(title):
-    """The processes below this one whose title begins so."""
-    parents, found = {}, []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/cmdline") as command:
-                parents[int(pid)] = int(stat.read().rpartition(")")[2].split()[1])
-                found += [int(pid)] if command.read().startswith(title) else []
-        except OSError:  # it has just ended
-            continue
-
-    def is_below(pid):
-        while pid > 1 and pid != os.getpid():
-            pid = parents.get(pid, 0)
-        return pid == os.getpid()
-
-    return [pid for pid in found if is_below(pid)]
 
 
 def on_ray(tmp_path, name, failures=0, workers=2, **options):
@@ -54,7 +37,7 @@ def when(path, do):
 
 
 def kill_controller():
-    for pid in pids_of("ray::TrainController"):
+    for pid in actors_titled("ray::TrainController"):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -135,8 +118,9 @@ def test_checkpoints_are_kept_by_a_metric(ray_cluster, tmp_path):
 
 
 @pytest.mark.full
-def test_workers_that_do_not_come_back_in_time_end_the_run(ray_cluster, tmp_path):
+def test_workers_that_do_not_come_back_in_time_end_the_run(ray_cluster, tmp_path, monkeypatch):
     """A worker is killed, and another takes its place in the cluster for good."""
+    monkeypatch.setenv(START_TIMEOUT, "20")  # if Ray begins to start workers before the place is taken
     ray = ray_cluster
     marker = tmp_path / "marker"
 

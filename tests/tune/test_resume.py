@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,13 +13,14 @@ import torch
 import yaml
 
 from ray_classy.checkpoint import load_checkpoint
+from tests.helpers import on_python_path
 from tests.tune.sweeps import sweep_config
 
 pytestmark = pytest.mark.ray
 
 
 def program(*words, **options):
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": on_python_path(os.getcwd())}
     command = [sys.executable, "-m", "ray_classy", "tune", *words]
     # Where the tests themselves run in the background of a script, Ctrl-C is ignored, and would stay so.
     heeds = {"preexec_fn": functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
@@ -83,34 +83,22 @@ def outcome(answer):
     return [(trial["trial"], trial["params"], trial["metrics"], trial["state"]) for trial in answer["trials"]]
 
 
-def resumed_like_the_calm(folder, seeds):
-    """Kills a sweep at moments drawn from the seeds, and compares what its resumption gives with the calm sweep."""
-    config = write(folder, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 0.2}])
-    calm = finished(config, "--name", "calm", folder=folder)
-    for seed in seeds:
-        draw = random.Random(seed)
-        ended, wait = draw.randint(1, 3), time.monotonic() + draw.uniform(0, 1)
-
-        def moment(found, ended=ended, wait=wait):
-            return sum(state != "running" for state in found.values()) >= ended and time.monotonic() > wait
-
-        sweep = killed(config, folder, f"killed{seed}", moment)
-        over = [name for name, state in states(sweep).items() if state != "running"]
-        assert 1 <= len(over) < 6
-        again = finished("--resume", sweep, folder=folder)
-        assert outcome(again) == outcome(calm)
-        assert again["best"]["metrics"] == calm["best"]["metrics"]
-        assert {starts(sweep, name) for name in over} == {1}, "a trial that had ended ran again"
-        assert all(state == "finished" for state in states(sweep).values())
-
-
 @pytest.mark.full
 def test_a_sweep_whose_driver_was_killed_ends_like_one_that_was_not(tmp_path):
-    resumed_like_the_calm(tmp_path, seeds=[0, 1])
+    config = write(tmp_path, 5, hooks=[{"name": "say_state"}, {"name": "slow", "seconds": 0.2}])
+    calm = finished(config, "--name", "calm", folder=tmp_path)
+    sweep = killed(config, tmp_path, "killed", lambda found: sum(found[name] != "running" for name in found) >= 2)
+    over = [name for name, state in states(sweep).items() if state != "running"]
+    assert 2 <= len(over) < 5
+    again = finished("--resume", sweep, folder=tmp_path)
+    assert outcome(again) == outcome(calm)
+    assert again["best"]["metrics"] == calm["best"]["metrics"]
+    assert {starts(sweep, name) for name in over} == {1}, "a trial that had ended ran again"
+    assert all(state == "finished" for state in states(sweep).values())
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
 def test_a_sweep_with_a_scheduler_goes_on_without_running_ended_trials_again(tmp_path, scheduler):
     hooks = [{"name": "say_state"}, {"name": "slow", "seconds": 0.2}]
     config = write(tmp_path, 4, hooks=hooks, num_epochs=4, scheduler={"name": scheduler})
@@ -189,7 +177,7 @@ def test_a_stopped_sweep_is_resumed_at_the_step_and_ends_like_one_that_was_not(t
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median_stopping", "pbt"])
+@pytest.mark.parametrize("scheduler", ["median_stopping", "pbt"])
 def test_a_scheduler_does_not_take_a_trial_that_was_stopped_for_a_complete_one(tmp_path, scheduler):
     slow = {"name": "slow_steps", "file": str(tmp_path / "slow"), "seconds": 0.3}
     config = write(tmp_path, 4, hooks=[{"name": "say_state"}, slow], num_epochs=4, scheduler={"name": scheduler})
