@@ -131,11 +131,11 @@ def _submitted(cluster: Cluster, job: Job) -> str:
     try:
         first = _running(cluster, job) or identity
     except RunFolderError:
-        cluster.stop(identity)
+        cluster.withdraw(identity)
         raise
     if first != identity:  # submitted in the same moment
-        cluster.stop(identity)
-        print_line(f"the job {first} runs this command already: {identity} is stopped")
+        print_line(f"the job {first} runs this command already: {identity} is withdrawn")
+        cluster.withdraw(identity)
     return first
 
 

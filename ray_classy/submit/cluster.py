@@ -32,6 +32,7 @@ _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 _UPLOAD_SECONDS = 300.0
 _AGENT_SECONDS = 60.0
+_WITHDRAW_SECONDS = 30.0
 _NO_AGENT = "No available agent"
 
 
@@ -176,6 +177,12 @@ class Cluster:
     def stop(self, identity: str) -> None:
         """Lets Ray stop a job: by SIGTERM, and later by SIGKILL."""
         self._answer(self._client.stop_job, identity)
+
+    def withdraw(self, identity: str) -> None:
+        """Stops a job that has just been submitted, and removes it from the list of jobs once it has ended."""
+        self.stop(identity)
+        if wait_for_end(self, identity, _WITHDRAW_SECONDS).status not in ACTIVE:
+            self._answer(self._client.delete_job, identity)
 
     def log(self, identity: str) -> AsyncIterator[str]:
         """The log of a job from its first line on, in pieces, as it is written."""

@@ -96,6 +96,16 @@ def test_a_name_that_several_active_jobs_have_is_refused(monkeypatch):
     assert cluster.find("r").submission_id == "r-2"
 
 
+def test_a_job_that_is_withdrawn_leaves_the_list_when_it_has_ended(monkeypatch):
+    states, done = iter(["PENDING", "STOPPED"]), []
+    cluster = Cluster.__new__(Cluster)
+    monkeypatch.setattr(cluster, "info", lambda identity: SimpleNamespace(status=next(states)), raising=False)
+    steps = {name: lambda identity, name=name: done.append(name) for name in ("stop_job", "delete_job")}
+    monkeypatch.setattr(cluster, "_client", SimpleNamespace(**steps), raising=False)
+    cluster.withdraw("r-1")
+    assert done == ["stop_job", "delete_job"]
+
+
 def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
     began = time.monotonic()
