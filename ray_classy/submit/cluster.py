@@ -181,7 +181,8 @@ class Cluster:
     def withdraw(self, identity: str) -> None:
         """Stops a job that has just been submitted, and removes it from the list of jobs once it has ended."""
         self.stop(identity)
-        if wait_for_end(self, identity, _WITHDRAW_SECONDS).status not in ACTIVE:
+        wait_for_end(self, identity, _WITHDRAW_SECONDS)
+        with contextlib.suppress(ResourceError):  # it has not ended, and stays in the list
             self._answer(self._client.delete_job, identity)
 
     def log(self, identity: str) -> AsyncIterator[str]:
