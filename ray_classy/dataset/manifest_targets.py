@@ -61,6 +61,9 @@ def read_label_table(
             character = check_delimiter(delimiter)
             there: Sequence[str] = first_names(file, path_column, character, usual)
             wanted = _wanted(options, there, file, path_column)
+            gone = next((name for name in wanted if isinstance(name, str) and name not in there), None)
+            if gone is not None:
+                raise DataError(f"{shown(file)} has no column {gone!r} of labels: it has {', '.join(there)}")
             return LabelTable(shown(file), read_csv(file, wanted, character, usual), {}, is_text=True)
         if kind == "json":
             wanted = _wanted(options, list(first_row(file) or {}), file, path_column)

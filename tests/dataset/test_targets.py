@@ -108,6 +108,7 @@ def test_integers_in_lists_are_positions_in_classes_or_names(folder):
         (lambda f: parquet(f, a=[0.0, float("nan"), 1, 1]), {"label_columns": ["a"]}, "row 1: nan in column 'a'"),
         (lambda f: csv(f, "a,b", "1,0", ",1", "0,0", "0,0"), {"label_columns": ["a", "b"]}, "row 1: no value in"),
         (lambda f: csv(f, "a", "1", "1", "0", "0"), {"label_columns": "b*"}, "has no column 'b.'"),
+        (lambda f: csv(f, "a", *"1100"), {"targets": {"x": "colour"}}, "no column 'colour' of labels: it has path, a$"),
         (lambda f: csv(f, "label", "", "['a']", "b", "[]"), {}, "row 2: 'b' in column 'label' is not like the lists"),
     ],
 )  # fmt: skip
