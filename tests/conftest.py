@@ -1,7 +1,6 @@
 """Settings of the whole suite, and the one Ray cluster that its tests share."""
 
 import os
-import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_AUTH_MODE"] = "disabled"  # the clusters of the tests listen on this machine alone
@@ -13,20 +12,6 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def warm_workers(request):
-    """Lets Ray's processes be forked from one that has imported what they import; COLD_WORKERS=1 leaves that out."""
-    if os.environ.get("COLD_WORKERS") or not any(item.get_closest_marker("ray") for item in request.session.items):
-        yield
-        return
-    from tests.helpers import on_python_path
-
-    with tempfile.TemporaryDirectory(prefix="warm_", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        folders = on_python_path(os.path.join(os.path.dirname(__file__), "warm"))
-        os.environ.update(WARM_WORKERS=folder, WARM_OWNER=str(os.getpid()), PYTHONPATH=folders)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -179,8 +179,6 @@ def stopped(tmp_path):
 
     `ray stop` spares no cluster of the machine: this is for a process in a namespace of its own.
     """
-    if "WARM_WORKERS" in os.environ:  # the processes of another namespace do not start any here
-        os.environ.update(WARM_WORKERS=str(tmp_path), WARM_OWNER=str(os.getpid()))
     config, program = tmp_path / "task.json", str(pathlib.Path(sys.executable).with_name("ray"))
     config.write_text(json.dumps(digits_config(num_epochs=12, checkpoint_every={"steps": 3})))
     address = "127.0.0.1:6397"

@@ -178,7 +178,6 @@ def test_a_local_ray_is_private_and_reads_no_modules_of_the_working_directory(tm
     (tmp_path / "secrets.py").write_text("raise RuntimeError('found in the working directory')")
     variables = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
     variables.pop("RAY_AUTH_MODE")
-    variables.pop("WARM_WORKERS", None)  # the folder is looked for as soon as Ray has ended
     command = [sys.executable, "-P", "-c", LOCAL_RUN]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[0] == "127.0.0.1 0o700 True", done.stderr
