@@ -331,7 +331,7 @@ def test_an_iterator_that_is_dropped_leaves_no_tasks(ray_cluster, tmp_path):
     dataset.feed = feed_of(ray_cluster)
     iterator = iter(PhaseLoader(dataset, PhasePlan(400, 4)))
     next(iterator)
-    iterator._batches.close()
+    iterator.batches.close()
     began = time.monotonic()
     while ray_cluster.available_resources().get("CPU") != 4:
         assert time.monotonic() - began < 30

@@ -81,7 +81,7 @@ def write_numbers(folder, files=3):
 
 def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path):
     dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
-    rows = ray_ingest._shard(ray_ingest.ray_dataset(dataset)).rows()
+    rows = ray_ingest.ShardRows.of(ray_ingest.ray_dataset(dataset))
     assert len(rows) == 150
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
     assert rows.take([57])[0]["image"] == bytes([57])
@@ -222,7 +222,7 @@ def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, m
     rows = ParquetRows([s3.url(f"data/{number}.parquet") for number in range(3)], ["image", "label"])
     if not large:
         dataset = ClassyDataset(RowDataset(rows, dict), 4, True)
-        rows = ray_ingest._shard(ray_ingest.ray_dataset(dataset)).rows()
+        rows = ray_ingest.ShardRows.of(ray_ingest.ray_dataset(dataset))
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
 
 
