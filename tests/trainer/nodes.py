@@ -13,11 +13,10 @@ PROGRAM = str(pathlib.Path(sys.executable).with_name("ray"))
 
 
 def started_cluster(num_cpus=0):
-    """A cluster of one node, to which others are added; it knows within 3 seconds of one that was killed, not in 15."""
+    """A cluster of one node, to which others are added."""
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": num_cpus, "include_dashboard": False, "_system_config": {"health_check_period_ms": 500}}
-    return Cluster(initialize_head=True, head_node_args=options)
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": num_cpus, "include_dashboard": False})
 
 
 def free_port():
