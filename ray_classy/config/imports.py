@@ -13,7 +13,9 @@ from ray_classy.user_code import add_user_code, beside, is_installed, is_standar
 
 
 def import_modules(config: Mapping[str, Any]) -> None:
-    """Imports the modules named under `imports`; the config file's folder is searched for them last, if it is no run's.
+    """Imports the modules named under `imports`.
+
+    They are looked for on `sys.path`, then in the folder of the config file, unless it is the folder of a run.
 
     Raises:
         ConfigError: a module cannot be imported, or another one has its name; the message says why.

@@ -20,7 +20,7 @@ from ray_classy.dataset.target_columns import ONLY, UNLABELLED, IndexColumn
 from ray_classy.errors import DataError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.outputs import Output
-from ray_classy.inference.pace import Pace, Told, nobody
+from ray_classy.inference.pace import OnProgress, Pace, ignore
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def evaluate_rows(
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
-    told: Told = nobody,
+    on_progress: OnProgress = ignore,
 ) -> dict[str, EvaluatedRows]:
     """Evaluates this rank's piece of a dataset's rows; the pieces of all ranks together are all rows, each once.
 
@@ -131,7 +131,7 @@ def evaluate_rows(
         dataset: with the model's targets (`match_to_model`).
         batch_size: rows that the model takes at once.
         rank, world_size: which piece.
-        told: gets a line on the progress after each batch.
+        on_progress: gets a line on the progress after each batch.
 
     Returns:
         The rows by target; the only target has the name "".
@@ -152,7 +152,7 @@ def evaluate_rows(
     scores: dict[str, list[np.ndarray]] = {target: [] for target in model.outputs}
     batches = iter(loader)
     planned = plan.batches()
-    pace, done = Pace(len(dataset) // world_size, told, "rows"), 0
+    pace, done = Pace(len(dataset) // world_size, on_progress, "rows"), 0
     for batch in batches:
         if not isinstance(batch, Mapping) or "target" not in batch:
             raise DataError(dataset.without_targets or "the rows have no `target`: evaluate needs labels")

@@ -22,7 +22,7 @@ from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, match_to_model
 from ray_classy.inference.labels_report import LabelsReport, labels_report_of
 from ray_classy.inference.load_model import classifier_of
-from ray_classy.inference.pace import Told, nobody
+from ray_classy.inference.pace import OnProgress, ignore
 from ray_classy.inference.preprocessing import Preprocessing
 from ray_classy.inference.report import Report, report_of
 from ray_classy.inference.trained import Trained
@@ -175,7 +175,7 @@ def evaluate(
     batch_size: int = 32,
     flip: bool = False,
     num_workers: int = 0,
-    told: Told = nobody,
+    on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Evaluates each row once, in this process or on Ray workers, with the same result.
 
@@ -185,7 +185,7 @@ def evaluate(
         batch_size: rows that the model takes at once, at least 1.
         flip: average the outputs for each image and its mirror image.
         num_workers: Ray workers; 0 evaluates in this process.
-        told: gets lines on the progress.
+        on_progress: gets lines on the progress.
 
     Raises:
         RayClassyError: the rows cannot be read, or do not fit the model; the message says why.
@@ -201,9 +201,9 @@ def evaluate(
     if num_workers:
         from ray_classy.inference.ray_rows import evaluated_on_ray
 
-        rows = evaluated_on_ray(trained, config, batch_size, flip, num_workers, told)
+        rows = evaluated_on_ray(trained, config, batch_size, flip, num_workers, on_progress)
     else:
-        rows = evaluate_rows(model, dataset, batch_size, told=told)
+        rows = evaluate_rows(model, dataset, batch_size, on_progress=on_progress)
     return evaluation_of(model, dataset, rows)
 
 

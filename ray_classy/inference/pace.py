@@ -1,4 +1,4 @@
-"""Lines on how far many images are, and how long the others will take."""
+"""Progress of predictions and evaluations, in lines: how many images are done, and how long the others will take."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Callable
 
 from ray_classy.display import duration
 
-Told = Callable[[str], None]
+OnProgress = Callable[[str], None]
 _SECONDS_BETWEEN_LINES = 10.0
 _FAST = 10.0
 
 
-def nobody(line: str) -> None:
+def ignore(line: str) -> None:
     """Drops a line."""
 
 
 class Pace:
-    """Says how many images are done, whenever more are.
+    """Reports how many images are done, each time that more are.
 
     Args:
-        images: their number.
-        told: gets the lines.
-        what: they are, in the plural.
+        images: how many there are.
+        on_progress: called with each line.
+        what: what is counted, in the plural.
     """
 
-    def __init__(self, images: int, told: Told = nobody, what: str = "images") -> None:
-        self._images, self._told, self._what = images, told, what
+    def __init__(self, images: int, on_progress: OnProgress = ignore, what: str = "images") -> None:
+        self._images, self._on_progress, self._what = images, on_progress, what
         self._began = time.monotonic()
         self._parts: dict[int, int] = {}
         self._done = 0
@@ -38,17 +38,17 @@ class Pace:
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
         digits = 1 if rate < _FAST else 0
         left = f", {duration((self._images - self._done) / rate)} left" if 0 < self._done < self._images else ""
-        self._told(f"{self._done:,} of {self._images:,} {self._what}, {rate:,.{digits}f} {self._what}/s{left}")
+        self._on_progress(f"{self._done:,} of {self._images:,} {self._what}, {rate:,.{digits}f} {self._what}/s{left}")
 
 
-def seldom(told: Told) -> Told:
-    """Passes a line on, if the last one was not a moment ago."""
+def seldom(on_progress: OnProgress) -> OnProgress:
+    """Passes a line on unless it comes less than 10 seconds after the last one."""
     last = -_SECONDS_BETWEEN_LINES
 
     def line(text: str) -> None:
         nonlocal last
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            told(text)
+            on_progress(text)
 
     return line

@@ -11,7 +11,7 @@ from ray_classy.errors import ComponentError
 from ray_classy.inference.classifier import Classifier
 from ray_classy.inference.image_rows import ImageRows
 from ray_classy.inference.outputs import THRESHOLD
-from ray_classy.inference.pace import Pace, Told, nobody
+from ray_classy.inference.pace import OnProgress, Pace, ignore
 from ray_classy.inference.prediction_parts import Predicted, PredictionParts
 from ray_classy.inference.prediction_rows import Asked, Columns, predicted_rows
 
@@ -22,7 +22,7 @@ def predict_files(
     output: str,
     topk: int = 5,
     batch_size: int = 32,
-    told: Told = nobody,
+    on_progress: OnProgress = ignore,
     threshold: float = THRESHOLD,
     num_workers: int = 0,
     ray: Mapping[str, Any] | None = None,
@@ -36,7 +36,7 @@ def predict_files(
         images: from `inputs.rows_of`, or paths and URLs of image files; the rows of the file have their order.
         output: path or URL of the file, which ends in .parquet, .csv or .jsonl; see `Columns`.
         topk, batch_size: as for `Classifier.predict`.
-        told: gets a line on the progress after each batch and each part.
+        on_progress: gets a line on the progress after each batch and each part.
         threshold: the probability above which a class is one of an image's labels, of a model with several labels.
         num_workers: Ray workers that hold the model, while other CPUs decode; 0 predicts in this process.
         ray: the section `ray` of a config, which says which cluster.
@@ -58,14 +58,14 @@ def predict_files(
     parts = PredictionParts(output, rows, Columns.of(model, rows), facts)
     missing = parts.missing()
     if len(missing) < len(parts):
-        told(f"{len(parts) - len(missing)} of {len(parts)} parts are there already")
+        on_progress(f"{len(parts) - len(missing)} of {len(parts)} parts are there already")
     numbers = {number: parts.images_of(number) for number in missing}
-    pace = Pace(sum(map(len, numbers.values())), told)
+    pace = Pace(sum(map(len, numbers.values())), on_progress)
     with bad_images_counted_only(), contextlib.ExitStack() as stack:
         if num_workers and missing:
             from ray_classy.inference.ray_predict import predicted_on_ray
 
-            told(f"starting {num_workers} Ray workers")
+            on_progress(f"starting {num_workers} Ray workers")
             made = stack.enter_context(predicted_on_ray(model, rows, numbers, asked, num_workers, ray or {}, pace))
         else:
             made = ((number, predicted_rows(model, rows, some, asked, pace)) for number, some in numbers.items())

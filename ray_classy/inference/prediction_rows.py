@@ -115,7 +115,7 @@ def predicted_rows(
         images: the images.
         numbers: those that are predicted.
         asked: what is asked of the model.
-        pace: is told how many of them are done, until all are.
+        pace: gets the number of those that are done, until all are.
     """
     errors: dict[int, str] = {}
     found: dict[int, Mapping[str, Prediction]] = {}

@@ -97,7 +97,7 @@ def predicted_on_ray(
         asked: what is asked of the model.
         num_workers: workers that hold the model.
         section: the section `ray` of a config.
-        pace: is told how many images of each part are done, until all of its images are.
+        pace: gets the number of images of each part that are done, until all of its images are.
 
     Raises:
         ComponentError: the model was not loaded from a checkpoint.

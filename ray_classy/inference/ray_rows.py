@@ -10,14 +10,19 @@ from ray_classy.config.places import locate_errors
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.display import duration
 from ray_classy.inference.evaluated_rows import EvaluatedRows, evaluate_rows, together
-from ray_classy.inference.pace import Told, nobody
+from ray_classy.inference.pace import OnProgress, ignore
 from ray_classy.inference.trained import Trained, read_trained
 
 _SECONDS_BETWEEN_LOOKS = 10.0
 
 
 def evaluated_on_ray(
-    trained: Trained, config: Mapping[str, Any], batch_size: int, flip: bool, num_workers: int, told: Told = nobody
+    trained: Trained,
+    config: Mapping[str, Any],
+    batch_size: int,
+    flip: bool,
+    num_workers: int,
+    on_progress: OnProgress = ignore,
 ) -> dict[str, EvaluatedRows]:
     """Evaluates each row of a dataset once, on so many workers; arguments and errors as those of `evaluate`.
 
@@ -34,7 +39,7 @@ def evaluated_on_ray(
     with locate_errors(config, "ray"):
         settings = RaySettings.of(section)
     each = resources_per_worker(settings.scaling)
-    told(f"starting {num_workers} Ray workers")
+    on_progress(f"starting {num_workers} Ray workers")
     with settings.connected():
         check_resources(settings.scaling, settings.wait_for_resources_s)
         resources = {name: amount for name, amount in each.items() if name not in ("CPU", "GPU")}
@@ -49,7 +54,9 @@ def evaluated_on_ray(
             done, left = ray.wait(left, timeout=_SECONDS_BETWEEN_LOOKS)
             ray.get(done)  # or it raises the error of one that has failed
             if not done:
-                told(f"{len(left)} of {num_workers} workers evaluate: {duration(time.monotonic() - began)} so far")
+                on_progress(
+                    f"{len(left)} of {num_workers} workers evaluate: {duration(time.monotonic() - began)} so far"
+                )
         return together(ray.get(asked))
 
 

@@ -67,8 +67,8 @@ def score(trained: Trained, most_rows: int, batch_size: int = 32) -> Scored:
     if rows > most_rows:
         drawn = np.random.default_rng(model.preprocessing.seed).choice(rows, most_rows, replace=False)
         _keep(dataset, np.sort(drawn).astype(np.int64))
-    told = seldom(lambda line: _log.info("%s", line))
-    evaluation = evaluation_of(model, dataset, evaluate_rows(model, dataset, batch_size, told=told))
+    on_progress = seldom(lambda line: _log.info("%s", line))
+    evaluation = evaluation_of(model, dataset, evaluate_rows(model, dataset, batch_size, on_progress=on_progress))
     parameters = sum(one.numel() for one in model.model.parameters())
     return Scored(trained, evaluation, dataset, rows, parameters)
 

@@ -64,7 +64,7 @@ def test_classes_of_other_data_are_matched_by_name(trained, class_folders, own):
 
 def test_the_progress_is_told(trained, class_folders):
     lines = []
-    rows = evaluate(trained, config_for(trained, str(class_folders)), told=lines.append).report.rows
+    rows = evaluate(trained, config_for(trained, str(class_folders)), on_progress=lines.append).report.rows
     assert lines[0].startswith(f"32 of {rows} rows, ") and lines[-1].startswith(f"{rows} of {rows} rows, ")
 
 

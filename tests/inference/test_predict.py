@@ -81,29 +81,29 @@ def test_an_interrupted_call_goes_on_where_it_was(model, paths, tmp_path):
     whole, output, lines = tmp_path / "whole.jsonl", tmp_path / "p.jsonl", []
     predict_files(model, paths, str(whole))
     with pytest.raises(Stopped):
-        predict_files(model, paths, str(output), told=stop_after_two_parts(output))
+        predict_files(model, paths, str(output), on_progress=stop_after_two_parts(output))
     assert not output.exists()
-    predict_files(model, paths, str(output), told=lines.append)
+    predict_files(model, paths, str(output), on_progress=lines.append)
     assert lines[0] == "2 of 3 parts are there already" and lines[1].startswith("5 of 5 images")
     assert output.read_text() == whole.read_text()
 
 
 def test_the_progress_within_a_part_is_told(model, paths, tmp_path):
     lines = []
-    predict_files(model, paths, str(tmp_path / "p.csv"), batch_size=3, told=lines.append)
+    predict_files(model, paths, str(tmp_path / "p.csv"), batch_size=3, on_progress=lines.append)
     assert [line.split(" of ")[0] for line in lines] == ["3", "6", "8", "11", "14", "16", "19", "21"]
 
 
 def test_the_parts_of_other_predictions_are_refused(model, paths, tmp_path):
     with pytest.raises(Stopped):
-        predict_files(model, paths, str(tmp_path / "p.csv"), told=stop_after_two_parts(tmp_path / "p.csv"))
+        predict_files(model, paths, str(tmp_path / "p.csv"), on_progress=stop_after_two_parts(tmp_path / "p.csv"))
     with pytest.raises(RunFolderError, match=r"part of other predictions \(topk differs\)"):
         predict_files(model, paths, str(tmp_path / "p.csv"), topk=2)
 
 
 def test_a_damaged_part_is_named(model, paths, tmp_path):
     with pytest.raises(Stopped):
-        predict_files(model, paths, str(tmp_path / "p.csv"), told=stop_after_two_parts(tmp_path / "p.csv"))
+        predict_files(model, paths, str(tmp_path / "p.csv"), on_progress=stop_after_two_parts(tmp_path / "p.csv"))
     (tmp_path / "p.csv.parts" / "part-000001.jsonl").write_text('{"path": 3}\n')
     with pytest.raises(RecordError, match=r"part-000001\.jsonl"):
         predict_files(model, paths, str(tmp_path / "p.csv"))
@@ -140,8 +140,8 @@ def test_ray_workers_give_the_same_file_also_after_an_interrupt(model, paths, tm
     lines, two = [], tmp_path / "two.jsonl"
     predict_files(model, paths, str(tmp_path / "one.jsonl"), batch_size=3)
     with pytest.raises(Stopped):
-        predict_files(model, paths, str(two), batch_size=3, told=stop_after_two_parts(two), num_workers=2)
-    predict_files(model, paths, str(two), batch_size=3, told=lines.append, num_workers=2)
+        predict_files(model, paths, str(two), batch_size=3, on_progress=stop_after_two_parts(two), num_workers=2)
+    predict_files(model, paths, str(two), batch_size=3, on_progress=lines.append, num_workers=2)
     assert lines[0] == "2 of 3 parts are there already"
     assert two.read_text() == (tmp_path / "one.jsonl").read_text()
     assert not [str(one.message) for one in recwarn if "ray_remote_args" in str(one.message)]

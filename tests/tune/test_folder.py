@@ -12,14 +12,6 @@ from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.tune.folder import Clone, Reports, SweepFolder, TrialRecord, existing_sweep, trial_name
 
 
-@pytest.fixture
-def folder(tmp_path):
-    made = SweepFolder.create(str(tmp_path), "sweep")
-    made.describe(None, metric="test.loss", mode="min", config={})
-    yield made
-    made.release()
-
-
 def line(epoch, kind, **metrics):
     return {
         "epoch": epoch,

@@ -8,16 +8,7 @@ import pytest
 from ray_classy.checkpoint import CHECKPOINT_FILE
 from ray_classy.errors import RecordError, RunFolderError
 from ray_classy.storage import Storage
-from ray_classy.tune.folder import SweepFolder
 from ray_classy.tune.pointer import SOURCE, Pointer, adopt
-
-
-@pytest.fixture
-def folder(tmp_path):
-    made = SweepFolder.create(str(tmp_path), "sweep")
-    made.describe(None, metric="test.loss", mode="min", config={})
-    yield made
-    made.release()
 
 
 def test_a_pointer_is_the_same_in_parameters_and_in_a_record():
