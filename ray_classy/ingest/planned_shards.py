@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Shard:
     """The blocks of a dataset, as every rank receives them; each reads the rows that the plan assigns to it.
 
+    For rows that are in shared memory already, a trainer is given one in place of a Ray Data dataset.
+
     Args:
         blocks: references to Arrow tables.
         sizes: rows in each.
@@ -32,6 +34,10 @@ class Shard:
     def __init__(self, blocks: Sequence[Any], sizes: Sequence[int]) -> None:
         self.blocks = list(blocks)
         self.sizes = list(sizes)
+
+    def shard(self, world_size: int) -> Shard:
+        """Returns itself: what a worker group of any size receives."""
+        return self
 
     def rows(self) -> ShardRows:
         """Returns the rows of the blocks, read by number."""
@@ -46,7 +52,7 @@ class PlannedShards(ray.train.DataConfig):
     def configure(
         self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
     ) -> list[dict[str, Any]]:
-        """Called by Ray Train at each start of a worker group, with Ray Data datasets and `Stream`s."""
+        """Called by Ray Train at each start of a worker group, with what `shared_source` returned."""
         shards = {
             name: Shard(*blocks_of(dataset)) if isinstance(dataset, ray.data.Dataset) else dataset.shard(world_size)
             for name, dataset in datasets.items()

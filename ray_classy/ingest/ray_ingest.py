@@ -1,7 +1,7 @@
-"""Datasets as Ray Data blocks in the cluster's shared memory, from which every rank reads its rows.
+"""Datasets as blocks in the cluster's shared memory, from which every rank reads its rows.
 
-Ray Data reads a dataset once per run into blocks, and each rank reads from them the rows that the phase's plan assigns
-to it (see `planned_shards`).
+A dataset is read once per run into blocks, by Ray Data or from the rows that the driver has, and each rank reads from
+them the rows that the phase's plan assigns to it (see `planned_shards`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class ShardRows(BlockRows):
         return 0 if self.ray_dataset is None else int(self.ray_dataset.size_bytes())
 
 
-def ray_dataset(dataset: Any) -> Any | None:
-    """Returns a Ray Data dataset with the raw rows of a task's dataset, in blocks, or its `Stream`.
+def shared_source(dataset: Any) -> Any | None:
+    """Returns what the shards of a task's dataset are made of: its Ray Data dataset, its `Stream`, or a `Shard`.
 
-    None if the workers read the rows themselves: of a dataset that is not built on raw rows, and of large Parquet
-    files. Shared memory holds the paths of images, and images themselves only where they are few.
+    A `Shard` holds the raw rows, which are put into shared memory here: Ray Data would start three processes to hand on
+    tables that exist. None if the workers read the rows themselves: of a dataset that is not built on raw rows, and of
+    large Parquet files. Shared memory holds the paths of images, and images themselves only where they are few.
 
     Raises:
         DataError: a Parquet file cannot be read, or has changed.
@@ -52,21 +53,21 @@ def ray_dataset(dataset: Any) -> Any | None:
     if base is None or base.rows.ray_dataset is not None:
         return base and base.rows.ray_dataset
     tables = base.rows.shared_tables()
-    return None if tables is None else ray.data.from_arrow(tables)
+    return None if tables is None else Shard([ray.put(table) for table in tables], [len(table) for table in tables])
 
 
 @contextmanager
 def detached_shards(datasets: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the Ray Data datasets of a task; within the block the task is pickled without the rows in them.
+    """Yields what is in shared memory of a task; within the block the task is pickled without the rows in it.
 
     Args:
         datasets: the task's, by phase type.
 
     Yields:
-        Ray Data datasets by phase type, of those datasets that Ray Data reads.
+        What `shared_source` returns, by phase type, of those datasets of which it returns something.
     """
     with ExitStack() as stack:
-        shards = {phase_type: ray_dataset(dataset) for phase_type, dataset in datasets.items()}
+        shards = {phase_type: shared_source(dataset) for phase_type, dataset in datasets.items()}
         shards = {phase_type: shard for phase_type, shard in shards.items() if shard is not None}
         for phase_type in shards:
             stack.enter_context(detached_rows(datasets[phase_type]))

@@ -18,6 +18,8 @@ TRAIN = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Serves start-up time. Default: metrics for Prometheus are collected.
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Ray's controller runs in the driver, whose handlers of log records Ray would close for its own. Default: "1".
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     # Default: progress bars between the lines of the log.
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }

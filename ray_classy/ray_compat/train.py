@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ray_classy.ray_compat import find, log_missing
+from ray_classy.ray_compat.controller import controller_class, run_controller, shards_from_here
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _SCALING = "ray.train.v2._internal.execution.scaling_policy"
 _FAILURES = "ray.train.v2._internal.execution.failure_handling"
+_SECONDS_BETWEEN_QUESTIONS = 0.2
+"""How long a run without workers waits before it asks again how many to start; Ray itself does not wait."""
 
 
 class StartDecider(Protocol):
@@ -39,12 +44,17 @@ class StartDecider(Protocol):
         """
 
 
-def scaling_policy(scaling: ScalingConfig, decider: StartDecider) -> Any | None:
+def scaling_policy(scaling: ScalingConfig, decider: StartDecider, requests: bool = True) -> Any | None:
     """A scaling policy of Ray Train that asks `decider`; None on a Ray that has no such policies.
 
     Ray's public elastic `num_workers` counts what a cluster has, not what is free, and while others hold it starts
     groups that cannot come up, again and again. Serves "never waits without a message". Ray 2.57 to 2.60 have it.
     Without it Ray decides.
+
+    Args:
+        scaling: of the run.
+        decider: is asked how many workers run.
+        requests: whether to ask an autoscaler for the largest number of workers, through an actor of Ray's.
     """
     consequence = "Ray decides when workers start, and may wait for resources without a message"
     base = find(f"{_SCALING}:ScalingPolicy", consequence)
@@ -60,17 +70,32 @@ def scaling_policy(scaling: ScalingConfig, decider: StartDecider) -> Any | None:
 
         def make_decision_for_non_running_worker_group(self) -> Any:
             self._request()
-            return self._decision(decider.without_workers())
+            workers = decider.without_workers()
+            if workers is None:
+                time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+            return self._decision(workers)
 
         def make_decision_for_running_worker_group(self, worker_group_state: Any, worker_group_status: Any) -> Any:
             self._request()
             group = worker_group_state.placement_group_handle.placement_group.id.hex()
             return self._decision(decider.with_workers(worker_group_state.num_workers, group))
 
+        def after_controller_start(self, train_run_context: Any) -> None:
+            if requests:
+                super().after_controller_start(train_run_context)
+
+        async def before_controller_shutdown(self) -> None:
+            if requests:
+                await super().before_controller_shutdown()
+
+        def before_controller_abort(self) -> None:
+            if requests:
+                super().before_controller_abort()
+
         def _request(self) -> None:
             """Asks an autoscaler for the resources, from time to time."""
             request = getattr(self, "_maybe_send_resource_request", None)
-            if request is not None:
+            if requests and request is not None:
                 request()
 
         @staticmethod
@@ -108,23 +133,25 @@ def failure_policy(failures: FailureConfig, decide: Callable[[Any, bool], bool])
 def trainer_class(
     policies: Mapping[str, Any], keeps_cleaner: bool, when_started: Callable[[], None] | None = None
 ) -> type[TorchTrainer]:
-    """Ray's `TorchTrainer`, with other policies and without its cleaner.
+    """Ray's `TorchTrainer`, with its controller in this process, other policies, and without its cleaner.
 
-    Serves three promises: "never waits without a message" through the policies; "frees what it held", since the
-    cleaner, a detached actor, would stay for ever where no dashboard tells it that the controller ended; and "resumes
-    exactly", since the first Ctrl-C asks the run for a checkpoint, where Ray aborts at once. Ray 2.57 to 2.60 have the
-    methods. Without one, Ray's own policies, cleaner or Ctrl-C apply.
+    Serves four promises: "never waits without a message" through the policies; "starts quickly" through the controller;
+    "frees what it held", since the cleaner, a detached actor, would stay for ever where no dashboard tells it that the
+    controller ended; and "resumes exactly", since the first Ctrl-C asks the run for a checkpoint, where Ray aborts at
+    once. Ray 2.57 to 2.60 have the methods. Without one, Ray's own controller, policies, cleaner or Ctrl-C apply.
 
     Args:
         policies: `scaling_policy` and `failure_policy`, in place of Ray's; those that are None stay Ray's.
-        keeps_cleaner: whether the actor that frees the workers' resources when the controller dies is started.
-        when_started: called when Ray has installed its handler of Ctrl-C.
+        keeps_cleaner: whether the actor that frees the workers' resources when the controller dies is started, where
+            the controller is an actor.
+        when_started: called, in the main thread, when the controller has been started and Ray has installed its handler
+            of Ctrl-C.
     """
     from ray.train.torch import TorchTrainer
 
     policies = {name: policy for name, policy in policies.items() if policy is not None}
-    cleaner = None if keeps_cleaner else _cleaner()
-    if (policies or cleaner) and not hasattr(TorchTrainer, "_initialize_and_run_controller"):
+    cleaner = _cleaner()
+    if (policies or not keeps_cleaner) and not hasattr(TorchTrainer, "_initialize_and_run_controller"):
         log_missing("TorchTrainer._initialize_and_run_controller", "Ray's own policies and cleaner are used")
     if when_started is not None and not hasattr(TorchTrainer, "_register_sigint_handler"):
         log_missing("TorchTrainer._register_sigint_handler", "Ctrl-C ends a run at once, without a checkpoint")
@@ -136,9 +163,14 @@ def trainer_class(
                     arguments[name] = policy
                 else:
                     log_missing(f"argument {name} of its controller", "Ray's own policy is used")
-            if cleaner is not None:
+            here = controller_class()
+            if cleaner is not None and (here is not None or not keeps_cleaner):
                 arguments["callbacks"] = [one for one in arguments["callbacks"] if not isinstance(one, cleaner)]
-            return super()._initialize_and_run_controller(**arguments)
+            if here is None:
+                return super()._initialize_and_run_controller(**arguments)
+            arguments["callbacks"] = shards_from_here(arguments["callbacks"], self.datasets)
+            in_main_thread = threading.current_thread() is threading.main_thread()
+            return run_controller(here, arguments, when_started if in_main_thread else None)
 
         def _register_sigint_handler(self, controller: Any) -> None:
             super()._register_sigint_handler(controller)

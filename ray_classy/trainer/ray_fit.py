@@ -66,7 +66,7 @@ def fit_run(
     room = FreeRoom(settings.scaling, watched, settings.wait_for_resources_s)
     retries = Retries(failures.max_failures, watched, settings.torch_config.timeout_s)
     policies = {
-        "scaling_policy": scaling_policy(settings.scaling, room),
+        "scaling_policy": scaling_policy(settings.scaling, room, settings.autoscaling or settings.elastic),
         "failure_policy": failure_policy(failures, retries.decide),
     }
     stops = None if task.test_only else functools.partial(install_stop_handlers, folder.requests.stop)

@@ -81,7 +81,7 @@ def write_numbers(folder, files=3):
 
 def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path):
     dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
-    rows = ray_ingest.ShardRows.of(ray_ingest.ray_dataset(dataset))
+    rows = ray_ingest.shared_source(dataset).rows()
     assert len(rows) == 150
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
     assert rows.take([57])[0]["image"] == bytes([57])
@@ -90,7 +90,7 @@ def test_rows_read_by_ray_data_are_the_files_rows_in_order(ray_cluster, tmp_path
 def test_large_parquet_files_are_left_to_the_workers(tmp_path, monkeypatch):
     monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     dataset = ClassyDataset(RowDataset(ParquetRows(write_numbers(tmp_path), ["image", "label"]), dict), 4, True)
-    assert ray_ingest.ray_dataset(dataset) is None and shared_bytes(dataset) == 0
+    assert ray_ingest.shared_source(dataset) is None and shared_bytes(dataset) == 0
     assert disk_bytes(dataset) == sum(path.stat().st_size for path in tmp_path.glob("*.parquet"))
 
 
@@ -222,7 +222,7 @@ def test_parquet_files_of_a_store_are_read_in_order(ray_cluster, tmp_path, s3, m
     rows = ParquetRows([s3.url(f"data/{number}.parquet") for number in range(3)], ["image", "label"])
     if not large:
         dataset = ClassyDataset(RowDataset(rows, dict), 4, True)
-        rows = ray_ingest.ShardRows.of(ray_ingest.ray_dataset(dataset))
+        rows = ray_ingest.shared_source(dataset).rows()
     assert [row["label"] for row in rows.take(range(150))] == list(range(150))
 
 

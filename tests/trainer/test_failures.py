@@ -36,6 +36,12 @@ def when(path, do):
     threading.Thread(target=wait, daemon=True).start()
 
 
+@pytest.fixture
+def with_controllers_actor(monkeypatch):
+    """Ray's controller is an actor, as where Ray tracks the state of its runs by it."""
+    monkeypatch.setenv("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
+
+
 def kill_controller():
     for pid in actors_titled("ray::TrainController"):
         os.kill(pid, signal.SIGKILL)
@@ -46,7 +52,7 @@ def free_cpus(ray):
 
 
 @pytest.mark.full
-def test_a_controller_that_is_killed_is_started_again(ray_cluster, tmp_path):
+def test_a_controller_that_is_killed_is_started_again(ray_cluster, with_controllers_actor, tmp_path):
     calm = on_ray(tmp_path, "calm").train(digits_task(checkpoint_every={"steps": 3}))
     marker = tmp_path / "marker"
     when(marker, kill_controller)
@@ -57,7 +63,9 @@ def test_a_controller_that_is_killed_is_started_again(ray_cluster, tmp_path):
 
 
 @pytest.mark.full
-def test_a_controller_that_is_killed_too_often_ends_the_run_and_frees_what_it_held(ray_cluster, tmp_path):
+def test_a_controller_that_is_killed_too_often_ends_the_run_and_frees_what_it_held(
+    ray_cluster, with_controllers_actor, tmp_path
+):
     before = free_cpus(ray_cluster)
     marker = tmp_path / "marker"
     when(marker, kill_controller)
