@@ -97,21 +97,12 @@ def started(process):
         booted = next(int(line.split()[1]) for line in file if line.startswith("btime"))
     return booted + ticks / os.sysconf("SC_CLK_TCK")
 
-def controller():
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{process}/cmdline") as file:
-                if file.read().startswith("ray::TrainController"):
-                    return started(process)
-        except OSError:
-            continue
-
 def stamp(file, **times):
     with open(file, "a") as out:
         out.write(json.dumps(times) + "\\n")
 
 def function_began(file):
-    stamp(file, controller=controller(), worker=started(os.getpid()), function=time.time())
+    stamp(file, worker=started(os.getpid()), function=time.time())
 """
 
 BARE = """
@@ -175,8 +166,7 @@ SETTINGS = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1", "RAY_TRAIN_ENABLE_PREEMP
 PARTS = {
     "imports, config": ("began", "imported"),
     "ray.init": ("imported", "connected"),
-    "checks, to controller": ("connected", "controller"),
-    "controller": ("controller", "worker"),
+    "checks, controller": ("connected", "worker"),
     "worker, process group": ("worker", "function"),
     "data, model, first step": ("function", "step"),
     "rest of the run": ("step", "ended"),
