@@ -16,6 +16,7 @@ from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
 from ray_classy.cli.streams import make_lenient, use_utf8
 from ray_classy.display import quiet
 from ray_classy.errors import ConfigError, RayClassyError
+from ray_classy.garbage import no_collection
 from ray_classy.printable import printable_lines
 from ray_classy.redact import redacted
 from ray_classy.trainer.interrupts import exit_code, interruptible
@@ -78,7 +79,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
 
             return config_text(given)
     module, _, function = COMMANDS[arguments.command].partition(":")
-    return getattr(importlib.import_module(module), function)(given)
+    with no_collection():
+        command = getattr(importlib.import_module(module), function)
+    answer: Answer = command(given)
+    return answer
 
 
 def _is_ours(error: Exception) -> bool:

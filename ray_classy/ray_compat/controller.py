@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import threading
@@ -65,6 +66,8 @@ def run_controller(
     groups: list[Any] = []
 
     class Group(controller_class.worker_group_cls):  # type: ignore[misc, name-defined]
+        _worker_cls = _worker_class(controller_class.worker_group_cls)
+
         def _create_placement_group(self, *args: Any, **options: Any) -> Any:
             groups[:] = [super()._create_placement_group(*args, **options)]
             return groups[0]
@@ -97,6 +100,24 @@ def run_controller(
             for group in groups:
                 group.shutdown()
         raise
+
+
+def _worker_class(group: Any) -> Any:
+    """The class of a group's workers, which do not collect garbage before `train_on_worker` lets them.
+
+    Ray 2.57 to 2.60 have it. Without it they do.
+    """
+    base = getattr(group, "_worker_cls", None)
+    if base is None:
+        log_missing("WorkerGroup._worker_cls", "workers collect garbage while they import")
+        return None
+
+    class RayTrainWorker(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            gc.disable()
+            super().__init__()
+
+    return RayTrainWorker
 
 
 def shards_from_here(callbacks: Sequence[Any], datasets: Mapping[str, Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.errors import TaskError
+from ray_classy.garbage import no_collection
 from ray_classy.memory import within_memory
 from ray_classy.tasks.classy_task import TASK_REGISTRY, ClassyTask
 from ray_classy.tasks.draft import Draft
@@ -39,7 +40,7 @@ def build_checked_task(config: Mapping[str, Any], draft: Draft | None = None) ->
     """
     build = TASK_REGISTRY.named_class(config).from_config
     takes_draft = draft is not None and "draft" in inspect.signature(build).parameters
-    with within_memory():
+    with within_memory(), no_collection():
         task = build(_copied(config), **({"draft": draft} if takes_draft else {}))
     if task.built_from is None:
         task.config = _copied(config)
@@ -63,13 +64,14 @@ def draft_task(
         RayClassyError: a part cannot be built, or the parts do not fit together.
     """
     datasets = {} if datasets is None else datasets
-    try:
-        task = build_checked_task(config, Draft("meta", datasets))
-        return task, task.preflight(world_size, on_gpu)
-    except Exception:
-        # Some models exist with real weights only. If the mistake is the user's, this raises it again.
-        task = build_checked_task(config, Draft(None, datasets))
-        return task, task.preflight(world_size, on_gpu)
+    with no_collection():  # many modules are imported when they are needed first
+        try:
+            task = build_checked_task(config, Draft("meta", datasets))
+            return task, task.preflight(world_size, on_gpu)
+        except Exception:
+            # Some models exist with real weights only. If the mistake is the user's, this raises it again.
+            task = build_checked_task(config, Draft(None, datasets))
+            return task, task.preflight(world_size, on_gpu)
 
 
 def check_task(task: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ray_classy.distributed import barrier, get_rank, get_world_size
 from ray_classy.errors import ResourceError
+from ray_classy.garbage import no_collection
 from ray_classy.memory import out_of_memory
 from ray_classy.seeding import derive_seed, seed_all, seed_torch, set_rng_state
 from ray_classy.tasks import ClassyTask, check_task
@@ -70,7 +71,8 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
-    task.prepare_from(session.start(task))
+    with no_collection():  # an optimizer and DDP import a good part of torch
+        task.prepare_from(session.start(task))
     barrier()
     task.on_start()
     while not task.done_training():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -132,6 +133,7 @@ def train_on_worker(loop_config: dict[str, WorkerJob]) -> dict[str, Any]:
     """
     job = loop_config["job"]
     task = _received(job)
+    gc.enable()  # see `ray_compat.controller`
     run = RunFolder(*job.run)
     with contextlib.ExitStack() as stack:
         if is_primary():
