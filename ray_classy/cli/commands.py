@@ -62,6 +62,7 @@ _SHARED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Options of several commands: the help, which a command may word differently, and the arguments of argparse."""
 
+_CODE_OF_RUN = "folder of the modules that the run imports; default: that of the config that it was started with"
 _WORDS = "the config file or recipe:NAME, and overrides of its values such as optimizer.lr=0.01 or num_epochs=3"
 _CONFIG = ("CONFIG [key=value ...]", _WORDS)
 _OWN_DATA = (
@@ -194,6 +195,7 @@ def _add_inference(command: _AddCommand) -> None:
     )
     option("--flip", "average the outputs for each image and its mirror image", **_FLAG)
     option("--batch-size", "number of rows that the model takes at once; default: 32")
+    option("--code", _CODE_OF_RUN)
     option("--num-workers", "number of Ray workers; default: 0, in this process")
     option("--use-gpu")
     option("--address")
@@ -224,6 +226,7 @@ def _add_inference(command: _AddCommand) -> None:
     )
     option("--id-column", "column of .parquet files and manifests to copy to the column `id`", metavar="NAME")
     option("--batch-size")
+    option("--code", _CODE_OF_RUN)
     option("--num-workers", "number of Ray workers that hold the model; default: 0, in this process")
     option("--use-gpu", "reserve a GPU for each worker; default: if there are enough")
     option("--address")
@@ -247,6 +250,7 @@ def _add_inference(command: _AddCommand) -> None:
         "of pt2 and onnx: normalize within the exported model, which takes images in [0, 1] then",
         **_FLAG,
     )
+    option("--code", _CODE_OF_RUN)
     option("--json")
     option("--verbose")
     option = command(
@@ -259,6 +263,7 @@ def _add_inference(command: _AddCommand) -> None:
     option("--host", "the address to listen at; default: 127.0.0.1, this machine alone", default="127.0.0.1")
     option("--topk")
     option("--batch-size")
+    option("--code", _CODE_OF_RUN)
     option("--max-megabytes", "size of the largest upload; default: 32", default=32, **_NUMBER)
     option("--json")
     option("--verbose", "print the output of Ray, and tracebacks of errors")
@@ -318,6 +323,7 @@ def _add_runs(command: _AddCommand) -> None:
     )
     option("--output", "the page, FILE.html; default: report.html in the folder of the run or sweep", metavar="FILE")
     option("--rows", "test rows to evaluate at most; 0 evaluates none; default: 5000", **_NUMBER)
+    option("--code", _CODE_OF_RUN)
     option("--json")
     option("--verbose")
     what = "a checkpoint, or a run for its latest one"

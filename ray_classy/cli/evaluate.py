@@ -8,7 +8,7 @@ from typing import Any
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
-from ray_classy.cli.trained import trained_at
+from ray_classy.cli.trained import trained_at, use_code
 from ray_classy.config import Config, apply_overrides
 from ray_classy.dataset.target_columns import ONLY
 from ray_classy.display import print_line
@@ -40,6 +40,7 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"--num-workers must be at least 0, not {arguments.num_workers}")
     if arguments.predictions is not None:
         check_row_file(arguments.predictions)
+    use_code(arguments.code)
     trained = trained_at(words[0])
     given = dict(apply_overrides(Config({}), options)) if options else {}
     config = config_for(trained, words[1] if len(words) == 2 else None, given)

@@ -8,7 +8,7 @@ import os
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
 from ray_classy.cli.paths import path_in
-from ray_classy.cli.trained import trained_at
+from ray_classy.cli.trained import trained_at, use_code
 from ray_classy.disk_errors import size_text
 from ray_classy.errors import RunFolderError
 from ray_classy.inference.export import FORMATS, PROGRAMS, Export, check_format, export_model
@@ -41,6 +41,7 @@ def export(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"--output must end in {suffix}, not {output!r}")
     place = _Place(output, folder=form == "timm")
     place.check_free()
+    use_code(arguments.code)
     trained = trained_at(path)
     made = export_model(trained, form, arguments.normalize)
     card = place.write(made, model_card(trained, made, form, place.name))

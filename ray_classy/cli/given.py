@@ -64,7 +64,7 @@ def read_given(arguments: argparse.Namespace) -> Given:
         if "num_epochs" not in on_command_line:  # the file's is that of training
             config = apply_overrides(config, ["num_epochs=1"])
     if arguments.code is not None:
-        config.file = os.path.join(_code_folder(arguments.code), os.path.basename(config.file or "config.yaml"))
+        config.file = os.path.join(code_folder_of(arguments.code), os.path.basename(config.file or "config.yaml"))
     config = _with_flags(config, arguments)
     restore_secrets(config)
     return Given(config, file, arguments)
@@ -147,7 +147,12 @@ def _check_kind(command: str, path: str, kind: Any) -> None:
         )
 
 
-def _code_folder(given: str) -> str:
+def code_folder_of(given: str) -> str:
+    """The folder that --code gives.
+
+    Raises:
+        UsageError: there is no such folder, or it is that of a run.
+    """
     folder = os.path.abspath(expanded(given))
     if not os.path.isdir(folder):
         raise UsageError(f"--code {given}: there is no such folder")

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer
 from ray_classy.config import load_config
 from ray_classy.config.check import Problem, problems_in
-from ray_classy.config.document import dotted, mark_of
+from ray_classy.config.document import Config, dotted, mark_of
 from ray_classy.errors import ConfigError
-from ray_classy.printable import printable
+from ray_classy.printable import printable, shell_word
 from ray_classy.registry import nearest
 
 _BEFORE, _NOW = "classy_vision", "ray_classy"
@@ -54,7 +54,8 @@ def import_project(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"{str(folder)!r} is no folder: give the folder of the project")
     files = list(_files(folder))
     sources = {file: text for file in files if file.suffix == ".py" and (text := _text(file)) is not None}
-    names = {name for text in sources.values() for name in _REGISTERED.findall(text)}
+    registered = {file: found for file, text in sources.items() if (found := _REGISTERED.findall(text))}
+    names = {name for found in registered.values() for name in found}
     found: dict[Path, list[_Line]] = {}
     for file in files:
         lines = _of_code(sources[file]) if file in sources else _of_other(file, names)
@@ -64,7 +65,7 @@ def import_project(arguments: argparse.Namespace) -> Answer:
     if arguments.write:
         for file in changed:
             _rewrite(file, {line.number: line.after for line in found[file] if line.after is not None})
-    return _answer(folder, found, changed, len(files), arguments.write)
+    return _answer(folder, found, changed, len(files), arguments.write, _train_command(folder, files, registered))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -174,11 +175,8 @@ def _of_config(file: Path, registered: set[str]) -> list[_Line]:
     from ray_classy.tasks import TASK_REGISTRY
     from ray_classy.tasks.task_config import RESERVED
 
-    try:
-        config = load_config(str(file))
-    except ConfigError:
-        return []  # JSON or YAML of another kind
-    if not isinstance(config, Mapping) or not {"dataset", "model"} <= config.keys():
+    config = _task_config(file)
+    if config is None:
         return []
     own = {path for path in _named(config) if isinstance(name := _at(config, path), str) and name in registered}
     if ("name",) in own:
@@ -189,6 +187,15 @@ def _of_config(file: Path, registered: set[str]) -> list[_Line]:
         for one in problems
         if not _is_of_own(one, own)
     ]
+
+
+def _task_config(file: Path) -> Config | None:
+    """The config of a task in a file; None if it is JSON or YAML of another kind."""
+    try:
+        config = load_config(str(file))
+    except ConfigError:
+        return None
+    return config if isinstance(config, Mapping) and {"dataset", "model"} <= config.keys() else None
 
 
 def _named(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -217,6 +224,20 @@ def _is_of_own(problem: Problem, own: set[tuple[Any, ...]]) -> bool:
 # -- the answer -------------------------------------------------------------------------------------------------------
 
 
+def _train_command(folder: Path, files: Iterable[Path], registered: Iterable[Path]) -> str | None:
+    """The command that trains a config of the project with its components; None if it registers none."""
+    modules = sorted({file.relative_to(folder).parts[0].removesuffix(".py") for file in registered})
+    modules = [name for name in modules if name.isidentifier()]
+    if not modules:
+        return None
+    config = next(
+        (file for file in files if file.suffix in (".json", ".yaml", ".yml") and _task_config(file) is not None),
+        "CONFIG",
+    )
+    imports = f"imports=[{','.join(modules)}]"
+    return f"ray-classy train {shell_word(str(config))} --code {shell_word(str(folder))} {shell_word(imports)}"
+
+
 def _rewrite(file: Path, lines: dict[int | None, str]) -> None:
     """Replaces lines of a file, which keeps its encoding, line ends and mode."""
     with tokenize.open(file) as opened:
@@ -234,7 +255,9 @@ def _rewrite(file: Path, lines: dict[int | None, str]) -> None:
     os.replace(half, file)
 
 
-def _answer(folder: Path, found: dict[Path, list[_Line]], changed: list[Path], files: int, written: bool) -> Answer:
+def _answer(
+    folder: Path, found: dict[Path, list[_Line]], changed: list[Path], files: int, written: bool, command: str | None
+) -> Answer:
     text: list[str] = []
     for file, lines in found.items():
         text.append(printable(str(file)))
@@ -250,9 +273,12 @@ def _answer(folder: Path, found: dict[Path, list[_Line]], changed: list[Path], f
         text.append(f"none of {files} files needs the import renamed")
     if left:
         text.append(f"{left} {'line is' if left == 1 else 'lines are'} for you to look at (docs/migrating.md)")
+    if command is not None:
+        text.append(f"its components are registered by the modules of `imports`; train with them:\n  {command}")
     data = {
         "project": str(folder),
         "written": written,
+        "command": command,
         "files": {
             str(file): [{"line": line.number, "text": line.text, "after": line.after} for line in lines]
             for file, lines in found.items()

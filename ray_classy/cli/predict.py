@@ -10,6 +10,7 @@ from typing import Any
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.trained import use_code
 from ray_classy.config import Config, apply_overrides
 from ray_classy.dataset.target_columns import ONLY
 from ray_classy.display import print_line
@@ -41,6 +42,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
     _check(arguments, words)
     inputs, remarks = inputs_in(words)
     workers = arguments.num_workers or 0
+    use_code(arguments.code)
     model = load_model(source, "cpu" if workers else None)
     given = dict(apply_overrides(Config({}), options)) if options else {}
     images = rows_of(inputs, model.preprocessing, given, arguments.id_column)
@@ -92,6 +94,7 @@ def _flags(arguments: argparse.Namespace) -> Iterator[str]:
         ("topk", None),
         ("threshold", 0.5),
         ("id_column", None),
+        ("code", None),
         ("batch_size", 32),
         ("num_workers", None),
         ("address", None),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
-from ray_classy.cli.trained import trained_at
+from ray_classy.cli.trained import trained_at, use_code
 from ray_classy.printable import printable
 from ray_classy.report.write import MOST_ROWS, write_report
 
@@ -24,6 +24,7 @@ def report(arguments: argparse.Namespace) -> Answer:
     rows = MOST_ROWS if arguments.rows is None else arguments.rows
     if rows < 0:
         raise UsageError(f"--rows must be at least 0, not {rows}")
+    use_code(arguments.code)
     written = write_report([str(word) for word in arguments.words], arguments.output, rows, trained_at)
     data: dict[str, Any] = {"html": written.html, "markdown": written.markdown, "notes": written.notes}
     lines = [f"report:    {short(written.html)}", f"markdown:  {short(written.markdown)}"]

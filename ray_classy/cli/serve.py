@@ -14,7 +14,7 @@ from typing import Any
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.output import Answer, short
 from ray_classy.cli.paths import path_in
-from ray_classy.cli.trained import trained_at
+from ray_classy.cli.trained import trained_at, use_code
 from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.display import print_line
 from ray_classy.errors import ResourceError, RunError
@@ -41,9 +41,11 @@ def serve_run(arguments: argparse.Namespace) -> Answer:
             raise UsageError(f"--{name.replace('_', '-')} must be {limits}, not {value}")
     require_serve()
     check_port(host, port)
+    use_code(arguments.code)
     trained = trained_at(path)
     model = classifier_of(trained)  # what is wrong with it is said before Ray is started
     check_one_target(model)
+    model.preprocessing.check()
     app = serve_app(
         {
             "run": trained.path,

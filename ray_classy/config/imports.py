@@ -33,12 +33,11 @@ def import_modules(config: Mapping[str, Any]) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:
-            looked = f" (looked on sys.path and in {folder}; `--code DIR` names another folder)" if folder else ""
+            looked = f"and in {folder}; `--code DIR` names another folder" if folder else f"alone: {HINT}"
             if not folder and getattr(config, "file", None):
-                looked = f" (looked on sys.path; no code is taken from the folder of a run: {HINT})"
-            problems.append(
-                Problem(("imports", index), f"cannot import {name!r}: {type(error).__name__}: {error}{looked}")
-            )
+                looked = f"alone, since no code is taken from the folder of a run: {HINT}"
+            text = f"cannot import {name!r}: {type(error).__name__}: {error} (looked on sys.path {looked})"
+            problems.append(Problem(("imports", index), text))
     raise_problems(problems, config)
 
 

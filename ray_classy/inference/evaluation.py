@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ray_classy.config.document import Config
+from ray_classy.config.imports import import_modules
 from ray_classy.config.places import locate_errors
 from ray_classy.dataset import DATASET_REGISTRY, ClassyDataset
 from ray_classy.dataset.row_dataset import row_dataset_of
@@ -102,6 +104,7 @@ def config_for(trained: Trained, data: str | None = None, options: Mapping[str, 
         CheckpointError: the run had no test rows, and `data` is None.
         ConfigError: the config has a mistake.
     """
+    import_modules(trained.config)
     config = copy.deepcopy(dict(trained.config))
     dataset = dict(with_test_section(config).get("dataset") or {})
     own = dict(dataset.get("test") or dataset.get("train") or {})
@@ -115,14 +118,16 @@ def config_for(trained: Trained, data: str | None = None, options: Mapping[str, 
         labels = _LABELS if own.get("name") in _TABLES and name in _TABLES else ()
         kept = {key: value for key, value in own.items() if alike or key in (*_COMMON, *labels)}
         kept = {key: value for key, value in kept.items() if key not in _NOT_FOR_OTHER_DATA}
-        mode = Preprocessing.from_config(config).mode
+        preprocessing = Preprocessing.from_config(config)
+        preprocessing.check()
+        mode = preprocessing.mode
         kept.pop("image_mode", None)  # of an export, whatever kind of dataset it was trained on
         modes = {"image_mode": mode} if "image_mode" in known else {}
         config["dataset"] = {"test": {**kept, **modes, "name": name, _SOURCES[name]: data, **(options or {})}}
     config = {**config, "test_only": True, "num_epochs": 1}
     for key in ("checkpoint", "pretrained_checkpoint"):
         config.pop(key, None)
-    return config
+    return Config(config, getattr(trained.config, "file", None))
 
 
 def _kind_of(data: str, trained_on: Any) -> str:
@@ -164,7 +169,7 @@ def dataset_for(config: Mapping[str, Any], model: Classifier) -> ClassyDataset:
                 f"the model takes images of mode {wanted!r}, and these are read as {mode!r}: list them in a manifest, "
                 f"and give image_mode={wanted}"
             )
-        if (config["dataset"]["test"] or {}).get("transforms") is None:
+        if (config["dataset"]["test"] or {}).get("transforms") is None and not model.preprocessing.unknown:
             dataset.transform = model.preprocessing.transform  # another kind of dataset may have another default
     return dataset
 

@@ -148,9 +148,11 @@ def rows_of(
         id_column: a column of tables whose values name the rows besides their paths; None for no such ids.
 
     Raises:
+        CheckpointError: the model has no preprocessing for images.
         ComponentError: an option is none of these inputs, or they have no columns.
         DataError: a file cannot be read; the message names it.
     """
+    how.check()
     given = dict(options or {})
     known = list(dict.fromkeys(key for one in inputs for key in _OPTIONS[_kind(one, given)]))
     for key in given:

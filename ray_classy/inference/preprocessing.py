@@ -36,6 +36,7 @@ class Preprocessing:
         options: how they are decoded.
         seed: of the run, for transforms that draw random numbers.
         dataset: the config of the run's own data, whose keys also read other files of its kind.
+        unknown: why it is not known how an image becomes an input; empty if it is. `transform` changes nothing then.
     """
 
     transform: Callable[[Any], Any]
@@ -43,6 +44,7 @@ class Preprocessing:
     options: ImageOptions = DEFAULT_OPTIONS
     seed: int = 0
     dataset: Mapping[str, Any] = field(default_factory=dict)
+    unknown: str = ""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
@@ -52,7 +54,7 @@ class Preprocessing:
             config: of the run's task.
 
         Raises:
-            CheckpointError: its data is no images, or has no transforms.
+            CheckpointError: its dataset is not registered.
         """
         sections = with_test_section(config).get("dataset") or {}
         section = sections.get("test") or sections.get("train") or {}
@@ -61,12 +63,14 @@ class Preprocessing:
         transforms = section.get("transforms")
         if known is None:
             raise CheckpointError(f"the model was trained on the dataset {name!r}, which is not registered: import it")
-        if not issubclass(known, ImageDataset) and transforms is None:
-            raise CheckpointError(
-                f"the model was trained on the dataset {name!r} without transforms, so how an image becomes its input "
-                f"is not known: give Classifier a Preprocessing"
-            )
         mode = section.get("image_mode") or _default_mode(known)
+        if not issubclass(known, ImageDataset) and transforms is None:
+            unknown = (
+                f"the model was trained on the dataset {name!r} without transforms, so how an image becomes its input "
+                f"is not known: give the dataset `transforms` in the config and train again, or in Python give "
+                f"Classifier a Preprocessing"
+            )
+            return cls(_nothing, mode, seed=config.get("seed") or 0, dataset=section, unknown=unknown)
         if transforms is None:
             default = known.__new__(known)  # a dataset's default depends on the mode of its images alone
             assert isinstance(default, ImageDataset)
@@ -76,6 +80,15 @@ class Preprocessing:
             transform = build_transforms(transforms)
         options = ImageOptions(**{key: section[key] for key in signature_keys(ImageOptions) if key in section})
         return cls(transform, mode, options, config.get("seed") or 0, section)
+
+    def check(self) -> None:
+        """Checks that it is known how an image becomes an input of the model.
+
+        Raises:
+            CheckpointError: it is not; the rows of the run's own dataset can be evaluated all the same.
+        """
+        if self.unknown:
+            raise CheckpointError(self.unknown)
 
     def batches(
         self,
@@ -102,6 +115,7 @@ class Preprocessing:
 
     def source(self, images: Sequence[Any]) -> ImageSource:
         """Returns images, as those of `batches`, as a source of rows; its names are paths, or numbers of images."""
+        self.check()
         listed = list(images)
         names = [os.fspath(one) if isinstance(one, str | os.PathLike) else f"image {n}" for n, one in enumerate(listed)]
         return ImageSource(ItemRows(image=listed), _Decoder(self.mode, self.options, names), names.__getitem__, names)
@@ -128,6 +142,11 @@ class Preprocessing:
     def plan(self, numbers: range, batch_size: int) -> PhasePlan:
         """Returns the plan by which some rows are read, batch by batch."""
         return PhasePlan(len(numbers), batch_size, seed=self.seed, drawn=lambda: np.asarray(numbers, dtype=np.int64))
+
+
+def _nothing(sample: Any) -> Any:
+    """The transform of rows that come as the model takes them."""
+    return sample
 
 
 @dataclass(frozen=True)

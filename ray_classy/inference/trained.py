@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.checkpoint import load_checkpoint
-from ray_classy.checkpoint.files import followed
+from ray_classy.checkpoint.files import followed, run_of_checkpoint
 from ray_classy.checkpoint.manifest import read_manifest
+from ray_classy.config.code import is_run, may_name_code
+from ray_classy.config.document import Config
 from ray_classy.config.imports import import_modules
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, DamagedCheckpointError
 from ray_classy.inference.exported import is_export, read_export
@@ -31,7 +33,8 @@ class Trained:
 
     Attributes:
         path: of the checkpoint; of the best one, where a run was asked for.
-        config: of the run's task, as resolved; that of an export has no test data.
+        config: of the run's task, as resolved; that of an export has no test data. It has the file that it was read
+            from, if modules may be looked for beside that.
         state: the `classy_state_dict`; empty for an export.
         classes: names in the order of the model's outputs; None if the data had none.
         metrics: of the round that the checkpoint was written after, by phase type.
@@ -104,7 +107,7 @@ def read_trained(path: str) -> Trained:
     names = (ours.get("classes") or {}).get("train") or (ours.get("classes") or {}).get("test")
     return Trained(
         path,
-        config,
+        Config(config, _config_file(path)),
         state,
         [str(name) for name in names] if names else None,
         manifest.get("metrics") or {},
@@ -112,6 +115,15 @@ def read_trained(path: str) -> Trained:
         ours.get("split"),
         target_classes=_of_targets(ours.get("target_classes")),
     )
+
+
+def _config_file(path: str) -> str | None:
+    """The file of the config with which the run of a checkpoint was started, if the user may rely on its folder."""
+    run = run_of_checkpoint(path)[0]
+    if run is None or not is_run(Storage(run)):
+        return None
+    file = RunFolder(run).record.facts().get("config_file")
+    return file if isinstance(file, str) and may_name_code(run, file) else None
 
 
 def _of_targets(recorded: Any) -> dict[str, list[str] | None]:

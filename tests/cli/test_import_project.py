@@ -81,6 +81,11 @@ def test_lines_after_a_form_feed_are_renamed(project, ray_classy):
     assert file.read_text() == after
 
 
+def test_the_command_that_trains_with_the_projects_components_is_printed(project, ray_classy):
+    told = ray_classy("import", str(project))
+    assert f"  ray-classy train {project}/config.json --code {project} 'imports=[losses]'" in told.out
+
+
 def test_a_name_that_is_no_text_is_a_mistake_of_the_config(project, ray_classy):
     (project / "config.json").write_text(json.dumps({**CONFIG, "loss": {"name": {"a": 1}}}))
     assert "loss" in ray_classy("import", str(project)).out

@@ -45,6 +45,25 @@ def test_the_generated_project_passes_under_pytest(tmp_path, ray_classy):
     assert done.returncode == 0, done.stdout
 
 
+def test_a_trained_project_is_evaluated_from_anywhere(forgotten, ray_classy):
+    ray_classy("new", "mine_trained")
+    assert ray_classy("train", "mine_trained/config.yaml", "--local", "--name", "one", "num_epochs=1").code == 0
+    evaluate = [sys.executable, "-m", "ray_classy", "evaluate", "runs/one", "--json"]
+    done = subprocess.run(evaluate, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["rows"] > 0, done.stderr
+    (forgotten / "mine_trained").rename(forgotten / "moved")
+    assert "with --code DIR" in subprocess.run(evaluate, capture_output=True, text=True).stderr
+    done = subprocess.run([*evaluate, "--code", "moved"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_images_cannot_be_predicted_where_no_transforms_say_how(forgotten, ray_classy):
+    ray_classy("new", "mine_predicted")
+    assert ray_classy("train", "mine_predicted/config.yaml", "--local", "--name", "one", "num_epochs=1").code == 0
+    refused = ray_classy("predict", "runs/one", str(forgotten / "mine_predicted" / "config.yaml"))
+    assert refused.code == 1 and "give the dataset `transforms` in the config" in refused.err
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [
