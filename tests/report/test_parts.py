@@ -16,6 +16,9 @@ from ray_classy.report.pictures import Album, image_of
 from ray_classy.report.run_source import read_run
 from ray_classy.report.sweep_figures import Trial, last_words, sweep_figures
 from ray_classy.report.words import metric_name, number, percent, setting, shortened, worker_time
+from ray_classy.tasks import build_task
+from ray_classy.trainer import LocalTrainer
+from tests.report.conftest import config, image_folder
 
 
 def test_an_album_takes_so_many_pictures_and_bytes():
@@ -107,6 +110,22 @@ def test_a_learning_rate_that_warms_up_is_drawn(recorded):
     run.config["optimizer"] = {"name": "sgd", "param_schedulers": {"lr": warmup}}
     (rates,) = [one.traces[0]["y"] for one in learning_figures([run]) if one.title == "Learning rate"]
     assert rates[0] == 0 and rates[-1] < 0.01 and max(rates) > 0.9
+
+
+def test_the_learning_rate_of_a_run_that_was_made_longer_is_the_one_that_was_used(tmp_path):
+    def trained(epochs, **place):
+        optimizer = {"name": "sgd", "param_schedulers": {"lr": {"name": "step", "values": [0.1, 0.01]}}}
+        more = {"num_epochs": epochs, "optimizer": optimizer, "log_every": {"steps": 1}}
+        run = LocalTrainer(**place).train(build_task(config(str(tmp_path / "images"), 2, **more))).path
+        figures = {figure.title: figure.traces[0] for figure in learning_figures([read_run(run)])}
+        return run, figures["Learning rate"], figures["Loss"]
+
+    image_folder(tmp_path / "images", "ab", each=8)
+    run, rate, _ = trained(2, storage_path=str(tmp_path), name="r")
+    assert (len(rate["x"]), rate["y"][0], rate["y"][-1]) == (401, 0.1, 0.01)
+    _, rate, loss = trained(4, resume=run)
+    assert (rate["x"], rate["y"]) == ([0, 1, 2, 3, 4], [0.1, 0.1, 0.01, 0.01, 0.01])
+    assert loss["x"] == [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
 
 
 def test_restarts_and_changes_of_the_number_of_workers_are_marked(recorded):
