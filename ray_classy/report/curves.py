@@ -10,14 +10,13 @@ from typing import Any, TypeGuard
 from ray_classy.checkpoint.files import is_checkpoint_name, position_of
 from ray_classy.errors import RayClassyError
 from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
-from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, escaped, marks
+from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, epochs_axis, escaped, marks
 from ray_classy.report.run_source import RunSource, number_in
 from ray_classy.report.words import metric_name, titled
 from ray_classy.tasks.metrics import dotted
 
 _MOST_METRICS = 6
 _MOST_MARKS = 12
-_FEW_EPOCHS = 12
 _POINTS_OF_SCHEDULE = 400
 _POINTS_OF_PHASE = 100
 _KINDS = ("train", "test")
@@ -111,8 +110,7 @@ def _of_metric(runs: Sequence[RunSource], name: str) -> Figure:
 
 
 def _epochs(runs: Sequence[RunSource]) -> dict[str, Any]:
-    few = max(run.epochs for run in runs) <= _FEW_EPOCHS
-    return axis("epoch", **({"dtick": 1} if few else {}))
+    return epochs_axis(max(run.epochs for run in runs))
 
 
 def _within(run: RunSource, key: str, name: str, kind: str = "train") -> list[dict[str, Any]]:

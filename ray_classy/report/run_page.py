@@ -206,7 +206,15 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
         "low": low,
         "high": high,
         "caption": caption + target,
-        "interval": f"{kind} {interval} (95 % interval).{bad}",
+        "interval": f"{kind} {interval} (95 % interval).{bad}{_bias(run)}",
         "checkpoint": scored.trained.path.rstrip("/").rpartition("/")[2],
         "tiles": tiles,
     }
+
+
+def _bias(run: RunSource) -> str:
+    """Says that the best of several checkpoints was chosen on the test data; empty if it was not."""
+    tests, metric = sum(line.get("phase_type") == "test" for line in run.lines), run.row.metric or ""
+    if tests < 2 or not metric.startswith("test."):
+        return ""
+    return f" The checkpoint was chosen by its {metric_name(metric)}, so the result is slightly optimistic."

@@ -50,6 +50,7 @@ class _Start:
     command: list[str] = field(default_factory=list)
     at: str | None = None
     cwd: str | None = None
+    job: str | None = None
     commit: str | None = None
     uncommitted_changes: bool | None = None
     host: str | None = None

@@ -20,6 +20,8 @@ from ray_classy.trainer.run_rows import RunRow, lines_of, row_of, trials_in
 from ray_classy.urls import each
 
 BEST_FILE = "best.yaml"
+_KIND = ".search"
+"""The key of a searched value that names its domain, such as `loguniform`."""
 
 
 def sweep_page(folder: Storage) -> Page:
@@ -39,7 +41,7 @@ def sweep_page(folder: Storage) -> Page:
     page = Page("sweep.html.j2", row.name)
     known = [trial for trial in trials if trial.value is not None]
     found = importances([trial.params for trial in known], [trial.value or 0.0 for trial in known])
-    figures, each_one = sweep_figures(trials, metric, mode, found)
+    figures, each_one = sweep_figures(trials, metric, mode, found, _logarithmic(row))
     best = known[0] if known else None
     names = parameters(trials)
     config = redacted(folder.read(BEST_FILE).decode(errors="replace")) if folder.exists(BEST_FILE) else ""
@@ -61,7 +63,10 @@ def sweep_page(folder: Storage) -> Page:
         started=date_text(row.started),
         cost=worker_time(sum(trial.seconds or 0.0 for trial in trials) * _workers(facts)),
         commands=sweep_commands(
-            folder.path, best.name if best else None, best.epochs[-1] if best and best.epochs else None
+            folder.path,
+            row.state == "finished",
+            best.name if best else None,
+            best.epochs[-1] if best and best.epochs else None,
         ),
     )
     return page
@@ -87,6 +92,12 @@ def _trial(sweep: Storage, row: RunRow, metric: str) -> Trial:
             curve.append(float(value))
     value = row.best if row.state != "failed" else None
     return Trial(row.name, dict(row.values), value, row.state, epochs, curve, row.seconds)
+
+
+def _logarithmic(sweep: RunRow) -> set[str]:
+    """The parameters that are drawn on a logarithmic scale."""
+    kinds = {name.removesuffix(_KIND): value for name, value in sweep.values.items() if name.endswith(_KIND)}
+    return {name for name, kind in kinds.items() if "log" in str(kind)}
 
 
 def _workers(facts: Any) -> int:

@@ -72,7 +72,9 @@ def test_the_parameter_that_decides_is_the_important_one():
 
 def test_parameters_have_the_shortest_names_that_differ():
     names = ["optimizer.lr", "schedule.lr", "transforms.0.degrees", "transforms.1.p", "transforms.2.p"]
-    assert list(last_words(names).values()) == ["optimizer.lr", "schedule.lr", "degrees", "1.p", "2.p"]
+    names.append("optimizer.param_schedulers.lr.then.start_value")
+    short = ["optimizer.lr", "schedule.lr", "degrees", "1.p", "2.p", "lr.then.start_value"]
+    assert list(last_words(names).values()) == short
 
 
 @pytest.mark.parametrize(("values", "kind"), [([0.001, 0.01, 0.1], "log"), ([0.02, 5, 10, 15], "linear")])
@@ -80,6 +82,14 @@ def test_a_parameter_has_the_axis_on_which_its_values_are_spread(values, kind):
     trials = [Trial(f"t{number}", {"lr": value}, number, "finished") for number, value in enumerate(values)]
     _, (dots,) = sweep_figures(trials, "test.loss", "min", [])
     assert dots.layout["xaxis"].get("type", "linear") == kind
+
+
+def test_a_parameter_that_is_searched_on_a_logarithmic_scale_has_such_an_axis():
+    trials = [Trial(name, {"lr": value}, 0.5, "finished", [1, 2], [0.4, 0.5]) for name, value in (("a", 3), ("b", 5))]
+    (curves, parallel), (dots,) = sweep_figures(trials, "test.loss", "min", [], {"lr"})
+    assert dots.layout["xaxis"]["type"] == "log" and dots.layout["xaxis"]["ticktext"] == ["3", "5"]
+    assert [note["text"] for note in parallel.layout["annotations"] if note["x"] == 0] == ["3", "5"]
+    assert curves.layout["xaxis"]["dtick"] == 1
 
 
 def test_the_curves_within_epochs_are_drawn_where_there_are_any(recorded):
@@ -159,7 +169,8 @@ def test_the_normalization_of_a_transform_is_found():
 def test_words():
     assert (percent(0.934), number(0.5), number(1437), number(None)) == ("93.4\u00a0%", "0.5000", "1,437", "–")
     assert (setting(None), setting(True), setting(1e-4), setting("a")) == ("null", "true", "0.0001", "a")
-    assert (worker_time(30), worker_time(600), worker_time(7200)) == (
+    assert (worker_time(1.2), worker_time(30), worker_time(600), worker_time(7200)) == (
+        "1 worker-second",
         "30 worker-seconds",
         "10 worker-minutes",
         "2.0 worker-hours",
