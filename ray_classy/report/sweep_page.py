@@ -111,8 +111,14 @@ def _lead(row: RunRow, trials: list[Trial], best: Trial | None, metric: str, mod
     if best is not None:
         so_far = "" if row.state == "finished" else " so far"
         text += f" The best one{so_far} is {best.name}, with {number(best.value)}."
-    others = {state: sum(trial.state == state for trial in trials) for state in ("stopped", "failed", "running")}
-    parts = [f"{amount} {'was' if amount == 1 else 'were'} stopped early" for amount in [others["stopped"]] if amount]
-    parts += [f"{amount} failed" for amount in [others["failed"]] if amount]
-    parts += [f"{amount} {'has' if amount == 1 else 'have'} not ended" for amount in [others["running"]] if amount]
+    said = {
+        "stopped": ("was stopped early", "were stopped early"),
+        "not started": ("was not started", "were not started"),
+        "failed": ("failed", "failed"),
+        "running": ("has not ended", "have not ended"),
+    }
+    parts = []
+    for state, (one, several) in said.items():
+        if amount := sum(trial.state == state for trial in trials):
+            parts.append(f"{amount} {one if amount == 1 else several}")
     return f"{text} Of all trials, {', '.join(parts)}." if parts else text
