@@ -123,10 +123,10 @@ def _check_memory(task: ClassyTask, spec: RunSpec) -> None:
 
 
 def _shared_memory(bytes_by_phase: dict[str, int]) -> str:
-    each = ", ".join(f"{phase_type} {format_bytes(count)}" for phase_type, count in bytes_by_phase.items())
-    return (
-        f"Ray's shared memory: about {format_bytes(sum(bytes_by_phase.values()))} ({each}), for any number of workers"
-    )
+    each = ", ".join(f"{phase_type} {format_bytes(count)}" for phase_type, count in bytes_by_phase.items() if count)
+    if not each:
+        return "rows in Ray's object store: none"
+    return f"rows in Ray's object store: about {each}, whatever the number of workers"
 
 
 def _batches_ahead(task: ClassyTask, dry_runs: dict[str, DryRun]) -> dict[str, int]:
@@ -147,15 +147,19 @@ def _ingest_lines(data: Mapping[str, Any], world_size: int) -> Iterator[str]:
     """Says who makes the batches and, where other CPUs of the cluster may, what is needed for it."""
     for phase_type, way in data["ingest"].items():
         if way == "worker":
-            yield f"ingest, {phase_type}: worker: the workers make their batches"
+            yield f"batches, {phase_type}: made by the workers (ingest: worker)"
             continue
-        who = "other CPUs of the cluster" if way == "cluster" else "the workers, or other nodes if they cannot keep up,"
         each = data["batches_ahead"].get(phase_type, 0) // (BATCHES_AHEAD + 1)
-        size = f", {format_bytes(each)} each" if each else ""
+        size = f", {format_bytes(each)} a batch," if each else ""
         memory = data["ingest_memory"]
         room = f"{PART_OF_STORE:.0%} of the smallest node's object store" if memory is None else format_bytes(memory)
-        fits = f", {memory // world_size // each} for each worker" if memory is not None and each else ""
-        yield f"ingest, {phase_type}: {way}: {who} make batches{size}; shared memory for them: {room}{fits}"
+        fits = f", {memory // world_size // each} batches for each worker" if memory is not None and each else ""
+        others = "other CPUs of the cluster" if way == "cluster" else "other nodes"
+        who = others if way == "cluster" else f"the workers, and by {others} if training waits for data"
+        yield (
+            f"batches, {phase_type}: made by {who} (ingest: {way}); what {others} have ready{size} takes at most "
+            f"{room}{fits}"
+        )
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,9 +241,9 @@ def _flops(task: ClassyTask, shape: tuple[int, ...] | None) -> int | None:
 
 
 def _model_lines(model: dict[str, Any], dry_runs: dict[str, DryRun]) -> Iterator[str]:
-    flops = "not counted" if model["flops"] is None else f"{model['flops']:,}"
     shape = f" of shape {tuple(model['input_shape'])}" if model["input_shape"] else ""
-    yield f"model: {model['parameters']:,} parameters, {flops} FLOPs (multiply-adds) per sample{shape}"
+    flops = f", {model['flops']:,} FLOPs (multiply-adds) per sample{shape}" if model["flops"] is not None else ""
+    yield f"model: {model['parameters']:,} parameters{flops}"
     if model["outputs"] is not None:
         classes = f"{model['classes']} classes" if model["classes"] else "a dataset that does not name its classes"
         yield f"outputs: {model['outputs']} for {classes}"

@@ -49,11 +49,11 @@ def evaluate_run(arguments: argparse.Namespace) -> Answer:
     workers = arguments.num_workers or 0
     found = evaluate(trained, config, arguments.batch_size, arguments.flip, workers, seldom(print_line))
     data: dict[str, Any] = {"checkpoint": trained.path}
-    lines = [f"checkpoint  {short(shown(trained.path))}"]
+    lines = [f"checkpoint    {short(shown(trained.path))}"]
     for target, one in found.targets.items():
         figures = one.report.data()
         data.update(figures if target == ONLY else {"targets": {**data.get("targets", {}), target: figures}})
-        lines += [] if target == ONLY else ["", f"target      {target}"]
+        lines += [] if target == ONLY else ["", f"target        {target}"]
         lines += _lines(one.report) if isinstance(one.report, Report) else _lines_of_labels(one.report)
     if arguments.predictions is not None:
         write_row_file(arguments.predictions, found)
@@ -66,13 +66,12 @@ def _lines(report: Report) -> Iterator[str]:
     macro = report.averages()["macro"]
     low, high = report.intervals["accuracy"]
     yield _rows(report)
-    yield f"accuracy    {report.accuracy:.4f}   95 % interval {low:.4f} to {high:.4f}"
+    yield f"accuracy      {report.accuracy:.4f}   95 % interval {low:.4f} to {high:.4f}"
     for k, value in report.top_k.items():
-        yield f"top {k}       {value:.4f}"
-    low, high = report.intervals["macro_f1"]
-    yield f"macro F1    {macro['f1']:.4f}   95 % interval {low:.4f} to {high:.4f}"
-    yield f"loss        {report.loss:.4f}"
-    yield f"calibration {report.calibration_error:.4f}   expected difference of confidence and accuracy"
+        yield f"top {k}         {value:.4f}"
+    yield f"macro F1      {macro['f1']:.4f}{_resampled(report.intervals['macro_f1'])}"
+    yield f"cross-entropy {report.loss:.4f}"
+    yield f"calibration   {report.calibration_error:.4f}   expected difference of confidence and accuracy"
     yield ""
     yield from _table(report.per_class())
     confused = report.confused(_MOST_CONFUSIONS)
@@ -82,9 +81,15 @@ def _lines(report: Report) -> Iterator[str]:
         yield from (f"  {count:>6,}  {label} taken for {predicted}" for label, predicted, count in confused)
 
 
+def _resampled(interval: tuple[float, float]) -> str:
+    """A bootstrap interval; empty for one without width, of rows that are all alike, which says nothing."""
+    low, high = interval
+    return f"   95 % interval {low:.4f} to {high:.4f}" if low < high else ""
+
+
 def _rows(report: Report | LabelsReport) -> str:
     bad = f", and {report.bad:,} that cannot be decoded" if report.bad else ""
-    return f"rows        {report.rows:,}{bad}" + (
+    return f"rows          {report.rows:,}{bad}" + (
         f", and {report.unlabelled:,} without a label" if report.unlabelled else ""
     )
 
@@ -92,13 +97,12 @@ def _rows(report: Report | LabelsReport) -> str:
 def _lines_of_labels(report: LabelsReport) -> Iterator[str]:
     averages = report.averages()
     yield _rows(report)
-    yield f"mAP         {report.mean_average_precision:.4f}"
-    low, high = report.intervals["micro_f1"]
-    yield f"micro F1    {averages['micro']['f1']:.4f}   95 % interval {low:.4f} to {high:.4f}"
-    yield f"macro F1    {averages['macro']['f1']:.4f}"
+    yield f"mAP           {report.mean_average_precision:.4f}"
+    yield f"micro F1      {averages['micro']['f1']:.4f}{_resampled(report.intervals['micro_f1'])}"
+    yield f"macro F1      {averages['macro']['f1']:.4f}"
     low, high = report.intervals["subset_accuracy"]
-    yield f"all right   {report.subset_accuracy:.4f}   95 % interval {low:.4f} to {high:.4f} (subset accuracy)"
-    yield f"loss        {report.loss:.4f}"
+    yield f"all right     {report.subset_accuracy:.4f}   95 % interval {low:.4f} to {high:.4f} (subset accuracy)"
+    yield f"cross-entropy {report.loss:.4f}"
     yield ""
     yield f"a class is predicted where its probability is above {THRESHOLD}"
     yield from _table(report.per_class())

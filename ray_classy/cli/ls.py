@@ -161,7 +161,9 @@ def _cells(rows: Sequence[RunRow]) -> list[list[str]]:
     """A header and a row for each run; the metric is in the header if it is that of all."""
     metrics = {row.metric for row in rows if row.best is not None}
     one = next(iter(metrics)) if len(metrics) == 1 else None
-    head = ["name", "state", "config", one or "best", "epochs", "time", "started", "resumed from", "note"]
+    are_trials = all(row.kind == "trial" for row in rows)  # which are ranked by their last value
+    value = "best" if one is None else one if are_trials else f"best {one}"
+    head = ["name", "state", "config", value, "epochs", "time", "started", "resumed from", "note"]
     cells = [
         [
             row.name,

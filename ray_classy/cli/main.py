@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with interruptible(), quiet("--quiet" in argv), stdout_to_stderr() if as_json else contextlib.nullcontext():
             answer = _run(parsed(argv))
     except KeyboardInterrupt as error:
-        how = f"; resume with: {error}" if str(error) else " before the run began"
-        _print_error("KeyboardInterrupt", f"interrupted{how}", as_json, prefix="ray-classy: ")
+        message = str(error) or "interrupted before the run began"
+        _print_error("KeyboardInterrupt", message, as_json, prefix="ray-classy: ")
         return exit_code(error)
     except Exception as error:
         ours = _is_ours(error)

@@ -14,8 +14,9 @@ from typing import Any
 from ray_classy.display import short
 from ray_classy.printable import command_line
 from ray_classy.redact import redacted_values
+from ray_classy.trainer.interrupts import interrupted
 
-__all__ = ["Answer", "command_line", "json_text", "short", "stdout_to_stderr"]
+__all__ = ["Answer", "command_line", "json_text", "resumed_by", "short", "stdout_to_stderr"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Answer:
     data: dict[str, Any] = field(default_factory=dict)
     public: bool = False
     exit_code: int = 0
+
+
+def resumed_by(error: BaseException, command: str) -> KeyboardInterrupt:
+    """The same interrupt as `error`, with a message that names the command that resumes; "" if there is none."""
+    return interrupted(error, f"interrupted; resume with: {command}" if command else "")
 
 
 def json_text(data: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray_classy.cli.arguments import UsageError
-from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.output import Answer, command_line, resumed_by, short
 from ray_classy.cli.trained import use_code
 from ray_classy.config import Config, apply_overrides
 from ray_classy.dataset.target_columns import ONLY
@@ -23,7 +23,6 @@ from ray_classy.inference.predict import bad_images_counted_only, predict_files
 from ray_classy.inference.prediction_parts import Predicted
 from ray_classy.inference.prediction_rows import Asked, Columns, predicted_rows
 from ray_classy.printable import printable
-from ray_classy.trainer.interrupts import interrupted
 from ray_classy.urls import shown
 
 _MOST_CLASSES = 10
@@ -64,7 +63,7 @@ def predict(arguments: argparse.Namespace) -> Answer:
             {key: value for key, value in ray.items() if value is not None},
         )
     except KeyboardInterrupt as error:
-        raise interrupted(error, command_line("predict", *arguments.words, *_flags(arguments))) from None
+        raise resumed_by(error, command_line("predict", *arguments.words, *_flags(arguments))) from None
     data = {"output": arguments.output, "images": done.images, "bad": done.bad, "predictions": done.counts}
     if list(done.counts) == [ONLY]:
         data["predictions"] = done.counts[ONLY]

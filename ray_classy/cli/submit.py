@@ -43,7 +43,7 @@ def submit(arguments: argparse.Namespace) -> Answer:
         RunFolderError: another job trains the run.
         ShippingError: the files that the command needs are too large.
         RunError: the job died before its command began.
-        KeyboardInterrupt: the user stopped following; the message is the command that attaches again.
+        KeyboardInterrupt: the user stopped following; the message has the command that attaches again.
     """
     _check(arguments)
     if arguments.kuberay:
@@ -172,7 +172,7 @@ def _followed(cluster: Cluster, identity: str) -> Answer:
         info = follow(cluster, identity, _write)
     except KeyboardInterrupt as error:
         print_line(f"the job {identity} goes on; to stop it: {_command(cluster, '--stop', identity)}")
-        raise interrupted(error, _command(cluster, "--attach", identity)) from None
+        raise interrupted(error, f"attach again with: {_command(cluster, '--attach', identity)}") from None
     code = exit_code(info)
     ended = "succeeded" if code == 0 else f"ended with exit code {code}"
     return Answer(f"the job {identity} {ended}", {**_facts(info), "exit_code": code}, exit_code=code)
@@ -227,7 +227,8 @@ def _stopped(cluster: Cluster, arguments: argparse.Namespace) -> Answer:
     try:
         ended = stop(cluster, info, _GRACE if arguments.grace is None else arguments.grace)
     except KeyboardInterrupt as error:
-        raise interrupted(error, _command(cluster, "--stop", info.submission_id)) from None
+        command = _command(cluster, "--stop", info.submission_id)
+        raise interrupted(error, f"the job may still be running; stop it with: {command}") from None
     text = f"the job {info.submission_id} has stopped"
     if info.metadata.get("run"):
         text += "; the command that started it resumes it"

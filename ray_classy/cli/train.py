@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ray_classy.cli.given import Given
-from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.output import Answer, command_line, resumed_by, short
 from ray_classy.cli.spec import spec_of
 from ray_classy.config.code import code_words
 from ray_classy.dataset.image_dataset import ImageDataset
@@ -14,7 +14,6 @@ from ray_classy.errors import RunStopped
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.metrics import summary
-from ray_classy.trainer.interrupts import interrupted
 from ray_classy.trainer.local_trainer import LocalTrainer, check_start
 from ray_classy.trainer.result import Result
 from ray_classy.trainer.run import FINISHED, INTERRUPTED, result_of
@@ -29,7 +28,7 @@ def train(given: Given) -> Answer:
 
     Raises:
         RayClassyError, FloatingPointError: it cannot be done; the message says why.
-        KeyboardInterrupt: the user stopped it; the message is the command that resumes it.
+        KeyboardInterrupt: the user stopped it; the message has the command that resumes it.
     """
     spec = spec_of(given)
     assert spec.config is not None and spec.name is not None, "a command gives both"
@@ -66,7 +65,7 @@ def _trained(task: ClassyTask, spec: RunSpec, folder: RunFolder) -> Result:
         command = _resume_command(spec, folder) if folder.record.exists() else ""
         if command and folder.record.facts().get("status") == INTERRUPTED:
             folder.log_now(f"interrupted; resume with: {command}")  # the terminal may be gone
-        raise interrupted(error, command) from None
+        raise resumed_by(error, command) from None
 
 
 def _is_finished(folder: RunFolder, task: ClassyTask) -> bool:
@@ -114,7 +113,7 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
             commands["predict images"] = command_line("predict", short(run.path), "IMAGES")
         elif "test" in task.datasets:
             commands["evaluate it"] = command_line("train", *evaluation, *_flags(spec, run))
-        if not _is_own(spec):
+        if _is_example(spec):
             commands["train on your own images, in one folder per class"] = command_line(
                 "train", "--images", "DIR", *(["--local"] if spec.ray is None else [])
             )
@@ -123,10 +122,10 @@ def _summary(spec: RunSpec, run: RunFolder, task: ClassyTask, result: Result, fi
     return "\n".join(lines)
 
 
-def _is_own(spec: RunSpec) -> bool:
-    """Whether the images are the user's own: read from files that the config names."""
+def _is_example(spec: RunSpec) -> bool:
+    """Whether the images are those that the package comes with, or makes."""
     train = ((spec.config or {}).get("dataset") or {}).get("train") or {}
-    return train.get("name") in ("image_path", "manifest", "parquet", "webdataset")
+    return train.get("name") in ("digits", "synthetic_image", "synthetic_image_streaming")
 
 
 def _more_patience(spec: RunSpec) -> list[str]:

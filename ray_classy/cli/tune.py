@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray_classy.cli.arguments import UsageError
 from ray_classy.cli.given import Given, read_given
-from ray_classy.cli.output import Answer, command_line, short
+from ray_classy.cli.output import Answer, command_line, resumed_by, short
 from ray_classy.cli.print_config import config_text
 from ray_classy.cli.spec import add_logging
 from ray_classy.config.code import code_words
 from ray_classy.storage import Storage
-from ray_classy.trainer.interrupts import interrupted
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
 from ray_classy.urls import joined, reading
 
@@ -30,7 +29,7 @@ def tune(arguments: argparse.Namespace) -> Answer:
 
     Raises:
         RayClassyError: the sweep cannot be run; the message says why.
-        KeyboardInterrupt: the user stopped it; the message is the command that resumes it.
+        KeyboardInterrupt: the user stopped it; the message has the command that resumes it.
     """
     more = _extension(arguments)
     given = read_given(arguments)
@@ -43,7 +42,7 @@ def tune(arguments: argparse.Namespace) -> Answer:
         path = str(error)
         path = path if path and Storage(path).exists() else ""  # it is not if nothing has happened in it
         code = code_words(given.config, path)
-        raise interrupted(error, command_line("tune", "--resume", short(path), *code) if path else "") from None
+        raise resumed_by(error, command_line("tune", "--resume", short(path), *code) if path else "") from None
     return Answer(_summary(result, code_words(given.config, result.path)), _data(result))
 
 

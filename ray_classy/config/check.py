@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -84,11 +85,32 @@ def raise_problems(problems: list[Problem], config: Any) -> None:
     """Raises a ConfigError that lists the problems in the order of the lines in `config`, unless there are none."""
     if not problems:
         return
+    problems = [Problem(one.path, one.message + _slip(config, one.path)) for one in problems]
     marked = [(mark_of(config, problem.path), problem) for problem in problems]
     marked.sort(key=lambda pair: (pair[0].line is None, pair[0].line or 0))
     raise ConfigError(
         "\n".join(": ".join(filter(None, (str(mark), dotted(one.path), one.message))) for mark, one in marked)
     )
+
+
+def _slip(config: Any, path: Path) -> str:
+    """Says why a key has its value in it: YAML reads `{CPU:1}` as the key `CPU:1` with the value null."""
+    value, section = _at(config, path), _at(config, path[:-1])
+    found = dict(value) if isinstance(value, Mapping) else {}
+    if isinstance(section, Mapping):
+        found |= {key: one for key, one in section.items() if path[-1:] in ((key,), (str(key).partition(":")[0],))}
+    slips = any(one is None and re.fullmatch(r"\w+:\S+", str(key)) for key, one in found.items())
+    return "; a space is missing after the colon" if slips else ""
+
+
+def _at(config: Any, path: Path) -> Any:
+    """The value at a path; None if there is none."""
+    for step in path:
+        try:
+            config = config[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return config
 
 
 def component_keys(cls: type) -> Keys | None:

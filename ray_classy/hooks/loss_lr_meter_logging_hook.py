@@ -75,9 +75,8 @@ class LossLrMeterLoggingHook(ClassyHook):
         parts = [f"{prefix}{task.phase_type} {number + 1}", steps, f"loss {task.losses.row_mean(last):.4f}"]
         for meter in task.meters:
             parts += [f"{meter.name}.{key} {value:.4f}" for key, value in scalars(meter.value).items()]
-        if task.train and task.optimizer is not None:
-            lr = task.optimizer.options_view.lr
-            parts.append(f"lr {rates_text(lr if isinstance(lr, list) else [lr])}")
+        if task.train and task.optimizer is not None and task.optimizer.last_lr:
+            parts.append(f"lr {rates_text(task.optimizer.last_lr)}")
         speeds = [entry["im_per_sec"] for entry in task.perf_log if entry["tag"] == task.phase_type]
         if speeds:
             parts.append(f"{speeds[-1]:.0f} samples/s")

@@ -33,6 +33,7 @@ class ProfilerHook(ClassyHook):
         rows = task.get_batchsize_per_replica()
         key = getattr(model, "input_key", None)
         try:
-            _log.info("%s", summarize_profiler_info(profile(model, rows, shape, input_key=key)))
+            table = summarize_profiler_info(profile(model, rows, shape, input_key=key))
+            _log.info("one forward pass of the model:\n%s", table)  # after a line break: its columns line up
         except Exception as error:  # whatever the model's own code raises
             _log.warning("the model is not profiled: %s: %s", type(error).__name__, error)

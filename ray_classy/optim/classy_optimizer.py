@@ -102,6 +102,7 @@ class ClassyOptimizer(ABC):
     implementations: ClassVar[tuple[str, ...]] = ()
     foreach: bool | None = None
     fused: bool | None = None
+    _rates: Sequence[float] | None = None
 
     def __init__(self) -> None:
         self.optimizer: Any = None
@@ -207,6 +208,17 @@ class ClassyOptimizer(ABC):
         """The options as they are now, as attributes (`options_view.lr`)."""
         return OptionsView(self)
 
+    @property
+    def last_lr(self) -> list[float]:
+        """The distinct learning rates of the groups in the last update; before the first one, those that it will use.
+
+        At the end of a train phase `options_view.lr` is the rate of the next update already.
+        """
+        return list(dict.fromkeys(self._group_rates() if self._rates is None else self._rates))
+
+    def _group_rates(self) -> list[float]:
+        return [group["lr"] for group in self.param_groups if "lr" in group]
+
     def step(self, *args: Any, closure: Callable[[], Any] | None = None, where: float | None = None) -> Any:
         """Evaluates the schedules of interval "step", then updates the parameters.
 
@@ -222,6 +234,7 @@ class ClassyOptimizer(ABC):
         if where is None or not 0 <= where < 1:
             raise TaskError(f"optimizer.step needs where, the fraction of training done, in [0, 1), not {where}")
         self._evaluate(where, UpdateInterval.STEP)
+        self._rates = self._group_rates()
         return optimizer.step(*args) if closure is None else optimizer.step(*args, closure=closure)
 
     def on_epoch(self, where: float) -> None:

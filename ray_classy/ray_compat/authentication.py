@@ -22,7 +22,8 @@ _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_
 _PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "RAY_py_gcs_connect_timeout_s")
 _WITHOUT = "tokens are sent as Ray decides (RAY_AUTH_MODE)"
 HOW_TO_GET_IT = (
-    f"`ray get-auth-token` prints it on a node of the cluster: give it in {_TOKEN}, or its file in {_TOKEN_PATH}"
+    f"run `ray get-auth-token` on a node of the cluster, and give what it prints in {_TOKEN}, or as a file that "
+    f"{_TOKEN_PATH} names"
 )
 
 

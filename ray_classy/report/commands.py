@@ -31,16 +31,17 @@ def run_commands(run: RunSource) -> list[tuple[str, str]]:
     return found
 
 
-def sweep_commands(path: str, best: str | None, epochs: float | None) -> list[tuple[str, str]]:
+def sweep_commands(path: str, finished: bool, best: str | None, epochs: float | None) -> list[tuple[str, str]]:
     """Returns the commands that come after a sweep.
 
     Args:
         path: of the sweep.
+        finished: whether nothing of it is left to resume.
         best: the name of its best trial; None if there is none.
         epochs: of the best trial.
     """
     where = short(shown(path))
-    found = [("Resume the sweep", command_line("tune", "--resume", where))]
+    found = [] if finished else [("Resume the sweep", command_line("tune", "--resume", where))]
     if best is not None:
         longer = f"num_epochs={math.ceil(2 * (epochs or 1)) or 1}"
         found = [

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 from ray_classy.checkpoint.files import is_checkpoint_name, position_of
 from ray_classy.errors import RayClassyError
-from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, escaped, marks
+from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
+from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, epochs_axis, escaped, marks
 from ray_classy.report.run_source import RunSource, number_in
 from ray_classy.report.words import metric_name, titled
 from ray_classy.tasks.metrics import dotted
 
 _MOST_METRICS = 6
 _MOST_MARKS = 12
-_FEW_EPOCHS = 12
 _POINTS_OF_SCHEDULE = 400
+_POINTS_OF_PHASE = 100
 _KINDS = ("train", "test")
 
 
@@ -109,14 +110,13 @@ def _of_metric(runs: Sequence[RunSource], name: str) -> Figure:
 
 
 def _epochs(runs: Sequence[RunSource]) -> dict[str, Any]:
-    few = max(run.epochs for run in runs) <= _FEW_EPOCHS
-    return axis("epoch", **({"dtick": 1} if few else {}))
+    return epochs_axis(max(run.epochs for run in runs))
 
 
 def _within(run: RunSource, key: str, name: str, kind: str = "train") -> list[dict[str, Any]]:
     """The thin curve of a figure within epochs, from the lines of `steps.jsonl`."""
     lines = [line for line in run.steps if line["phase_type"] == kind]
-    found = [(float(line["where"]) * run.epochs, _first(line.get(key))) for line in lines]
+    found = [(run.epoch_of(line), _first(line.get(key))) for line in lines]
     kept = [(epoch, value) for epoch, value in found if value is not None and _is_number(value)]
     if len(kept) < 2:
         return []
@@ -131,43 +131,85 @@ def _first(value: Any) -> Any:
 def _learning_rate(runs: Sequence[RunSource]) -> Figure | None:
     traces = []
     for number, run in enumerate(runs):
-        found = _logged_rates(run) or _scheduled_rates(run)
+        found, style = _logged_rates(run) or _scheduled_rates(run), {}
+        if found is None:
+            found, style = _rates_of_phases(run), {"shape": "vh"}
         name = escaped(run.name) if len(runs) > 1 else "learning rate"
         if found:
-            traces.append(curve(*found, name, COLOURS[number % len(COLOURS)], mode="lines"))
+            traces.append(curve(*found, name, COLOURS[number % len(COLOURS)], line=style, mode="lines"))
     words = "How large each correction of the weights is; it usually shrinks towards the end."
     layout = {"xaxis": _epochs(runs), "yaxis": axis(rangemode="tozero")}
     return Figure("Learning rate", words, traces, layout)
 
 
 def _logged_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
-    kept = [(float(one["where"]) * run.epochs, _first(one.get("lr"))) for one in run.steps if one.get("lr")]
+    kept = [(run.epoch_of(one), _first(one.get("lr"))) for one in run.steps if one.get("lr")]
     if len(kept) < 20:  # a short run logs few
         return None
     return [x for x, _ in kept], [float(y) for _, y in kept if y is not None]
 
 
+def _recorded(run: RunSource) -> list[tuple[float, list[float]]]:
+    """Where train phases ended, in epochs, and the rates of their last updates; older versions recorded none."""
+    lines = [line for line in run.lines if isinstance(line.get("lr"), list)]
+    found = [(float(line["epoch"]), [rate for rate in line["lr"] if _is_number(rate)]) for line in lines]
+    return [(epoch, rates) for epoch, rates in found if rates]
+
+
+def _rates_of_phases(run: RunSource) -> tuple[list[float], list[float]] | None:
+    """A rate for each train phase, from where it began to where it ended."""
+    found = _recorded(run)
+    rates = [float(rates[0]) for _, rates in found]
+    return ([0.0, *(epoch for epoch, _ in found)], [rates[0], *rates]) if found else None
+
+
+def _agrees(run: RunSource, rate_at: Callable[[float], float]) -> bool:
+    """Whether a schedule has, in each train phase, a rate that was recorded at its end.
+
+    It does not where the run was resumed with another length, rate or schedule.
+
+    Args:
+        run: the run.
+        rate_at: the rate of an epoch.
+    """
+    begin = 0.0
+    for epoch, recorded in _recorded(run):
+        rates = [rate_at(begin + (epoch - begin) * number / _POINTS_OF_PHASE) for number in range(_POINTS_OF_PHASE)]
+        slack = max(rates) / _POINTS_OF_PHASE  # the last update is between the last of them and the end
+        if not any(min(rates) - slack <= rate <= max(rates) + slack for rate in recorded):
+            return False
+        begin = epoch
+    return True
+
+
 def _scheduled_rates(run: RunSource) -> tuple[list[float], list[float]] | None:
-    """The schedule that the config asks for, up to where the run is."""
+    """The schedule that the config asks for, up to where the run is; None if it is not what the run has used."""
+    if not run.lines:
+        return None
+    until = run.epochs * min(1.0, number_in(run.lines[-1], "where") or 1.0)
+    epochs = [until * number / _POINTS_OF_SCHEDULE for number in range(_POINTS_OF_SCHEDULE + 1)]
+    try:
+        rate_at = _schedule_of(run)
+        return (epochs, list(map(rate_at, epochs))) if rate_at is not None and _agrees(run, rate_at) else None
+    except (RayClassyError, ArithmeticError, KeyError, TypeError, ValueError):  # of a module that is not imported here
+        return None
+
+
+def _schedule_of(run: RunSource) -> Callable[[float], float] | None:
+    """The learning rate of an epoch by the config; None if it has none."""
     from ray_classy.optim import build_optimizer_schedulers
     from ray_classy.optim.param_scheduler.warmup import TrainingLength
 
     optimizer = run.config.get("optimizer")
-    if not isinstance(optimizer, dict) or not run.lines:
+    if not isinstance(optimizer, dict):
         return None
-    until = min(1.0, number_in(run.lines[-1], "where") or 1.0)
-    where = [until * number / _POINTS_OF_SCHEDULE for number in range(_POINTS_OF_SCHEDULE + 1)]
-    try:
-        schedule = build_optimizer_schedulers(optimizer, run.epochs).get("lr")
-        if schedule is not None and getattr(schedule, "needs_length", False):
-            schedule.set_length(TrainingLength((_updates_per_epoch(run),) * max(1, round(run.epochs))))
-        rates = [float(schedule(min(one, 1 - 1e-9))) for one in where] if schedule is not None else None
-    except (RayClassyError, ArithmeticError, KeyError, TypeError, ValueError):  # of a module that is not imported here
-        return None
-    if rates is None:
+    schedule = build_optimizer_schedulers(optimizer, run.epochs).get("lr")
+    if schedule is None:
         constant = optimizer.get("lr")
-        rates = [float(constant)] * len(where) if _is_number(constant) else None
-    return None if rates is None else ([one * run.epochs for one in where], rates)
+        return (lambda epoch: float(constant)) if _is_number(constant) else None
+    if getattr(schedule, "needs_length", False):
+        schedule.set_length(TrainingLength((_updates_per_epoch(run),) * max(1, round(run.epochs))))
+    return lambda epoch: float(schedule(min(epoch / run.epochs, LAST_WHERE)))
 
 
 def _updates_per_epoch(run: RunSource) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 COLOURS = ("#2f5fd0", "#e07b39", "#1f9d78", "#c2457c", "#7a5cc7", "#b8952b", "#3b9bc4", "#7d5a4f")
 """Of the first, second, ... run; told apart also by most people who do not see all colours."""
 GREY, INK = "#8a94a6", "#273043"
+_FEW_EPOCHS = 12
 MOST_POINTS = 1500
 """Points of a curve; longer ones are thinned out."""
 
@@ -57,6 +58,11 @@ def axis(title: str | None = None, **more: Any) -> dict[str, Any]:
     """An axis in the style of the page."""
     plain = {"gridcolor": "#e8ebf0", "zeroline": False, "linecolor": "#c9d0da", "automargin": True}
     return {**plain, **({} if title is None else {"title": {"text": title, "font": {"size": 12}}}), **more}
+
+
+def epochs_axis(most: float) -> dict[str, Any]:
+    """An x axis of so many epochs, with whole numbers."""
+    return axis("epoch", **({"dtick": 1} if most <= _FEW_EPOCHS else {}))
 
 
 def curve(x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ray_classy.report.words import count, date_text, moment, setting, worker_ti
 from ray_classy.urls import shown
 
 _NOTHING = "(not set)"
+_OUR_FILES = ("on_cluster.py", "__main__.py")  # run by `python -m`
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,21 @@ def _environment(run: RunSource) -> Iterator[tuple[str, str]]:
     if last is not None:
         machine = f"{last.host}, {count(last.cpus, 'CPU')}" if last.host and last.cpus else last.host or ""
         yield "started from", machine
-        yield "folder", last.cwd or ""
-        words = [os.path.basename(word) for word in last.command[:1]] + last.command[1:]
-        yield "command", " ".join(shell_word(redacted(word)) for word in words)
+        yield "job", last.job or ""
+        yield "folder", "" if last.job else last.cwd or ""  # that of a job is Ray's copy of what was sent
+        yield "command", " ".join(shell_word(redacted(word)) for word in _typed(last.command))
         yield "git commit", _commit(last.commit, last.uncommitted_changes)
     versions = run.facts.get("versions")
     if isinstance(versions, Mapping):
         yield "versions", ", ".join(f"{name} {value}" for name, value in versions.items())
     yield "seed", str(run.facts.get("seed", ""))
     yield "run folder", shown(run.folder.path)
+
+
+def _typed(command: list[str]) -> list[str]:
+    """The words of a command, with the program as users type it."""
+    program = os.path.basename(command[0]) if command else ""
+    return ["ray-classy" if program in _OUR_FILES else program, *command[1:]] if command else []
 
 
 def _commit(commit: str | None, changed: bool | None) -> str:

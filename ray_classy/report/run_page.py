@@ -175,7 +175,7 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
     which = f"test {unit}s"
     amount = f"{report.rows:,} {which}" if not scored.part else f"{report.rows:,} {which} (drawn from {scored.rows:,})"
     kind = f"With other test {unit}s of the same kind, this would most likely be between"
-    tiles = [("loss", number(report.loss))]
+    tiles = [("cross-entropy", number(report.loss))]
     if isinstance(report, LabelsReport):
         low, high = report.intervals["micro_f1"]
         tiles = [
@@ -206,7 +206,15 @@ def result_of(run: RunSource, scored: Scored | None) -> dict[str, Any] | None:
         "low": low,
         "high": high,
         "caption": caption + target,
-        "interval": f"{kind} {interval} (95 % interval).{bad}",
+        "interval": (f"{kind} {interval} (95 % interval)." if low < high else "") + bad + _bias(run),
         "checkpoint": scored.trained.path.rstrip("/").rpartition("/")[2],
         "tiles": tiles,
     }
+
+
+def _bias(run: RunSource) -> str:
+    """Says that the best of several checkpoints was chosen on the test data; empty if it was not."""
+    tests, metric = sum(line.get("phase_type") == "test" for line in run.lines), run.row.metric or ""
+    if tests < 2 or not metric.startswith("test."):
+        return ""
+    return f" The checkpoint was chosen by its {metric_name(metric)}, so the result is slightly optimistic."

@@ -26,6 +26,9 @@ class _Step:
 
     phase_type: str
     where: float
+    phase: int | None = None
+    step: int | None = None
+    steps: int | None = None
     loss: float | None = None
     lr: list[float] | None = None
     samples_per_second: float | None = None
@@ -47,6 +50,7 @@ class _Start:
     command: list[str] = field(default_factory=list)
     at: str | None = None
     cwd: str | None = None
+    job: str | None = None
     commit: str | None = None
     uncommitted_changes: bool | None = None
     host: str | None = None
@@ -91,6 +95,14 @@ class RunSource:
     def seconds(self) -> float:
         """The time of all workers together in phases."""
         return sum((number_in(line, "seconds") or 0.0) * self.workers_of(line) for line in self.lines)
+
+    def epoch_of(self, step: Mapping[str, Any]) -> float:
+        """Where a line of `steps.jsonl` is, in epochs; its `where` refers to the length that the run had then."""
+        phase, made, steps = (number_in(step, key) for key in ("phase", "step", "steps"))
+        train_phase = number_in(self.lines[-1], "train_phase") if self.lines else None
+        if phase is None or made is None or not steps or not train_phase:
+            return float(step["where"]) * self.epochs
+        return (phase - 1 + made / steps) * float(self.lines[-1]["epoch"]) / train_phase
 
     def workers_of(self, line: Mapping[str, Any]) -> int:
         """The workers of a phase; of a run that did not record them, those that its config asks for."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, escaped
+from ray_classy.report.figures import COLOURS, GREY, Figure, axis, curve, epochs_axis, escaped
 from ray_classy.report.importance import Importance, is_number
 from ray_classy.report.words import metric_name, number, setting, shortened
 
+_SCHEDULES = "param_schedulers"
 _MOST_CURVES = 300
 _MOST_PARAMETERS = 24
 _LOW, _MIDDLE, _HIGH = (201, 208, 221), (88, 133, 214), (20, 48, 120)
 _DECADES_FOR_LOGARITHMS = 1.0
+_LEAST_BETWEEN_TICKS = 0.12  # of the length of an axis
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Trial:
 
 
 def sweep_figures(
-    trials: Sequence[Trial], metric: str, mode: str, found: Sequence[Importance]
+    trials: Sequence[Trial],
+    metric: str,
+    mode: str,
+    found: Sequence[Importance],
+    logarithmic: Collection[str] = (),
 ) -> tuple[list[Figure], list[Figure]]:
     """Returns the figures of all trials, and those of each parameter.
 
@@ -50,15 +56,18 @@ def sweep_figures(
         metric: by which they are ranked.
         mode: "min" or "max".
         found: importance of the parameters.
+        logarithmic: the parameters that were drawn on a logarithmic scale.
     """
     known = [trial for trial in trials if trial.value is not None]
     colours = _colours(known, mode)
     figures = [_curves(trials, metric, colours)]
     if len(known) > 1:
-        figures.append(_parallel(known, metric, mode, colours))
+        figures.append(_parallel(known, metric, mode, colours, logarithmic))
     if found:
         figures.append(_importance(found))
-    each = [_against(known, name, metric, colours) for name in parameters(known)[:_MOST_PARAMETERS]]
+    each = [
+        _against(known, name, metric, colours, name in logarithmic) for name in parameters(known)[:_MOST_PARAMETERS]
+    ]
     return [one for one in figures if one.traces], each
 
 
@@ -68,11 +77,16 @@ def parameters(trials: Sequence[Trial]) -> list[str]:
 
 
 def last_words(names: Sequence[str]) -> dict[str, str]:
-    """The shortest end of each dotted name that no other one has: of two words at least, or one after a number."""
+    """The shortest end of each dotted name that no other one has: of two words at least, or one after a number.
+
+    That of a schedule begins with what is scheduled (`lr.then.start_value`).
+    """
     found = {}
     for name in names:
         parts = name.split(".")
         least = 2 if len(parts) > 1 and not parts[-2].isdigit() else 1
+        if _SCHEDULES in parts[:-1]:
+            least = len(parts) - parts.index(_SCHEDULES) - 1
         ends = [".".join(parts[-length:]) for length in range(least, len(parts) + 1)]
         own = [end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1]
         found[name] = own[0] if own else name
@@ -103,7 +117,7 @@ def _curves(trials: Sequence[Trial], metric: str, colours: dict[str, str]) -> Fi
     more = f" Of {len(trials)} trials, the best {_MOST_CURVES} are drawn." if len(trials) > _MOST_CURVES else ""
     words = f"A curve for each trial; the darker, the better it ended. The best one is thick.{more}"
     layout = {
-        "xaxis": axis("epoch"),
+        "xaxis": epochs_axis(max((trial.epochs[-1] for trial in trials if trial.epochs), default=0)),
         "yaxis": axis(metric_name(metric)),
         "showlegend": False,
         "meta": {"highlight": True},
@@ -119,9 +133,15 @@ def _described(trial: Trial) -> str:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Places values of a parameter on an axis from 0 to 1."""
+    """Places values of a parameter on an axis from 0 to 1.
+
+    Attributes:
+        values: of the trials.
+        searched_by_logarithm: whether the search has drawn them on a logarithmic scale.
+    """
 
     values: Sequence[Any]
+    searched_by_logarithm: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -129,9 +149,14 @@ class _Scale:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether positive values span decades and their median is nearer to the middle of a logarithmic axis."""
+        """Whether the axis is logarithmic.
+
+        It is if values were searched so, or span decades with their median nearer to the middle of such an axis.
+        """
         if not self.numeric or min(self.values) <= 0:
             return False
+        if self.searched_by_logarithm:
+            return True
         low, middle, high = (float(one(self.values)) for one in (min, statistics.median, max))
         if math.log10(high / low) < _DECADES_FOR_LOGARITHMS:
             return False
@@ -154,27 +179,32 @@ class _Scale:
         )
         return (own - low) / (high - low) if high > low else 0.5
 
-    def ticks(self) -> list[tuple[float, str]]:
+    def ticks(self) -> list[tuple[Any, str]]:
+        """Values that have a label, and the label."""
         if not self.numeric:
-            return [(self.place(one), shortened(one, 18)) for one in self.categories]
+            return [(one, shortened(one, 18)) for one in self.categories]
         if self.logarithmic:
             first, last = math.ceil(math.log10(min(self.values))), math.floor(math.log10(max(self.values)))
             inner = [10.0**power for power in range(first, last + 1)]
             ends = [
                 one
                 for one in (min(self.values), max(self.values))
-                if all(abs(math.log10(one / i)) > 0.25 for i in inner)
+                if all(abs(self.place(one) - self.place(i)) > _LEAST_BETWEEN_TICKS for i in inner)
             ]
-            return [(self.place(one), f"{one:.2g}") for one in (*inner, *ends)]
+            return [(one, f"{one:.2g}") for one in dict.fromkeys((*inner, *ends))]
         low, high = min(self.values), max(self.values)
         steps = [low + (high - low) * part / 4 for part in range(5)] if high > low else [low]
-        return [(self.place(one), f"{one:.3g}") for one in steps]
+        return [(one, f"{one:.3g}") for one in steps]
 
 
-def _parallel(trials: Sequence[Trial], metric: str, mode: str, colours: dict[str, str]) -> Figure:
+def _parallel(
+    trials: Sequence[Trial], metric: str, mode: str, colours: dict[str, str], logarithmic: Collection[str]
+) -> Figure:
     names = parameters(trials)
     short = last_words(names)
-    columns: list[tuple[str, _Scale]] = [(name, _Scale([trial.params.get(name) for trial in trials])) for name in names]
+    columns: list[tuple[str, _Scale]] = [
+        (name, _Scale([trial.params.get(name) for trial in trials], name in logarithmic)) for name in names
+    ]
     columns.append((metric, _Scale([trial.value for trial in trials])))
     titles = [short.get(name, metric_name(name)) for name, _ in columns]
     traces: list[dict[str, Any]] = []
@@ -210,9 +240,17 @@ def _parallel(trials: Sequence[Trial], metric: str, mode: str, colours: dict[str
         for at in range(len(columns))
     ]
     notes = [
-        {"x": at, "y": place, "text": escaped(text), "showarrow": False, "xanchor": "right", "xshift": -5, **_TICK}
+        {
+            "x": at,
+            "y": scale.place(value),
+            "text": escaped(text),
+            "showarrow": False,
+            "xanchor": "right",
+            "xshift": -5,
+            **_TICK,
+        }
         for at, (_, scale) in enumerate(columns)
-        for place, text in scale.ticks()
+        for value, text in scale.ticks()
     ]
     ticks: dict[str, Any] = {
         "tickvals": list(range(len(columns))),
@@ -242,7 +280,13 @@ def _parallel(trials: Sequence[Trial], metric: str, mode: str, colours: dict[str
     return Figure("Parallel coordinates", words, traces, layout, wide=True, height=400)
 
 
-_TICK = {"bgcolor": "rgba(255,255,255,.75)", "font": {"size": 10.5, "color": "#5c6779"}}
+_TICK = {
+    "bgcolor": "#fff",
+    "font": {"size": 10.5, "color": "#5c6779"},
+    "showarrow": False,
+    "xanchor": "right",
+    "xshift": -5,
+}
 
 
 def _importance(found: Sequence[Importance]) -> Figure:
@@ -265,9 +309,11 @@ def _importance(found: Sequence[Importance]) -> Figure:
     return Figure("Which parameters matter", words, [bars], layout, wide=True, height=110 + 30 * len(rows))
 
 
-def _against(trials: Sequence[Trial], name: str, metric: str, colours: dict[str, str]) -> Figure:
+def _against(
+    trials: Sequence[Trial], name: str, metric: str, colours: dict[str, str], logarithmic: bool = False
+) -> Figure:
     values = [trial.params.get(name) for trial in trials]
-    scale = _Scale(values)
+    scale = _Scale(values, logarithmic)
     dots = {
         "type": "scatter",
         "mode": "markers",
@@ -282,7 +328,7 @@ def _against(trials: Sequence[Trial], name: str, metric: str, colours: dict[str,
         "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>",
     }
     kind = (
-        {"type": "log", "dtick": 1, "exponentformat": "power"}
+        {"type": "log", "tickvals": [at for at, _ in scale.ticks()], "ticktext": [text for _, text in scale.ticks()]}
         if scale.logarithmic
         else {}
         if scale.numeric

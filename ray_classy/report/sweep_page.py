@@ -20,6 +20,8 @@ from ray_classy.trainer.run_rows import RunRow, lines_of, row_of, trials_in
 from ray_classy.urls import each
 
 BEST_FILE = "best.yaml"
+_KIND = ".search"
+"""The key of a searched value that names its domain, such as `loguniform`."""
 
 
 def sweep_page(folder: Storage) -> Page:
@@ -39,7 +41,7 @@ def sweep_page(folder: Storage) -> Page:
     page = Page("sweep.html.j2", row.name)
     known = [trial for trial in trials if trial.value is not None]
     found = importances([trial.params for trial in known], [trial.value or 0.0 for trial in known])
-    figures, each_one = sweep_figures(trials, metric, mode, found)
+    figures, each_one = sweep_figures(trials, metric, mode, found, _logarithmic(row))
     best = known[0] if known else None
     names = parameters(trials)
     config = redacted(folder.read(BEST_FILE).decode(errors="replace")) if folder.exists(BEST_FILE) else ""
@@ -61,7 +63,10 @@ def sweep_page(folder: Storage) -> Page:
         started=date_text(row.started),
         cost=worker_time(sum(trial.seconds or 0.0 for trial in trials) * _workers(facts)),
         commands=sweep_commands(
-            folder.path, best.name if best else None, best.epochs[-1] if best and best.epochs else None
+            folder.path,
+            row.state == "finished",
+            best.name if best else None,
+            best.epochs[-1] if best and best.epochs else None,
         ),
     )
     return page
@@ -89,6 +94,12 @@ def _trial(sweep: Storage, row: RunRow, metric: str) -> Trial:
     return Trial(row.name, dict(row.values), value, row.state, epochs, curve, row.seconds)
 
 
+def _logarithmic(sweep: RunRow) -> set[str]:
+    """The parameters that are drawn on a logarithmic scale."""
+    kinds = {name.removesuffix(_KIND): value for name, value in sweep.values.items() if name.endswith(_KIND)}
+    return {name for name, kind in kinds.items() if "log" in str(kind)}
+
+
 def _workers(facts: Any) -> int:
     asked = part(facts, "config", "ray").get("num_workers")
     return asked if isinstance(asked, int) and asked > 0 else 1
@@ -100,8 +111,14 @@ def _lead(row: RunRow, trials: list[Trial], best: Trial | None, metric: str, mod
     if best is not None:
         so_far = "" if row.state == "finished" else " so far"
         text += f" The best one{so_far} is {best.name}, with {number(best.value)}."
-    others = {state: sum(trial.state == state for trial in trials) for state in ("stopped", "failed", "running")}
-    parts = [f"{amount} {'was' if amount == 1 else 'were'} stopped early" for amount in [others["stopped"]] if amount]
-    parts += [f"{amount} failed" for amount in [others["failed"]] if amount]
-    parts += [f"{amount} {'has' if amount == 1 else 'have'} not ended" for amount in [others["running"]] if amount]
+    said = {
+        "stopped": ("was stopped early", "were stopped early"),
+        "not started": ("was not started", "were not started"),
+        "failed": ("failed", "failed"),
+        "running": ("has not ended", "have not ended"),
+    }
+    parts = []
+    for state, (one, several) in said.items():
+        if amount := sum(trial.state == state for trial in trials):
+            parts.append(f"{amount} {one if amount == 1 else several}")
     return f"{text} Of all trials, {', '.join(parts)}." if parts else text

@@ -42,7 +42,7 @@ def count(amount: int, singular: str, plural: str | None = None) -> str:
 def worker_time(seconds: float) -> str:
     """A sum of the time of workers: worker-seconds, worker-minutes or worker-hours."""
     if seconds < 90:
-        return f"{seconds:.0f} worker-seconds"
+        return count(round(seconds), "worker-second")
     return f"{seconds / 60:.0f} worker-minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} worker-hours"
 
 

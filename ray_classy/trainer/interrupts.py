@@ -46,7 +46,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def interrupted(error: BaseException, message: str) -> KeyboardInterrupt:
-    """The same interrupt as `error`, with a message for the user: the command that resumes."""
+    """The same interrupt as `error`, with a message for the user."""
     number = getattr(error, "number", None)
     return KeyboardInterrupt(message) if number is None else Terminated(number, message)
 

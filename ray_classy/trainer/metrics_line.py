@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ray_classy.distributed import gather_objects, get_world_size
+from ray_classy.optim import ClassyOptimizer
 from ray_classy.tasks import ClassyTask
 
 
@@ -22,6 +23,7 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
         "phase_type": task.phase_type,
         "where": task.where,
         "num_updates": task.num_updates,
+        **_rates(task),
         "metrics": task.phase_metrics(),
         "seconds": round(time.time() - began, 3),
         "samples_per_second": round(speed[-1], 1) if speed else None,
@@ -31,6 +33,12 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
     }
     bad_rows = sum(gather_objects(getattr(task.data_iterator, "bad_rows", 0)))
     return {**line, **({"bad_rows": bad_rows} if bad_rows else {}), **early_end(task)}
+
+
+def _rates(task: ClassyTask) -> dict[str, list[float]]:
+    """The entry `lr`, the learning rates of the last update of a train phase; else nothing."""
+    optimizer = getattr(task, "optimizer", None) if task.train else None
+    return {"lr": list(map(float, optimizer.last_lr))} if isinstance(optimizer, ClassyOptimizer) else {}
 
 
 def _device_name(task: ClassyTask) -> str | None:

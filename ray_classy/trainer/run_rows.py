@@ -36,8 +36,8 @@ class RunRow:
         name: of its folder.
         path: of its folder.
         kind: "run", "sweep" or "trial".
-        state: "running", "finished", "failed", "interrupted", "stopped", "died" (its process ended without a word), or
-            "damaged" (its record cannot be read).
+        state: "running", "finished", "failed", "interrupted", "stopped", "not started" (a trial), "died" (its process
+            ended without a word), or "damaged" (its record cannot be read).
         config: the recipe or file that it was started with; of a trial its parameters.
         metric: by which checkpoints or trials are ranked; None before the first epoch.
         mode: whether the best value is the largest ("max") or the smallest ("min").
@@ -175,7 +175,8 @@ def _config_name(facts: Mapping[str, Any], starts: list[Mapping[str, Any]]) -> s
 def _fill_sweep(row: RunRow, folder: Storage, facts: Mapping[str, Any]) -> None:
     trials = each(lambda name: _trial(_inside(folder, name)), _trial_names(folder), not folder.local)
     known = [trial for trial in trials if isinstance(trial, _Trial)]
-    row.epochs, row.of = float(sum(trial.state != "running" for trial in known)), facts.get("total")
+    ended = sum(trial.state not in ("running", "not started") for trial in known)
+    row.epochs, row.of = float(ended), facts.get("total")
     row.seconds = sum(trial.seconds for trial in known)
     values = [number for trial in known if (number := _number(trial.metrics.get(row.metric or ""))) is not None]
     row.best = _best(values, row.mode)

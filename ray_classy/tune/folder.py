@@ -32,7 +32,9 @@ from ray_classy.urls import shown
 
 REPORTS_FILE, BEST_FILE = "reports.jsonl", "best.yaml"
 
-RUNNING, FINISHED, STOPPED, FAILED = _STATES = "running", "finished", "stopped", "failed"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+NOT_STARTED = "not started"
+_STATES = (RUNNING, FINISHED, STOPPED, FAILED, NOT_STARTED)
 
 
 @dataclasses.dataclass
@@ -63,7 +65,7 @@ class TrialRecord:
         index: its number, from 0.
         params: label by name of search node, as they are now.
         state: "running" (also before it began, and while it waits), "finished", "stopped" (by the scheduler, a
-            threshold or the time budget) or "failed".
+            threshold or the time budget), "not started" (the time budget was spent before) or "failed".
         reason: why it was stopped, ended early or failed.
         epoch: passes over the train dataset that are over.
         metrics: of its last report, by dotted name.

@@ -37,7 +37,7 @@ from ray_classy.trainer.ray_fit import ray_storage, remove_any
 from ray_classy.trainer.run import INTERRUPTED
 from ray_classy.trainer.run_spec import config_file_fact
 from ray_classy.trainer.shipping import pickled
-from ray_classy.tune.folder import BEST_FILE, FINISHED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
+from ray_classy.tune.folder import BEST_FILE, FINISHED, NOT_STARTED, RUNNING, STOPPED, Reports, SweepFolder, TrialRecord
 from ray_classy.tune.parts import SCHEDULER_REGISTRY
 from ray_classy.tune.plan import MOST_SHARES, Plan, share_of_head
 from ray_classy.tune.result import SweepResult
@@ -324,7 +324,8 @@ class SweepRun:
                     self._record_interruption(record)
             raise interruption(self.folder.path)
         for record in left:
-            record.state, record.reason = STOPPED, self.plan.stop.over
+            started = self.folder.trial_run(record.name, self.plan.filesystem).record.exists()
+            record.state, record.reason = STOPPED if started else NOT_STARTED, self.plan.stop.over
             self._record_interruption(record, STOPPED)
 
     def _record_interruption(self, record: TrialRecord, status: str = INTERRUPTED) -> None:

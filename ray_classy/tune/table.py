@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.display import LiveDisplay, aligned, duration, is_quiet, on_terminal, print_line
-from ray_classy.tune.folder import FAILED, FINISHED, RUNNING, STOPPED, TrialRecord
+from ray_classy.tune.folder import FAILED, FINISHED, NOT_STARTED, RUNNING, STOPPED, TrialRecord
 from ray_classy.tune.space import Space
 
 if TYPE_CHECKING:
@@ -140,13 +140,14 @@ class Table:
         if not record.ended and statuses is not None:
             state = _STATES.get(statuses.get(record.name, ""), "waiting")
         left = _time_left(record, self._where.get(record.name))
+        began = state != NOT_STARTED
         return [
             record.name,
             *(_number(active[node.name]) if node.name in active else "" for node in self._space.nodes),
             "" if self._metric not in record.metrics else f"{value:.4f}",
-            f"{record.epoch}/{self._epochs_of(record)}",
+            f"{record.epoch}/{self._epochs_of(record)}" if began else "",
             state,
-            left if state == RUNNING else f"{record.seconds:.0f} s",
+            left if state == RUNNING else f"{record.seconds:.0f} s" if began else "",
         ]
 
     def _summary(self, record: TrialRecord) -> str:

@@ -73,8 +73,23 @@ def test_it_shows_the_copy_of_large_parquet_files(check, tmp_path, monkeypatch):
     assert "# disk:" not in check().out
     monkeypatch.setattr("ray_classy.dataset.parquet_rows.IN_MEMORY_BYTES", 0)
     outcome = check()
-    assert "# Ray's shared memory: about 0 B" in outcome.out
+    assert "# rows in Ray's object store: none\n" in outcome.out
     assert f"in {tmp_path / 'cache'} of each machine" in outcome.out
+
+
+def test_it_says_who_makes_the_batches_and_in_which_memory(check):
+    out = check().out
+    assert "# rows in Ray's object store: about train " in out and "whatever the number of workers" in out
+
+    auto = "by the workers, and by other nodes if training waits for data (ingest: auto); what other nodes have ready"
+    assert f"# batches, train: made {auto}, 2 KiB a batch, takes at most 30% of the smallest node's object store" in out
+    assert "# batches, test: made by the workers (ingest: worker)" in check("ray.ingest=worker").out
+    assert "ready, 2 KiB a batch, takes at most 1 MiB, 256 batches for each" in check("ray.ingest_memory=1048576").out
+
+
+def test_flops_that_cannot_be_counted_are_left_out(check, monkeypatch):
+    monkeypatch.setattr("ray_classy.cli.describe_run.compute_flops", lambda *_: 1 / 0)
+    assert "# model: 610 parameters\n" in check().out
 
 
 def test_json_has_the_same_facts(check):

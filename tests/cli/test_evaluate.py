@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
+from ray_classy.cli.evaluate import _lines
 from ray_classy.cli.main import main
+from ray_classy.inference.evaluated_rows import EvaluatedRows
+from ray_classy.inference.report import report_of
 from tests.inference.conftest import result  # noqa: F401 (a fixture)
 
 
@@ -16,8 +20,14 @@ def printed(result, tmp_path, capsys):  # noqa: F811
 
 
 def test_the_report_has_the_accuracy_with_an_interval_and_each_class(printed):
-    assert "rows        359" in printed and "95 % interval" in printed
+    assert "rows          359" in printed and "95 % interval" in printed and "\ncross-entropy " in printed
     assert len([line for line in printed.splitlines() if line[:1].isdigit()]) == 10
+
+
+def test_a_bootstrap_interval_without_width_is_left_out():
+    label = np.arange(40) % 2
+    report = report_of(EvaluatedRows(np.arange(40), label, np.eye(2, dtype=np.float32)[label]), ["a", "b"])
+    assert "macro F1      1.0000" in _lines(report)
 
 
 def test_the_file_has_each_row(printed, tmp_path):

@@ -32,7 +32,7 @@ def names(capsys, *words):
 def test_a_folder_of_runs_is_a_table(runs, capsys):
     assert main(["ls", str(runs)]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split()[:4] == ["name", "state", "config", "test.accuracy.top_1"]
+    assert head.split()[:5] == ["name", "state", "config", "best", "test.accuracy.top_1"]
     (row,) = [row for row in rows if row.startswith("finished")]
     assert "run.yaml" in row and "3/3" in row and len(rows) == 4
 
@@ -80,6 +80,8 @@ def test_a_mistake_in_a_key_is_named(runs, capsys, words):
 
 
 def test_a_sweep_lists_its_trials(capsys):
+    assert main(["ls", str(RECORDED / "sweep")]) == 0
+    assert "best" not in capsys.readouterr().out  # the values are those of the last reports
     rows = listed(capsys, RECORDED / "sweep")
     assert [row["name"] for row in rows] == ["t0000", "t0001", "t0002", "t0003"]
     assert rows[0]["config"].startswith("start_value ") and rows[0]["of"] == 6 and rows[0]["best"] > 0.5

@@ -12,8 +12,10 @@ import yaml
 
 from ray_classy.cli.main import main
 from ray_classy.cli.output import json_text
+from ray_classy.cli.train import _is_example
 from ray_classy.hooks import ClassyHook
 from ray_classy.registry import Registry
+from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.user_code import UserCode
 
 
@@ -30,6 +32,12 @@ def test_the_summary_shows_metrics_places_and_commands(local, tmp_path):
     ):
         assert line in outcome.out
     assert (tmp_path / "runs/one/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["image_path", "video_path", "synthetic_video", "of_the_user"])
+def test_own_images_are_suggested_after_runs_on_example_images_alone(name):
+    assert _is_example(RunSpec(config={"dataset": {"train": {"name": "digits"}}}))
+    assert not _is_example(RunSpec(config={"dataset": {"train": {"name": name}}}))
 
 
 def test_json_is_one_object_with_the_last_metrics(local, tmp_path):

@@ -68,6 +68,12 @@ def test_short_forms_count_as_near(key, known):
     ]
 
 
+@pytest.mark.parametrize("changes", [{"engine": {"name": "motor", "power:3": None}}, {"engine": {"name:motor": None}}])
+def test_a_missing_space_after_a_colon_is_named(changes):
+    with pytest.raises(ConfigError, match=r"; a space is missing after the colon$"):
+        check_config(machine(**changes), MACHINE)
+
+
 def test_a_key_of_another_section_is_sent_there():
     config = machine(power=1, lights={"beam": 1, "speed": 2}, engine={"name": "motor", "count": 1})
     assert sorted(line.split(" (")[0] for line in lines(config)) == [

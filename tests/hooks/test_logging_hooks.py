@@ -26,6 +26,11 @@ def test_lines_between(caplog):
     assert [line.split("  ")[1] for line in found] == ["step 2/4", "step 4/4", "4 steps", "1 steps"]
 
 
+def test_the_line_of_an_epoch_has_the_learning_rate_of_its_last_update(caplog):
+    found = lines(caplog, LossLrMeterLoggingHook(), epochs=2, schedule={"name": "step", "values": [0.1, 0.01]})
+    assert [line.partition("lr ")[2].split()[0] for line in found if line.startswith("train")] == ["0.1", "0.01"]
+
+
 @pytest.mark.parametrize("log_freq", [0, -1, 1.5, True])
 def test_impossible_log_freq(log_freq):
     with pytest.raises(ComponentError, match="log_freq"):

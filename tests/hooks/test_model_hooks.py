@@ -15,6 +15,8 @@ def test_the_model_is_profiled_and_left_as_it_was(caplog):
     with caplog.at_level(logging.INFO, "ray_classy"):
         profiled = train(make_task(batch_norm=True, hooks=[ProfilerHook()]))
     assert "aten::addmm" in caplog.text and "Self CPU" in caplog.text
+    (table,) = [record.getMessage() for record in caplog.records if "Self CPU" in record.getMessage()]
+    assert table.splitlines()[1].startswith("---") and len({len(line) for line in table.splitlines()[1:4]}) == 1
     assert equal_weights(weights(profiled), weights(train(make_task(batch_norm=True))))
 
 

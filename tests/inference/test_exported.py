@@ -43,7 +43,7 @@ def test_the_commands_take_it(exports, folder, tmp_path, capsys):
     labelled.write_text("path,label\n" + "".join(f"{folder}/{number:02}.png,{number % 10}\n" for number in range(10)))
     assert main(["predict", str(exports["pt2"]), str(folder / "00.png")]) == 0
     assert main(["evaluate", str(exports["safetensors"]), str(labelled)]) == 0
-    assert "rows        10" in capsys.readouterr().out
+    assert "rows          10" in capsys.readouterr().out
     assert main(["evaluate", str(exports["pt2"])]) == 1
     assert "name the data to evaluate it on" in capsys.readouterr().err
     assert main(["export", str(exports["pt2"])]) == 1

@@ -39,6 +39,15 @@ def test_no_page_is_wider_than_the_window(hostile_run, recorded, opened, width, 
         assert shown.is_clean()
 
 
+def test_on_a_phone_long_names_wrap_and_what_scrolls_fades_out(hostile_run, recorded, opened):
+    run, sweep = (opened(write_report(one).html, width=300) for one in (hostile_run, recorded("sweep")))
+    assert sweep.page.evaluate("document.documentElement.scrollWidth") <= 300
+    matrix = run.page.locator(".confusions .scroll")
+    assert "more" in matrix.get_attribute("class")
+    matrix.evaluate("element => { element.scrollLeft = 1000; }")
+    run.page.wait_for_selector(".confusions .scroll:not(.more)")
+
+
 @pytest.mark.full
 def test_a_sweep_is_rendered_and_its_table_sorted(recorded, opened):
     shown = opened(write_report(recorded("sweep")).html)

@@ -16,6 +16,9 @@ from ray_classy.report.pictures import Album, image_of
 from ray_classy.report.run_source import read_run
 from ray_classy.report.sweep_figures import Trial, last_words, sweep_figures
 from ray_classy.report.words import metric_name, number, percent, setting, shortened, worker_time
+from ray_classy.tasks import build_task
+from ray_classy.trainer import LocalTrainer
+from tests.report.conftest import config, image_folder
 
 
 def test_an_album_takes_so_many_pictures_and_bytes():
@@ -69,7 +72,9 @@ def test_the_parameter_that_decides_is_the_important_one():
 
 def test_parameters_have_the_shortest_names_that_differ():
     names = ["optimizer.lr", "schedule.lr", "transforms.0.degrees", "transforms.1.p", "transforms.2.p"]
-    assert list(last_words(names).values()) == ["optimizer.lr", "schedule.lr", "degrees", "1.p", "2.p"]
+    names.append("optimizer.param_schedulers.lr.then.start_value")
+    short = ["optimizer.lr", "schedule.lr", "degrees", "1.p", "2.p", "lr.then.start_value"]
+    assert list(last_words(names).values()) == short
 
 
 @pytest.mark.parametrize(("values", "kind"), [([0.001, 0.01, 0.1], "log"), ([0.02, 5, 10, 15], "linear")])
@@ -77,6 +82,14 @@ def test_a_parameter_has_the_axis_on_which_its_values_are_spread(values, kind):
     trials = [Trial(f"t{number}", {"lr": value}, number, "finished") for number, value in enumerate(values)]
     _, (dots,) = sweep_figures(trials, "test.loss", "min", [])
     assert dots.layout["xaxis"].get("type", "linear") == kind
+
+
+def test_a_parameter_that_is_searched_on_a_logarithmic_scale_has_such_an_axis():
+    trials = [Trial(name, {"lr": value}, 0.5, "finished", [1, 2], [0.4, 0.5]) for name, value in (("a", 3), ("b", 5))]
+    (curves, parallel), (dots,) = sweep_figures(trials, "test.loss", "min", [], {"lr"})
+    assert dots.layout["xaxis"]["type"] == "log" and dots.layout["xaxis"]["ticktext"] == ["3", "5"]
+    assert [note["text"] for note in parallel.layout["annotations"] if note["x"] == 0] == ["3", "5"]
+    assert curves.layout["xaxis"]["dtick"] == 1
 
 
 def test_the_curves_within_epochs_are_drawn_where_there_are_any(recorded):
@@ -107,6 +120,22 @@ def test_a_learning_rate_that_warms_up_is_drawn(recorded):
     run.config["optimizer"] = {"name": "sgd", "param_schedulers": {"lr": warmup}}
     (rates,) = [one.traces[0]["y"] for one in learning_figures([run]) if one.title == "Learning rate"]
     assert rates[0] == 0 and rates[-1] < 0.01 and max(rates) > 0.9
+
+
+def test_the_learning_rate_of_a_run_that_was_made_longer_is_the_one_that_was_used(tmp_path):
+    def trained(epochs, **place):
+        optimizer = {"name": "sgd", "param_schedulers": {"lr": {"name": "step", "values": [0.1, 0.01]}}}
+        more = {"num_epochs": epochs, "optimizer": optimizer, "log_every": {"steps": 1}}
+        run = LocalTrainer(**place).train(build_task(config(str(tmp_path / "images"), 2, **more))).path
+        figures = {figure.title: figure.traces[0] for figure in learning_figures([read_run(run)])}
+        return run, figures["Learning rate"], figures["Loss"]
+
+    image_folder(tmp_path / "images", "ab", each=8)
+    run, rate, _ = trained(2, storage_path=str(tmp_path), name="r")
+    assert (len(rate["x"]), rate["y"][0], rate["y"][-1]) == (401, 0.1, 0.01)
+    _, rate, loss = trained(4, resume=run)
+    assert (rate["x"], rate["y"]) == ([0, 1, 2, 3, 4], [0.1, 0.1, 0.01, 0.01, 0.01])
+    assert loss["x"] == [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
 
 
 def test_restarts_and_changes_of_the_number_of_workers_are_marked(recorded):
@@ -140,7 +169,8 @@ def test_the_normalization_of_a_transform_is_found():
 def test_words():
     assert (percent(0.934), number(0.5), number(1437), number(None)) == ("93.4\u00a0%", "0.5000", "1,437", "–")
     assert (setting(None), setting(True), setting(1e-4), setting("a")) == ("null", "true", "0.0001", "a")
-    assert (worker_time(30), worker_time(600), worker_time(7200)) == (
+    assert (worker_time(1.2), worker_time(30), worker_time(600), worker_time(7200)) == (
+        "1 worker-second",
         "30 worker-seconds",
         "10 worker-minutes",
         "2.0 worker-hours",

@@ -22,6 +22,13 @@ def read(path):
         return file.read()
 
 
+def edit_json(path, **values):
+    with open(path) as file:
+        facts = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**facts, **values}, file)
+
+
 def body(html):
     """The page without its scripts."""
     return html[: html.index("<script>")]
@@ -49,6 +56,7 @@ def test_the_command_writes_into_the_folder_of_the_run(recorded, capsys):
     html = body(read(answer["html"]))
     assert "91.0\u00a0%" in html and "of 100 test images are classified right" in html
     assert f"train --resume {run} --local num_epochs=6" in html and "910 parameters" in html
+    assert "chosen by its accuracy, top 1 (test), so the result is slightly optimistic" in html
     assert main(["report", run, "--rows", "0"]) == 0  # over the earlier one
 
 
@@ -87,9 +95,27 @@ def test_a_sweep_has_its_best_trial_first(recorded):
     html, summary = body(read(written.html)), read(written.markdown)
     assert "of the best trial, t0000" in html and "Parallel coordinates" in html and "t0003" in html
     assert "tune --resume" in html and "train --resume" in html
+    assert '"type":"log","tickvals"' in read(written.html)  # its learning rate is drawn by loguniform
     assert [line.split(" | ")[0] for line in summary.splitlines() if line.startswith("| t0")] == [
         f"| t000{number}" for number in range(4)
     ]
+
+
+def test_a_finished_sweep_is_not_to_be_resumed(recorded):
+    sweep = recorded("sweep")
+    edit_json(f"{sweep}/run.json", status="finished")
+    html = body(read(write_report(sweep).html))
+    assert "tune --resume" not in html and "tune --extend" in html
+
+
+def test_a_job_has_the_command_and_not_the_files_of_ray(recorded):
+    run = recorded("finished")
+    sent = "/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1"
+    command = [f"{sent}/ray_classy/cli/on_cluster.py", "train", "digits.yaml"]
+    edit_json(f"{run}/run.json", starts=[{"command": command, "cwd": sent, "job": "digits-1"}])
+    html = body(read(write_report(run, most_rows=0).html))
+    assert "ray-classy train digits.yaml" in html and "digits-1" in html
+    assert "on_cluster" not in html and "_ray_pkg_" not in html
 
 
 def test_report_true_writes_one_at_the_end(tmp_path):

@@ -60,10 +60,10 @@ def test_the_users_token_is_sent_where_it_is_asked_for(server, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ResourceError, match=r"asks for a token, and there is none in ~/.ray/auth_token: `ray get-auth"):
+    with pytest.raises(ResourceError, match=r"asks for a token, and there is none in ~/.ray/auth_token: run `ray get"):
         Cluster(server)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
-    with pytest.raises(ResourceError, match="refuses the token in RAY_AUTH_TOKEN: `ray get-auth-token` prints it"):
+    with pytest.raises(ResourceError, match="refuses the token in RAY_AUTH_TOKEN: run `ray get-auth-token` on a node"):
         Cluster(server)
     (tmp_path / "token").write_text("right\n")
     monkeypatch.delenv("RAY_AUTH_TOKEN")

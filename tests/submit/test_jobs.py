@@ -187,7 +187,8 @@ def test_a_client_that_ends_leaves_the_job_to_the_next_one(started, submit, proj
         client.send_signal(signal.SIGINT)
     errors = [client.communicate(timeout=30)[1] for client in clients]
     assert [client.returncode for client in clients] == [130, 130]
-    assert all("--attach r-" in err and "goes on; to stop it" in err for err in errors)
+    assert all("ray-classy: attach again with: ray-classy submit" in err and "--attach r-" in err for err in errors)
+    assert all("goes on; to stop it" in err and "interrupted" not in err for err in errors)
     assert sum("runs this command already" in err for err in errors) == 1
     code, out, err = submit("--detach", "train", "my.yaml", *ALONE)
     assert code == 0 and "runs this command already" in err

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ray_classy.tune.folder import FAILED, FINISHED, STOPPED, TrialRecord
+from ray_classy.tune.folder import FAILED, FINISHED, NOT_STARTED, STOPPED, TrialRecord
 from ray_classy.tune.space import Space
 from ray_classy.tune.table import Table
 
@@ -51,6 +51,11 @@ def test_a_row_shows_the_parameters_that_count(table, records):
     head, *rows = table.rows(records.values())
     assert head == ["trial", "lr", "model", "x", "test.top_1", "epoch", "state", "time"]
     assert rows[0] == ["t0000", "0.0123", "b", "", "0.5000", "4/4", "finished", "3 s"]
+
+
+def test_a_trial_that_the_budget_left_out_is_not_started(table):
+    record = TrialRecord("t0003", 3, {"optimizer.lr": 0.1, "model": "b"}, NOT_STARTED, reason="the budget is spent")
+    assert table.rows([record])[1] == ["t0003", "0.1", "b", "", "", "", "not started", ""]
 
 
 def test_the_end_of_a_trial_is_one_line(table, records, capsys):

@@ -165,6 +165,13 @@
     place.append(table);
   }
 
+  // What goes on to the right fades out there: phones show no scroll bar.
+  for (const place of all(".scroll")) {
+    const fade = () => place.classList.toggle("more", place.scrollLeft + place.clientWidth < place.scrollWidth - 1);
+    place.addEventListener("scroll", fade, { passive: true });
+    new ResizeObserver(fade).observe(place);
+  }
+
   // Commands
   for (const button of all(".copy")) {
     button.addEventListener("click", async () => {
