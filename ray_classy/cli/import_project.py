@@ -54,8 +54,8 @@ def import_project(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"{str(folder)!r} is no folder: give the folder of the project")
     files = list(_files(folder))
     sources = {file: text for file in files if file.suffix == ".py" and (text := _text(file)) is not None}
-    registered = {file: found for file, text in sources.items() if (found := _REGISTERED.findall(text))}
-    names = {name for found in registered.values() for name in found}
+    registered = {file: _REGISTERED.findall(text) for file, text in sources.items() if _REGISTERED.search(text)}
+    names = {name for components in registered.values() for name in components}
     found: dict[Path, list[_Line]] = {}
     for file in files:
         lines = _of_code(sources[file]) if file in sources else _of_other(file, names)

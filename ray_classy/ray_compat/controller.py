@@ -65,14 +65,14 @@ def run_controller(
     leaves = threading.Event()
     groups: list[Any] = []
 
-    class Group(controller_class.worker_group_cls):  # type: ignore[misc, name-defined]
+    class Group(controller_class.worker_group_cls):
         _worker_cls = _worker_class(controller_class.worker_group_cls)
 
         def _create_placement_group(self, *args: Any, **options: Any) -> Any:
             groups[:] = [super()._create_placement_group(*args, **options)]
             return groups[0]
 
-    class Controller(controller_class):  # type: ignore[misc, valid-type]
+    class Controller(controller_class):
         worker_group_cls = Group
 
         async def _step(self) -> Any:
@@ -190,9 +190,9 @@ def _prepare_runtime_context() -> None:
     before = RuntimeContext.current_actor
 
     def current_actor(context: RuntimeContext) -> Any:
-        return _NoActor() if getattr(_thread, "controls", False) else before.fget(context)  # type: ignore[attr-defined]
+        return _NoActor() if getattr(_thread, "controls", False) else before.fget(context)
 
-    RuntimeContext.current_actor = property(current_actor, doc=before.__doc__)  # type: ignore[assignment]
+    RuntimeContext.current_actor = property(current_actor, doc=before.__doc__)
 
 
 class _NoActor:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.ray
 
 def test_free_resources_are_known_by_node(ray_cluster, hidden, monkeypatch):
     node = ray_cluster.get_runtime_context().get_node_id()
+    while ray_cluster.available_resources().get("CPU") != ray_cluster.cluster_resources()["CPU"]:
+        time.sleep(0.1)  # the workers of another test are ending
     assert cluster.free_by_node()[node]["CPU"] == ray_cluster.available_resources()["CPU"]
     assert not hidden.lines()
     hidden(state, "available_resources_per_node")
