@@ -14,8 +14,10 @@ OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
 # Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment
 # says. Tests without Ray run three at a time, since many of them wait; a Ray cluster has the cores to itself.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-UNIT := $(PYTEST) -n 3 --dist worksteal
+CACHED := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1
+PYTEST := $(CACHED) $(BIN)/python -m pytest
+AT_ONCE := -n 3 --dist worksteal
+UNIT := $(PYTEST) $(AT_ONCE)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -58,11 +60,13 @@ test-full: $(STAMP)
 	@status=0; $(UNIT) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
 
 test-oldest: $(OLDEST)/.installed
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
+	$(CACHED) $(OLDEST)/bin/python -m pytest $(AT_ONCE) -m "not ray and not full"
+	$(CACHED) $(OLDEST)/bin/python -m pytest -m "ray and not full"
 
 $(OLDEST)/.installed: setup.cfg setup.py constraints-oldest.txt
 	@echo "installing into $(OLDEST); this takes several minutes and 6 GB" >&2
 	@test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install -q --progress-bar off --upgrade pip
 	@$(OLDEST)/bin/python -m pip install -q --progress-bar off -c constraints-oldest.txt -e '.[dev]'
 	@touch $@
 
