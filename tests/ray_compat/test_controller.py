@@ -50,13 +50,21 @@ def test_an_exception_of_a_worker_is_raised(ray_cluster, tmp_path):
         trained(tmp_path, loop)
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises a KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.ray
-def test_an_interrupt_ends_the_workers_and_frees_their_place(ray_cluster, tmp_path):
+def test_an_interrupt_ends_the_workers_and_frees_their_place(ray_cluster, interruptible, tmp_path):
     before, marker = free_cpus(), tmp_path / "marker"
 
     def loop():
         marker.touch()
-        time.sleep(600)
+        time.sleep(90)
 
     def interrupt():
         while not marker.exists():
