@@ -37,7 +37,7 @@ def phase_line(task: ClassyTask, began: float) -> dict[str, Any]:
 
 def _rates(task: ClassyTask) -> dict[str, list[float]]:
     """The entry `lr`, the learning rates of the last update of a train phase; else nothing."""
-    optimizer = getattr(task, "optimizer", None) if task.train else None
+    optimizer = task.optimizer if task.train else None
     return {"lr": list(map(float, optimizer.last_lr))} if isinstance(optimizer, ClassyOptimizer) else {}
 
 

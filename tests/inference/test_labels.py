@@ -158,7 +158,7 @@ def test_a_threshold_decides_what_is_a_label(tagged, folder):
 def test_the_commands_name_labels_and_targets(tagged, several, folder, tmp_path, capsys):
     assert main(["evaluate", several.path, "--predictions", str(tmp_path / "rows.parquet")]) == 0
     printed = capsys.readouterr().out
-    assert "target      colour" in printed and "mAP" in printed and "and 9 without a label" in printed
+    assert "target        colour" in printed and "mAP" in printed and "and 9 without a label" in printed
     rows = pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist()
     assert rows[3]["colour/label"] is None and isinstance(rows[3]["tags/label"], list)
     assert main(["predict", several.path, str(folder / "00.png")]) == 0

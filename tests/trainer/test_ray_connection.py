@@ -108,7 +108,7 @@ def test_the_token_is_sent_to_a_cluster_that_asks_for_it_and_only_there(tmp_path
             assert asks and os.environ["RAY_AUTH_MODE"] == "token"
         assert "RAY_AUTH_MODE" not in os.environ
         refused(address, "asks for a token, but RAY_AUTH_MODE=disabled is set", RAY_AUTH_MODE="disabled")
-        refused(address, "refuses the token in RAY_AUTH_TOKEN: `ray get-auth-token`", RAY_AUTH_TOKEN="cd" * 32)
+        refused(address, "refuses the token in RAY_AUTH_TOKEN: run `ray get-auth-token`", RAY_AUTH_TOKEN="cd" * 32)
         refused(address, "there is no token in '/no/file'", RAY_AUTH_TOKEN_PATH="/no/file")
         refused(address, "asks for a token, and you have none", HOME=str(tmp_path))
         (tmp_path / "token").write_text(TOKEN)
