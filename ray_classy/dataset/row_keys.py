@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,11 +46,18 @@ def text_keys(ids: Any, what: str = "id") -> np.ndarray:
     for begin in range(0, len(values), _ROWS_AT_ONCE):
         part = pc.cast(values.slice(begin, _ROWS_AT_ONCE), pa.large_string())
         if not pc.all(pc.string_is_ascii(part)).as_py():
-            part = pc.utf8_normalize(part, form="NFC")
+            part = pa.chunked_array([_composed(part)])
         for chunk in part.chunks:
             keys[begin : begin + len(chunk)] = _hashed(chunk)
             begin += len(chunk)
     return keys
+
+
+def _composed(texts: Any) -> Any:
+    """The texts of a chunked array in Unicode's composed form, which Arrow 17 confuses with the decomposed one."""
+    import pyarrow as pa
+
+    return pa.array([unicodedata.normalize("NFC", text) for text in texts.to_pylist()], pa.large_string())
 
 
 def _hashed(texts: Any) -> np.ndarray:

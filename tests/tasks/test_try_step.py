@@ -134,8 +134,11 @@ def test_error_of_the_backward_pass_is_found():
 
 def test_targets_of_another_dtype_train_or_are_refused():
     task = make_task(test=None, transform=whole_numbers).set_loss(nn.MSELoss())
-    task.preflight()
-    train(task)
+    if torch.__version__ < "2.12":  # it does not convert them
+        refused(task, "the loss cannot take .* of int64")
+    else:
+        task.preflight()
+        train(task)
     refused(task.set_loss(nn.BCEWithLogitsLoss()), "the loss cannot take .* of int64")
 
 

@@ -75,8 +75,13 @@ def _classes() -> dict[str, type]:
     return {name: type(name, (TorchvisionTransform,), {"keys": keys}) for name, keys in _keys().items()}
 
 
+def is_known() -> bool:
+    """Whether the transforms of the installed torchvision are known without importing it."""
+    return ".".join(importlib.metadata.version("torchvision").split(".")[:2]) == VERSION
+
+
 def _keys() -> dict[str, Keys]:
-    if ".".join(importlib.metadata.version("torchvision").split(".")[:2]) == VERSION:
+    if is_known():
         return KEYS
     from ray_classy.dataset.transforms.torchvision_transforms import classes, keys_of
 
