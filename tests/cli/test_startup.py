@@ -42,7 +42,7 @@ def test_looking_at_a_run_imports_nothing_heavy(command, run):
 
 
 @pytest.mark.skipif(
-    not torchvision_lookup.is_known(), reason="the keys of this torchvision's transforms are not listed"
+    not torchvision_lookup.is_known(), reason="keys of another torchvision are listed"
 )
 @pytest.mark.parametrize("command", ["check", "train"])
 def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(command):
