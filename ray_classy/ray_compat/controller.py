@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.ray_compat import find, log_missing
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _CONTROLLER = "ray.train.v2._internal.execution.controller:TrainController"
 _CONSEQUENCE = "Ray starts a process for its controller"
 _DATASETS = "ray.train.v2._internal.callbacks.datasets:DatasetsCallback"
+_PREEMPTION = "ray.train.v2._internal.callbacks.preemption_callback"
 _STATE_TRACKING = "RAY_TRAIN_ENABLE_STATE_TRACKING"
 _LEAVE_SECONDS = 5.0
 """How long an interrupted controller may take to see that it is to leave, before its workers are taken from it."""
@@ -134,17 +137,23 @@ def shards_from_here(callbacks: Sequence[Any], datasets: Mapping[str, Any]) -> l
         return list(callbacks)
 
     class Shards(base):  # type: ignore[misc, valid-type]
-        def __init__(self, callback: Any) -> None:
-            self.__dict__.update(vars(callback))
+        sources: Mapping[str, Any] = {}  # an attribute: what a class's functions enclose lives as long as the class
 
         def before_init_train_context(self, workers: Sequence[Any]) -> dict[str, list[Any]]:
             nodes = [worker.metadata.node_id for worker in workers]
             shards = self._data_config.configure(
-                dict(datasets), world_size=len(workers), worker_handles=None, worker_node_ids=nodes
+                dict(self.sources), world_size=len(workers), worker_handles=None, worker_node_ids=nodes
             )
             return {"dataset_shard_provider": [_RankShards(one) for one in shards]}
 
-    return [Shards(one) if type(one) is base else one for one in callbacks]
+    found = []
+    for callback in callbacks:
+        if type(callback) is base:
+            made = Shards.__new__(Shards)
+            made.__dict__.update(vars(callback), sources=datasets)
+            callback = made
+        found.append(callback)
+    return found
 
 
 class _RankShards:
@@ -169,6 +178,7 @@ def _work(control: Callable[[], Any], result: Future[Any]) -> None:
     """What the thread does."""
     _thread.controls = True
     _prepare_runtime_context()
+    _start_watchers_once()
     for handler in (*logging.getLogger("ray").handlers, *logging.getLogger("ray.train").handlers):
         handler.addFilter(_drop_controllers_lines)
     try:
@@ -193,6 +203,24 @@ def _prepare_runtime_context() -> None:
         return _NoActor() if getattr(_thread, "controls", False) else before.fget(context)
 
     RuntimeContext.current_actor = property(current_actor, doc=before.__doc__)
+
+
+@functools.cache
+def _start_watchers_once() -> None:
+    """Lets Ray's actor that watches for preemption of nodes not be started again when it dies.
+
+    For one that may be, Ray's core prints a line about its arguments into the terminal of each run. Ray 2.57 to 2.60
+    have it. Without it the line is printed. Workers that are started again get another one.
+    """
+    import ray
+
+    path = f"{_PREEMPTION}:ray"
+    if find(path, "Ray prints a line about the actor that watches for preemption") is not None:
+
+        def remote(**options: Any) -> Any:
+            return ray.remote(**{**options, "max_restarts": 0})
+
+        importlib.import_module(_PREEMPTION).ray = SimpleNamespace(remote=remote, kill=ray.kill)  # type: ignore[attr-defined]
 
 
 class _NoActor:

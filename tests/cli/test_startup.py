@@ -41,9 +41,7 @@ def test_looking_at_a_run_imports_nothing_heavy(command, run):
     assert imported_by(command, run) == (0, [])
 
 
-@pytest.mark.skipif(
-    not torchvision_lookup.is_known(), reason="keys of another torchvision are listed"
-)
+@pytest.mark.skipif(not torchvision_lookup.is_known(), reason="keys of another torchvision are listed")
 @pytest.mark.parametrize("command", ["check", "train"])
 def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(command):
     assert imported_by(command, "configs/digits.yaml", "optimizer.momentun=0.5") == (2, [])

@@ -114,3 +114,11 @@ def test_workers_are_told_that_there_is_no_actor():
     absent = pickle.loads(pickle.dumps(controller._NoActor()))
     with pytest.raises(RuntimeError, match="set RAY_TRAIN_ENABLE_STATE_TRACKING=1"):
         absent.get_all_reported_checkpoints.remote()
+
+
+def test_the_actor_that_watches_for_preemption_is_started_once():
+    from ray.train.v2._internal.callbacks import preemption_callback
+
+    controller._start_watchers_once()
+    made = preemption_callback.ray.remote(num_cpus=0, max_restarts=-1)(preemption_callback.PreemptionWatcher)
+    assert made._default_options["max_restarts"] == 0 and made._default_options["num_cpus"] == 0

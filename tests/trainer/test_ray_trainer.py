@@ -1,5 +1,6 @@
 """RayTrainer on the shared cluster."""
 
+import gc
 import json
 import os
 import signal
@@ -315,6 +316,24 @@ def test_an_interrupted_driver_leaves_a_checkpoint_of_where_it_is(digits_run, tm
     again = RayTrainer(scaling(2), resume=str(tmp_path / "run")).train(digits_task())
     assert same_weights(result.checkpoint, again.checkpoint)
     assert timeless(result.metrics_history) == timeless(again.metrics_history)
+
+
+@pytest.mark.full
+def test_what_a_run_put_into_shared_memory_is_freed_at_its_end(ray_cluster, tmp_path):
+    def held():
+        return ray_cluster.cluster_resources()["object_store_memory"] - free_memory()
+
+    def free_memory():
+        return ray_cluster.available_resources()["object_store_memory"]
+
+    gc.collect()
+    gc.disable()  # it would free what is part of a cycle, some time
+    try:
+        before = held()
+        on_ray(tmp_path).train(digits_task(num_epochs=1))
+        assert any(held() <= before or time.sleep(0.2) for _ in range(50))
+    finally:
+        gc.enable()
 
 
 @pytest.mark.full
