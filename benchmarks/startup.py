@@ -171,7 +171,7 @@ PARTS = {
     "data, model, first step": ("function", "step"),
     "rest of the run": ("step", "ended"),
 }
-"""Maps a part to the stamps between which it lies."""
+"""Maps a part to the stamps between which it lies. (A worker may get a process that Ray has started beforehand.)"""
 
 
 def run(program: str, *words: str) -> tuple[str, float, float, float]:
