@@ -176,12 +176,12 @@ class _Left(BaseException):
 
 def _work(control: Callable[[], Any], result: Future[Any]) -> None:
     """What the thread does."""
-    _thread.controls = True
-    _prepare_runtime_context()
-    _start_watchers_once()
-    for handler in (*logging.getLogger("ray").handlers, *logging.getLogger("ray.train").handlers):
-        handler.addFilter(_drop_controllers_lines)
     try:
+        _thread.controls = True
+        _prepare_runtime_context()
+        _start_watchers_once()
+        for handler in (*logging.getLogger("ray").handlers, *logging.getLogger("ray.train").handlers):
+            handler.addFilter(_drop_controllers_lines)
         result.set_result(asyncio.run(control()))
     except BaseException as error:
         result.set_exception(error)
