@@ -37,6 +37,7 @@ _thread = threading.local()
 
 def controller_class() -> Any | None:
     """Ray Train's controller, if it can run in this process; else None."""
+    from ray.runtime_context import RuntimeContext
     from ray.util.client import ray as client
 
     if client.is_connected() or os.environ.get(_STATE_TRACKING, "0") not in ("0", ""):
@@ -46,6 +47,9 @@ def controller_class() -> Any | None:
         if controller is not None and not hasattr(controller, name):
             log_missing(f"TrainController.{name}", _CONSEQUENCE)
             return None
+    if not isinstance(getattr(RuntimeContext, "current_actor", None), property):
+        log_missing("RuntimeContext.current_actor", _CONSEQUENCE)
+        return None
     return controller
 
 

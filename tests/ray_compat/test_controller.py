@@ -10,6 +10,7 @@ import time
 import pytest
 import ray
 import ray.train
+from ray.runtime_context import RuntimeContext
 from ray.train import RunConfig, ScalingConfig
 from ray.train.v2._internal.execution.controller import TrainController
 
@@ -87,9 +88,13 @@ def test_a_run_whose_state_ray_tracks_has_the_actor(ray_cluster, tmp_path, monke
     assert controller.controller_class() is None
 
 
-@pytest.mark.parametrize("name", ["_step", "run", "get_result", "worker_group_cls"])
-def test_a_controller_without_the_methods_stays_an_actor(hidden, name):
-    hidden(TrainController, name)
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(TrainController, name) for name in ("_step", "run", "get_result", "worker_group_cls")]
+    + [(RuntimeContext, "current_actor")],
+)
+def test_a_controller_without_the_methods_stays_an_actor(hidden, owner, name):
+    hidden(owner, name)
     assert controller.controller_class() is None and "starts a process for its controller" in hidden.lines()[0]
 
 
