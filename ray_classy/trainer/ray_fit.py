@@ -138,7 +138,7 @@ def _sent(
     listeners: Sequence[Listener],
     retention: Retention | None,
 ) -> tuple[WorkerJob, dict[str, Any]]:
-    """What the workers get: their job, and the datasets that Ray Data reads, by phase type."""
+    """What the workers get: their job, and the datasets in shared memory, by phase type."""
     shards, blob = _shards_and_task(task)
     job = WorkerJob(
         task=ray.put(blob),
@@ -160,7 +160,7 @@ def _sent(
 
 
 def _shards_and_task(task: ClassyTask) -> tuple[dict[str, Any], bytes]:
-    """The datasets that Ray Data reads, by phase type, and the pickled task without their rows."""
+    """The datasets in shared memory, by phase type, and the pickled task without their rows."""
     with detached_shards(task.datasets) as shards:
         return shards, pickled(task)
 

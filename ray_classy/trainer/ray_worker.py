@@ -98,7 +98,7 @@ class WorkerJob:
         ranks: the largest number of workers of an elastic run; None otherwise.
         waits: whether training waits for each checkpoint.
         listeners: follow the session.
-        shards: the phase types whose rows Ray Data has.
+        shards: the phase types whose rows are in shared memory.
         feeding: who makes the batches.
         cwd: the driver's working directory.
         search: where the driver finds the user's modules.
