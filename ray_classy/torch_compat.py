@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ray_classy.deferred_compiler import compiler_is_imported
 from ray_classy.distributed import broadcast
 
 
@@ -84,8 +85,9 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) ->
 
 def compiled_graphs() -> int:
     """Returns how many graphs `torch.compile` has compiled in this process; 0 where torch does not say."""
-    dynamo = sys.modules.get("torch._dynamo.utils")  # which nothing has imported if nothing was compiled
-    counters: Any = getattr(dynamo, "counters", {})
+    if not compiler_is_imported():
+        return 0
+    counters: Any = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
     return int(counters["stats"]["unique_graphs"]) if "stats" in counters else 0
 
 

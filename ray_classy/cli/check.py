@@ -7,6 +7,7 @@ from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.cli.spec import spec_of
 from ray_classy.config.document import search_node
+from ray_classy.garbage import no_collection
 
 # The modules that describe a run or a sweep import what the run would; a mistake in the config is reported before.
 
@@ -25,7 +26,8 @@ def check(given: Given) -> Answer:
         from ray_classy.cli.describe_sweep import describe_sweep
 
         return describe_sweep(given)
-    spec = spec_of(given)
-    from ray_classy.cli.describe_run import describe_run
+    with no_collection():
+        spec = spec_of(given)
+        from ray_classy.cli.describe_run import describe_run
 
-    return describe_run(given, spec)
+        return describe_run(given, spec)

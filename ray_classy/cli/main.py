@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import sys
 import traceback
@@ -14,6 +15,7 @@ from ray_classy.cli.arguments import UsageError, parsed
 from ray_classy.cli.commands import COMMANDS, READ_CONFIG
 from ray_classy.cli.output import Answer, json_text, stdout_to_stderr
 from ray_classy.cli.streams import make_lenient, use_utf8
+from ray_classy.deferred_compiler import defer_compiler
 from ray_classy.display import quiet
 from ray_classy.errors import ConfigError, RayClassyError
 from ray_classy.garbage import no_collection
@@ -31,10 +33,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; None takes those of this process.
     """
-    if argv is None:
-        use_utf8()
-        make_lenient()
-        argv = sys.argv[1:]
+    if argv is not None:
+        return _answered(argv)
+    use_utf8()
+    make_lenient()
+    try:
+        return _answered(sys.argv[1:])
+    finally:
+        gc.freeze()  # or the collector looks through all modules once more: half a second after an import of torch
+
+
+def _answered(argv: Sequence[str]) -> int:
+    """Runs one command, prints what it answers, and returns the exit code."""
     as_json = "--json" in argv
     try:
         with interruptible(), quiet("--quiet" in argv), stdout_to_stderr() if as_json else contextlib.nullcontext():
@@ -81,6 +91,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
     module, _, function = COMMANDS[arguments.command].partition(":")
     with no_collection():
         command = getattr(importlib.import_module(module), function)
+    if "torch" in sys.modules:
+        defer_compiler()
     answer: Answer = command(given)
     return answer
 

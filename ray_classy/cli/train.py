@@ -11,6 +11,7 @@ from ray_classy.cli.spec import spec_of
 from ray_classy.config.code import code_words
 from ray_classy.dataset.image_dataset import ImageDataset
 from ray_classy.errors import RunStopped
+from ray_classy.garbage import no_collection
 from ray_classy.tasks import ClassyTask
 from ray_classy.tasks.build import build_checked_task
 from ray_classy.tasks.metrics import summary
@@ -30,7 +31,8 @@ def train(given: Given) -> Answer:
         RayClassyError, FloatingPointError: it cannot be done; the message says why.
         KeyboardInterrupt: the user stopped it; the message has the command that resumes it.
     """
-    spec = spec_of(given)
+    with no_collection():
+        spec = spec_of(given)
     assert spec.config is not None and spec.name is not None, "a command gives both"
     task = build_checked_task(spec.config)
     folder = RunFolder(spec.resume) if spec.resume else RunFolder.named(spec.storage_path, spec.name)

@@ -20,6 +20,7 @@ from concurrent.futures import Future, wait
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ray_classy.deferred_compiler import defer_compiler
 from ray_classy.ray_compat import find, log_missing
 
 if TYPE_CHECKING:
@@ -110,18 +111,20 @@ def run_controller(
 
 
 def _worker_class(group: Any) -> Any:
-    """The class of a group's workers, which do not collect garbage before `train_on_worker` lets them.
+    """The class of a group's workers, which do not collect garbage before `train_on_worker` lets them, and import
+    torch's compiler when it is needed.
 
     Ray 2.57 to 2.60 have it. Without it they do.
     """
     base = getattr(group, "_worker_cls", None)
     if base is None:
-        log_missing("WorkerGroup._worker_cls", "workers collect garbage while they import")
+        log_missing("WorkerGroup._worker_cls", "workers take longer to import what they need")
         return None
 
     class RayTrainWorker(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             gc.disable()
+            defer_compiler()
             super().__init__()
 
     return RayTrainWorker

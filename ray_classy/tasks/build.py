@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray_classy.dataset import ClassyDataset
+from ray_classy.deferred_compiler import defer_compiler
 from ray_classy.errors import TaskError
 from ray_classy.garbage import no_collection
 from ray_classy.memory import within_memory
@@ -38,6 +39,7 @@ def build_checked_task(config: Mapping[str, Any], draft: Draft | None = None) ->
         draft: how parts are built for a task that is not trained; a task whose `from_config` does not take it is built
             as for training.
     """
+    defer_compiler()
     build = TASK_REGISTRY.named_class(config).from_config
     takes_draft = draft is not None and "draft" in inspect.signature(build).parameters
     with within_memory(), no_collection():

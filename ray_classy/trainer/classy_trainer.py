@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ray_classy.deferred_compiler import defer_compiler
 from ray_classy.distributed import barrier, get_rank, get_world_size
 from ray_classy.errors import ResourceError
 from ray_classy.garbage import no_collection
@@ -71,7 +72,8 @@ def rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
 
 
 def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
-    with no_collection():  # an optimizer and DDP import a good part of torch
+    defer_compiler()
+    with no_collection():  # some modules are imported when they are needed first
         task.prepare_from(session.start(task))
     barrier()
     task.on_start()
