@@ -274,7 +274,7 @@ class ClassificationTask(PlannedTask):
 
     def _train_at_once(self, sample: dict[str, Any]) -> tuple[torch.Tensor, Any]:
         """Runs forward pass, backward pass and update for a whole batch; returns its loss and output."""
-        with self.update_step.gradient_sync(self.model, self._steps_made, len(self.data_iterator)):
+        with self.update_step.begin(self.model, self.optimizer, self._steps_made, len(self.data_iterator)):
             with autocast(self.precision, self.device), self.device_setup.recomputed(self):
                 output = call("the model", self.compute_model, sample)
                 loss = call("the loss", self.compute_loss, output, sample)

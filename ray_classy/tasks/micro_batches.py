@@ -44,7 +44,7 @@ def train_in_parts(task: ClassificationTask, sample: dict[str, Any]) -> tuple[to
     try:
         for part, some in _parts(sample, size, most):
             task.update_step.part = part
-            with task.update_step.gradient_sync(task.model, step, steps):
+            with task.update_step.begin(task.model, task.optimizer, step, steps):
                 with autocast(task.precision, task.device), task.device_setup.recomputed(task):
                     output = call("the model", task.compute_model, some)
                     loss = call("the loss", task.compute_loss, output, some)

@@ -91,8 +91,17 @@ class UpdateStep:
             return 1.0 / (min(first + self.period, num_steps) - first) if rows else 0.0
         return rows * self.part.fraction * get_world_size() / self.group_rows(step, num_steps, iterator)
 
-    def gradient_sync(self, model: nn.Module, step: int, num_steps: int) -> contextlib.AbstractContextManager:
-        """Returns the context of a step's forward and backward pass; the last step of a group exchanges gradients."""
+    def begin(
+        self, model: nn.Module, optimizer: ClassyOptimizer, step: int, num_steps: int
+    ) -> contextlib.AbstractContextManager:
+        """Begins a step, and returns the context of its forward and backward pass.
+
+        The first step of a group drops the gradients of the group before, which would take memory beside the
+        activations of the forward pass; the last step exchanges gradients.
+        """
+        if self.starts_group(step):
+            optimizer.zero_grad()
+            self._weight = None
         if is_fsdp_module(model):
             model.set_requires_gradient_sync(self.ends_group(step, num_steps))
         if isinstance(model, nn.parallel.DistributedDataParallel) and not self.ends_group(step, num_steps):
@@ -109,7 +118,7 @@ class UpdateStep:
         factor: float,
         weight: torch.Tensor | None = None,
     ) -> None:
-        """Runs the backward pass of one step, and the update if the step ends a group.
+        """Runs the backward pass of a step that has begun, and the update if the step ends a group.
 
         Args:
             loss: scalar loss of the step.
@@ -120,9 +129,6 @@ class UpdateStep:
             factor: from `loss_factor`.
             weight: what the mean of this loss divided by; None if that is the number of rows.
         """
-        if self.starts_group(step):
-            optimizer.zero_grad()
-            self._weight = None
         alone = self.starts_group(step) and self.ends_group(step, num_steps)
         if weight is not None and alone and get_world_size() == 1:
             pass  # the mean over the rows of this batch is what the update needs

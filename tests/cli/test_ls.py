@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ def runs(tmp_path):
     shutil.copytree(RECORDED / "finished", tmp_path / "runs" / "bad", symlinks=True)
     (tmp_path / "runs/bad/run.json").write_text('{"status": ')
     (tmp_path / "runs/notes.txt").write_text("mine")
+    os.utime(tmp_path / "runs/sweep/lease.json", (0, 0))  # in a new clone of this repository it looks alive
     return tmp_path / "runs"
 
 

@@ -8,12 +8,14 @@ import pytest
 from ray_classy.dataset.transforms import torchvision_lookup
 from tests.helpers import make_task
 
-HEAVY = "ray torchvision pandas pyarrow pydantic torch._dynamo torch.distributed.fsdp torch.distributed.tensor"
+HEAVY = "ray torchvision pandas pyarrow pydantic torch.distributed.fsdp torch.distributed.tensor"
 CODE = f"""
 import sys
 from ray_classy.cli.main import main
+from ray_classy.deferred_compiler import compiler_is_imported
 code = main(sys.argv[1:])
-print(code, *[name for name in {HEAVY.split()} if name in sys.modules], file=sys.stderr)
+print(code, *[name for name in {HEAVY.split()} if name in sys.modules], file=sys.stderr, end=" ")
+print("the compiler" if compiler_is_imported() else "", file=sys.stderr)
 """
 
 

@@ -178,3 +178,13 @@ def test_scaler_accumulates():
     for step in range(2):
         update.run(weight.sum() * (step + 1), optimizer, 0.0, step, 2, 0.5)
     assert weight.item() == -1.5
+
+
+def test_the_gradients_of_a_group_are_dropped_before_the_forward_pass_of_the_next():
+    task = make_task(train=16, test=None, batch=4).set_simulated_global_batchsize(8)
+    kept = []
+    task.base_model.register_forward_pre_hook(
+        lambda model, _: kept.append([parameter.grad is not None for parameter in model.parameters()])
+    )
+    train(task)
+    assert [any(one) for one in kept] == [False, True, False, True]

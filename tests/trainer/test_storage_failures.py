@@ -1,6 +1,7 @@
 """What a run does when its folder cannot be written any more, or only slowly."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -221,6 +222,7 @@ def test_a_run_folder_that_is_moved_away_is_told_and_left_alone(tmp_path):
 
     def do():
         run.rename(tmp_path / "moved")
+        shutil.rmtree(run, ignore_errors=True)  # the thread that writes the progress may have been about to
         run.write_text("mine")
 
     with pytest.raises(RunFolderError, match=r"r was moved or replaced: restore it, then resume with --resume"):
