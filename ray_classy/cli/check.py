@@ -27,7 +27,7 @@ def check(given: Given) -> Answer:
 
         return describe_sweep(given)
     with no_collection():
-        spec = spec_of(given)
+        spec = spec_of(given, starts=False)
         from ray_classy.cli.describe_run import describe_run
 
         return describe_run(given, spec)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray_classy.cli.describe_code import code_lines, describe_code
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer, short
 from ray_classy.config import dotted, dump_yaml, former_keys_used, mark_of, resolve
 from ray_classy.config.places import locate
-from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.ray_options import RayOptions, amounts
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.data_report import data_report
 from ray_classy.dataset.local_copy import cache_folder
@@ -21,6 +21,7 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.transforms.placement import place
 from ray_classy.errors import TaskError
 from ray_classy.generic.profiler import compute_flops, count_params
+from ray_classy.ingest.feedable import can_be_fed
 from ray_classy.ingest.store_memory import PART_OF_STORE, disk_bytes, format_bytes, shared_bytes
 from ray_classy.memory import machine_bytes
 from ray_classy.redact import redacted_values
@@ -29,11 +30,9 @@ from ray_classy.tasks.build import draft_task
 from ray_classy.tasks.classes import data_notes
 from ray_classy.tasks.dry_run import DryRun
 from ray_classy.tasks.task_config import RESERVED
+from ray_classy.trainer.ray_outline import RayOutline
 from ray_classy.trainer.run_spec import RunSpec
 from ray_classy.urls import parent
-
-if TYPE_CHECKING:
-    from ray_classy.trainer.ray_config import RaySettings
 
 _MOST_MODEL_BYTES = 4 << 40
 """Parameters of a model on other machines, whose memory is not known: more than any has."""
@@ -84,8 +83,6 @@ def _examine(given: Given, spec: RunSpec) -> tuple[dict[str, Any], list[str]]:
                 f"batches read ahead, {phase_type}: {format_bytes(count)} of each worker's own memory"
                 for phase_type, count in data["batches_ahead"].items()
             ]
-            from ray_classy.ingest.ray_feed import can_be_fed
-
             data["ingest"] = {
                 phase_type: spec.ray.ingest_of(phase_type) if can_be_fed(task.datasets[phase_type]) else "worker"
                 for phase_type in dry_runs
@@ -249,13 +246,10 @@ def _model_lines(model: dict[str, Any], dry_runs: dict[str, DryRun]) -> Iterator
         yield f"outputs: {model['outputs']} for {classes}"
 
 
-def _cluster(settings: RaySettings | None) -> dict[str, Any] | None:
+def _cluster(settings: RayOutline | None) -> dict[str, Any] | None:
     if settings is None:
         return None
-    from ray_classy.ray_compat.train import resources_per_worker
-
-    each = resources_per_worker(settings.scaling)
-    workers = settings.scaling.num_workers
+    each, workers = settings.worker_resources, settings.num_workers
     return {
         "workers": list(workers) if isinstance(workers, tuple) else workers,
         "resources_per_worker": each,
@@ -267,8 +261,6 @@ def _cluster(settings: RaySettings | None) -> dict[str, Any] | None:
 def _cluster_line(cluster: dict[str, Any] | None) -> str:
     if cluster is None:
         return "none; trains in one process"
-    from ray_classy.trainer.ray_cluster import amounts
-
     workers = cluster["workers"]
     several = " to ".join(map(str, workers)) if isinstance(workers, list) else workers
     each, total = amounts(cluster["resources_per_worker"]), amounts(cluster["total"])

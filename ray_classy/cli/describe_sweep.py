@@ -9,8 +9,8 @@ from ray_classy.cli.describe_code import code_lines, describe_code
 from ray_classy.cli.given import Given
 from ray_classy.cli.output import Answer
 from ray_classy.cli.tune import tuner_for
+from ray_classy.config.ray_options import amounts
 from ray_classy.ray_compat.train import resources_per_worker
-from ray_classy.trainer.ray_cluster import amounts
 from ray_classy.tune.plan import Plan
 from ray_classy.tune.space import in_words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray_classy.cli.given import Given, refuse_search
 from ray_classy.cli.relative_paths import resolve_paths, started_in
@@ -21,21 +21,23 @@ from ray_classy.storage import Storage
 from ray_classy.tasks import TASK_REGISTRY
 from ray_classy.tasks.task_config import checked
 from ray_classy.trainer.lease import in_use
+from ray_classy.trainer.ray_outline import RayOutline, is_outlined
 from ray_classy.trainer.retention import Retention
 from ray_classy.trainer.run_folder import DEFAULT_STORAGE_PATH, RunFolder
 from ray_classy.trainer.run_record import RUN_FILE
 from ray_classy.trainer.run_spec import RunSpec, config_file_fact
 from ray_classy.urls import reading
 
-if TYPE_CHECKING:
-    from ray_classy.trainer.ray_config import RaySettings
-
 _CHECKPOINT_KEYS = ("checkpoint", "pretrained_checkpoint")
 _LOGGING = "loss_lr_meter_logging"
 
 
-def spec_of(given: Given) -> RunSpec:
+def spec_of(given: Given, starts: bool = True) -> RunSpec:
     """Checks the whole config, once, and decides where and how it is run.
+
+    Args:
+        given: what the command line gives.
+        starts: whether the run is to be started, and not only described.
 
     Raises:
         ConfigError: the config has mistakes; the message lists them all.
@@ -52,7 +54,7 @@ def spec_of(given: Given) -> RunSpec:
             f"{mark_of(config, ('ray', 'num_workers'))}: ray.num_workers: must be at least 1, not 0; "
             f"to train in this process, without Ray: --local"
         )
-    ray = None if flags.local else _ray_settings(config, section, flags.verbose)
+    ray = None if flags.local else _on_ray(config, section, flags.verbose, starts)
     (config.get("ray") or {}).pop("name", None)  # the name is that of one run, the config may serve several
     facts: dict[str, Any] = config_file_fact(config.file)
     with reading(flags.resume or section.storage_path or DEFAULT_STORAGE_PATH):
@@ -78,10 +80,12 @@ def spec_of(given: Given) -> RunSpec:
     )
 
 
-def _ray_settings(config: Config, section: RayOptions, verbose: bool) -> RaySettings:
-    from ray_classy.trainer.ray_config import RaySettings
-
+def _on_ray(config: Config, section: RayOptions, verbose: bool, starts: bool) -> RayOutline:
     with locate_errors(config, "ray"):
+        if not starts and is_outlined(section):  # importing Ray Train would take most of the time of `check`
+            return RayOutline.of_section(section, verbose)
+        from ray_classy.trainer.ray_config import RaySettings
+
         return RaySettings.of(section, verbose=verbose)
 
 

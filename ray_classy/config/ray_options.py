@@ -168,6 +168,11 @@ def resource_problems(resources: Any, path: Path) -> list[Problem]:
     ]
 
 
+def amounts(resources: Mapping[str, float]) -> str:
+    """Describes resources, such as `2 CPU + 1 GPU`."""
+    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+
+
 def ingest_problems(ingest: Any, memory: int | None) -> list[Problem]:
     """Returns the mistakes in who makes the batches, and in the bytes that they may take.
 

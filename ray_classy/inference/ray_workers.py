@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from ray_classy.config.ray_options import RayOptions
+from ray_classy.config.ray_options import RayOptions, amounts
 from ray_classy.errors import ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
-from ray_classy.trainer.ray_cluster import amounts, check_resources
+from ray_classy.trainer.ray_cluster import check_resources
 from ray_classy.trainer.ray_config import RaySettings
 
 _UNITS = (1.0, 0.5, 0.25)

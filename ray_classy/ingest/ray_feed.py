@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import ray
 
-from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.memory_cache import is_cached
 from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import row_dataset_of
 from ray_classy.dataset.seeded_rows import Batch, SeededRows
 from ray_classy.distributed import is_primary
+from ray_classy.ingest.feedable import can_be_fed
 from ray_classy.ingest.ray_feed_task import Made, Source, make_batch, ready
 from ray_classy.ingest.ray_room import Room, room_beside_workers
 from ray_classy.ingest.ray_window import Window
@@ -68,13 +68,6 @@ class Feeding:
         if way == "auto" and not find_room().apart:
             return None
         return ClusterFeed(way, self.memory, world_size, find_room)
-
-
-def can_be_fed(dataset: Any) -> bool:
-    """Whether other processes can make a dataset's batches: it makes them as `ClassyDataset` does, from any row."""
-    base = row_dataset_of(dataset)
-    plain = isinstance(dataset, ClassyDataset) and type(dataset).iterator is ClassyDataset.iterator
-    return plain and (base is None or base.rows.random_access)
 
 
 class ClusterFeed:

@@ -12,6 +12,7 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_classy.config.ray_options import amounts
 from ray_classy.errors import ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.storage import is_url
@@ -130,11 +131,6 @@ def fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
 
 def _total(nodes: list[dict[str, float]], each: dict[str, float]) -> dict[str, float]:
     return {name: sum(node.get(name, 0.0) for node in nodes) for name in each}
-
-
-def amounts(resources: Mapping[str, float]) -> str:
-    """Describes resources, such as `2 CPU + 1 GPU`."""
-    return " + ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 
 def check_visible(storage_path: str, files: Sequence[str]) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import ray
 from ray.train import ScalingConfig
 
+from ray_classy.config.ray_options import amounts
 from ray_classy.errors import ResourceError
 from ray_classy.printable import shell_word
 from ray_classy.ray_compat.cluster import free_by_node, nodes_of_group, remove_group
 from ray_classy.ray_compat.train import resources_per_worker
-from ray_classy.trainer.ray_cluster import amounts, fitting
+from ray_classy.trainer.ray_cluster import fitting
 from ray_classy.trainer.run_folder import RunFolder
 
 _SETTLE_SECONDS = 5.0

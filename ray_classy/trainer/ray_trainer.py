@@ -152,7 +152,7 @@ class RayTrainer(ClassyTrainer):
     def run(self, task: ClassyTask, spec: RunSpec) -> Result:
         """Trains the task as a spec describes it; what `train` does with the trainer's own arguments."""
         settings = spec.ray
-        assert settings is not None, "the spec of a run on Ray has Ray's settings"
+        assert isinstance(settings, RaySettings), "the spec of a run on Ray has Ray's settings"
         check_single_process(type(self).__name__)
         with show_run(task, here=False) as view:
             view.working("checking the data, the model and the checkpoint")

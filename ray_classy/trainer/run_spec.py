@@ -16,7 +16,7 @@ from ray_classy.trainer.run_folder import RunFolder
 from ray_classy.urls import is_url
 
 if TYPE_CHECKING:
-    from ray_classy.trainer.ray_config import RaySettings
+    from ray_classy.trainer.ray_outline import RayOutline
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class RunSpec:
         resume: the folder of an earlier run, in place of the other two.
         filesystem: a `pyarrow.fs.FileSystem` in which the folder lies; None finds it from the path.
         retention: which checkpoints are kept.
-        ray: workers, failure policy, upload mode and cluster of a run on Ray; None for a run without Ray.
+        ray: workers, failure policy, upload mode and cluster of a run on Ray; `RaySettings` if it is to be started.
+            None for a run without Ray.
     """
 
     config: Mapping[str, Any] | None = None
@@ -42,7 +43,7 @@ class RunSpec:
     resume: str | None = None
     filesystem: Any = None
     retention: Retention = field(default_factory=Retention)
-    ray: RaySettings | None = None
+    ray: RayOutline | None = None
 
     @classmethod
     def of_task(cls, task: ClassyTask, **options: Any) -> RunSpec:
@@ -70,7 +71,7 @@ class RunSpec:
     @property
     def on_gpu(self) -> bool | None:
         """Whether the workers have GPUs; None where each process finds out."""
-        return bool(self.ray.scaling.use_gpu) if self.ray is not None else None
+        return self.ray.use_gpu if self.ray is not None else None
 
     def check_place(self) -> RunFolder:
         """The folder of the run; nothing is made.

@@ -14,11 +14,11 @@ from ray.tune.schedulers import HyperBandScheduler, PopulationBasedTraining
 from ray_classy.config import mark_of, problems_in, raise_problems
 from ray_classy.config.imports import import_modules
 from ray_classy.config.places import locate_errors
-from ray_classy.config.ray_options import RayOptions, resource_problems
+from ray_classy.config.ray_options import RayOptions, amounts, resource_problems
 from ray_classy.errors import ConfigError, ResourceError
 from ray_classy.ray_compat.train import resources_per_worker
 from ray_classy.seeding import derive_seed
-from ray_classy.trainer.ray_cluster import amounts, check_room_for_pipelines, cpus_of_cluster, room_for
+from ray_classy.trainer.ray_cluster import check_room_for_pipelines, cpus_of_cluster, room_for
 from ray_classy.trainer.ray_config import check_gpu_shares
 from ray_classy.trainer.ray_trainer import RayTrainer
 from ray_classy.trainer.retention import Retention

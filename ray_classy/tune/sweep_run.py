@@ -19,6 +19,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from ray_classy.config import dump_yaml
 from ray_classy.config.changes import changed_lines
+from ray_classy.config.ray_options import amounts
 from ray_classy.errors import ConfigError, RunError, RunFolderError
 from ray_classy.models.pretrained import PretrainedWeights
 from ray_classy.models.weights import Weights
@@ -31,7 +32,6 @@ from ray_classy.redact import redacted_values
 from ray_classy.seeding import derive_seed, host_rng_kept, seed_host
 from ray_classy.tasks.metrics import dotted
 from ray_classy.trainer.interrupts import interrupted, interruptible, interruption, stop_tune_on_signal
-from ray_classy.trainer.ray_cluster import amounts
 from ray_classy.trainer.ray_connection import environment
 from ray_classy.trainer.ray_fit import ray_storage, remove_any
 from ray_classy.trainer.run import INTERRUPTED

@@ -49,6 +49,12 @@ def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(com
     assert imported_by(command, "configs/digits.yaml", "optimizer.momentun=0.5") == (2, [])
 
 
+@pytest.mark.parametrize("words", [[], ["--num-workers", "2"], ["--local"]])
+def test_the_check_of_a_run_imports_neither_ray_nor_the_compiler(words):
+    code, modules = imported_by("check", "configs/digits.yaml", *words)
+    assert code == 0 and "torchvision" in modules and not {"ray", "compiler"} & {*modules}
+
+
 def test_a_command_that_does_not_exist_imports_no_torch():
     code = "import sys; from ray_classy.cli.main import main; main(['trian']); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

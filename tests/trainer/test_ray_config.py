@@ -10,7 +10,8 @@ from ray_classy.config.ray_options import RayOptions
 from ray_classy.errors import ComponentError, ResourceError
 from ray_classy.ray_compat.train import config_fields
 from ray_classy.trainer import RayTrainer, ray_config
-from ray_classy.trainer.ray_config import CLASSES, OBJECTS, OUR_OWN, RaySettings, check_gpu_shares
+from ray_classy.trainer.ray_config import CLASSES, OBJECTS, RaySettings, check_gpu_shares
+from ray_classy.trainer.ray_outline import OUR_OWN
 from tests.helpers import make_task
 
 NOT_IN_EVERY_RAY = {"max_preemption_failures", "relax_collectives_on_preemption", "preemption_grace_s"}
