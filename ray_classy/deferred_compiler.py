@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -21,6 +22,7 @@ from typing import Any
 _PACKAGE = "torch._dynamo"
 _UTILS = f"{_PACKAGE}.utils"
 _disabled: list[Callable[[], None]] = []
+_removing = threading.Lock()
 
 
 def defer_compiler() -> None:
@@ -65,16 +67,17 @@ def _put(spec: ModuleSpec) -> Any:
 
 def _imported(name: str) -> ModuleType:
     """The real module `torch._dynamo`, or the submodule of this name."""
-    if not compiler_is_imported():
+    with _removing:  # and nothing is imported meanwhile, for which another thread might wait
         for deferred in (_PACKAGE, _UTILS):
             if isinstance(sys.modules.get(deferred), _Deferred):
                 del sys.modules[deferred]
         if _Submodules in sys.meta_path:
             sys.meta_path.remove(_Submodules)
-        vars(sys.modules["torch"]).pop("_dynamo", None)
-        importlib.import_module(_PACKAGE)
-        while _disabled:
-            _disabled.pop()()
+            vars(sys.modules["torch"]).pop("_dynamo", None)
+        told, _disabled[:] = _disabled[:], []
+    importlib.import_module(_PACKAGE)
+    for tell in told:
+        tell()
     return importlib.import_module(name)
 
 
@@ -105,8 +108,8 @@ class _Loaded(Loader):
 
 
 def _disable(fn: Any = None, *args: Any, **options: Any) -> Any:
-    """`torch._dynamo.disable`, which has no effect on a function before something is compiled."""
-    if not isinstance(fn, FunctionType):
+    """`torch._dynamo.disable` of functions of torch and torchvision: it has no effect before something is compiled."""
+    if not isinstance(fn, FunctionType) or fn.__module__.partition(".")[0] not in ("torch", "torchvision"):
         return _imported(_PACKAGE).disable(fn, *args, **options)
     call: Callable[..., Any] = fn
 

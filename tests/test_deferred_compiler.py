@@ -75,9 +75,10 @@ except ModuleNotFoundError as error:
 
 def test_functions_that_were_disabled_before_stay_out_of_compiled_code():
     program = """
-@torch.compiler.disable
-def left_alone(x):
+def plus_one(x):
     return x + 1
+plus_one.__module__ = "torchvision.part"
+left_alone = torch.compiler.disable(plus_one)
 print(left_alone(torch.ones(())).item(), compiler_is_imported())
 try:
     torch.compile(lambda x: left_alone(x), backend="eager", fullgraph=True)(torch.ones(()))
@@ -85,6 +86,28 @@ except Exception as error:
     print(type(error).__module__, torch.compile(lambda x: left_alone(x), backend="eager")(torch.ones(())).item())
 """
     assert printed_by(program).splitlines() == ["2.0 False", "torch._dynamo.exc 2.0"]
+
+
+def test_a_function_that_a_user_disables_imports_it():
+    program = """
+@torch.compiler.disable
+def left_alone(x):
+    return x + 1
+print(left_alone(torch.ones(())).item(), compiler_is_imported())
+"""
+    assert printed_by(program) == "2.0 True"
+
+
+def test_threads_that_ask_for_it_at_once_get_the_same_modules():
+    program = """
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+names = [f"torch._dynamo.{name}" for name in ("config", "eval_frame", "trace_rules", "guards")] * 2
+with ThreadPoolExecutor(8) as pool:
+    modules = list(pool.map(importlib.import_module, names))
+print([sys.modules[name] for name in names] == modules == [eval(name) for name in names], compiler_is_imported())
+"""
+    assert printed_by(program) == "True True"
 
 
 def test_an_optimizer_that_was_made_before_steps_inside_a_compiled_function():
