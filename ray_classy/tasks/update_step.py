@@ -54,6 +54,7 @@ class UpdateStep:
         self.clip_grad_norm = clip_grad_norm
         self.scaler = scaler
         self.part = WHOLE
+        self._begun = False
         self._weight: torch.Tensor | None = None  # of this rank's rows in the current group
 
     def starts_group(self, step: int) -> bool:
@@ -99,9 +100,8 @@ class UpdateStep:
         The first step of a group drops the gradients of the group before, which would take memory beside the
         activations of the forward pass; the last step exchanges gradients.
         """
-        if self.starts_group(step):
-            optimizer.zero_grad()
-            self._weight = None
+        self._drop_gradients(optimizer, step)
+        self._begun = True
         if is_fsdp_module(model):
             model.set_requires_gradient_sync(self.ends_group(step, num_steps))
         if isinstance(model, nn.parallel.DistributedDataParallel) and not self.ends_group(step, num_steps):
@@ -118,7 +118,7 @@ class UpdateStep:
         factor: float,
         weight: torch.Tensor | None = None,
     ) -> None:
-        """Runs the backward pass of a step that has begun, and the update if the step ends a group.
+        """Runs the backward pass of one step, and the update if the step ends a group.
 
         Args:
             loss: scalar loss of the step.
@@ -129,6 +129,9 @@ class UpdateStep:
             factor: from `loss_factor`.
             weight: what the mean of this loss divided by; None if that is the number of rows.
         """
+        if not self._begun:  # by a train step of the user's
+            self._drop_gradients(optimizer, step)
+        self._begun = False
         alone = self.starts_group(step) and self.ends_group(step, num_steps)
         if weight is not None and alone and get_world_size() == 1:
             pass  # the mean over the rows of this batch is what the update needs
@@ -156,6 +159,11 @@ class UpdateStep:
         else:
             self.scaler.step(optimizer, where=where)  # type: ignore[arg-type]
             self.scaler.update()
+
+    def _drop_gradients(self, optimizer: ClassyOptimizer, step: int) -> None:
+        if self.starts_group(step):
+            optimizer.zero_grad()
+            self._weight = None
 
 
 def _parameters(optimizer: ClassyOptimizer) -> list[nn.Parameter]:
