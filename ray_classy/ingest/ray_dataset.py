@@ -20,9 +20,10 @@ from ray_classy.dataset.plan import PhasePlan
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.row_keys import text_keys
 from ray_classy.errors import ComponentError, DataError
+from ray_classy.ingest.block_columns import fetched_columns
 from ray_classy.ingest.ray_ingest import ShardRows
 from ray_classy.ingest.ray_stream import Stream, StreamRows
-from ray_classy.ray_compat.data import arrow_table, blocks_of, known_rows
+from ray_classy.ray_compat.data import known_rows
 from ray_classy.registry import nearest
 from ray_classy.urls import expanded
 
@@ -136,9 +137,9 @@ class RayDataset(ImageDataset):
             made = made.sort(id_column)
         with _preserved_order(made):
             made = made.materialize()
-        labels = [] if label_column is None else _column(made, label_column)
-        ids = [] if id_column is None else _column(made, id_column)
+        found = fetched_columns(made, [name for name in dict.fromkeys((label_column, id_column)) if name is not None])
         if id_column is not None:
+            ids = found[id_column]
             _check_ids(ids, id_column)
             self._keys_of_rows = functools.partial(text_keys, _joined(ids))
             self._read_column = functools.partial(_sorted_column, dataset, id_column)
@@ -153,9 +154,10 @@ class RayDataset(ImageDataset):
             raise DataError("the Ray Data dataset has no rows")
         by_label = None
         if label_column is not None:
+            labels = found[label_column]
             sources = [f"block {number} of the Ray Data dataset" for number in range(len(labels))]
-            found = class_targets(labels, sources, label_column, classes)
-            self._labels, self.classes, by_label, self.remarks = found
+            targets = class_targets(labels, sources, label_column, classes)
+            self._labels, self.classes, by_label, self.remarks = targets
         decode = functools.partial(decode, targets=by_label)
         return RowDataset(rows, decode, max_bad_rows)
 
@@ -242,19 +244,7 @@ def _sorted_column(dataset: Any, id_column: str, name: str) -> Any:
     """Runs a pipeline for one more column, in the order of the ids."""
     made = _with_columns(dataset, list(dict.fromkeys([name, id_column]))).sort(id_column)
     with _preserved_order(made):
-        return _joined(_column(made.materialize(), name))
-
-
-def _column(made: Any, name: str) -> list[Any]:
-    """Fetches one column, as an Arrow column per block; the other columns stay in the object store."""
-    read = ray.remote(num_cpus=0)(_column_of)
-    columns = ray.get([read.remote(reference, name) for reference in blocks_of(made)[0]])
-    return [column for column in columns if column is not None]
-
-
-def _column_of(block: Any, name: str) -> Any:
-    table = arrow_table(block)
-    return table.column(name) if table.num_rows else None  # an empty block may lack it
+        return _joined(fetched_columns(made.materialize(), [name])[name])
 
 
 def _check_ids(ids: list[Any], column: str) -> None:

@@ -31,6 +31,9 @@ LOCAL = {
     # Serves start-up time: the workers of a run have an environment of their own, for which Ray starts others. Default:
     # a process is started beforehand for each CPU.
     "RAY_prestart_worker_first_driver": "0",
+    # Serves start-up time: the steps of a Ray Data pipeline, a sort for instance, follow one another in the same
+    # processes. Default: a process that has nothing to do for a second ends, and each step starts others.
+    "RAY_idle_worker_killing_time_threshold_ms": "20000",
     # Default: usage statistics are sent.
     "RAY_USAGE_STATS_ENABLED": "0",
 }
