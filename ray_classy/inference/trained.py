@@ -12,6 +12,7 @@ from ray_classy.checkpoint.manifest import read_manifest
 from ray_classy.config.code import is_run, may_name_code
 from ray_classy.config.document import Config
 from ray_classy.config.imports import import_modules
+from ray_classy.deferred_compiler import defer_compiler
 from ray_classy.errors import CheckpointError, CheckpointNotFoundError, DamagedCheckpointError
 from ray_classy.inference.exported import is_export, read_export
 from ray_classy.models import build_model
@@ -60,6 +61,7 @@ class Trained:
         Raises:
             CheckpointError: the weights do not fit the config.
         """
+        defer_compiler()
         import_modules(self.config)
         if self.exported is not None:
             return self.exported()
