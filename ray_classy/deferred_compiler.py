@@ -22,7 +22,7 @@ from typing import Any
 _PACKAGE = "torch._dynamo"
 _UTILS = f"{_PACKAGE}.utils"
 _disabled: list[Callable[[], None]] = []
-_removing = threading.Lock()
+_changing = threading.Lock()
 
 
 def defer_compiler() -> None:
@@ -30,18 +30,19 @@ def defer_compiler() -> None:
     import torch
 
     spec = PathFinder.find_spec(_PACKAGE, list(torch.__path__))
-    if spec is None or _PACKAGE in sys.modules:
-        return
-    utils = _put(ModuleSpec(_UTILS, None))
-    utils.get_optimize_ddp_mode = lambda: "ddp_optimizer"  # the default; a program that changes it imports the package
-    utils.is_compile_supported = _is_compile_supported
-    package = _put(spec)
-    package.utils = utils
-    package.disable = _disable
-    package.graph_break = _graph_break
-    package.trace_rules = SimpleNamespace(clear_lru_cache=_nothing_cached)
-    torch._dynamo = package
-    sys.meta_path.insert(0, _Submodules)
+    with _changing:
+        if spec is None or _PACKAGE in sys.modules:
+            return
+        utils = _put(ModuleSpec(_UTILS, None))
+        utils.get_optimize_ddp_mode = lambda: "ddp_optimizer"  # the default; whoever changes it imports the package
+        utils.is_compile_supported = _is_compile_supported
+        package = _put(spec)
+        package.utils = utils
+        package.disable = _disable
+        package.graph_break = _graph_break
+        package.trace_rules = SimpleNamespace(clear_lru_cache=_nothing_cached)
+        torch._dynamo = package
+        sys.meta_path.insert(0, _Submodules)
 
 
 def compiler_is_imported() -> bool:
@@ -67,7 +68,7 @@ def _put(spec: ModuleSpec) -> Any:
 
 def _imported(name: str) -> ModuleType:
     """The real module `torch._dynamo`, or the submodule of this name."""
-    with _removing:  # and nothing is imported meanwhile, for which another thread might wait
+    with _changing:  # nothing is imported meanwhile, for which another thread might wait
         for deferred in (_PACKAGE, _UTILS):
             if isinstance(sys.modules.get(deferred), _Deferred):
                 del sys.modules[deferred]
