@@ -12,8 +12,8 @@ from tests.trainer.ray_parts import Slow
 pytestmark = [pytest.mark.ray, pytest.mark.full]
 
 
-def exported(ray, text, seconds=60):
-    """The lines with a text that Ray exports for Prometheus."""
+def exported(ray, *texts, seconds=60):
+    """The lines with these texts that Ray exports for Prometheus."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for node in ray.nodes():
@@ -22,7 +22,9 @@ def exported(ray, text, seconds=60):
                 page = urllib.request.urlopen(url, timeout=5).read().decode()
             except OSError:
                 continue
-            if found := [line for line in page.splitlines() if text in line and not line.startswith("#")]:
+            if found := [
+                line for line in page.splitlines() if all(text in line for text in texts) and not line.startswith("#")
+            ]:
                 return found
         time.sleep(1)
     return []
@@ -37,5 +39,4 @@ def test_a_run_on_ray_has_gauges_lines_of_steps_and_says_what_it_starts(ray_clus
     assert "starting 1 worker" in caplog.text
     if not ray_cluster.nodes()[0].get("MetricsExportPort"):
         pytest.skip("this Ray exports no metrics")
-    metric = exported(ray_cluster, 'metric="test.accuracy.top_1"')
-    assert metric and all('run="gew' in line for line in metric)
+    assert exported(ray_cluster, 'metric="test.accuracy.top_1"', 'run="gew')
