@@ -199,7 +199,7 @@ def in_turn(ways: dict[str, Callable[[], dict[str, float]]], repeats: int) -> di
 
 def check(repeats: int) -> None:
     """Prints the CPU time of `ray-classy check`."""
-    main = "import sys; from ray_classy.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    main = "import sys; from ray_classy.cli.main import main; sys.exit(main())"
     plain = ["model={name: mlp, input_dim: 192, output_dim: 10, hidden_dims: [32]}", "dataset.train.transforms=null"]
     ways = {
         "import torch": ["import torch"],
