@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType
 from typing import Any
 
 _PACKAGE = "torch._dynamo"
@@ -40,7 +40,8 @@ def defer_compiler() -> None:
         package.utils = utils
         package.disable = _disable
         package.graph_break = _graph_break
-        package.trace_rules = SimpleNamespace(clear_lru_cache=_nothing_cached)
+        package.trace_rules = _Deferred(f"{_PACKAGE}.trace_rules")
+        package.trace_rules.clear_lru_cache = _nothing_cached
         torch._dynamo = package
         sys.meta_path.insert(0, _Submodules)
 
@@ -51,7 +52,7 @@ def compiler_is_imported() -> bool:
 
 
 class _Deferred(ModuleType):
-    """A module that imports the one that it stands for when it is asked for something that it does not know."""
+    """Stands in for a module, which is imported when a name is asked for that the stand-in does not have."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python asks all modules for such names, for instance for `__warningregistry__`

@@ -131,6 +131,14 @@ print(torch._dynamo.utils.get_optimize_ddp_mode())
     assert printed_by(program) == "python_reducer"
 
 
+def test_other_names_of_its_modules_are_those_of_the_package():
+    program = """
+rules = torch._dynamo.trace_rules
+print(callable(rules.lookup), rules.lookup is torch._dynamo.trace_rules.lookup, compiler_is_imported())
+"""
+    assert printed_by(program) == "True True True"
+
+
 def test_what_is_answered_in_its_place_is_what_it_answers():
     program = """
 before = torch._dynamo.utils.get_optimize_ddp_mode(), torch._dynamo.graph_break(), \\
