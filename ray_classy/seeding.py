@@ -17,19 +17,29 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def derive_seed(*parts: int) -> int:
+def derive_seed(*parts: int, after: int = 0) -> int:
     """A 63-bit seed mixed from integers, the same on every machine.
+
+    Args:
+        *parts: the integers.
+        after: `mixed` of integers that come before these.
+    """
+    return mixed(*parts, after=after) >> 1
+
+
+def mixed(*parts: int, after: int = 0) -> int:
+    """What `derive_seed` has mixed so far, for many seeds whose first integers are the same: 64 bits.
 
     The mixing step is SplitMix64's finaliser (Steele, Lea & Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014).
     """
-    state = 0
+    state = after
     for part in parts:
         state = (state + (part & _MASK) + _GOLDEN) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         state ^= state >> 31
-    return state >> 1
+    return state
 
 
 def row_uniforms(seed: int, epoch: int, rows: np.ndarray, purpose: int, count: int) -> np.ndarray:

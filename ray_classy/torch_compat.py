@@ -9,7 +9,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -81,6 +81,37 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) ->
         else:
             for tensor in tensors:
                 tensor.mul_(scale)
+
+
+def step_of(optimizer: Any) -> Callable[..., Any]:
+    """Returns a function that steps an optimizer as `optimizer.step` does, and sooner where no one watches.
+
+    Torch wraps the `step` of every class of optimizers for its hooks and its profiler, which takes a small model 3 % of
+    a step. Without hooks and profiler the function that is wrapped does the same.
+    """
+    step = getattr(type(optimizer), "step", None)
+    inner = getattr(step, "__wrapped__", None)
+    if inner is None or step.__code__ is not _watched_step() or "step" in vars(optimizer) or _is_watched(optimizer):
+        return optimizer.step  # type: ignore[no-any-return]
+    return functools.partial(inner, optimizer)
+
+
+@functools.cache
+def _watched_step() -> Any:
+    """Returns the code of torch's wrapper, which is one for all classes; None on a torch without it."""
+    wrap = getattr(torch.optim.Optimizer, "profile_hook_step", None)
+    return getattr(wrap(lambda: None), "__code__", None) if wrap is not None else None
+
+
+def _is_watched(optimizer: Any) -> bool:
+    """Whether a hook or a profiler is told of an optimizer's steps, as far as this torch says."""
+    try:
+        module: Any = sys.modules[torch.optim.Optimizer.__module__]
+        hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        hooks = hooks or module._global_optimizer_pre_hooks or module._global_optimizer_post_hooks
+        return bool(hooks) or torch.autograd._profiler_enabled()
+    except AttributeError:
+        return True
 
 
 def compiled_graphs() -> int:

@@ -1,3 +1,5 @@
+import functools
+import importlib
 import inspect
 import warnings
 
@@ -41,3 +43,68 @@ def test_buffers_of_rank_0_are_copied_at_the_start_and_where_asked_in_forward(hi
     first, second = run_ranks(2, buffers_of_a_rank, hidden, forward_sync_buffers)
     assert first[0] == second[0] == [0.0, 0.0]
     assert (first[1] == second[1]) is forward_sync_buffers
+
+
+def one_parameter(kind=torch.optim.SGD):
+    parameter = nn.Parameter(torch.ones(1))
+    parameter.grad = torch.ones(1)
+    return parameter, kind([parameter], lr=0.25)
+
+
+def test_a_step_that_no_one_watches_updates_without_torchs_wrapper(monkeypatch):
+    parameter, optimizer = one_parameter()
+    monkeypatch.setattr(optimizer, "_optimizer_step_code", None)  # the wrapper would call it
+    torch_compat.step_of(optimizer)()
+    assert parameter.tolist() == [0.75] and parameter.requires_grad
+
+
+@pytest.mark.parametrize("point", ["pre", "post"])
+@pytest.mark.parametrize("scope", ["own", "global"])
+def test_hooks_of_a_step_are_called(point, scope):
+    calls, (_, optimizer) = [], one_parameter()
+    add = (
+        getattr(optimizer, f"register_step_{point}_hook")
+        if scope == "own"
+        else getattr(importlib.import_module("torch.optim.optimizer"), f"register_optimizer_step_{point}_hook")
+    )
+    handle = add(lambda *_: calls.append(point))
+    torch_compat.step_of(optimizer)()
+    handle.remove()
+    torch_compat.step_of(optimizer)()
+    assert calls == [point]
+
+
+def test_a_profiler_sees_the_step():
+    _, optimizer = one_parameter()
+    with torch.profiler.profile() as profile:
+        torch_compat.step_of(optimizer)()
+    assert "Optimizer.step#SGD.step" in {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("of_class", [False, True])
+def test_a_step_that_was_replaced_is_called(of_class, monkeypatch):
+    class Own(torch.optim.SGD):
+        """So that torch's own class stays as it is."""
+
+    parameter, optimizer = one_parameter(Own)
+    before, calls = Own.step, []
+
+    @functools.wraps(before)
+    def step(*args):
+        calls.append(1)
+        return before(*args) if of_class else before(optimizer)
+
+    monkeypatch.setattr(Own if of_class else optimizer, "step", step)
+    torch_compat.step_of(optimizer)()
+    assert calls == [1] and parameter.tolist() == [0.75]
+
+
+@pytest.mark.parametrize("name", ["torch.optim.Optimizer.profile_hook_step", "torch.autograd._profiler_enabled"])
+def test_torchs_own_step_is_called_where_torch_does_not_say_who_watches(name, monkeypatch):
+    calls, (parameter, optimizer) = [], one_parameter()
+    monkeypatch.setattr(optimizer, "_optimizer_step_code", lambda: calls.append(1))
+    monkeypatch.delattr(name)
+    torch_compat._watched_step.cache_clear()
+    torch_compat.step_of(optimizer)()
+    torch_compat._watched_step.cache_clear()
+    assert calls == [1] and parameter.tolist() == [0.75]

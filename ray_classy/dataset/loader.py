@@ -81,7 +81,7 @@ class PhaseIterator:
             batch = next(self.batches)
             planned = self.plan.share(self._step)
             self._step += 1
-            if planned.rows:  # a padding row counts on the rank that it belongs to
+            if batch.bad and planned.rows:  # a padding row counts on the rank that it belongs to
                 self._count_bad(batch.bad)
             if batch.sample is not None:
                 rows = min(planned.rows, batch.rows)

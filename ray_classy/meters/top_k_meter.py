@@ -121,7 +121,7 @@ class TopKMeter(SummedMeter):
             self._add(self._count(mass.masked_fill(mass < 0, 0), target.detach()))
             return
         # A copy, because whoever made the batch may use its memory for the next one.
-        self._pending.append((classes, target.detach().clone()))
+        self._pending.append((classes, (target.detach() if target.requires_grad else target).clone()))
         if len(self._pending) == _MOST_PENDING:
             self._count_pending()
 

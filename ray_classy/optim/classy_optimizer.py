@@ -26,6 +26,7 @@ from ray_classy.optim.param_scheduler.composite_scheduler import LAST_WHERE
 from ray_classy.optim.saved_state import buffers_of, check_buffers, check_saved_state
 from ray_classy.optim.trained_parameters import Trained, check_layer_decay, make_groups
 from ray_classy.registry import Key, Keys, Registry, construct_from, constructor_arguments, signature_keys
+from ray_classy.torch_compat import step_of
 
 OPTIMIZER_REGISTRY: Registry[Any] = Registry(
     "optimizer",
@@ -214,10 +215,7 @@ class ClassyOptimizer(ABC):
 
         At the end of a train phase `options_view.lr` is the rate of the next update already.
         """
-        return list(dict.fromkeys(self._group_rates() if self._rates is None else self._rates))
-
-    def _group_rates(self) -> list[float]:
-        return [group["lr"] for group in self.param_groups if "lr" in group]
+        return list(dict.fromkeys(_rates_of(self.param_groups) if self._rates is None else self._rates))
 
     def step(self, *args: Any, closure: Callable[[], Any] | None = None, where: float | None = None) -> Any:
         """Evaluates the schedules of interval "step", then updates the parameters.
@@ -233,9 +231,11 @@ class ClassyOptimizer(ABC):
         optimizer = self._prepared()
         if where is None or not 0 <= where < 1:
             raise TaskError(f"optimizer.step needs where, the fraction of training done, in [0, 1), not {where}")
-        self._evaluate(where, UpdateInterval.STEP)
-        self._rates = self._group_rates()
-        return optimizer.step(*args) if closure is None else optimizer.step(*args, closure=closure)
+        groups = optimizer.param_groups
+        self._evaluate(groups, where, UpdateInterval.STEP)
+        self._rates = _rates_of(groups)
+        step = step_of(optimizer)
+        return step(*args) if closure is None else step(*args, closure=closure)
 
     def on_epoch(self, where: float) -> None:
         """Evaluates the schedules of interval "epoch"; the task calls it after every train phase.
@@ -244,7 +244,7 @@ class ClassyOptimizer(ABC):
             where: the fraction of training that is done. At 1 nothing is evaluated, for no phase is left.
         """
         if where < 1:
-            self._evaluate(where, UpdateInterval.EPOCH)
+            self._evaluate(self.param_groups, where, UpdateInterval.EPOCH)
 
     def set_where(self, where: float) -> None:
         """Sets every scheduled option to its value at a position, as a resumed run does.
@@ -255,7 +255,7 @@ class ClassyOptimizer(ABC):
         if where < 0:
             raise TaskError(f"where, the fraction of training done, must be at least 0, not {where}")
         for interval in UpdateInterval:
-            self._evaluate(min(where, LAST_WHERE), interval)
+            self._evaluate(self.param_groups, min(where, LAST_WHERE), interval)
 
     def zero_grad(self) -> None:
         """Drops the gradients of all parameters."""
@@ -322,16 +322,20 @@ class ClassyOptimizer(ABC):
             raise TaskError(f"{type(self).__name__} has no parameters yet: call set_param_groups first")
         return self.optimizer
 
-    def _evaluate(self, where: float, interval: UpdateInterval) -> None:
+    def _evaluate(self, groups: Sequence[Group], where: float, interval: UpdateInterval) -> None:
         values: dict[int, float] = {}  # groups share schedulers: those of the layers, say, which `layer_decay` makes
         # Not strict: groups added to the torch optimizer later have no schedules.
-        for group, schedulers in zip(self.param_groups, self._schedulers, strict=False):
+        for group, schedulers in zip(groups, self._schedulers, strict=False):
             for option, scheduler in schedulers.items():
                 if scheduler.update_interval is interval:
                     key = id(scheduler)
                     if key not in values:
                         values[key] = scheduler(where)
                     group[option] = values[key] * (group.get("lr_scale", 1.0) if option == "lr" else 1.0)
+
+
+def _rates_of(groups: Sequence[Group]) -> list[float]:
+    return [group["lr"] for group in groups if "lr" in group]
 
 
 OPTIMIZER_REGISTRY.base = ClassyOptimizer

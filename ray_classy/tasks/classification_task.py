@@ -100,9 +100,10 @@ class ClassificationTask(PlannedTask):
         Raises:
             TaskError: the current phase has no batches.
         """
-        index = self.phase_idx if self.test_only else self.train_phase_idx
-        total = self.get_total_test_phases() if self.test_only else self.get_total_training_phases()
-        in_phase = self.train != self.test_only and self.data_iterator is not None  # in one that counts
+        test_only = self.test_only
+        index = self.phase_idx if test_only else self.train_phase_idx
+        total = self.get_total_test_phases() if test_only else self.get_total_training_phases()
+        in_phase = self.train != test_only and self.data_iterator is not None  # in one that counts
         steps = self.num_batches_per_phase if in_phase else 0
         if steps:
             return where_of(index, total, self.steps_in_phase, steps)

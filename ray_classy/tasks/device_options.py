@@ -16,6 +16,7 @@ from ray_classy.generic.util import get_batchsize_per_replica
 from ray_classy.tasks.compilation import GraphCount
 from ray_classy.tasks.image_size import resized, size_of_phase
 from ray_classy.tasks.memory_format import reorder, reordered
+from ray_classy.tasks.precision import NO_CONTEXT
 from ray_classy.tasks.probes import Chosen, choose
 from ray_classy.tasks.recomputation import RecomputedBlocks
 from ray_classy.torch_compat import is_compiler_error
@@ -82,7 +83,7 @@ class DeviceSetup:
     def recomputed(self, task: ClassificationTask) -> contextlib.AbstractContextManager[None]:
         """Returns the context of the forward pass of a train step."""
         if not task.gradient_checkpointing:
-            return contextlib.nullcontext()
+            return NO_CONTEXT
         if self._recomputed is None or self._recomputed.model is not task.base_model:
             self._recomputed = RecomputedBlocks(task.base_model)
         return self._recomputed.applied()

@@ -55,7 +55,8 @@ class LossLog(Sequence[float]):
         if isinstance(rows, torch.Tensor):
             self._pending_rows.append(rows.detach())
         else:
-            self._fetch_rows()
+            if self._pending_rows:
+                self._fetch_rows()
             self._rows.append(rows)
 
     def _fetch(self) -> None:

@@ -93,6 +93,10 @@ class Precision:
         return torch.amp.GradScaler(device.type) if self.dtype == "float16" and self.works_on(device) else None
 
 
+NO_CONTEXT = contextlib.nullcontext()
+"""May be entered any number of times."""
+
+
 def log_remark(precision: Precision | None, device: torch.device) -> None:
     """Logs a warning of the primary rank if `precision` has no effect on the device."""
     remark = None if precision is None else precision.remark(device)
@@ -103,5 +107,5 @@ def log_remark(precision: Precision | None, device: torch.device) -> None:
 def autocast(precision: Precision | None, device: torch.device) -> contextlib.AbstractContextManager:
     """Returns the context of the forward pass."""
     if precision is None or not precision.works_on(device):
-        return contextlib.nullcontext()
+        return NO_CONTEXT
     return torch.autocast(device.type, dtype=DTYPES[precision.dtype])

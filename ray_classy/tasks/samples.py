@@ -33,7 +33,7 @@ def next_sample(iterator: Any, device: torch.device) -> tuple[dict[str, Any], di
     began = time.perf_counter()
     sample = next(iterator)
     waited = time.perf_counter() - began
-    if not isinstance(sample, dict) or not {"input", "target"} <= set(sample):
+    if not isinstance(sample, dict) or "input" not in sample or "target" not in sample:
         raise TaskError(
             f"a sample must be a dict with `input` and `target`, not "
             f"{sorted(sample) if isinstance(sample, dict) else type(sample).__name__}; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from ray_classy.distributed import all_reduce_sum, get_world_size, is_fsdp_module
 from ray_classy.optim import ClassyOptimizer
+from ray_classy.tasks.precision import NO_CONTEXT
 from ray_classy.torch_compat import scale_gradients
 
 
@@ -92,9 +93,7 @@ class UpdateStep:
             return 1.0 / (min(first + self.period, num_steps) - first) if rows else 0.0
         return rows * self.part.fraction * get_world_size() / self.group_rows(step, num_steps, iterator)
 
-    def begin(
-        self, model: nn.Module, optimizer: ClassyOptimizer, step: int, num_steps: int
-    ) -> contextlib.AbstractContextManager:
+    def begin(self, model: nn.Module, optimizer: ClassyOptimizer, step: int, num_steps: int) -> AbstractContextManager:
         """Begins a step, and returns the context of its forward and backward pass.
 
         The first step of a group drops the gradients of the group before, which would take memory beside the
@@ -102,11 +101,12 @@ class UpdateStep:
         """
         self._drop_gradients(optimizer, step)
         self._begun = True
+        exchanges = self.ends_group(step, num_steps)
         if is_fsdp_module(model):
-            model.set_requires_gradient_sync(self.ends_group(step, num_steps))
-        if isinstance(model, nn.parallel.DistributedDataParallel) and not self.ends_group(step, num_steps):
+            model.set_requires_gradient_sync(exchanges)
+        if not exchanges and isinstance(model, nn.parallel.DistributedDataParallel):
             return model.no_sync()
-        return contextlib.nullcontext()
+        return NO_CONTEXT
 
     def run(
         self,
@@ -132,20 +132,18 @@ class UpdateStep:
         if not self._begun:  # by a train step of the user's
             self._drop_gradients(optimizer, step)
         self._begun = False
-        alone = self.starts_group(step) and self.ends_group(step, num_steps)
-        if weight is not None and alone and get_world_size() == 1:
-            pass  # the mean over the rows of this batch is what the update needs
-        elif weight is not None and alone:
-            total = all_reduce_sum(weight.double().clone())
-            loss = loss * (get_world_size() * weight / total).masked_fill(total == 0, 0).to(loss.dtype)
-        elif weight is not None:
+        ends = self.ends_group(step, num_steps)
+        if weight is None:
+            loss = loss if factor == 1.0 else loss * factor
+        elif not (self.starts_group(step) and ends):
             weight = weight.double()
             self._weight = weight if self._weight is None else self._weight + weight
             loss = loss * (weight * factor).to(loss.dtype)
-        elif weight is None and factor != 1.0:
-            loss = loss * factor
+        elif get_world_size() > 1:  # in one process, the mean over the rows of this batch is what the update needs
+            total = all_reduce_sum(weight.double().clone())
+            loss = loss * (get_world_size() * weight / total).masked_fill(total == 0, 0).to(loss.dtype)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        if not self.ends_group(step, num_steps):
+        if not ends:
             return
         if self._weight is not None:
             total = all_reduce_sum(self._weight.clone())
