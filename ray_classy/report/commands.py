@@ -31,7 +31,9 @@ def run_commands(run: RunSource) -> list[tuple[str, str]]:
     return found
 
 
-def sweep_commands(path: str, finished: bool, best: str | None, epochs: float | None) -> list[tuple[str, str]]:
+def sweep_commands(
+    path: str, finished: bool, best: str | None, epochs: float | None, config: bool
+) -> list[tuple[str, str]]:
     """Returns the commands that come after a sweep.
 
     Args:
@@ -39,6 +41,7 @@ def sweep_commands(path: str, finished: bool, best: str | None, epochs: float | 
         finished: whether nothing of it is left to resume.
         best: the name of its best trial; None if there is none.
         epochs: of the best trial.
+        config: whether the config of the best trial is written already.
     """
     where = short(shown(path))
     found = [] if finished else [("Resume the sweep", command_line("tune", "--resume", where))]
@@ -46,7 +49,7 @@ def sweep_commands(path: str, finished: bool, best: str | None, epochs: float | 
         longer = f"num_epochs={math.ceil(2 * (epochs or 1)) or 1}"
         found = [
             ("Train the best trial longer", command_line("train", "--resume", f"{where}/{best}", longer)),
-            ("Train the best config from scratch", command_line("train", f"{where}/best.yaml")),
+            *([("Train the best config from scratch", command_line("train", f"{where}/best.yaml"))] if config else []),
             ("Add trials to the sweep", command_line("tune", "--extend", where, "--num-samples", "8")),
             ("Evaluate the best trial", command_line("evaluate", f"{where}/{best}")),
             *found,

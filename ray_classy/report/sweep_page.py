@@ -67,6 +67,7 @@ def sweep_page(folder: Storage) -> Page:
             row.state == "finished",
             best.name if best else None,
             best.epochs[-1] if best and best.epochs else None,
+            bool(config),
         ),
     )
     return page

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import sys
 
@@ -106,6 +107,15 @@ def test_a_finished_sweep_is_not_to_be_resumed(recorded):
     edit_json(f"{sweep}/run.json", status="finished")
     html = body(read(write_report(sweep).html))
     assert "tune --resume" not in html and "tune --extend" in html
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_the_best_config_is_offered_once_it_is_written(recorded, written):
+    sweep = pathlib.Path(recorded("sweep"))
+    (sweep / "best.yaml").unlink(missing_ok=True)
+    if written:
+        (sweep / "best.yaml").write_text("num_epochs: 1\n")
+    assert ("/best.yaml" in body(read(write_report(str(sweep)).html))) is written
 
 
 def test_a_job_has_the_command_and_not_the_files_of_ray(recorded):

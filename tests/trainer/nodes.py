@@ -37,8 +37,11 @@ def started_node(command, **environment):
 
 
 def killed(node):
-    """Ends a node and all its processes; `ray stop` would end those of other clusters as well."""
-    os.killpg(node.pid, signal.SIGTERM)
+    """Ends a node and all its processes; `ray stop` would end those of other clusters as well.
+
+    A head that is asked to end tells its nodes first, for half a minute if it has ended what they answer to.
+    """
+    os.killpg(node.pid, signal.SIGKILL)
     node.wait(60)
     node.stdout.close()
 
