@@ -22,15 +22,12 @@ from ray.util.placement_group import placement_group_table
 
 from ray_classy.checkpoint import load_checkpoint
 from ray_classy.ingest import RayDataset
-from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import RayTrainer
-from tests.trainer.nodes import started_cluster
+from tests.trainer.nodes import SETTINGS, started_cluster
 from tests.trainer.ray_parts import At, Slow, digits_config, id_task
 from tests.trainer.ray_parts import digits_task as build
 
-for setting in LOCAL:
-    os.environ.pop(setting, None)
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.update(SETTINGS)
 
 PLAIN = {"mixup": None, "loss": {"name": "CrossEntropyLoss"}}
 MIB = 1 << 20

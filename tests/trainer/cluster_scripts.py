@@ -23,14 +23,11 @@ from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.parquet_rows import ParquetRows
 from ray_classy.dataset.row_dataset import RowDataset
 from ray_classy.dataset.rows import ItemRows
-from ray_classy.ray_compat.settings import LOCAL
 from ray_classy.trainer import LocalTrainer, RayTrainer
-from tests.trainer.nodes import started_cluster
+from tests.trainer.nodes import SETTINGS, started_cluster
 from tests.trainer.ray_parts import At, Slow, TakeMemory, decode_id, digits_config, digits_task, id_task, recorded
 
-for setting in LOCAL:  # the tests' shared cluster has them; a node of these clusters may be taken away
-    os.environ.pop(setting, None)
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.update(SETTINGS)
 
 
 def killed_node(tmp_path):

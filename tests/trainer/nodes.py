@@ -9,6 +9,11 @@ import subprocess
 import sys
 import tempfile
 
+from ray_classy.ray_compat.settings import LOCAL
+
+SETTINGS = {**LOCAL, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
+"""Of clusters that are started for one test: those of a local Ray, but their nodes may be taken away."""
+
 PROGRAM = str(pathlib.Path(sys.executable).with_name("ray"))
 
 
