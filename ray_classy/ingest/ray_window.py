@@ -107,6 +107,10 @@ class Window:
                 return coming.made.result(min(self._patience() - waited, _SECONDS_BETWEEN_LOOKS))
             except TimeoutError:
                 waited = time.monotonic() - began
+                self._tasks.look()
+                if not self._tasks.slots:
+                    self._tasks.say("no CPU that makes batches is left: this worker makes them")
+                    return None
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
                 reason = next(iter(str(cause).splitlines()), "")

@@ -274,6 +274,22 @@ def test_a_cluster_that_makes_no_batches_is_given_up(ray_cluster, monkeypatch, c
     assert "the cluster makes no batches now" in caplog.text
 
 
+def test_a_batch_is_not_waited_for_once_no_cpu_is_left(ray_cluster, monkeypatch, caplog):
+    """Its node was lost in the moment before the task was started."""
+    monkeypatch.setattr(ray_feed, "_SECONDS_BETWEEN_LOOKS", 2.0)
+    dataset, plan = vectors(10), PhasePlan(10, 4)
+    [here] = [node["NodeID"] for node in ray_cluster.nodes() if node["Alive"]]
+    began = time.monotonic()
+
+    def room():
+        left = 2 if time.monotonic() - began < 1.0 else 0
+        return replace(room_beside({here: 2.0}), slots=left, free=left, avoid=(here,))
+
+    with caplog.at_level("INFO"):
+        assert same(batches(dataset, plan), batches(dataset, plan, ClusterFeed("cluster", None, 1, room)))
+    assert time.monotonic() - began < 20 and "no CPU that makes batches is left" in caplog.text
+
+
 def test_without_a_free_cpu_the_worker_makes_its_batches(ray_cluster, monkeypatch, caplog):
     monkeypatch.setattr(ray_feed, "_SETTLE_SECONDS", 0.0)
     dataset, plan = vectors(10), PhasePlan(10, 4)
