@@ -89,10 +89,10 @@ def step_of(optimizer: Any) -> Callable[..., Any]:
     Torch wraps the `step` of every class of optimizers for its hooks and its profiler, which takes a small model 3 % of
     a step. Without hooks and profiler the function that is wrapped does the same.
     """
-    step = getattr(type(optimizer), "step", None)
+    step: Any = getattr(type(optimizer), "step", None)
     inner = getattr(step, "__wrapped__", None)
     if inner is None or step.__code__ is not _watched_step() or "step" in vars(optimizer) or _is_watched(optimizer):
-        return optimizer.step  # type: ignore[no-any-return]
+        return optimizer.step
     return functools.partial(inner, optimizer)
 
 
