@@ -22,13 +22,13 @@ def derive_seed(*parts: int, after: int = 0) -> int:
 
     Args:
         *parts: the integers.
-        after: `mixed` of integers that come before these.
+        after: what `mix_parts` returned for the integers before these; 0 if there are none.
     """
-    return mixed(*parts, after=after) >> 1
+    return mix_parts(*parts, after=after) >> 1
 
 
-def mixed(*parts: int, after: int = 0) -> int:
-    """What `derive_seed` has mixed so far, for many seeds whose first integers are the same: 64 bits.
+def mix_parts(*parts: int, after: int = 0) -> int:
+    """Mixes integers into a 64-bit state: seeds that start with the same integers mix those only once.
 
     The mixing step is SplitMix64's finaliser (Steele, Lea & Flood, "Fast splittable pseudorandom number generators",
     OOPSLA 2014).

@@ -5,7 +5,15 @@ import sys
 import numpy as np
 import torch
 
-from ray_classy.seeding import derive_seed, get_rng_state, host_rng_kept, row_uniforms, seed_all, set_rng_state
+from ray_classy.seeding import (
+    derive_seed,
+    get_rng_state,
+    host_rng_kept,
+    mix_parts,
+    row_uniforms,
+    seed_all,
+    set_rng_state,
+)
 from ray_classy.tasks import build_task
 
 
@@ -115,3 +123,7 @@ except RuntimeError as error:
     print("refused" if "deterministic" in str(error) else error)
 """
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "refused"
+
+
+def test_a_seed_is_the_same_where_its_first_integers_were_mixed_before():
+    assert derive_seed(3, 2**64 - 1, after=mix_parts(1, -2)) == derive_seed(1, -2, 3, 2**64 - 1)

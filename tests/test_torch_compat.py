@@ -51,7 +51,7 @@ def one_parameter(kind=torch.optim.SGD):
     return parameter, kind([parameter], lr=0.25)
 
 
-def test_a_step_that_no_one_watches_updates_without_torchs_wrapper(monkeypatch):
+def test_a_step_without_hooks_and_profiler_skips_torchs_wrapper(monkeypatch):
     parameter, optimizer = one_parameter()
     monkeypatch.setattr(optimizer, "_optimizer_step_code", None)  # the wrapper would call it
     torch_compat.step_of(optimizer)()
@@ -100,11 +100,24 @@ def test_a_step_that_was_replaced_is_called(of_class, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["torch.optim.Optimizer.profile_hook_step", "torch.autograd._profiler_enabled"])
-def test_torchs_own_step_is_called_where_torch_does_not_say_who_watches(name, monkeypatch):
+def test_the_wrapper_is_kept_where_torch_lacks_a_name(name, monkeypatch):
     calls, (parameter, optimizer) = [], one_parameter()
     monkeypatch.setattr(optimizer, "_optimizer_step_code", lambda: calls.append(1))
     monkeypatch.delattr(name)
-    torch_compat._watched_step.cache_clear()
+    torch_compat._wrapper_code.cache_clear()
     torch_compat.step_of(optimizer)()
-    torch_compat._watched_step.cache_clear()
+    torch_compat._wrapper_code.cache_clear()
     assert calls == [1] and parameter.tolist() == [0.75]
+
+
+def test_a_step_that_is_not_a_function_is_called():
+    class Step:
+        __wrapped__ = None
+
+        def __call__(self):
+            return "called"
+
+    class Own:
+        step = Step()
+
+    assert torch_compat.step_of(Own())() == "called"

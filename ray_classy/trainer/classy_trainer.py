@@ -10,7 +10,7 @@ from ray_classy.distributed import barrier, get_rank, get_world_size
 from ray_classy.errors import ResourceError
 from ray_classy.garbage import no_collection
 from ray_classy.memory import out_of_memory
-from ray_classy.seeding import derive_seed, mixed, seed_all, seed_torch, set_rng_state
+from ray_classy.seeding import derive_seed, mix_parts, seed_all, seed_torch, set_rng_state
 from ray_classy.tasks import ClassyTask, check_task
 from ray_classy.trainer.session import Session
 
@@ -84,10 +84,10 @@ def _rounds(task: ClassyTask, session: Session) -> Iterator[dict[str, Any]]:
         if task.phase_idx != phase:  # the task does not count
             task.phase_idx, task.train_phase_idx = phase, task.train_phase_idx + task.train
         session.phase_started(task)
-        step, seed, rank = task.steps_in_phase, mixed(task.seed, phase), get_rank()
+        step, mixed, rank = task.steps_in_phase, mix_parts(task.seed, phase), get_rank()
         _seed_phase(task)
         while True:
-            seed_torch(derive_seed(step, rank, after=seed))
+            seed_torch(derive_seed(step, rank, after=mixed))
             train_steps = task.num_train_steps
             try:
                 task.step()

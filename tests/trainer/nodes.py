@@ -12,7 +12,7 @@ import tempfile
 from ray_classy.ray_compat.settings import LOCAL
 
 SETTINGS = {**LOCAL, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
-"""Of clusters that are started for one test: those of a local Ray, but their nodes may be taken away."""
+"""Environment variables of clusters that are started for one test: those of a local Ray, whose nodes may be lost."""
 
 PROGRAM = str(pathlib.Path(sys.executable).with_name("ray"))
 
@@ -44,7 +44,7 @@ def started_node(command, **environment):
 def killed(node):
     """Ends a node and all its processes; `ray stop` would end those of other clusters as well.
 
-    A head that is asked to end tells its nodes first, for half a minute if it has ended what they answer to.
+    A head node that gets SIGTERM waits 30 s for an answer of its own server, which got SIGTERM as well.
     """
     os.killpg(node.pid, signal.SIGKILL)
     node.wait(60)
