@@ -13,11 +13,13 @@ STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
 # Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment
-# says. Tests without Ray run three at a time, since many of them wait; a Ray cluster has the cores to itself.
+# says. Tests without Ray run three at a time, since many of them wait; so do those that start clusters of their own,
+# two at a time. The shared cluster of `make test` has the cores to itself.
 CACHED := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1
 PYTEST := $(CACHED) $(BIN)/python -m pytest
 AT_ONCE := -n 3 --dist worksteal
 UNIT := $(PYTEST) $(AT_ONCE)
+CLUSTERS := $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -57,7 +59,7 @@ test: test-unit
 	$(PYTEST) -m "ray and not full"
 
 test-full: $(STAMP)
-	@status=0; $(UNIT) -m "not ray" || status=1; $(PYTEST) -m ray || status=1; exit $$status
+	@status=0; $(UNIT) -m "not ray" || status=1; $(CLUSTERS) -m ray || status=1; exit $$status
 
 test-oldest: $(OLDEST)/.installed
 	$(CACHED) $(OLDEST)/bin/python -m pytest $(AT_ONCE) -m "not ray and not full"
