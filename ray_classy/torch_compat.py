@@ -83,6 +83,23 @@ def scale_gradients(parameters: Iterable[nn.Parameter], factor: torch.Tensor) ->
                 tensor.mul_(scale)
 
 
+class SGD(torch.optim.SGD):
+    """`torch.optim.SGD`, which also with `fused` takes parameters whose first gradient comes after that of others.
+
+    Torch's fused update fails for them. Here their momentum is 0 before it, so that with `dampening` their first
+    momentum is the gradient times 1 - `dampening`.
+    """
+
+    def _init_group(self, group: dict[str, Any], params: list[Any], grads: list[Any], buffers: list[Any]) -> Any:
+        has_sparse_gradients = super()._init_group(group, params, grads, buffers)  # type: ignore[misc]
+        if group["fused"]:
+            missing = [index for index, buffer in enumerate(buffers) if buffer is None]
+            if len(missing) < len(buffers):
+                for index in missing:
+                    buffers[index] = torch.zeros_like(grads[index])
+        return has_sparse_gradients
+
+
 def step_of(optimizer: Any) -> Callable[..., Any]:
     """Returns the `step` method of an optimizer, without torch's wrapper for hooks and profilers if none is active.
 

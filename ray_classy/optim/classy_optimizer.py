@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from ray_classy.errors import CheckpointError, MissingStateError, TaskError
-from ray_classy.optim.implementation import check_implementation, implementation_keys
+from ray_classy.optim.implementation import check_implementation, fused_pays, implementation_keys
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
@@ -93,7 +93,7 @@ class ClassyOptimizer(ABC):
             `trained_parameters.make_groups`.
         implementations: which of the options "foreach" and "fused" the config of the optimizer has.
         foreach: whether an update works on lists of parameters; None lets torch choose.
-        fused: whether an update of all parameters is computed in few kernels; None is torch's default.
+        fused: whether an update of all parameters is computed in few kernels; None does so on CPUs.
     """
 
     FORMER_KEYS: tuple[str, ...] = ("num_epochs",)
@@ -157,7 +157,10 @@ class ClassyOptimizer(ABC):
         """
 
     def implementation(self, param_groups: list[Group]) -> dict[str, bool]:
-        """Returns `foreach` and `fused`, as far as they are set, as arguments of the torch optimizer of these groups.
+        """Returns `foreach` and `fused`, as far as they are chosen, as arguments of the torch optimizer.
+
+        Args:
+            param_groups: of the torch optimizer.
 
         Raises:
             ComponentError: both are true.
@@ -165,6 +168,8 @@ class ClassyOptimizer(ABC):
         chosen = check_implementation({name: getattr(self, name) for name in ("foreach", "fused")})
         if any(parameter.is_meta for group in param_groups for parameter in group["params"]):
             chosen.pop("fused", None)  # for real tensors only
+        elif not chosen and "fused" in self.implementations and fused_pays(param_groups):
+            return {"fused": True}
         return chosen
 
     def set_param_groups(self, param_groups: Any, **kwargs: Any) -> None:

@@ -1,16 +1,23 @@
-"""How torch computes an update: one parameter after the other, in lists (foreach), or in few kernels (fused)."""
+"""How torch computes an update: one parameter after the other, in lists (foreach), or in few kernels (fused).
+
+Where a config leaves it open, fused kernels are used on CPUs: there torch would take one parameter after the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
 from ray_classy.errors import ComponentError
+from ray_classy.optim.param_groups import Group
 from ray_classy.registry import Key, Keys
 
 _DOCS = {
     "foreach": "whether an update works on lists of parameters, in fewer kernels; null lets torch choose.",
-    "fused": "whether an update of all parameters is computed in few kernels, on CPUs too; null is torch's default.",
+    "fused": "whether an update of all parameters is computed in few kernels; null does so on CPUs.",
 }
 
 
@@ -31,3 +38,14 @@ def check_implementation(chosen: Mapping[str, Any]) -> dict[str, bool]:
     if chosen.get("foreach") and chosen.get("fused"):
         raise ComponentError("foreach and fused are two ways to compute an update: set one of them to true")
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def fused_pays(param_groups: Sequence[Group]) -> bool:
+    """Whether fused kernels can update these parameters and are faster than what torch would choose: on CPUs."""
+    return all(
+        type(parameter) in (nn.Parameter, torch.Tensor)
+        and parameter.device.type == "cpu"
+        and parameter.dtype in (torch.float32, torch.float64)
+        for group in param_groups
+        for parameter in group["params"]
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-import torch
-
+from ray_classy import torch_compat
 from ray_classy.errors import ComponentError
 from ray_classy.optim.argument_checks import check_bool, check_number
 from ray_classy.optim.classy_optimizer import ClassyOptimizer, register_optimizer
@@ -76,7 +75,7 @@ class SGD(ClassyOptimizer):
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = torch_compat.SGD(
             param_groups,
             lr=self._lr,
             momentum=self._momentum,

@@ -77,8 +77,14 @@ def sharded_entries(state: Mapping[str, Any], parameter: torch.Tensor, mesh: Dev
 
 
 def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
-    """Lets an optimizer of sharded parameters load and return unsharded states."""
+    """Lets an optimizer of sharded parameters load and return unsharded states.
+
+    Of torch's fused kernels only those of Adam take sharded parameters: others are not used.
+    """
     _check_has_hooks(optimizer, "fsdp")
+    for group in optimizer.param_groups:
+        if group.get("fused") and "betas" not in group:
+            group["fused"] = False
 
     def gather(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         _check_ranks_are_there(mesh.size())

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from ray_classy import torch_compat
 from ray_classy.errors import ArgumentTypeError, ComponentError, UnknownComponentError
-from ray_classy.optim.classy_optimizer import ClassyOptimizer
+from ray_classy.optim.classy_optimizer import HOW_IT_RUNS, ClassyOptimizer
 from ray_classy.optim.param_groups import Group
 from ray_classy.registry import Keys, signature_keys
 
@@ -20,6 +21,7 @@ _REFUSED = {
     "LBFGS": "it calls the model and the loss several times for one update, and a train step here does so once",
     "SparseAdam": "it takes sparse gradients only, and those of a task are dense",
 }
+_IMPLEMENTATIONS = ("foreach", "fused")
 _NEED_WHOLE_PARAMETERS = ("Adafactor", "Muon")  # their update of an element depends on the others
 
 
@@ -44,6 +46,7 @@ class TorchOptimizer(ClassyOptimizer):
             raise ArgumentTypeError(f"torch.optim.{self.torch_class.__name__}: {error}") from None
         except (ValueError, RuntimeError) as error:
             raise ComponentError(f"torch.optim.{self.torch_class.__name__}: {error}") from None
+        vars(self).update({name: self._options.pop(name) for name in self.implementations if name in self._options})
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -54,10 +57,19 @@ class TorchOptimizer(ClassyOptimizer):
 
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
-        options = self._options
-        if any(parameter.is_meta for group in param_groups for parameter in group["params"]):
-            options = {**options, **({"fused": None} if "fused" in options else {})}  # for real tensors only
-        self.optimizer = self.torch_class(param_groups, **options)
+        self.optimizer = self.torch_class(param_groups, **self._options, **self.implementation(param_groups))
+
+    def implementation(self, param_groups: list[Group]) -> dict[str, bool]:
+        """Returns `foreach` and `fused`, as far as they are chosen; fused kernels are not differentiable.
+
+        Raises:
+            ComponentError: two options contradict each other.
+        """
+        if not self._options.get("differentiable"):
+            return super().implementation(param_groups)
+        if self.fused:
+            raise ComponentError("fused kernels are not differentiable: leave out `fused` or `differentiable`")
+        return {}
 
     def flags(self) -> dict[str, bool]:
         """Returns the options that are true or false."""
@@ -84,9 +96,7 @@ def _buffers_after_update(
         shape: of the parameter.
     """
     known = signature_keys(cls)
-    eager: dict[str, Any] = {
-        name: False for name in ("foreach", "fused", "capturable", "differentiable") if name in known
-    }
+    eager: dict[str, Any] = {name: False for name in HOW_IT_RUNS if name in known}
     options: dict[str, Any] = {**own, **{name: value for name, value in saved.items() if name in known}, **eager}
     parameter = torch.zeros(shape, requires_grad=True)
     parameter.grad = torch.zeros(shape)
@@ -142,8 +152,14 @@ def find(name: str) -> type[TorchOptimizer] | None:
 @functools.cache
 def _class_for(name: str) -> type[TorchOptimizer]:
     torch_class, doc = _torch_classes()[name], f"`torch.optim.{name}`, with torch's arguments and defaults."
-    whole = name in _NEED_WHOLE_PARAMETERS
-    attributes = {"torch_class": torch_class, "needs_whole_parameters": whole, "__module__": __name__, "__doc__": doc}
+    known = inspect.signature(torch_class).parameters
+    attributes = {
+        "torch_class": torch_compat.SGD if torch_class is torch.optim.SGD else torch_class,
+        "implementations": tuple(one for one in _IMPLEMENTATIONS if one in known),
+        "needs_whole_parameters": name in _NEED_WHOLE_PARAMETERS,
+        "__module__": __name__,
+        "__doc__": doc,
+    }
     return type(name, (TorchOptimizer,), attributes)
 
 

@@ -120,10 +120,10 @@ def _model(profile: StepProfile, task: ClassificationTask, shares: dict[str, flo
 
 
 def _optimizer(task: ClassificationTask, shares: dict[str, float]) -> Iterator[Advice]:
-    if shares["optimizer"] < _SOME:
+    options = task.optimizer.param_groups[0]
+    if shares["optimizer"] < _SOME or options.get("fused"):
         return
     keys = config_keys(type(task.optimizer)) or {}
-    options = task.optimizer.param_groups[0]
     for name in ("fused", "foreach"):
         if name in keys and not options.get(name):
             why = "updates all parameters in few kernels"

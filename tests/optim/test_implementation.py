@@ -19,10 +19,55 @@ CASES = [*((name, key) for name in BOTH for key in ("foreach", "fused")), ("rmsp
 
 @pytest.mark.parametrize(("name", "key"), CASES)
 def test_the_implementation_is_torchs_and_the_update_the_same(name, key):
-    task, plain = trained(name, **{key: True}), trained(name)
+    task, plain = trained(name, **{key: True}), trained(name, **{key: False})
     assert task.optimizer.param_groups[0][key] is True and not plain.optimizer.param_groups[0][key]
     for parameter, value in weights(plain).items():
         torch.testing.assert_close(weights(task)[parameter], value)
+
+
+@pytest.mark.parametrize("name", [*BOTH, "SGD", "Adam", "AdamW", "Adagrad"])
+def test_a_cpu_computes_fused_updates_unless_the_config_says_how(name):
+    def of(**options):
+        return trained(name, **options).optimizer.param_groups[0]["fused"]
+
+    assert of() and not of(fused=False) and not of(foreach=False) and not of(foreach=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.bfloat16}, {"dtype": torch.complex64}])
+def test_parameters_of_other_types_are_left_to_torch(options):
+    optimizer = build_optimizer({"name": "sgd"})
+    optimizer.set_param_groups([torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2, **options))])
+    assert bool(optimizer.param_groups[0]["fused"]) is (not options)
+
+
+def test_differentiable_updates_are_not_fused():
+    def groups(**options):
+        optimizer = build_optimizer({"name": "SGD", "differentiable": True, **options})
+        optimizer.set_param_groups([torch.nn.Parameter(torch.zeros(2))])
+        return optimizer.param_groups
+
+    assert not groups()[0]["fused"]
+    with pytest.raises(ComponentError, match="fused kernels are not differentiable"):
+        groups(fused=True)
+
+
+@pytest.mark.parametrize("name", ["sgd", "SGD"])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_parameter_whose_first_gradient_comes_later_starts_as_with_plain_updates(name, nesterov):
+    def updated(fused):
+        parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+        options = {"lr": 0.1, "momentum": 0.9, "nesterov": nesterov}
+        optimizer = build_optimizer({"name": name, "fused": fused, **options})
+        optimizer.set_param_groups(parameters)
+        for given in ([0], [0, 1], [1], [0, 1]):
+            for index, parameter in enumerate(parameters):
+                parameter.grad = torch.full((3,), 0.5) if index in given else None
+            optimizer.step(where=0.0)
+        state = optimizer.get_classy_state()["optim"]["state"]
+        return [*parameters, *(state[index]["momentum_buffer"] for index in range(2))]
+
+    for fused, plain in zip(updated(True), updated(False), strict=True):
+        torch.testing.assert_close(fused, plain)
 
 
 def test_what_cannot_be_chosen():
