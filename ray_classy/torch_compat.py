@@ -91,7 +91,7 @@ class SGD(torch.optim.SGD):
     """
 
     def _init_group(self, group: dict[str, Any], params: list[Any], grads: list[Any], buffers: list[Any]) -> Any:
-        has_sparse_gradients = super()._init_group(group, params, grads, buffers)  # type: ignore[misc]
+        has_sparse_gradients = super()._init_group(group, params, grads, buffers)
         if group["fused"]:
             missing = [index for index, buffer in enumerate(buffers) if buffer is None]
             if len(missing) < len(buffers):
