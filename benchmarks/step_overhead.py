@@ -3,8 +3,9 @@
     python benchmarks/step_overhead.py [--model linear] [--loops hand task unlabelled ignite lightning]
 
 Each loop runs in a process of its own. The processes take turns of `--steps` steps; the first turn warms up and is not
-counted. All train the same model on the same batches, which are ready in memory (the GPU's, if there is one), with the
-same implementation of SGD, count the top-1 accuracy, and fetch the losses from the device once, at the end of a turn.
+counted. All train the same model on the same batches, which are ready in memory (the GPU's, if there is one), with SGD, count
+the top-1 accuracy, and fetch the losses from the device once, at the end of a turn. By default each computes the updates
+as it does by itself, the task on a CPU in fused kernels; `--optimizer plain`, `foreach` or `fused` compares equal updates.
 In `unlabelled` the task's dataset does not know its labels without reading rows, so that each step asks how many of
 them the loss ignores.
 On a GPU the forward pass runs in bfloat16; on a CPU every process has one thread. Loops whose packages
@@ -38,6 +39,14 @@ BATCHES = 4
 
 SIZES = {"linear": (32, 10), "blocks": (32, 10), "resnet18": (32, 10), "resnet50": (224, 1000)}
 """Maps a model to its input size in pixels and its number of classes."""
+
+IMPLEMENTATIONS = {
+    "default": {},
+    "plain": {"foreach": False, "fused": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""Maps a choice of `--optimizer` to options of SGD, for all loops."""
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -350,7 +359,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--loops", choices=LOOPS, nargs="+", default=list(LOOPS))
-    parser.add_argument("--optimizer", choices=("default", "foreach", "fused"), default="default")
+    parser.add_argument("--optimizer", choices=IMPLEMENTATIONS, default="default")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.loop is None:
@@ -362,9 +371,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     if DEVICE.type == "cpu":
         torch.set_num_threads(1)
-    implementation = {} if options.optimizer == "default" else {options.optimizer: True}
     batches = make_batches(*SIZES[options.model], options.batch)
-    LOOPS[options.loop][1](options.model, batches, Clock(options.steps), implementation)
+    LOOPS[options.loop][1](options.model, batches, Clock(options.steps), IMPLEMENTATIONS[options.optimizer])
 
 
 if __name__ == "__main__":
