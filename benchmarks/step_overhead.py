@@ -3,9 +3,10 @@
     python benchmarks/step_overhead.py [--model linear] [--loops hand task unlabelled ignite lightning]
 
 Each loop runs in a process of its own. The processes take turns of `--steps` steps; the first turn warms up and is not
-counted. All train the same model on the same batches, which are ready in memory (the GPU's, if there is one), with SGD, count
-the top-1 accuracy, and fetch the losses from the device once, at the end of a turn. By default each computes the updates
-as it does by itself, the task on a CPU in fused kernels; `--optimizer plain`, `foreach` or `fused` compares equal updates.
+counted. All train the same model on the same batches, which are ready in memory (the GPU's, if there is one), with SGD,
+count the top-1 accuracy, and fetch the losses from the device once, at the end of a turn. By default each computes the
+updates as it does by itself, the task on a CPU in fused kernels; `--optimizer plain`, `foreach` or `fused` compares
+equal updates.
 In `unlabelled` the task's dataset does not know its labels without reading rows, so that each step asks how many of
 them the loss ignores.
 On a GPU the forward pass runs in bfloat16; on a CPU every process has one thread. Loops whose packages
