@@ -1,5 +1,6 @@
 """Settings of the whole suite, and the one Ray cluster that its tests share."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,13 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+gc.disable()  # until all tests are imported: collecting garbage meanwhile takes half as long again
+
+
+def pytest_collection_finish():
+    """Collects garbage from now on, but does not look through what has been imported."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
