@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from ray._private.authentication import authentication_token_setup
 
 from ray_classy.errors import ResourceError
 from ray_classy.ray_compat.authentication import with_token_of
@@ -84,6 +85,8 @@ def test_options_of_a_connection_that_the_user_made_are_refused(ray_cluster):
         pass
 
 
+ASKING = None if hasattr(authentication_token_setup, "AUTH_MODE_ENV_VAR") else "token"
+"""The `RAY_AUTH_MODE` of a head that asks for the token in the user's home: newer releases do so by default."""
 TOKEN = "ab" * 32
 
 
@@ -103,7 +106,7 @@ def test_the_token_is_sent_to_a_cluster_that_asks_for_it_and_only_there(tmp_path
             with pytest.raises(ResourceError, match=text), with_token_of(address):
                 pass
 
-    with head(home, RAY_AUTH_MODE=None) as address:
+    with head(home, RAY_AUTH_MODE=ASKING) as address:
         with with_token_of(address) as asks:
             assert asks and os.environ["RAY_AUTH_MODE"] == "token"
         assert "RAY_AUTH_MODE" not in os.environ
@@ -130,7 +133,7 @@ def test_a_run_on_a_cluster_with_a_token(tmp_path):
     config, home = write_config(tmp_path / "p"), tmp_path / "h"
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").write_text(TOKEN)
-    with head(home, RAY_AUTH_MODE=None) as address:
+    with head(home, RAY_AUTH_MODE=ASKING) as address:
         variables = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": None, "HOME": str(home)}
         done = run_command([str(config), "--json"], tmp_path, **variables)
     assert done.returncode == 0, done.stderr
