@@ -13,8 +13,8 @@ STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.11
 # Hundreds of processes import the package in a run of the tests: its compiled files are kept whatever the environment
-# says. Tests without Ray run three at a time, since many of them wait; so do those that start clusters of their own,
-# two at a time. The shared cluster of `make test` has the cores to itself.
+# says. Many tests wait: those without Ray run three at a time, and in `make test-full` those with Ray two at a time, each
+# process with a cluster that its tests share. In `make test` the shared cluster has the cores to itself.
 CACHED := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1
 PYTEST := $(CACHED) $(BIN)/python -m pytest
 AT_ONCE := -n 3 --dist worksteal

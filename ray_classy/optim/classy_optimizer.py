@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from ray_classy.errors import CheckpointError, MissingStateError, TaskError
-from ray_classy.optim.implementation import check_implementation, fused_pays, implementation_keys
+from ray_classy.optim.implementation import IMPLEMENTATIONS, check_implementation, fused_pays, implementation_keys
 from ray_classy.optim.param_groups import (
     Group,
     as_groups,
@@ -165,7 +165,7 @@ class ClassyOptimizer(ABC):
         Raises:
             ComponentError: both are true.
         """
-        chosen = check_implementation({name: getattr(self, name) for name in ("foreach", "fused")})
+        chosen = check_implementation({name: getattr(self, name) for name in IMPLEMENTATIONS})
         if any(parameter.is_meta for group in param_groups for parameter in group["params"]):
             chosen.pop("fused", None)  # for real tensors only
         elif not chosen and "fused" in self.implementations and fused_pays(param_groups):

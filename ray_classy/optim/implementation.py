@@ -19,6 +19,8 @@ _DOCS = {
     "foreach": "whether an update works on lists of parameters, in fewer kernels; null lets torch choose.",
     "fused": "whether an update of all parameters is computed in few kernels; null does so on CPUs.",
 }
+IMPLEMENTATIONS = tuple(_DOCS)
+"""The options that choose one."""
 
 
 def implementation_keys(names: Sequence[str]) -> Keys:

@@ -14,6 +14,7 @@ import torch
 from ray_classy import torch_compat
 from ray_classy.errors import ArgumentTypeError, ComponentError, UnknownComponentError
 from ray_classy.optim.classy_optimizer import HOW_IT_RUNS, ClassyOptimizer
+from ray_classy.optim.implementation import IMPLEMENTATIONS
 from ray_classy.optim.param_groups import Group
 from ray_classy.registry import Keys, signature_keys
 
@@ -21,7 +22,6 @@ _REFUSED = {
     "LBFGS": "it calls the model and the loss several times for one update, and a train step here does so once",
     "SparseAdam": "it takes sparse gradients only, and those of a task are dense",
 }
-_IMPLEMENTATIONS = ("foreach", "fused")
 _NEED_WHOLE_PARAMETERS = ("Adafactor", "Muon")  # their update of an element depends on the others
 
 
@@ -65,11 +65,12 @@ class TorchOptimizer(ClassyOptimizer):
         Raises:
             ComponentError: two options contradict each other.
         """
-        if not self._options.get("differentiable"):
-            return super().implementation(param_groups)
-        if self.fused:
-            raise ComponentError("fused kernels are not differentiable: leave out `fused` or `differentiable`")
-        return {}
+        chosen = super().implementation(param_groups)
+        if self._options.get("differentiable"):
+            if self.fused:
+                raise ComponentError("fused kernels are not differentiable: leave out `fused` or `differentiable`")
+            chosen.pop("fused", None)
+        return chosen
 
     def flags(self) -> dict[str, bool]:
         """Returns the options that are true or false."""
@@ -155,7 +156,7 @@ def _class_for(name: str) -> type[TorchOptimizer]:
     known = inspect.signature(torch_class).parameters
     attributes = {
         "torch_class": torch_compat.SGD if torch_class is torch.optim.SGD else torch_class,
-        "implementations": tuple(one for one in _IMPLEMENTATIONS if one in known),
+        "implementations": tuple(one for one in IMPLEMENTATIONS if one in known),
         "needs_whole_parameters": name in _NEED_WHOLE_PARAMETERS,
         "__module__": __name__,
         "__doc__": doc,

@@ -46,7 +46,7 @@ def test_differentiable_updates_are_not_fused():
         optimizer.set_param_groups([torch.nn.Parameter(torch.zeros(2))])
         return optimizer.param_groups
 
-    assert not groups()[0]["fused"]
+    assert not groups()[0]["fused"] and groups(foreach=True)[0]["foreach"] is True
     with pytest.raises(ComponentError, match="fused kernels are not differentiable"):
         groups(fused=True)
 
