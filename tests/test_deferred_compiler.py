@@ -1,24 +1,55 @@
 """`torch._dynamo`, imported when something is compiled; each test in a process of its own."""
 
+import json
 import subprocess
 import sys
 
+import pytest
+
 from ray_classy.deferred_compiler import defer_compiler
 
-START = """
-import sys, torch
+FORKS = """
+import json, os, signal, sys, torch, traceback
 from ray_classy.deferred_compiler import compiler_is_imported, defer_compiler
 defer_compiler()
+for line in sys.stdin:
+    printed, prints = os.pipe()
+    if os.fork() == 0:
+        signal.alarm(120)
+        os.dup2(prints, 1)
+        status = 0
+        try:
+            exec(json.loads(line))
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)
+    os.close(prints)
+    with open(printed) as file:
+        text = file.read()
+    print(json.dumps([os.wait()[1], text]), flush=True)
 """
 
 
-def printed_by(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", START + program], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.fixture(scope="module")
+def printed_by():
+    """Runs a program in a fork of a process that has imported torch, and returns what it printed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forks:
+
+        def printed(program: str) -> str:
+            forks.stdin.write(json.dumps(program) + "\n")
+            forks.stdin.flush()
+            status, text = json.loads(forks.stdout.readline())
+            assert status == 0, text
+            return text.strip()
+
+        yield printed
 
 
-def test_training_without_compiling_does_not_import_it():
+def test_training_without_compiling_does_not_import_it(printed_by):
     program = """
 import tempfile, torch.distributed as dist
 from torchvision import models, tv_tensors
@@ -38,12 +69,12 @@ print(compiler_is_imported())
     assert printed_by(program) == "False"
 
 
-def test_the_number_of_compiled_graphs_is_known_without_it():
+def test_the_number_of_compiled_graphs_is_known_without_it(printed_by):
     program = "from ray_classy.torch_compat import compiled_graphs; print(compiled_graphs(), compiler_is_imported())"
     assert printed_by(program) == "0 False"
 
 
-def test_compiling_imports_it():
+def test_compiling_imports_it(printed_by):
     program = """
 from ray_classy.torch_compat import compiled_graphs
 compiled = torch.compile(lambda x: 2 * x + 1, backend="eager")
@@ -52,7 +83,7 @@ print(compiled(torch.ones(())).item(), compiled_graphs(), compiler_is_imported()
     assert printed_by(program) == "3.0 1 True"
 
 
-def test_a_submodule_is_the_one_that_the_package_has_imported():
+def test_a_submodule_is_the_one_that_the_package_has_imported(printed_by):
     program = """
 import torch._dynamo.config as config
 from torch._dynamo.utils import counters
@@ -63,7 +94,7 @@ print(torch._dynamo.config is config is sys.modules["torch._dynamo.config"],
     assert printed_by(program) == "True True True"
 
 
-def test_a_submodule_that_does_not_exist_is_an_import_error():
+def test_a_submodule_that_does_not_exist_is_an_import_error(printed_by):
     program = """
 try:
     import torch._dynamo.absent
@@ -73,7 +104,7 @@ except ModuleNotFoundError as error:
     assert printed_by(program) == "No module named 'torch._dynamo.absent'"
 
 
-def test_functions_that_were_disabled_before_stay_out_of_compiled_code():
+def test_functions_that_were_disabled_before_stay_out_of_compiled_code(printed_by):
     program = """
 def plus_one(x):
     return x + 1
@@ -88,7 +119,7 @@ except Exception as error:
     assert printed_by(program).splitlines() == ["2.0 False", "torch._dynamo.exc 2.0"]
 
 
-def test_a_function_that_a_user_disables_imports_it():
+def test_a_function_that_a_user_disables_imports_it(printed_by):
     program = """
 @torch.compiler.disable
 def left_alone(x):
@@ -98,7 +129,7 @@ print(left_alone(torch.ones(())).item(), compiler_is_imported())
     assert printed_by(program) == "2.0 True"
 
 
-def test_threads_that_ask_for_it_at_once_get_the_same_modules():
+def test_threads_that_ask_for_it_at_once_get_the_same_modules(printed_by):
     program = """
 import importlib
 from concurrent.futures import ThreadPoolExecutor
@@ -110,7 +141,7 @@ print([sys.modules[name] for name in names] == modules == [eval(name) for name i
     assert printed_by(program) == "True True"
 
 
-def test_an_optimizer_that_was_made_before_steps_inside_a_compiled_function():
+def test_an_optimizer_that_was_made_before_steps_inside_a_compiled_function(printed_by):
     program = """
 weight = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([weight], lr=0.5)
@@ -122,7 +153,7 @@ print(weight.tolist(), compiler_is_imported())
     assert printed_by(program) == "[0.0, 0.0] True"
 
 
-def test_a_setting_of_the_compiler_holds_for_ddp():
+def test_a_setting_of_the_compiler_holds_for_ddp(printed_by):
     program = """
 import torch.nn.parallel.distributed as parallel
 torch._dynamo.config.optimize_ddp = "python_reducer"
@@ -131,7 +162,7 @@ print(torch._dynamo.utils.get_optimize_ddp_mode())
     assert printed_by(program) == "python_reducer"
 
 
-def test_other_names_of_its_modules_are_those_of_the_package():
+def test_other_names_of_its_modules_are_those_of_the_package(printed_by):
     program = """
 rules = torch._dynamo.trace_rules
 print(callable(rules.lookup), rules.lookup is torch._dynamo.trace_rules.lookup, compiler_is_imported())
@@ -139,7 +170,7 @@ print(callable(rules.lookup), rules.lookup is torch._dynamo.trace_rules.lookup, 
     assert printed_by(program) == "True True True"
 
 
-def test_what_is_answered_in_its_place_is_what_it_answers():
+def test_what_is_answered_in_its_place_is_what_it_answers(printed_by):
     program = """
 before = torch._dynamo.utils.get_optimize_ddp_mode(), torch._dynamo.graph_break(), \\
     torch._dynamo.trace_rules.clear_lru_cache()
@@ -151,7 +182,7 @@ print(before == (torch._dynamo.utils.get_optimize_ddp_mode(), torch._dynamo.grap
     assert printed_by(program) == "True True"
 
 
-def test_what_torchvision_imported_before_asks_the_compiler():
+def test_what_torchvision_imported_before_asks_the_compiler(printed_by):
     program = """
 import torchvision
 assert not compiler_is_imported()
@@ -161,14 +192,14 @@ print(is_compile_supported("cpu") == torch._dynamo.utils.is_compile_supported("c
     assert printed_by(program) == "True True"
 
 
-def test_a_compiler_that_is_imported_already_is_left_alone():
+def test_a_compiler_that_is_imported_already_is_left_alone(printed_by):
     program = """
-import torch._dynamo
+import torch._dynamo.config
 package = sys.modules["torch._dynamo"]
 defer_compiler()
-print(sys.modules["torch._dynamo"] is package)
+print(sys.modules["torch._dynamo"] is package, compiler_is_imported())
 """
-    assert printed_by(program) == "True"
+    assert printed_by(program) == "True True"
 
 
 def test_deferring_it_twice_changes_nothing():
@@ -178,7 +209,7 @@ def test_deferring_it_twice_changes_nothing():
     assert sys.meta_path == finders
 
 
-def test_modules_are_looked_through_without_importing_it():
+def test_modules_are_looked_through_without_importing_it(printed_by):
     program = """
 import inspect
 [getattr(module, "__warningregistry__", None) for module in list(sys.modules.values())]

@@ -39,6 +39,9 @@ class Shard:
         """Returns itself: what a worker group of any size receives."""
         return self
 
+    def end(self) -> None:
+        """Called when the worker group has ended: there is nothing to end."""
+
     def rows(self) -> ShardRows:
         """Returns the rows of the blocks, read by number."""
         from ray_classy.ingest.ray_ingest import ShardRows
@@ -49,12 +52,29 @@ class Shard:
 class PlannedShards(ray.train.DataConfig):
     """Gives every rank of a worker group, of whatever size, a shard of each dataset."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._shards: dict[str, Any] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlannedShards:
+        """Returns itself: of Ray's copy, which starts processes, no one could end them."""
+        return self
+
     def configure(
         self, datasets: dict[str, Any], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
     ) -> list[dict[str, Any]]:
         """Called by Ray Train at each start of a worker group, with what `shared_source` returned."""
-        shards = {
-            name: Shard(*blocks_of(dataset)) if isinstance(dataset, ray.data.Dataset) else dataset.shard(world_size)
-            for name, dataset in datasets.items()
-        }
-        return [shards] * world_size
+        self.end()
+        for name, dataset in datasets.items():
+            made = isinstance(dataset, ray.data.Dataset)
+            self._shards[name] = Shard(*blocks_of(dataset)) if made else dataset.shard(world_size)
+        return [dict(self._shards)] * world_size
+
+    def end(self) -> None:
+        """Ends the processes that execute pipelines for the latest worker group.
+
+        They would end with the last reference to them, which may be part of a cycle in Ray's controller. Where Ray
+        starts a process for its controller, they end with it.
+        """
+        while self._shards:
+            self._shards.popitem()[1].end()

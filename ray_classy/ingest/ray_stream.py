@@ -56,7 +56,10 @@ class Stream:
     check: Callable[[Any], None]
 
     def shard(self, world_size: int) -> StreamShard:
-        """Starts the process that executes the pipeline for so many ranks; it ends with the last reference to it."""
+        """Starts the process that executes the pipeline for so many ranks.
+
+        It ends with `StreamShard.end`, or with the last reference to it.
+        """
         options: dict[str, Any] = {
             "num_cpus": 0,
             "max_concurrency": 2 * world_size,
@@ -85,6 +88,11 @@ class StreamShard:
     def rows(self) -> StreamRows:
         """Returns the rows, which a rank reads front to back."""
         return StreamRows(self)
+
+    def end(self) -> None:
+        """Ends the process that executes the pipeline."""
+        if ray.is_initialized():
+            ray.kill(self.pipeline)
 
 
 class StreamRows(Rows):

@@ -103,6 +103,7 @@ def _fit(
         # Where one of Ray's files is a link, Ray would write to what it leads to.
         for name in FILES_IN_RUNS:
             remove_any(ray_folder, name)
+        planned = PlannedShards()
         fitting = trainer(
             train_on_worker,
             train_loop_config={"job": job},
@@ -110,7 +111,7 @@ def _fit(
             scaling_config=settings.scaling,
             run_config=run_config,
             datasets=dict(shards),
-            dataset_config=PlannedShards(),
+            dataset_config=planned,
         )
         try:
             return fitting.fit().return_value
@@ -129,6 +130,8 @@ def _fit(
                     f"let runs recover by themselves (ray.max_failures)"
                 ) from None
             _log.warning("Ray Train's controller died (%s): starting it again", died)
+        finally:
+            planned.end()
 
 
 def _sent(

@@ -262,10 +262,8 @@ def wait_until(holds, what):
 def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path):
     from ray.train import ScalingConfig
 
-    gc.collect()  # of what other tests left in the cycles of their errors
     streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS, id_column="id"), 2)
     ray_run = RayTrainer(ScalingConfig(num_workers=2), storage_path=str(tmp_path / "ray")).train(streams)
-    wait_until(lambda: not actors_titled("ray::Pipeline"), "the pipelines' processes end with the workers")
     samples = [{"input": torch.tensor(pixels(number)), "target": number % 2} for number in range(ROWS)]
     whole = task(lambda batch: ClassyDataset(samples, batch, False), 4)
     local = LocalTrainer(str(tmp_path / "local")).train(whole)
@@ -275,6 +273,19 @@ def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path)
     assert LocalTrainer(str(tmp_path / "streamed")).train(again).metrics["test"]["loss"] == pytest.approx(
         local.metrics["test"]["loss"], rel=1e-5
     )
+
+
+def test_the_processes_of_the_pipelines_end_with_the_run(ray_cluster, tmp_path):
+    from ray.train import ScalingConfig
+
+    before = set(actors_titled("ray::Pipeline"))  # of what other tests left in the cycles of their errors
+    streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS), 2)
+    gc.disable()  # so that no luck of the garbage collector ends them
+    try:
+        RayTrainer(ScalingConfig(num_workers=1), storage_path=str(tmp_path)).train(streams)
+        wait_until(lambda: before.issuperset(actors_titled("ray::Pipeline")), "the pipelines' processes end")
+    finally:
+        gc.enable()
 
 
 def test_workers_that_leave_the_pipeline_no_cpu(ray_cluster, tmp_path):
