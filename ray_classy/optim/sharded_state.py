@@ -81,9 +81,9 @@ def keep_shards(optimizer: Any, mesh: DeviceMesh) -> None:
 
     Of torch's fused kernels only those of Adam take sharded parameters: others are not used.
     """
-    _check_has_hooks(optimizer, "fsdp")
+    check_is_torchs(optimizer, "fsdp")
     for group in optimizer.param_groups:
-        if group.get("fused") and "betas" not in group:
+        if group.get("fused") and not fused_takes_shards(group):
             group["fused"] = False
 
     def gather(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class ShardedOptimizerState:
     """
 
     def __init__(self, optimizer: Any) -> None:
-        _check_has_hooks(optimizer, "zero")
+        check_is_torchs(optimizer, "zero")
         self.rank, self.world_size = get_rank(), get_world_size()
         self._owners: dict[torch.Tensor, int] = {}
         self._loads = [0] * self.world_size
@@ -216,7 +216,17 @@ def _check_ranks_are_there(world_size: int) -> None:
         )
 
 
-def _check_has_hooks(optimizer: Any, strategy: str) -> None:
+def fused_takes_shards(group: Mapping[str, Any]) -> bool:
+    """Whether torch's fused kernel for the updates of a group takes sharded parameters: Adam's does."""
+    return "betas" in group
+
+
+def check_is_torchs(optimizer: Any, strategy: str) -> None:
+    """Refuses an optimizer without torch's hooks, on which the sharding of its state depends.
+
+    Raises:
+        ComponentError: `optimizer` is not a `torch.optim.Optimizer`.
+    """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ComponentError(
             f"distributed.strategy {strategy!r} shards the state of torch's optimizers, not of a "

@@ -269,7 +269,10 @@ def _check_optimizer(task: ClassificationTask, world_size: int) -> None:
         schedules = task.optimizer_schedulers
         try:
             task.optimizer_schedulers = {name: one for name, one in schedules.items() if _has_our_parts(one)}
-            task.prepare_optimizer(copy.deepcopy(task.optimizer), task.base_model, task.base_loss)
+            optimizer = copy.deepcopy(task.optimizer)
+            task.prepare_optimizer(optimizer, task.base_model, task.base_loss)
+            if world_size > 1:
+                sharding.check_optimizer(task, optimizer)
         except ComponentError as error:
             raise type(error)(f"{locate(task.built_from, 'optimizer')}{error}") from None
         except RayClassyError:

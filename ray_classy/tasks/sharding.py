@@ -26,12 +26,20 @@ from torch import nn
 from ray_classy.distributed import broadcast, get_world_size, is_distributed_training_run, is_fsdp_module
 from ray_classy.errors import ComponentError
 from ray_classy.losses.classy_loss import has_learned_parameters
-from ray_classy.optim.sharded_state import ShardedOptimizerState, exchange_parameters, keep_shards, sharded_entries
+from ray_classy.optim.sharded_state import (
+    ShardedOptimizerState,
+    check_is_torchs,
+    exchange_parameters,
+    fused_takes_shards,
+    keep_shards,
+    sharded_entries,
+)
 from ray_classy.tasks.replicas import share_buffers
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+    from ray_classy.optim.classy_optimizer import ClassyOptimizer
     from ray_classy.tasks.classification_task import ClassificationTask
     from ray_classy.tasks.task_parts import TaskParts
 
@@ -92,6 +100,27 @@ def check(task: ClassificationTask) -> None:
                 f"the hook {hook.name()} needs all parameters in train steps, and distributed.strategy 'fsdp' shards "
                 f"them: use the strategy 'ddp' or 'zero'"
             )
+
+
+def check_optimizer(task: TaskParts, optimizer: ClassyOptimizer) -> None:
+    """Refuses an optimizer with which the task's strategy cannot train on several processes.
+
+    Args:
+        task: the strategy's.
+        optimizer: after its `prepare`.
+
+    Raises:
+        ComponentError: it is not torch's, or its fused updates do not take sharded parameters.
+    """
+    strategy = strategy_of(task)
+    if strategy == "ddp":
+        return
+    check_is_torchs(optimizer.optimizer, strategy)
+    if strategy == "fsdp" and optimizer.fused and not all(map(fused_takes_shards, optimizer.param_groups)):
+        raise ComponentError(
+            "distributed.strategy 'fsdp' shards parameters, and of torch's fused updates only those of Adam take them: "
+            "leave fused out, or use the strategy 'ddp' or 'zero'"
+        )
 
 
 def shard(task: ClassificationTask) -> None:

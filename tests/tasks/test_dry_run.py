@@ -7,9 +7,10 @@ from torch import nn
 
 from ray_classy.dataset import ClassyDataset
 from ray_classy.dataset.transforms.mixup import MixupTransform
-from ray_classy.errors import CheckpointError, DataError, TaskError
+from ray_classy.errors import CheckpointError, ComponentError, DataError, TaskError
 from ray_classy.meters import AccuracyMeter
 from ray_classy.models import ClassyModel
+from ray_classy.optim import SGD, build_optimizer
 from ray_classy.tasks import ClassificationTask
 from ray_classy.trainer import LocalTrainer
 from tests.helpers import Vectors, equal_weights, linear_model, make_task, vectors, weights
@@ -222,6 +223,30 @@ def test_checkpoint_that_does_not_fit():
     other = make_task(batch_norm=True)
     content = {"classy_state_dict": {"base_model": other.base_model.get_classy_state()}}
     refused(make_task()._set_checkpoint_dict(content), CheckpointError, "does not fit")
+
+
+@pytest.mark.parametrize("strategy", ["zero", "fsdp"])
+def test_an_optimizer_that_is_not_torchs_is_refused_where_its_state_is_sharded(strategy):
+    class Wrapping(SGD):
+        def prepare(self, param_groups):
+            super().prepare(param_groups)
+            self.optimizer = LayerRates(self.optimizer)
+
+    class LayerRates:
+        def __init__(self, optimizer):
+            self.defaults, self.param_groups = optimizer.defaults, optimizer.param_groups
+
+    task = make_task().set_optimizer(Wrapping()).set_distributed_options(strategy=strategy)
+    refused(task, ComponentError, f"strategy '{strategy}' shards the state of torch's .*, not of a Layer", world_size=2)
+    task.preflight()
+
+
+def test_fused_updates_that_do_not_take_shards_are_refused_with_fsdp():
+    task = make_task().set_distributed_options(strategy="fsdp")
+    task.set_optimizer(build_optimizer({"name": "sgd", "fused": True}))
+    refused(task, ComponentError, "only those of Adam take them: leave fused out", world_size=2)
+    for taken in ({"name": "adam", "fused": True}, {"name": "sgd", "fused": False}, {"name": "sgd"}):
+        task.set_optimizer(build_optimizer(taken)).preflight(world_size=2)
 
 
 def test_nothing_is_made_for_a_refused_task(tmp_path):
