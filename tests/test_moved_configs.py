@@ -392,7 +392,7 @@ def _small(name):
             one["transforms"]["video"][0].pop("size_range", None)
             one["transforms"]["video"] = [{"name": "video_default_no_augment", "size": 32}]
     else:
-        config["dataset"] = _synthetic_images()
+        config["dataset"] = json.loads(json.dumps(_synthetic_images()))
         config["meters"] = {"accuracy": {"topk": [1]}}
         for one in config["dataset"].values():
             one.update(crop_size=32, num_samples=64, batchsize_per_replica=16)
