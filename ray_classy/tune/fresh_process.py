@@ -17,8 +17,7 @@ def fresh_process() -> Iterator[None]:
     """Restores after a trial what it may have changed: switches of torch, the environment, the folder, registries."""
     folder, threads = os.getcwd(), torch.get_num_threads()
     dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     cudnn = torch.backends.cudnn
     flags = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
     precision = torch.get_float32_matmul_precision()
@@ -31,7 +30,8 @@ def fresh_process() -> Iterator[None]:
             dist.destroy_process_group()
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if torch.get_deterministic_debug_mode() != deterministic:  # setting it imports torch's compiler
+            torch.use_deterministic_algorithms(deterministic > 0, warn_only=deterministic == 1)
         cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
         torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)
