@@ -57,7 +57,7 @@ class PlannedShards(ray.train.DataConfig):
         self._shards: dict[str, Any] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedShards:
-        """Returns itself: of Ray's copy, which starts processes, no one could end them."""
+        """Returns itself: `end` could not reach the processes that a copy starts, and Ray makes one."""
         return self
 
     def configure(
@@ -66,8 +66,8 @@ class PlannedShards(ray.train.DataConfig):
         """Called by Ray Train at each start of a worker group, with what `shared_source` returned."""
         self.end()
         for name, dataset in datasets.items():
-            made = isinstance(dataset, ray.data.Dataset)
-            self._shards[name] = Shard(*blocks_of(dataset)) if made else dataset.shard(world_size)
+            is_executed = isinstance(dataset, ray.data.Dataset)
+            self._shards[name] = Shard(*blocks_of(dataset)) if is_executed else dataset.shard(world_size)
         return [dict(self._shards)] * world_size
 
     def end(self) -> None:
