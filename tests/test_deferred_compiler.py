@@ -1,52 +1,23 @@
 """`torch._dynamo`, imported when something is compiled; each test in a process of its own."""
 
-import json
-import subprocess
 import sys
 
 import pytest
 
 from ray_classy.deferred_compiler import defer_compiler
+from tests.forks import forks
 
-FORKS = """
-import json, os, signal, sys, torch, traceback
+START = """
+import sys, torch
 from ray_classy.deferred_compiler import compiler_is_imported, defer_compiler
 defer_compiler()
-for line in sys.stdin:
-    printed, prints = os.pipe()
-    if os.fork() == 0:
-        signal.alarm(120)
-        os.dup2(prints, 1)
-        status = 0
-        try:
-            exec(json.loads(line))
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stdout.flush()
-        os._exit(status)
-    os.close(prints)
-    with open(printed) as file:
-        text = file.read()
-    print(json.dumps([os.wait()[1], text]), flush=True)
 """
 
 
 @pytest.fixture(scope="module")
 def printed_by():
-    """Runs a program in a fork of a process that has imported torch, and returns what it printed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as forks:
-
-        def printed(program: str) -> str:
-            forks.stdin.write(json.dumps(program) + "\n")
-            forks.stdin.flush()
-            status, text = json.loads(forks.stdout.readline())
-            assert status == 0, text
-            return text.strip()
-
-        yield printed
+    with forks() as printed_by:
+        yield lambda program: printed_by(START + program)
 
 
 def test_training_without_compiling_does_not_import_it(printed_by):

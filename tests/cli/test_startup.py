@@ -6,24 +6,31 @@ import sys
 import pytest
 
 from ray_classy.dataset.transforms import torchvision_lookup
+from tests.forks import forks
 from tests.helpers import make_task
 
 HEAVY = "ray torchvision pandas pyarrow pydantic torch.distributed.fsdp torch.distributed.tensor"
-CODE = f"""
-import sys
+COMMAND = f"""
+import contextlib, os, sys
 from ray_classy.cli.main import main
 from ray_classy.deferred_compiler import compiler_is_imported
-code = main(sys.argv[1:])
-print(code, *[name for name in {HEAVY.split()} if name in sys.modules], file=sys.stderr, end=" ")
-print("the compiler" if compiler_is_imported() else "", file=sys.stderr)
+with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    code = main(WORDS)
+compiler = ["compiler"] * compiler_is_imported()
+print(code, *[name for name in {HEAVY.split()} if name in sys.modules], *compiler)
 """
 
 
-def imported_by(*words):
-    """The exit code of a command, and the heavy modules that it imported."""
-    done = subprocess.run([sys.executable, "-c", CODE, *map(str, words)], capture_output=True, text=True)
-    code, *modules = done.stderr.splitlines()[-1].split()
-    return int(code), modules
+@pytest.fixture(scope="module")
+def imported_by():
+    """Returns a function that gives the exit code of a command, and the heavy modules that it imports beside torch."""
+    with forks() as printed_by:
+
+        def imported(*words):
+            code, *modules = printed_by(COMMAND.replace("WORDS", repr([str(word) for word in words]))).split()
+            return int(code), modules
+
+        yield imported
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +41,23 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("words", [["list"], ["list", "model"], ["list", "task"]])
-def test_list_imports_nothing_heavy(words):
+def test_list_imports_nothing_heavy(imported_by, words):
     assert imported_by(*words) == (0, [])
 
 
 @pytest.mark.parametrize("command", ["ls", "show"])
-def test_looking_at_a_run_imports_nothing_heavy(command, run):
+def test_looking_at_a_run_imports_nothing_heavy(imported_by, command, run):
     assert imported_by(command, run) == (0, [])
 
 
 @pytest.mark.skipif(not torchvision_lookup.is_known(), reason="keys of another torchvision are listed")
 @pytest.mark.parametrize("command", ["check", "train"])
-def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(command):
+def test_a_mistake_in_a_config_is_reported_before_anything_heavy_is_imported(imported_by, command):
     assert imported_by(command, "configs/digits.yaml", "optimizer.momentun=0.5") == (2, [])
 
 
 @pytest.mark.parametrize("words", [[], ["--num-workers", "2"], ["--local"]])
-def test_the_check_of_a_run_imports_neither_ray_nor_the_compiler(words):
+def test_the_check_of_a_run_imports_neither_ray_nor_the_compiler(imported_by, words):
     code, modules = imported_by("check", "configs/digits.yaml", *words)
     assert code == 0 and "torchvision" in modules and not {"ray", "compiler"} & {*modules}
 
