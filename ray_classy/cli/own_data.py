@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ray_classy.cli.arguments import UsageError
-from ray_classy.cli.own_source import PLACES, Source, find_source
+from ray_classy.cli.duration import seconds_of
+from ray_classy.cli.own_source import FLAGS, PLACES, Source, find_source
 
 RECIPE = "recipe:own_folder"
 SWEEP = "recipe:sweeps/own_folder"
-FLAGS = ("model", "weights", "split", "test")
-"""Flags that go with those of a source."""
 
 
 def words_of(arguments: argparse.Namespace) -> list[str]:
@@ -65,6 +62,7 @@ def chosen_model_flag(arguments: argparse.Namespace) -> str | None:
 def _overrides(arguments: argparse.Namespace, flag: str, recipe: str) -> list[str]:
     """Returns the overrides of the recipe: the source, what is chosen, and the user's own, which count."""
     from ray_classy.config import apply_overrides, load_config
+    from ray_classy.config.overrides import override_texts
 
     place, words = getattr(arguments, flag), arguments.words
     whole = load_config(recipe)
@@ -97,26 +95,4 @@ def _source_overrides(source: Source, in_recipe: Mapping[str, Any], split: float
         found |= {"dataset.split": None, **{f"dataset.test.{key}": value for key, value in source.test.items()}}
     elif split is not None:
         found["dataset.split.test"] = split
-    return found
-
-
-def override_texts(values: Mapping[str, Any]) -> list[str]:
-    """Returns overrides of a config, from values by dotted keys."""
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-
-
-_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
-
-
-def seconds_of(text: str) -> float:
-    """Returns the seconds of a time such as 1h, 90m, 1h30m or 3600.
-
-    Raises:
-        UsageError: it is not a time above 0.
-    """
-    match = _SPAN.fullmatch(text.strip().lower())
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
-    found = 3600 * hours + 60 * minutes + seconds
-    if found <= 0:
-        raise UsageError(f"--budget must be a time such as 1h, 90m or 1h30m, not {text!r}")
     return found

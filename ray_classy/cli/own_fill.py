@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ray_classy.cli.duration import seconds_of
 from ray_classy.cli.output import command_line
 from ray_classy.cli.own_choice import (
     Facts,
@@ -20,12 +21,12 @@ from ray_classy.cli.own_choice import (
     has_bfloat16,
     network_of,
 )
-from ray_classy.cli.own_data import FLAGS, override_texts, seconds_of
 from ray_classy.cli.own_lines import data_lines, training_lines
 from ray_classy.cli.own_rows import build_datasets
-from ray_classy.cli.own_source import PLACES, Source
+from ray_classy.cli.own_source import FLAGS, PLACES, Source
 from ray_classy.config import Config, apply_overrides
 from ray_classy.config.document import search_node
+from ray_classy.config.overrides import override_texts
 from ray_classy.dataset.cpus import cpus_of_this_machine
 from ray_classy.dataset.data_report import class_counts, data_report
 from ray_classy.dataset.image_sample import sample_images

@@ -46,6 +46,9 @@ class Source:
 PLACES = {"images": "image_folder", "manifest": "manifest", "parquet": "files", "shards": "shards"}
 """The key of a dataset that each flag gives."""
 
+FLAGS = ("model", "weights", "split", "test")
+"""Flags that go with those of a source."""
+
 
 def find_source(flag: str, place: str, test: str | None, given: Mapping[str, Any]) -> Source:
     """Finds the data of a flag.

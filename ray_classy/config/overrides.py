@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -50,6 +51,11 @@ def apply_overrides(config: Mapping[str, Any], overrides: Iterable[str]) -> Conf
             del marks[old]
         marks |= dict.fromkeys([*created, path], Mark(origin))
     return Config(values, getattr(config, "file", None), marks)
+
+
+def override_texts(values: Mapping[str, Any]) -> list[str]:
+    """Returns overrides, as `apply_overrides` takes them, of values by dotted keys."""
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
 
 
 def _value(text: str, origin: str) -> Any:

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from ray_classy.cli.own_choice import Facts, choose_batch, choose_model, network_of
-from ray_classy.cli.own_data import seconds_of
 from ray_classy.cli.own_fill import trials_at_once
 from ray_classy.config.yaml_text import parse_yaml
 from ray_classy.dataset.cpus import cpus_of_this_machine
@@ -218,11 +217,6 @@ def test_trials_share_the_memory():
 def test_a_mistake_is_one_line(ray_classy, photos, words, text):
     outcome = ray_classy("train", *words)
     assert outcome.code != 0 and text in outcome.err
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("1h30m", 5400), ("20s", 20), ("60", 60)])
-def test_a_budget_is_a_time(text, seconds):
-    assert seconds_of(text) == seconds
 
 
 def test_a_budget_of_no_time_is_refused(ray_classy, photos):
