@@ -28,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo         train a small CNN on handwritten digits, on two Ray workers (about a minute)"
 	@echo "make test-unit    the tests that start no Ray cluster (about 4 minutes on 2 cores)"
-	@echo "make test         the tests that must pass before a change is merged (about 12 minutes on 2 cores)"
+	@echo "make test         the tests that must pass before a change is merged (about 10 minutes on 2 cores)"
 	@echo "make test-full    all tests, also the long ones and those that kill processes (about an hour on 2 cores)"
 	@echo "make test-oldest  the tests on the oldest torch and Ray that are supported, in $(OLDEST): before a release"
 	@echo "make lint         ruff: check and format --check"
