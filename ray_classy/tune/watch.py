@@ -99,9 +99,9 @@ class Watch(tune.Callback):
         record = self._records[trial.trial_id]
         self._runs.pop(record.name, None)  # its checkpoints may become those of another trial
         params = {name: value for name, value in trial.config.items() if name in record.params}
-        if params != record.params:
-            source = restored_report(trial)
-            of = source.get("trial")
+        source = restored_report(trial)
+        of = source.get("trial")
+        if params != record.params or _adopts_anew(record, of, source.get("checkpoint")):
             record.clones.append(Clone(of, source.get("checkpoint"), source.get("epoch"), params, done=False))
             record.params = params
             self._folder.write_trial(record)
@@ -214,6 +214,15 @@ class Watch(tune.Callback):
                 if source.get("trial") == name:
                     pinned.add(source.get("checkpoint"))
         run.checkpoints.keep(self._retention, pinned)
+
+
+def _adopts_anew(record: TrialRecord, of: str | None, checkpoint: str | None) -> bool:
+    """Whether a trial restores another trial's checkpoint, and not one that it was restoring when its process died.
+
+    Its new parameters may be equal to those that it has.
+    """
+    pending = record.pending_clone
+    return of not in (None, record.name) and (pending is None or (pending.of, pending.checkpoint) != (of, checkpoint))
 
 
 def _one_line(text: str) -> str:

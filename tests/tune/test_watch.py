@@ -13,6 +13,12 @@ TRIAL = SimpleNamespace(trial_id="t0000", config={"lr": 0.1})
 
 
 class SilentTable:
+    def print_line(self, line):
+        pass
+
+    def params(self, params):
+        return ""
+
     def reported(self, record, where):
         pass
 
@@ -59,6 +65,33 @@ def test_the_manifests_of_a_trial_that_starts_again_are_read_again(watch):
     watch.on_trial_start(1, [], TRIAL)
     report(watch, 1, 0.2)
     assert run.checkpoints.best().endswith(NAMES[1])
+
+
+def restoring(of, epoch, **params):
+    """A trial that Ray Tune starts from another one's checkpoint, or from its own."""
+    metrics = {"trial": of, "epoch": epoch, "checkpoint": NAMES[epoch - 1]}
+    config = {**TRIAL.config, **params}
+    return SimpleNamespace(trial_id="t0000", config=config, latest_checkpoint_result=SimpleNamespace(metrics=metrics))
+
+
+def clones(watch):
+    return [(clone.of, clone.epoch, clone.done) for clone in watch._folder.trials()[0].clones]
+
+
+def test_a_state_of_another_trial_is_recorded_also_where_the_parameters_stay_the_same(watch):
+    watch.begin(watch._records["t0000"])
+    watch.on_trial_start(1, [], restoring("t0001", 1, lr=0.2))
+    report(watch, 1, 0.2)
+    watch.on_trial_start(1, [], restoring("t0001", 2, lr=0.2))
+    assert clones(watch) == [("t0001", 1, True), ("t0001", 2, False)]
+
+
+def test_a_trial_that_goes_on_or_starts_again_from_the_same_state_adopts_nothing_new(watch):
+    watch.begin(watch._records["t0000"])
+    watch.on_trial_start(1, [], restoring("t0000", 1))
+    watch.on_trial_start(1, [], restoring("t0001", 1))
+    watch.on_trial_start(1, [], restoring("t0001", 1))  # its process had died before it reported
+    assert clones(watch) == [("t0001", 1, False)]
 
 
 @pytest.fixture
