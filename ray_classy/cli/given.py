@@ -6,7 +6,6 @@ Nothing heavy is imported here, so that a missing file is reported at once.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from ray_classy.config import Config, Mark, apply_overrides, dotted, load_config
 from ray_classy.config.code import in_run, is_record, is_run, may_name_code
 from ray_classy.config.document import search_node
 from ray_classy.config.load import STDIN
+from ray_classy.config.overrides import override_texts
 from ray_classy.config.recipe_files import PREFIX
 from ray_classy.config.secrets import restore_secrets
 from ray_classy.display import print_line
@@ -190,7 +190,6 @@ def _with_flags(config: Config, arguments: argparse.Namespace) -> Config:
     for flag, path in FLAG_KEYS.items():
         value = getattr(arguments, flag, None)
         if value is not None:
-            text = json.dumps(value, ensure_ascii=False)
-            config = apply_overrides(config, [f"{'.'.join(path)}={text}"])
+            config = apply_overrides(config, override_texts({".".join(path): value}))
             config.marks[path] = Mark(f"--{flag.replace('_', '-')}")
     return config

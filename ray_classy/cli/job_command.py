@@ -19,6 +19,7 @@ from ray_classy.config import Config, apply_overrides, dotted, load_config, rais
 from ray_classy.config.check import problems_in
 from ray_classy.config.code import code_folder, is_run, may_name_code
 from ray_classy.config.load import STDIN
+from ray_classy.config.overrides import override_texts
 from ray_classy.config.ray_options import RayOptions
 from ray_classy.config.recipe_files import PREFIX
 from ray_classy.errors import RayClassyError
@@ -190,7 +191,7 @@ def _absolute_overrides(raw: Config, config: Config) -> tuple[list[str], list[st
         for step in path:
             value = value[step]
         if isinstance(value, str) and os.path.lexists(_fixed_part(value)):
-            found.append(f"{dotted(path)}={json.dumps(_absolute(value), ensure_ascii=False)}")
+            found += override_texts({dotted(path): _absolute(value)})
         elif isinstance(value, str) and _DATA.search(str(path[-1])):
             place = "nothing is there on this machine, and on the cluster it means the folder of the job"
             remarks.append(f"{dotted(path)}: {value!r} is a relative path; {place}: give an absolute path or a URL")

@@ -57,7 +57,7 @@ class PlannedShards(ray.train.DataConfig):
         self._shards: dict[str, Any] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlannedShards:
-        """Returns itself: `end` could not reach the processes that a copy starts, and Ray makes one."""
+        """Returns itself: Ray makes a copy, and `end` must reach the processes that are started through it."""
         return self
 
     def configure(

@@ -163,6 +163,10 @@ class ByPattern(ClassyOptimizer):
                 f"`default` optimizer"
             )
 
+    def parts(self) -> Sequence[ClassyOptimizer]:
+        """Returns the optimizers of the groups, and the default one."""
+        return self._parts
+
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizers for groups that `make_groups` has made.
 

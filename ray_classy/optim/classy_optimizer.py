@@ -172,6 +172,10 @@ class ClassyOptimizer(ABC):
             return {"fused": True}
         return chosen
 
+    def parts(self) -> Sequence[ClassyOptimizer]:
+        """Returns the optimizers that make the updates: itself, unless it is made of others."""
+        return [self]
+
     def set_param_groups(self, param_groups: Any, **kwargs: Any) -> None:
         """Adds the parameters, evaluates all schedules at 0 and creates the torch optimizer.
 

@@ -216,9 +216,9 @@ def _check_ranks_are_there(world_size: int) -> None:
         )
 
 
-def fused_takes_shards(group: Mapping[str, Any]) -> bool:
-    """Whether torch's fused kernel for the updates of a group takes sharded parameters: Adam's does."""
-    return "betas" in group
+def fused_takes_shards(options: Mapping[str, Any]) -> bool:
+    """Whether torch's fused kernel of an optimizer with these options takes sharded parameters: Adam's does."""
+    return "betas" in options
 
 
 def check_is_torchs(optimizer: Any, strategy: str) -> None:

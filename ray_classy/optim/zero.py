@@ -58,6 +58,10 @@ class ZeRO(ClassyOptimizer):
         """Returns the names of the buffers of a parameter."""
         return buffers_of(self.base_optimizer, options)
 
+    def parts(self) -> Sequence[ClassyOptimizer]:
+        """Returns the parts of the other optimizer."""
+        return self.base_optimizer.parts()
+
     def prepare(self, param_groups: list[Group]) -> None:
         """Creates the torch optimizer for these groups."""
         self._consolidated = None

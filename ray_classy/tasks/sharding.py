@@ -116,7 +116,7 @@ def check_optimizer(task: TaskParts, optimizer: ClassyOptimizer) -> None:
     if strategy == "ddp":
         return
     check_is_torchs(optimizer.optimizer, strategy)
-    if strategy == "fsdp" and optimizer.fused and not all(map(fused_takes_shards, optimizer.param_groups)):
+    if strategy == "fsdp" and any(one.fused and not fused_takes_shards(one.config_keys()) for one in optimizer.parts()):
         raise ComponentError(
             "distributed.strategy 'fsdp' shards parameters, and of torch's fused updates only those of Adam take them: "
             "leave fused out, or use the strategy 'ddp' or 'zero'"

@@ -1,6 +1,5 @@
 """Pipelines that run beside the training, on the shared cluster."""
 
-import gc
 import io
 import logging
 import tarfile
@@ -275,17 +274,20 @@ def test_two_workers_train_on_streams_as_one_process_does(ray_cluster, tmp_path)
     )
 
 
-def test_the_processes_of_the_pipelines_end_with_the_run(ray_cluster, tmp_path):
+def test_the_processes_of_the_pipelines_end_with_the_run_whoever_has_references_to_them(
+    ray_cluster, tmp_path, monkeypatch
+):
     from ray.train import ScalingConfig
 
+    from ray_classy.ingest.ray_stream import Stream
+
+    kept, shard = [], Stream.shard
+    monkeypatch.setattr(Stream, "shard", lambda *arguments: kept.append(shard(*arguments)) or kept[-1])
     before = set(actors_titled("ray::Pipeline"))  # of what other tests left in the cycles of their errors
     streams = task(lambda batch: made(pipeline().map(numbered), batch, num_rows=ROWS), 2)
-    gc.disable()  # so that no luck of the garbage collector ends them
-    try:
-        RayTrainer(ScalingConfig(num_workers=1), storage_path=str(tmp_path)).train(streams)
-        wait_until(lambda: before.issuperset(actors_titled("ray::Pipeline")), "the pipelines' processes end")
-    finally:
-        gc.enable()
+    RayTrainer(ScalingConfig(num_workers=1), storage_path=str(tmp_path)).train(streams)
+    assert len(kept) == 2
+    wait_until(lambda: before.issuperset(actors_titled("ray::Pipeline")), "the pipelines' processes end")
 
 
 def test_workers_that_leave_the_pipeline_no_cpu(ray_cluster, tmp_path):

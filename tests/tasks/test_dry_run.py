@@ -242,10 +242,13 @@ def test_an_optimizer_that_is_not_torchs_is_refused_where_its_state_is_sharded(s
 
 
 def test_fused_updates_that_do_not_take_shards_are_refused_with_fsdp():
-    task = make_task().set_distributed_options(strategy="fsdp")
-    task.set_optimizer(build_optimizer({"name": "sgd", "fused": True}))
-    refused(task, ComponentError, "only those of Adam take them: leave fused out", world_size=2)
-    for taken in ({"name": "adam", "fused": True}, {"name": "sgd", "fused": False}, {"name": "sgd"}):
+    task, sgd = make_task().set_distributed_options(strategy="fsdp"), {"name": "sgd", "fused": True}
+    adam = {"name": "adam", "fused": True}
+    parts = {"name": "by_pattern", "groups": [{"ndim": 1, "optimizer": adam}]}
+    for given in (sgd, {"name": "zero", "base_optimizer": sgd}, {**parts, "default": sgd}):
+        task.set_optimizer(build_optimizer(given))
+        refused(task, ComponentError, "only those of Adam take them: leave fused out", world_size=2)
+    for taken in (adam, {"name": "sgd", "fused": False}, {**parts, "default": {"name": "sgd"}}):
         task.set_optimizer(build_optimizer(taken)).preflight(world_size=2)
 
 
